@@ -1,0 +1,163 @@
+"""Rows -> uint8 batches: threads read, decode and crop into one preallocated array, a few batches ahead."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fgssl.data.sampling import epoch_of_step, rows_of_step
+from fgssl.errors import DataError
+from fgssl.views import crops
+from fgssl.views.settings import ViewSettings
+
+_AHEAD = 2
+"""Batches read before they are asked for."""
+
+
+class Images(Protocol):
+    """A split of a dataset: encoded images by row, read from any thread."""
+
+    def __len__(self) -> int: ...
+    def read(self, row: int) -> bytes: ...
+    @property
+    def source_ids(self) -> NDArray[np.str_]: ...
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    step: int
+    epoch: int
+    rows: NDArray[np.int64]
+    """(N,) dataset rows."""
+    images: NDArray[np.uint8]
+    """(N, crops, H, W, C)"""
+
+
+Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
+"""(decoded image, position in the batch, number of the crop) -> (H, W, C)"""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One batch to fill: each position is decoded once and cropped `num_crops` times."""
+
+    step: int
+    epoch: int
+    rows: NDArray[np.int64]
+    num_crops: int
+    size: int
+    crop: Crop
+
+
+def training_batches(
+    images: Images,
+    views: ViewSettings,
+    *,
+    num_views: int,
+    with_original: bool,
+    seed: int,
+    steps: range,
+    global_batch_size: int,
+    threads: int,
+) -> Iterator[RawBatch]:
+    """Global batches of `steps`: `num_views` random crops, then (`with_original`) the resized image.
+
+    Crops are a function of (seed, epoch, view, dataset row).
+    """
+
+    def job(step: int) -> _Job:
+        epoch = epoch_of_step(step, len(images), global_batch_size)
+        rows = rows_of_step(step, len(images), global_batch_size, seed)
+        numbers = [crops.crop_numbers(seed, "training", epoch, view, rows) for view in range(num_views)]
+
+        def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
+            if number == num_views:
+                return crops.resized(image, views.image_size)
+            return crops.random_resized_crop(image, numbers[number][position], views.crop_area, views.image_size)
+
+        return _Job(step, epoch, rows, num_views + with_original, views.image_size, crop)
+
+    return _filled(images, (job(step) for step in steps), threads)
+
+
+def evaluation_batches(
+    images: Images,
+    views: ViewSettings,
+    *,
+    batch_size: int,
+    threads: int,
+    random_crop_seed: int | None = None,
+    epoch: int = 0,
+) -> Iterator[RawBatch]:
+    """All images once, in order. `random_crop_seed` asks for a linear probe's random crops instead of the fixed one."""
+
+    def job(step: int) -> _Job:
+        rows = np.arange(step * batch_size, min((step + 1) * batch_size, len(images)))
+        numbers = None
+        if random_crop_seed is not None:
+            numbers = crops.crop_numbers(random_crop_seed, "probe", epoch, 0, rows)
+
+        def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
+            if numbers is not None:
+                # RandomResizedCrop's default area, as the linear protocol of MoCo has it
+                return crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size)
+            if views.evaluation_resize is not None:
+                return crops.center_cropped(image, views.evaluation_resize, views.image_size)
+            return crops.resized(image, views.image_size)
+
+        return _Job(step, epoch, rows, 1, views.image_size, crop)
+
+    return _filled(images, (job(step) for step in range(-(-len(images) // batch_size))), threads)
+
+
+def original_batches(
+    images: Images, views: ViewSettings, rows: NDArray[np.int64], batch_size: int, threads: int
+) -> Iterator[RawBatch]:
+    """The resized images of `rows`, in that order."""
+
+    def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
+        return crops.resized(image, views.image_size)
+
+    chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    jobs = (_Job(step, 0, chunk, 1, views.image_size, crop) for step, chunk in enumerate(chunks))
+    return _filled(images, jobs, threads)
+
+
+def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawBatch]:
+    waiting: collections.deque[tuple[_Job, NDArray[np.uint8], list[Future[None]]]] = collections.deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
+    try:
+        for job in jobs:
+            out = np.empty((len(job.rows), job.num_crops, job.size, job.size, 3), dtype=np.uint8)
+            chunks = np.array_split(np.arange(len(job.rows)), threads)  # one run of positions a thread
+            waiting.append((job, out, [pool.submit(_fill, images, job, out, chunk) for chunk in chunks]))
+            if len(waiting) > _AHEAD:
+                yield _result(*waiting.popleft())
+        while waiting:
+            yield _result(*waiting.popleft())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(job: _Job, out: NDArray[np.uint8], parts: list[Future[None]]) -> RawBatch:
+    for part in parts:
+        part.result()
+    return RawBatch(job.step, job.epoch, job.rows, out)
+
+
+def _fill(images: Images, job: _Job, out: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
+    for position in positions:
+        row = int(job.rows[position])
+        try:
+            image = crops.decode(images.read(row))
+            for number in range(job.num_crops):
+                out[position, number] = job.crop(image, int(position), number)
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises each of them for broken files
+            raise DataError(
+                f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}; mend the image and pack again"
+            ) from error

@@ -1,0 +1,131 @@
+"""What a packed dataset says of itself: manifest.json, beside the shards.
+
+Light to import: planning a sweep reads it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from fgssl.errors import DataError
+
+FORMAT = 1
+"""Of manifest and shards; raised when their layout changes."""
+MANIFEST = "manifest.json"
+LISTED_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the labels."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shard:
+    file: str
+    count: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    dataset: str
+    source: str
+    arguments: Mapping[str, Any]
+    levels: tuple[Level, ...]
+    splits: Mapping[str, tuple[Shard, ...]]
+
+    @property
+    def version(self) -> str:
+        """SHA-256 over all of the content: equal data, equal version."""
+        return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
+
+    def count(self, split: str) -> int:
+        return sum(shard.count for shard in self.splits[split])
+
+    def _content(self) -> dict[str, Any]:
+        splits = {
+            name: {"count": self.count(name), "shards": [asdict(shard) for shard in shards]}
+            for name, shards in self.splits.items()
+        }
+        levels = [asdict(level) for level in self.levels]
+        return {
+            "format": FORMAT,
+            "dataset": self.dataset,
+            "source": self.source,
+            "arguments": dict(self.arguments),
+            "levels": levels,
+            "splits": splits,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps({**self._content(), "version": self.version}, indent=1) + "\n"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest of a packed folder; a `DataError` that names the file otherwise."""
+        path = folder / MANIFEST
+        try:
+            content = json.loads(path.read_text())
+            found = content["format"]
+            if found != FORMAT:
+                raise DataError(f"{path}: has format {found!r}, this fgssl reads {FORMAT}: pack the dataset again")
+            manifest = cls(
+                dataset=content["dataset"],
+                source=content["source"],
+                arguments=content["arguments"],
+                levels=tuple(Level(level["name"], tuple(level["classes"])) for level in content["levels"]),
+                splits={
+                    name: tuple(Shard(**shard) for shard in split["shards"])
+                    for name, split in content["splits"].items()
+                },
+            )
+            stated = content["version"]
+        except FileNotFoundError:
+            raise DataError(f"{folder}: no packed dataset ({MANIFEST} is missing): pack it with fgssl.pack") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: cannot be read as a manifest ({error!r}): pack the dataset again") from None
+        if stated != manifest.version:
+            raise DataError(
+                f"{path}: its version {stated!r} does not fit its content ({manifest.version}): it was changed "
+                "after packing; pack the dataset again"
+            )
+        return manifest
+
+
+def verify(folder: Path) -> Manifest:
+    """Recompute the SHA-256 of every shard; a `DataError` lists all that are missing or damaged."""
+    manifest = Manifest.read(folder)
+    verify_shards(folder, [shard for shards in manifest.splits.values() for shard in shards])
+    return manifest
+
+
+def verify_shards(folder: Path, shards: Sequence[Shard]) -> None:
+    """`verify` for some of the shards."""
+    faults = []
+    for shard in shards:
+        try:
+            with (folder / shard.file).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            faults.append(f"{folder / shard.file}: cannot be read: {error.strerror}")
+            continue
+        if found != shard.sha256:
+            faults.append(f"{folder / shard.file}: SHA-256 is {found}, the manifest says {shard.sha256}")
+    if faults:
+        raise DataError(listed(faults, "damaged shard", "damaged shards") + "\npack the dataset again")
+
+
+def listed(faults: Sequence[str], one: str, many: str) -> str:
+    """`3 <many>:` and the faults, a line each, `LISTED_FAULTS` at most."""
+    lines = [f"{len(faults)} {one if len(faults) == 1 else many}:", *faults[:LISTED_FAULTS]]
+    if len(faults) > LISTED_FAULTS:
+        lines.append(f"... and {len(faults) - LISTED_FAULTS} more")
+    return "\n  ".join(lines)

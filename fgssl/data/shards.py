@@ -1,0 +1,323 @@
+"""Packed datasets: a folder of plain HDF5 shards and a manifest; how it is written and read.
+
+    manifest.json        see fgssl.data.manifest
+    <split>-00000.h5     images      (bytes,) uint8, contiguous: every encoded image, one after the other
+                         offsets     (n + 1,) int64: image i is images[offsets[i]:offsets[i + 1]]
+                         labels      (n, L) int64, finest level first; L is 0 for unlabelled images
+                         source_ids  (n,) UTF-8, where each image came from
+                         groups      (n,) int64: images that must stay on one side of a validation split share one
+                         attributes/<name>  (n,) float64: what is known of an image, one dataset each
+
+Images are permuted once, here, so that neighbours in a shard are no neighbours in the source.
+"""
+
+import bisect
+import contextlib
+import hashlib
+import itertools
+import os
+import shutil
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from fgssl.data.manifest import MANIFEST, Level, Manifest, Shard, listed, verify_shards
+from fgssl.errors import DataError
+from fgssl.randomness import permutation
+
+
+class UnreadableImageError(DataError):
+    """One image that cannot be packed. `pack` reads on and reports all of them at once."""
+
+
+class DestinationExistsError(DataError):
+    """The folder to pack into is there already."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, as a source hands it over."""
+
+    image: bytes
+    """Encoded, PNG or JPEG."""
+    labels: tuple[int, ...]
+    """One class number per level, finest level first; () if unlabelled."""
+    source_id: str
+    """Where it came from, relative to the source."""
+    group: str = ""
+    """Images of one group stay together in a validation split; empty: a group of its own."""
+    attributes: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SourceDataset:
+    """Everything `pack` needs of a source."""
+
+    name: str
+    source: str
+    arguments: Mapping[str, Any]
+    """What the source was asked for, JSON values without paths: part of the version."""
+    levels: tuple[Level, ...]
+    splits: Mapping[str, Sequence[Callable[[], Sample]]]
+    """One function per image, called once, in packing order: no split has to fit into memory."""
+    seed: int = 0
+    """Of the permutation."""
+    remarks: tuple[str, ...] = ()
+    """What the user should know, such as files that were left out."""
+
+
+# ------------------------------------------------------------------------------------------- writing
+
+
+def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 2**20) -> Manifest:
+    """Write `dataset` into the new folder `destination`; a reader sees all of it or nothing.
+
+    A shard takes images until they exceed `shard_bytes`. Raises `DestinationExistsError`, or a `DataError` with every
+    unreadable image, or one that says why the folder cannot be written; nothing is left behind then.
+    """
+    destination = destination.absolute()
+    _refuse_existing(destination)
+    temporary = destination.with_name(f".{destination.name}.packing-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        with _writing(destination):
+            temporary.mkdir(parents=True)
+        unreadable: list[str] = []
+        group_numbers: dict[str, int] = {}
+        splits: dict[str, tuple[Shard, ...]] = {}
+        for split, recipes in dataset.splits.items():
+            if not recipes:
+                raise DataError(f"dataset {dataset.name}: split {split} has no images")
+            shards: list[Shard] = []
+            for batch in _batches(_permuted(recipes, dataset.seed, split, unreadable), shard_bytes):
+                path = temporary / f"{split}-{len(shards):05d}.h5"
+                content = _shard(path.name, batch, dataset.levels, group_numbers)
+                with _writing(destination):
+                    _write(path, content)
+                shards.append(Shard(path.name, len(batch), len(content), hashlib.sha256(content).hexdigest()))
+            splits[split] = tuple(shards)
+        if unreadable:
+            raise DataError(listed(sorted(unreadable), "image that cannot be packed", "images that cannot be packed"))
+        manifest = Manifest(dataset.name, dataset.source, dataset.arguments, dataset.levels, splits)
+        with _writing(destination):
+            _write(temporary / MANIFEST, manifest.to_json().encode())
+            try:
+                temporary.rename(destination)
+            except OSError:
+                _refuse_existing(destination)  # another process was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def _refuse_existing(destination: Path) -> None:
+    with _writing(destination):
+        if destination.is_dir() and not any(destination.iterdir()):
+            return
+        exists = destination.exists() or destination.is_symlink()
+    if exists:
+        raise DestinationExistsError(
+            f"{destination}: exists already and is never overwritten: choose another folder, or remove it first"
+        )
+
+
+@contextlib.contextmanager
+def _writing(destination: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{destination}: cannot be written: {error.strerror or error}; free space, mend the permissions or choose "
+            "another folder"
+        ) from error
+
+
+def _permuted(
+    recipes: Sequence[Callable[[], Sample]], seed: int, split: str, unreadable: list[str]
+) -> Iterator[Sample]:
+    for row in permutation(seed, f"pack/{split}", length=len(recipes)):
+        try:
+            sample = recipes[int(row)]()
+        except UnreadableImageError as error:
+            unreadable.append(str(error))
+            continue
+        if not unreadable:  # otherwise nothing will be packed: only the other unreadable ones are of interest
+            yield sample
+
+
+def _batches(samples: Iterator[Sample], shard_bytes: int) -> Iterator[list[Sample]]:
+    batch: list[Sample] = []
+    size = 0
+    for sample in samples:
+        if batch and size + len(sample.image) > shard_bytes:
+            yield batch
+            batch, size = [], 0
+        batch.append(sample)
+        size += len(sample.image)
+    if batch:
+        yield batch
+
+
+def _shard(name: str, samples: Sequence[Sample], levels: Sequence[Level], group_numbers: dict[str, int]) -> bytes:
+    """The content of one HDF5 file. It is made in memory: HDF5 crashes the process when the disk fills up under it."""
+    for sample in samples:
+        _check(sample, levels, samples[0])
+    offsets = np.cumsum([0, *(len(sample.image) for sample in samples)], dtype=np.int64)
+    own_group = (f"\0{number}" for number in itertools.count(len(group_numbers)))  # no name begins with NUL
+    groups = [group_numbers.setdefault(sample.group or next(own_group), len(group_numbers)) for sample in samples]
+    source_ids = [os.fsencode(sample.source_id) for sample in samples]
+    labels = np.array([sample.labels for sample in samples], dtype=np.int64).reshape(len(samples), len(levels))
+    with h5py.File(name, "w", driver="core", backing_store=False) as file:
+        images = file.create_dataset("images", shape=(int(offsets[-1]),), dtype=np.uint8)
+        images[:] = np.frombuffer(b"".join(sample.image for sample in samples), dtype=np.uint8)
+        file["offsets"] = offsets
+        file["labels"] = labels
+        file["source_ids"] = np.array(source_ids, dtype=h5py.string_dtype("utf-8", max(map(len, source_ids))))
+        file["groups"] = np.array(groups, dtype=np.int64)
+        attributes = file.create_group("attributes")
+        for attribute in samples[0].attributes:
+            attributes[attribute] = np.array([sample.attributes[attribute] for sample in samples], dtype=np.float64)
+        file.flush()
+        content: bytes = file.id.get_file_image()
+        return content
+
+
+def _check(sample: Sample, levels: Sequence[Level], first: Sample) -> None:
+    fits = len(sample.labels) == len(levels) and all(
+        0 <= label < len(level.classes) for label, level in zip(sample.labels, levels, strict=True)
+    )
+    if not (fits and sample.image and sample.source_id) or sample.attributes.keys() != first.attributes.keys():
+        raise ValueError(f"{sample.source_id!r}: image, labels {sample.labels} or attributes do not fit the dataset")
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+# ------------------------------------------------------------------------------------------- reading
+
+
+class ShardedSplit:
+    """One split of a packed dataset, read image by image.
+
+    Opening checks the manifest, the shards' sizes and the extents of their datasets (`DataError` otherwise) and reads
+    all but the images. No HDF5 handle is kept: `read` is a `pread` at a known offset, safe over forks and threads.
+    """
+
+    labels: NDArray[np.int64]
+    """(n, L), finest level first."""
+    groups: NDArray[np.int64]
+    """(n,); images that share a number belong together."""
+    source_ids: NDArray[np.str_]
+    """(n,)."""
+    attributes: dict[str, NDArray[np.float64]]
+    """(n,) each."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder, self.split = folder, split
+        self.manifest = Manifest.read(folder)
+        if split not in self.manifest.splits:
+            raise DataError(f"{folder}: has no split {split!r}; it has {', '.join(self.manifest.splits)}")
+        self._shards = self.manifest.splits[split]
+        tables = [_read_table(folder / shard.file, shard, len(self.levels)) for shard in self._shards]
+        self.labels = np.concatenate([table.labels for table in tables])
+        self.groups = np.concatenate([table.groups for table in tables])
+        self.source_ids = np.concatenate([table.source_ids for table in tables])
+        self.attributes = {
+            name: np.concatenate([table.attributes[name] for table in tables]) for name in tables[0].attributes
+        }
+        self._offsets = [table.offsets for table in tables]  # of each shard, bytes from the start of its file
+        self._first_rows = list(itertools.accumulate((shard.count for shard in self._shards), initial=0))
+        self._descriptors: list[int] = []
+        weakref.finalize(self, _close, self._descriptors)
+        for shard in self._shards:
+            self._descriptors.append(os.open(folder / shard.file, os.O_RDONLY | os.O_CLOEXEC))
+
+    def __len__(self) -> int:
+        return self._first_rows[-1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.split)  # another process opens its own descriptors
+
+    @property
+    def levels(self) -> list[Level]:
+        """Names and classes of the label levels, finest first."""
+        return list(self.manifest.levels)
+
+    @property
+    def dataset(self) -> str:
+        return self.manifest.dataset
+
+    @property
+    def version(self) -> str:
+        """Of the whole dataset, all splits."""
+        return self.manifest.version
+
+    def read(self, row: int) -> bytes:
+        """The encoded image of one row."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        shard = bisect.bisect_right(self._first_rows, row) - 1
+        place = row - self._first_rows[shard]
+        start, end = self._offsets[shard][place : place + 2].tolist()
+        image = os.pread(self._descriptors[shard], end - start, start)
+        if len(image) != end - start:
+            path = self.folder / self._shards[shard].file
+            raise DataError(f"{path}: row {row} has {len(image)} of {end - start} bytes: truncated since it was opened")
+        return image
+
+    def verify(self) -> None:
+        """Recompute the SHA-256 of this split's shards; a `DataError` lists the damaged ones."""
+        verify_shards(self.folder, self._shards)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """All of one shard but its images."""
+
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    source_ids: NDArray[np.str_]
+    attributes: dict[str, NDArray[np.float64]]
+
+
+def _read_table(path: Path, shard: Shard, levels: int) -> _Table:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise DataError(f"{path}: shard cannot be read: {error.strerror}; pack the dataset again") from None
+    if size != shard.bytes:
+        raise DataError(f"{path}: shard has {size} bytes, the manifest says {shard.bytes}: pack the dataset again")
+    try:
+        with h5py.File(path, "r", locking=False) as file:  # locks fail on some cluster file systems
+            images, offsets = file["images"], file["offsets"][:]
+            start = images.id.get_offset()  # None if the dataset is not contiguous
+            if start is None or offsets.shape != (shard.count + 1,) or images.shape != (offsets[-1],):
+                raise ValueError("datasets do not fit the manifest")
+            if start + images.shape[0] > size or file["labels"].shape != (shard.count, levels):
+                raise ValueError("datasets do not fit the manifest")
+            return _Table(
+                offsets=start + offsets,
+                labels=file["labels"][:],
+                groups=file["groups"][:],
+                source_ids=np.array([os.fsdecode(name) for name in file["source_ids"][:]]),
+                attributes={name: dataset[:] for name, dataset in file["attributes"].items()},
+            )
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: shard is damaged ({error}): pack the dataset again") from None
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

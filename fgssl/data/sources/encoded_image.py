@@ -1,0 +1,40 @@
+"""An image file -> the bytes that are stored, decoded once to know that they are whole."""
+
+import io
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from fgssl.data.shards import UnreadableImageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff"})
+_STORED_AS_THEY_ARE = ("JPEG", "MPO", "PNG")  # MPO: the JPEG of cameras that append a second picture
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def encoded_image(path: Path) -> bytes:
+    """The bytes to store: JPEG and PNG files as they are, other formats losslessly as PNG.
+
+    Raises `UnreadableImageError` naming the file.
+    """
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+            if image.format in _STORED_AS_THEY_ARE:
+                return content
+            if getattr(image, "n_frames", 1) > 1:
+                raise ValueError("it holds several images; keep one")
+            upright = ImageOps.exif_transpose(image)  # a PNG does not carry the orientation on
+            if upright.mode not in _PNG_MODES:
+                raise ValueError(f"PNG cannot hold mode {upright.mode} without loss; convert it to RGB")
+            return png(upright)
+    except Exception as error:  # Pillow raises almost anything on damaged files
+        raise UnreadableImageError(f"{path}: {error}") from error
+
+
+def png(image: Image.Image) -> bytes:
+    """Lossless and fast to write: level 1 is a few percent larger than the default."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

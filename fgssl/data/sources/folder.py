@@ -1,0 +1,165 @@
+"""Folders of images: class folders one or two levels deep (genus/species), or one flat unlabelled folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from fgssl.data.manifest import Level, listed
+from fgssl.data.shards import Sample, SourceDataset
+from fgssl.data.sources.encoded_image import SUFFIXES, encoded_image
+from fgssl.errors import DataError
+from fgssl.randomness import uniform
+from fgssl.settings import NonNegativeInt, settings
+
+LEVEL_NAMES: tuple[tuple[str, ...], ...] = ((), ("class",), ("species", "genus"))
+"""By depth of the class folders."""
+
+
+@settings
+class FolderSettings:
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """Of the dataset; empty: the name of the folder."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Of each class; used where there are no `train` and `test` folders."""
+    seed: NonNegativeInt = 0
+    """Of the split into train and test, and of the order in the shards."""
+
+
+@dataclass(frozen=True)
+class _Image:
+    path: Path
+    classes: tuple[str, ...]
+    """Finest first; the species' name begins with its genus, as two genera may share a species' name."""
+
+
+def source(root: Path, options: FolderSettings) -> SourceDataset:
+    """Find and label the images below `root`; raises a `DataError` with all faults of the layout."""
+    faults: list[str] = []
+    strangers: list[str] = []
+    there = {entry.name for entry in _entries(root) if entry.is_dir()}
+    arguments: dict[str, object] = {"seed": options.seed}
+    if there & {"train", "test"}:
+        if faults_here := _beside_splits(root, there):
+            raise DataError(listed(faults_here, "fault in the layout", "faults in the layout"))
+        splits = {split: _images(root / split, faults, strangers) for split in ("train", "test")}
+    else:
+        images = _images(root, faults, strangers)
+        splits = {"train": images}
+        if images and images[0].classes:
+            arguments["test_fraction"] = options.test_fraction
+            splits = _split(images, options, faults)
+    depths = {len(image.classes) for images in splits.values() for image in images}
+    if len(depths) > 1:
+        faults.append(f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(depths)}")
+    if faults:
+        raise DataError(listed(faults, "fault in the layout", "faults in the layout"))
+    depth = depths.pop()
+    levels = tuple(
+        Level(name, tuple(sorted({image.classes[level] for images in splits.values() for image in images})))
+        for level, name in enumerate(LEVEL_NAMES[depth])
+    )
+    if faults := _lacking(splits, levels[:1]):
+        raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
+    remarks = (listed(sorted(strangers), "file left out", "files left out, no images by their names"),)
+    return SourceDataset(
+        name=options.name or root.resolve().name,
+        source="folder",
+        arguments=arguments,
+        levels=levels,
+        splits={split: _recipes(images, root, levels) for split, images in splits.items()},
+        seed=options.seed,
+        remarks=remarks if strangers else (),
+    )
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}; give the folder of images") from None
+
+
+def _beside_splits(root: Path, there: set[str]) -> list[str]:
+    faults = [
+        f"{root / split}: is missing, its counterpart is there" for split in ("train", "test") if split not in there
+    ]
+    faults += [
+        f"{root / name}: stands beside train and test; move it away" for name in sorted(there - {"train", "test"})
+    ]
+    faults += [
+        f"{entry}: an image beside train and test; move it away"
+        for entry in _entries(root)
+        if entry.suffix.lower() in SUFFIXES and entry.is_file()
+    ]
+    return faults
+
+
+def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[str, ...] = ()) -> list[_Image]:
+    """All images below `root`; `parents` are the class folders above them, coarsest first."""
+    folders, files = [], []
+    for entry in _entries(root):
+        if entry.is_dir():
+            folders.append(entry)
+        elif entry.suffix.lower() in SUFFIXES:
+            files.append(entry)
+        else:
+            strangers.append(str(entry))
+    if folders and files:
+        faults.append(f"{root}: holds both images and folders ({files[0].name}, {folders[0].name}); keep one kind")
+    elif not folders and not files:
+        faults.append(f"{root}: no images in it; an image's name ends in {' '.join(sorted(SUFFIXES))}")
+    elif folders and len(parents) == 2:
+        faults.append(f"{root}: holds folders ({folders[0].name}); class folders may be two levels deep at most")
+    elif folders:
+        return [image for folder in folders for image in _images(folder, faults, strangers, (*parents, folder.name))]
+    classes = ("/".join(parents), *parents[:-1]) if parents else ()
+    return [_Image(path, classes) for path in files]
+
+
+def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
+    """A seeded share of each class for the test, at least one image and not all of them."""
+    keys = uniform(options.seed, "folder/split", rows=np.arange(len(images), dtype=np.int64), columns=1)[:, 0]
+    by_class: dict[str, list[int]] = {}
+    for number, image in enumerate(images):
+        by_class.setdefault(image.classes[0], []).append(number)
+    test: set[int] = set()
+    for name, numbers in by_class.items():
+        if len(numbers) < 2:
+            faults.append(f"{images[numbers[0]].path.parent}: class {name} has one image; train and test need one each")
+        share = min(max(1, round(options.test_fraction * len(numbers))), len(numbers) - 1)
+        test.update(sorted(numbers, key=lambda number: keys[number])[:share])
+    return {
+        "train": [image for number, image in enumerate(images) if number not in test],
+        "test": [image for number, image in enumerate(images) if number in test],
+    }
+
+
+def _lacking(splits: Mapping[str, Sequence[_Image]], finest: Sequence[Level]) -> list[str]:
+    return [
+        f"class {name}: no images in {split}"
+        for split, images in splits.items()
+        for level in finest
+        for name in sorted(set(level.classes) - {image.classes[0] for image in images})
+    ]
+
+
+def _recipes(images: Sequence[_Image], root: Path, levels: Sequence[Level]) -> list[partial[Sample]]:
+    numbers = [{name: number for number, name in enumerate(level.classes)} for level in levels]
+    return [
+        partial(
+            _sample,
+            image.path,
+            tuple(level[name] for level, name in zip(numbers, image.classes, strict=True)),
+            image.path.relative_to(root).as_posix(),
+        )
+        for image in images
+    ]
+
+
+def _sample(path: Path, labels: tuple[int, ...], source_id: str) -> Sample:
+    return Sample(encoded_image(path), labels, source_id)

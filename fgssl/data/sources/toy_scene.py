@@ -1,0 +1,193 @@
+"""Where the toy set's fungi stand: ground, light, pose, clutter, and the canvas on which all is drawn."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from fgssl.randomness import uniform
+
+DETAILS = 160
+"""Uniform numbers of one image for the places of blades, leaves and texture."""
+_SUPERSAMPLING = 4
+_SMOOTH = Image.Resampling.BICUBIC
+
+Colour = tuple[float, float, float]
+Points = NDArray[np.float64]
+"""(P, 2) x to the right and y upwards, in a fungus of height 1 that stands on (0, 0)."""
+
+
+@dataclass(frozen=True)
+class Nuisances:
+    """What varies from image to image and is no property of a species."""
+
+    rotation_degrees: float
+    x_shift: float
+    y_shift: float
+    """Shares of the image's side."""
+    scale: float
+    brightness: float
+    warmth: float
+    """-1 cold ... 1 warm light."""
+    background_kind: float
+    """0 meadow, 1 woodland, 2 autumn leaves, 3 dusk."""
+    background_hue: float
+    """-1 ... 1, around the kind's own colours."""
+    grass_blades: float
+    leaves: float
+    cap_width: float
+    stem_length: float
+    """Relative to the genus."""
+    cap_tone: float
+    """-1 ... 1, around the genus' own colour."""
+
+    @classmethod
+    def at(cls, seed: int, split: str, species: int, number: int) -> tuple["Nuisances", NDArray[np.float64]]:
+        """Of one image, and its (DETAILS,) numbers for the small things. More images leave the earlier ones alone."""
+        stream, row = f"toy/{split}", np.array([number], dtype=np.int64)
+        u = uniform(seed, stream, species, rows=row, columns=len(dataclasses.fields(cls)) + DETAILS)[0]
+        nuisances = cls(
+            rotation_degrees=float(50 * u[0] - 25),
+            x_shift=float(0.24 * u[1] - 0.12),
+            y_shift=float(0.16 * u[2] - 0.08),
+            scale=float(0.74 + 0.42 * u[3]),
+            brightness=float(0.68 + 0.54 * u[4]),
+            warmth=float(2 * u[5] - 1),
+            background_kind=float(int(4 * u[6])),
+            background_hue=float(2 * u[7] - 1),
+            grass_blades=float(int(13 * u[8])),
+            leaves=float(int(5 * u[9])),
+            cap_width=float(0.88 + 0.24 * u[10]),
+            stem_length=float(0.86 + 0.28 * u[11]),
+            cap_tone=float(2 * u[12] - 1),
+        )
+        return nuisances, u[-DETAILS:]
+
+
+_KINDS: tuple[tuple[Colour, Colour, Colour], ...] = (  # sky, ground, blades
+    ((170, 208, 226), (104, 150, 70), (70, 128, 48)),
+    ((92, 122, 96), (72, 62, 44), (60, 106, 58)),
+    ((226, 190, 140), (150, 92, 46), (136, 116, 48)),
+    ((92, 84, 132), (48, 58, 78), (44, 84, 84)),
+)
+_MIDDLE = np.array([0.0, 0.5])
+"""Of a fungus; it is turned about this point."""
+
+
+class Scene:
+    """The supersampled canvas and the pose of the fungus on it."""
+
+    def __init__(self, nuisances: Nuisances, image_size: int) -> None:
+        self.nuisances, self.image_size = nuisances, image_size
+        self.side = side = image_size * _SUPERSAMPLING
+        self.image = Image.new("RGB", (side, side))
+        self.pen = ImageDraw.Draw(self.image)
+        self._unit = 0.74 * nuisances.scale * side  # pixels to the fungus' height
+        angle = math.radians(nuisances.rotation_degrees)
+        self._rotation = np.array([[math.cos(angle), math.sin(angle)], [math.sin(angle), -math.cos(angle)]])
+        self._middle = np.array([0.5 + nuisances.x_shift, 0.5 + nuisances.y_shift]) * side
+
+    def pixels(self, points: Points) -> list[float]:
+        """x, y, x, y ... on the canvas, as the pen takes them."""
+        return list(((points - _MIDDLE) @ self._rotation.T * self._unit + self._middle).ravel().tolist())
+
+    def mask(self, outline: Points) -> Image.Image:
+        """255 inside of the outline, 0 outside."""
+        mask = Image.new("L", (self.side, self.side))
+        ImageDraw.Draw(mask).polygon(self.pixels(outline), fill=255)
+        return mask
+
+    def shaded(self, colour: Colour, center: tuple[float, float], half: tuple[float, float], mask: Image.Image) -> None:
+        """Paint a body that bulges towards the viewer, lit from the upper left."""
+        box = mask.getbbox()
+        if box is None:  # out of the picture
+            return
+        # (h, 1) and (1, w), pixels from the middle; then (h, w) in the fungus' own coordinates, relative to the body
+        down = (np.arange(box[1], box[3], dtype=np.float32)[:, None] - np.float32(self._middle[1])) / self._unit
+        right = (np.arange(box[0], box[2], dtype=np.float32)[None, :] - np.float32(self._middle[0])) / self._unit
+        (across_x, up_x), (across_y, up_y) = self._rotation.astype(np.float32).tolist()
+        u = (right * across_x + down * across_y - center[0]) / half[0]
+        v = (right * up_x + down * up_y + 0.5 - center[1]) / half[1]
+        light = 0.84 - 0.30 * u + 0.16 * v - 0.22 * u * u
+        light += 0.30 / (1 + 5.0 * ((u + 0.38) ** 2 + (v - 0.42) ** 2)) ** 3  # highlight
+        pixels = np.clip(light[..., None] * np.array(colour, dtype=np.float32), 0, 255).astype(np.uint8)
+        self.image.paste(Image.fromarray(pixels), box[:2], mask.crop(box))
+
+    def flat(self, colour: Colour, outline: Points) -> None:
+        self.pen.polygon(self.pixels(outline), fill=_rgb(colour))
+
+    def shadow(self, half_width: float) -> None:
+        """On the ground below the foot, level however the fungus leans."""
+        x, y = self.pixels(np.zeros((1, 2)))
+        colour = toned(_KINDS[int(self.nuisances.background_kind)][1], 0.55)
+        half, flat = half_width * self._unit, 0.05 * self._unit
+        self.pen.ellipse((x - 0.7 * half, y - flat, x + 1.3 * half, y + flat), fill=_rgb(colour))
+
+    def line(self, colour: Colour, points: Points, width: float) -> None:
+        self.pen.line(self.pixels(points), fill=_rgb(colour), width=max(1, round(width * self._unit)), joint="curve")
+
+    def within(self, mask: Image.Image, colour: Colour, outlines: Sequence[Points], opacity: float = 1.0) -> None:
+        """Outlines painted inside of `mask` only."""
+        marks = Image.new("L", mask.size)
+        pen = ImageDraw.Draw(marks)
+        for outline in outlines:
+            pen.polygon(self.pixels(outline), fill=round(255 * opacity))
+        clipped = Image.new("L", mask.size)
+        clipped.paste(marks, mask=mask)
+        self.image.paste(_rgb(colour), mask=clipped)
+
+    def finished(self) -> Image.Image:
+        """Downscaled, in the light of the scene."""
+        small = self.image.reduce(_SUPERSAMPLING)
+        warmth = self.nuisances.warmth
+        light = self.nuisances.brightness * np.array([1 + 0.16 * warmth, 1.0, 1 - 0.20 * warmth])
+        return Image.fromarray(np.clip(np.asarray(small) * light, 0, 255).astype(np.uint8))
+
+
+def _rgb(colour: Colour) -> tuple[int, int, int]:
+    red, green, blue = (int(min(max(channel, 0), 255)) for channel in colour)
+    return red, green, blue
+
+
+def toned(colour: Colour, factor: float, hue: float = 0.0) -> Colour:
+    """Lighter or darker, and turned towards warm (hue > 0) or cold."""
+    return colour[0] * factor * (1 + 0.16 * hue), colour[1] * factor, colour[2] * factor * (1 - 0.20 * hue)
+
+
+def background(scene: Scene, details: NDArray[np.float64]) -> None:
+    """Sky, ground, fallen leaves; `details` are numbers in [0, 1)."""
+    nuisances, side = scene.nuisances, scene.side
+    sky, ground, _ = (toned(colour, 1.0, nuisances.background_hue) for colour in _KINDS[int(nuisances.background_kind)])
+    height = np.linspace(0, 1, 16)[:, None]
+    blend = 1 / (1 + np.exp(-14 * (height - 0.62)))  # a soft horizon
+    texture = Image.fromarray((76 * details[:64]).astype(np.uint8).reshape(8, 8)).resize((16, 16), _SMOOTH)
+    light = 0.85 + np.asarray(texture, dtype=np.float64)[..., None] / 255
+    pixels = (np.array(sky) * (1 - blend[..., None]) + np.array(ground) * blend[..., None]) * light
+    small = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    scene.image.paste(small.resize((side, side), _SMOOTH))
+    for number in range(int(nuisances.leaves)):
+        x, y, angle, tone = details[64 + 4 * number : 68 + 4 * number]
+        along = np.linspace(-1, 1, 12)
+        width = 0.45 * (1 - along**2)
+        outline = np.concatenate([np.stack([along, width], 1), np.stack([along, -width], 1)[::-1]])
+        turn = 2 * math.pi * angle
+        rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+        moved = (outline * (0.05 + 0.05 * tone)) @ rotation.T * [1, 0.7] + [x, 0.60 + 0.38 * y]
+        colour = toned((190 - 90 * tone, 120 + 20 * tone, 50), 0.9)
+        scene.pen.polygon((moved * side).ravel().tolist(), fill=_rgb(colour))
+
+
+def grass(scene: Scene, blades: NDArray[np.float64]) -> None:
+    """One blade per row of `blades` (B, 5), numbers in [0, 1)."""
+    nuisances, side = scene.nuisances, scene.side
+    for x, height, lean, width, tone in blades:
+        colour = toned(_KINDS[int(nuisances.background_kind)][2], 0.75 + 0.6 * tone, nuisances.background_hue)
+        tip = (x + 0.3 * (lean - 0.5), 0.94 - 0.34 * height)
+        bend = (x + 0.06 * (lean - 0.5), 0.94 - 0.2 * height)
+        half = 0.008 + 0.010 * width
+        outline = [(x - half, 1.02), (bend[0] - half, bend[1]), tip, (bend[0] + half, bend[1]), (x + half, 1.02)]
+        scene.pen.polygon([(a * side, b * side) for a, b in outline], fill=_rgb(colour))

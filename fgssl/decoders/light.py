@@ -1,0 +1,20 @@
+"""A decoder for images of about 32 pixels."""
+
+import math
+
+from torch import nn
+
+
+def light_decoder(feature_width: int, image_size: int, width: int) -> nn.Sequential:
+    """Linear to `width` channels at 4x4, then (nearest x2, 3x3 convolution, BatchNorm, ReLU) up to `image_size`."""
+    layers: list[nn.Module] = [nn.Linear(feature_width, width * 16), nn.ReLU(), nn.Unflatten(1, (width, 4, 4))]
+    for _ in range(int(math.log2(image_size // 4))):
+        narrower = max(16, width // 2)
+        layers += [
+            nn.Upsample(scale_factor=2, mode="nearest"),
+            nn.Conv2d(width, narrower, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(narrower),
+            nn.ReLU(),
+        ]
+        width = narrower
+    return nn.Sequential(*layers, nn.Conv2d(width, 3, kernel_size=3, padding=1))

@@ -1,0 +1,56 @@
+"""ResNet-50 (He et al. 2016) run backwards: 2048 -> 512 -> 2048x4x4 -> 7x7 -> stages [3, 4, 6, 3] -> image."""
+
+from torch import Tensor, nn
+
+
+class UpBottleneck(nn.Module):
+    """1x1, 3x3, 1x1 with a shortcut; `upsample` doubles the side by nearest neighbours first."""
+
+    def __init__(self, in_channels: int, out_channels: int, upsample: bool) -> None:
+        super().__init__()
+        middle = max(out_channels // 4, 16)
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest") if upsample else nn.Identity()
+        self.branch = nn.Sequential(
+            nn.Conv2d(in_channels, middle, kernel_size=1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(),
+            self.upsample,
+            nn.Conv2d(middle, middle, kernel_size=3, padding=1, bias=False),
+            nn.BatchNorm2d(middle),
+            nn.ReLU(),
+            nn.Conv2d(middle, out_channels, kernel_size=1, bias=False),
+            nn.BatchNorm2d(out_channels),
+        )
+        same = in_channels == out_channels
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False), nn.BatchNorm2d(out_channels)
+            )
+        )
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.branch(x) + self.upsample(self.shortcut(x)))
+
+
+def mirrored_resnet50_decoder(feature_width: int, image_size: int) -> nn.Sequential:
+    """(N, feature_width) -> (N, 3, image_size, image_size); the first map has side image_size / 32."""
+    stages: list[nn.Module] = []
+    channels = 2048
+    for blocks, out_channels in zip((3, 4, 6, 3), (1024, 512, 256, 64), strict=True):
+        for block in range(blocks):
+            stages.append(UpBottleneck(channels, out_channels, upsample=block == 0))
+            channels = out_channels
+    return nn.Sequential(
+        nn.Linear(feature_width, 512),
+        nn.ReLU(),
+        nn.Linear(512, 2048 * 4 * 4),
+        nn.ReLU(),
+        nn.Unflatten(1, (2048, 4, 4)),
+        nn.Upsample(size=image_size // 32, mode="nearest"),
+        *stages,
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Conv2d(channels, 3, kernel_size=3, padding=1),
+    )

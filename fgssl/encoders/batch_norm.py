@@ -1,0 +1,85 @@
+"""BatchNorm in groups of a set number of samples, so that no result depends on how many processes share a batch.
+
+MoCo's shuffled BatchNorm and SyncBatchNorm both let the number of processes into the result; here statistics are
+taken over `group_size` consecutive samples of the global batch, and running statistics over all groups.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class _GroupedBatchNorm(_BatchNorm):
+    """In training mode each group of samples is normalised by itself; in evaluation mode nothing differs."""
+
+    def __init__(self, like: _BatchNorm, group_size: int) -> None:
+        super().__init__(like.num_features, like.eps, like.momentum, like.affine, track_running_stats=True)
+        if like.affine:
+            self.weight, self.bias = like.weight, like.bias
+        if like.running_mean is not None:
+            self.running_mean, self.running_var = like.running_mean, like.running_var
+            self.num_batches_tracked = like.num_batches_tracked
+        self.group_size = group_size
+        self.moves_running_statistics = True
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        if not self.training:
+            return super().forward(input)
+        if len(input) % self.group_size:
+            raise ValueError(f"{len(input)} samples are no multiple of the BatchNorm group of {self.group_size}")
+        groups = input.split(self.group_size)
+        means = input.new_zeros(len(groups), self.num_features, dtype=torch.float32)  # (groups, C)
+        variances = torch.ones_like(means)
+        # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
+        normalised = [
+            F.batch_norm(group, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+            for group, mean, variance in zip(groups, means, variances, strict=True)
+        ]
+        if self.moves_running_statistics:
+            with torch.no_grad():
+                momentum = 0.1 if self.momentum is None else self.momentum
+                self.running_mean.lerp_(means.mean(dim=0).to(self.running_mean.dtype), momentum)  # type: ignore[union-attr]
+                self.running_var.lerp_(variances.mean(dim=0).to(self.running_var.dtype), momentum)  # type: ignore[union-attr]
+                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+        return torch.cat(normalised)
+
+
+class GroupedBatchNorm1d(_GroupedBatchNorm):
+    _check_input_dim = nn.BatchNorm1d._check_input_dim
+
+
+class GroupedBatchNorm2d(_GroupedBatchNorm):
+    _check_input_dim = nn.BatchNorm2d._check_input_dim
+
+
+def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
+    """Replace every BatchNorm inside `module`, parameters and buffers kept; state dict keys do not change."""
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm1d:
+            setattr(module, name, GroupedBatchNorm1d(child, group_size))
+        elif type(child) is nn.BatchNorm2d:
+            setattr(module, name, GroupedBatchNorm2d(child, group_size))
+        elif isinstance(child, _BatchNorm) and not isinstance(child, _GroupedBatchNorm):
+            raise NotImplementedError(f"{name}: {type(child).__name__} cannot be grouped; BatchNorm1d and 2d can")
+        else:
+            group_batch_norms(child, group_size)
+    return module
+
+
+@contextlib.contextmanager
+def still_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it, forward passes of `module` leave the running statistics as they are (only the views move them)."""
+    layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
+    before = [layer.moves_running_statistics for layer in layers]
+    for layer in layers:
+        layer.moves_running_statistics = False
+    try:
+        yield
+    finally:
+        for layer, moves in zip(layers, before, strict=True):
+            layer.moves_running_statistics = moves

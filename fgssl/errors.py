@@ -1,0 +1,59 @@
+"""Errors that are a user's to mend: shown as they are, without a traceback."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+class UserError(Exception):
+    """What was wrong, where, what is allowed, what to do."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One fault in a file of settings."""
+
+    source: str
+    """The file, or `command line`."""
+    key: str
+    """Dotted key; empty for the file as a whole."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.key + ': ' if self.key else ''}{self.message}"
+
+
+class SettingsError(UserError):
+    """All problems of the settings at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class DataError(UserError):
+    """A dataset, shard or image that cannot be used as it is."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or weights file that does not fit."""
+
+
+class NonFiniteError(UserError):
+    """Training met a value that is not finite."""
+
+
+class LeaseError(UserError):
+    """Another process owns the run folder."""
+
+
+def exit_code(main: Callable[[], int]) -> int:
+    """Run a command's main: a `UserError` becomes its message on stderr and exit code 2."""
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,29 @@
+"""Features of a frozen encoder."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from fgssl.data.loader import RawBatch
+from fgssl.views import colour
+from fgssl.views.settings import ViewSettings
+
+
+@torch.inference_mode()
+def features(
+    encoder: nn.Module,
+    batches: Iterable[RawBatch],
+    views: ViewSettings,
+    device: torch.device,
+    random_flip_seed: int | None = None,
+) -> Tensor:
+    """(N, D) float32 on the CPU, in the order of `batches`; the encoder in evaluation mode, its own BatchNorm."""
+    encoder.eval()
+    found = []
+    for raw in batches:
+        images = colour.to_unit(torch.from_numpy(raw.images[:, 0]).to(device))
+        if random_flip_seed is not None:
+            images = colour.randomly_flipped(images, random_flip_seed, raw.epoch, raw.rows)
+        found.append(encoder(colour.normalized(images, views)).float().cpu())
+    return torch.cat(found)

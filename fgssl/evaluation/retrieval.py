@@ -1,0 +1,50 @@
+"""Features -> rank-1, rank-5 and mAP of leave-one-out retrieval."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fgssl.errors import DataError, NonFiniteError
+
+QUERIES_AT_ONCE = 512
+"""Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
+
+
+def retrieval(features: Tensor, labels: Tensor) -> dict[str, float]:
+    """Percent `rank1`, `rank5` and `mAP` of features (N, D) with labels (N,), each image a query to all others.
+
+    Cosine similarity; equal ones stand in the order of the rows. Rank-k: any of the k nearest has the query's label.
+    mAP: average precision over the whole ranking. All are means over the queries that have a positive; images
+    without one stay in the gallery.
+
+    Raises `DataError` where no two images share a label, `NonFiniteError` for features that are not finite.
+    """
+    if not torch.isfinite(features).all():
+        raise NonFiniteError("retrieval: the features of the test images hold values that are not finite")
+    # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
+    directions = normalize(features.double(), dim=1)
+    totals = torch.zeros(4, dtype=torch.float64, device=features.device)
+    for start in range(0, len(features), QUERIES_AT_ONCE):
+        totals += _sums(directions, labels, start)
+    rank1, rank5, precision, queries = totals.tolist()
+    if not queries:
+        raise DataError(
+            f"retrieval: no two of the {len(features)} test images share a label, so no query has a positive; "
+            "take a coarser evaluation.label_level or a test split with several images a class"
+        )
+    return {"rank1": 100 * rank1 / queries, "rank5": 100 * rank5 / queries, "mAP": 100 * precision / queries}
+
+
+def _sums(directions: Tensor, labels: Tensor, start: int) -> Tensor:
+    """(4,) sums over a chunk of queries: rank-1 hits, rank-5 hits, average precision, queries with a positive."""
+    queries = torch.arange(start, min(start + QUERIES_AT_ONCE, len(directions)), device=directions.device)  # (Q,)
+    similarity = directions[queries] @ directions.T  # (Q, N)
+    similarity.diagonal(start).fill_(-torch.inf)  # leave one out: the query itself comes last
+    ranking = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
+    hits = labels[ranking] == labels[queries, None]  # (Q, N-1)
+    answered = hits.any(dim=1)
+    found = hits.cumsum(dim=1)  # of integers: on CUDA a cumulative sum of floats is not deterministic
+    place = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
+    precision = (found / place * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)
+    at_1, at_5 = (hits[:, :k].any(dim=1).sum() for k in (1, 5))
+    return torch.stack([at_1.double(), at_5.double(), precision.sum(), answered.sum().double()])

@@ -1,0 +1,6 @@
+"""Losses: functions of tensors, one formula a file."""
+
+from fgssl.losses.info_nce import info_nce, info_nce_per_row
+from fgssl.losses.nt_xent import nt_xent
+
+__all__ = ["info_nce", "info_nce_per_row", "nt_xent"]

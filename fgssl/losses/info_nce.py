@@ -1,0 +1,26 @@
+"""InfoNCE with a queue of negatives (van den Oord et al. 2018; He et al. 2020, Eq. 1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """The loss of each query, (N,), in fp32 or finer.
+
+    query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalised here.
+    """
+    query, key, queue = (F.normalize(_fine(rows), dim=1) for rows in (query, key, queue))
+    positive = (query * key).sum(dim=1, keepdim=True)  # (N, 1)
+    negative = query @ queue.T  # (N, K)
+    logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1+K)
+    return torch.logsumexp(logits, dim=1) - logits[:, 0]
+
+
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Mean of `info_nce_per_row` over the queries; a scalar."""
+    return info_nce_per_row(query, key, queue, temperature).mean()
+
+
+def _fine(rows: Tensor) -> Tensor:
+    return rows if rows.dtype == torch.float64 else rows.float()

@@ -1,0 +1,34 @@
+"""The decoder alone: rebuild resized images from a frozen encoder's features (seed paper, Eq. 2 and appendix)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Output, Rows
+
+
+class DecoderPretraining(Method):
+    num_views = 0
+    needs_original = True
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder.requires_grad_(False)
+        self.decoder = decoder
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        assert batch.original is not None
+        # The group statistics that the decoder meets later, in training; the running ones stay.
+        with torch.no_grad(), still_running_statistics(self.encoder):
+            features = self.encoder(batch.original)  # (N, D)
+        rebuilt = self.decoder(features).float()
+        return {"reconstruction_error": F.mse_loss(rebuilt, batch.original, reduction="none").mean(dim=(1, 2, 3))}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        error = rows["reconstruction_error"].mean()
+        return Output(error, {"reconstruction_error": error.detach()})
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {"encoder": self.encoder, "decoder": self.decoder}

@@ -1,0 +1,73 @@
+"""What a method is: three phases a step, each over images in shards, so that 1 and 1,000 processes train alike."""
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from fgssl.records import Batch, Output, Rows
+
+
+class Method(nn.Module, ABC):
+    """One module that holds every network of a method.
+
+    The trainer calls, per step: `targets` on shards of the shuffled global batch, `rows` on shards in order, `loss`
+    once on the rows of the whole global batch, and `after_step` once the optimizer has stepped. Only `targets` and
+    `rows` run networks on images, only `loss` sees images together: negatives span the global batch by construction.
+    """
+
+    encoder: nn.Module
+    """All that evaluation loads."""
+    num_views: int
+    """Augmented views that a batch must hold."""
+    needs_original: bool = False
+    """Whether a batch must hold the resized-only images."""
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        """(N, P) results of a branch without gradient (keys of a momentum encoder), or None."""
+        return None
+
+    @abstractmethod
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        """Per-image results, with gradient; `targets` are this batch's own, in its order."""
+
+    @abstractmethod
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        """The loss of the global batch."""
+
+    def after_step(self, rows: Rows, targets: Tensor | None) -> None:
+        """Moving averages, queues and banks; once per optimizer step, `rows` detached."""
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def exports(self) -> dict[str, nn.Module]:
+        """Networks to keep after training, by file stem."""
+        return {"encoder": self.encoder}
+
+    def forward(self, batch: Batch, targets: Tensor | None) -> Rows:
+        return self.rows(batch, targets)
+
+
+class Base(Protocol):
+    """What synthesized pairs ask of the method that they are built on."""
+
+    encoder: nn.Module
+    num_views: int
+
+    def project(self, features: Tensor) -> Tensor:
+        """Feature (N, D) -> projection (N, P)."""
+        ...
+
+    def contrast(self, projections: Tensor, targets: Tensor | None) -> Tensor:
+        """(N,) contrastive loss of each image against its own augmented view."""
+        ...
+
+    def compare(self, first: Tensor, second: Tensor) -> Tensor:
+        """Scalar loss of the pairs (first[i], second[i]) of projections of the global batch."""
+        ...
+
+    def targets(self, batch: Batch) -> Tensor | None: ...
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows: ...
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output: ...
+    def after_step(self, rows: Rows, targets: Tensor | None) -> None: ...

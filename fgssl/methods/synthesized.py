@@ -1,0 +1,128 @@
+"""Synthesized pairs: learn from an image rebuilt with and without noise where it does not discriminate (seed paper).
+
+Eq. 8, L = L_C + alpha L_R + nu L_P, on any base method:
+L_C is the base's loss on two views, L_R rebuilds the resized image x from its feature f, and L_P makes the encoder
+agree on Dec(f) and Dec(f + noise).
+"""
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.methods.method import Base, Method
+from fgssl.methods.settings import SynthesizedSettings
+from fgssl.noises.perturbation import Perturbation
+from fgssl.records import Batch, Output, Rows
+
+
+class Synthesized(Method):
+    needs_original = True
+    bank: Tensor
+    bank_filled: Tensor
+
+    def __init__(
+        self, settings: SynthesizedSettings, base: Method, decoder: nn.Module, feature_width: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.base = base
+        self.decoder = decoder
+        self.perturbation = Perturbation(settings.noise, seed)
+        self.register_buffer("bank", torch.zeros(settings.bank_size, feature_width))  # (K, D), oldest row first
+        self.register_buffer("bank_filled", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def encoder(self) -> nn.Module:  # type: ignore[override]
+        return self.base.encoder
+
+    @property
+    def num_views(self) -> int:  # type: ignore[override]
+        return self.base.num_views
+
+    @property
+    def _base(self) -> Base:
+        return self.base  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def fill_bank(self, originals: Iterable[Tensor]) -> None:
+        """Features of the start encoder, once before step 0; `originals` are (N, C, H, W) in multiples of the group."""
+        with still_running_statistics(self.encoder):
+            for original in originals:
+                self._append_to_bank(self.encoder(original))
+
+    def targets(self, batch: Batch) -> Tensor | None:
+        return self.base.targets(batch)
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        assert batch.original is not None
+        rows = self.base.rows(batch, targets)
+        # One forward of the original serves reconstruction, Grad-CAM, noise and bank.
+        with still_running_statistics(self.encoder):
+            features = self.encoder(batch.original)  # f: (N, D)
+        rebuilt = self.decoder(features)  # Dec(f): (N, C, H, W)
+        error = F.mse_loss(rebuilt.float(), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
+        rows |= {"feature": features.float(), "reconstruction_error": error}
+        if self.settings.pair_weight:
+            rows |= self._pair_rows(batch, targets, features, rebuilt)
+        return rows
+
+    def _pair_rows(self, batch: Batch, targets: Tensor | None, features: Tensor, rebuilt: Tensor) -> Rows:
+        fixed = features.detach().float()
+        noise = self.perturbation(
+            fixed,
+            gradient=self._contrast_gradient(fixed, targets),
+            bank=self.bank[-int(self.bank_filled) :],
+            step=batch.step,
+            indices=batch.indices,
+        )
+        source = features.detach() if self.settings.detach_pairs else features
+        learns = torch.is_grad_enabled() and not self.settings.detach_pairs
+        with torch.set_grad_enabled(learns), still_running_statistics(self.decoder):
+            rebuilt_perturbed = self.decoder(source + noise.delta)  # Dec(f_p): (N, C, H, W)
+        if self.settings.detach_pairs:
+            rebuilt = rebuilt.detach()
+        with still_running_statistics(self.encoder):
+            first = self._base.project(self.encoder(rebuilt.float()))  # (N, P)
+            second = self._base.project(self.encoder(rebuilt_perturbed.float()))  # (N, P)
+        return {"pair_first": first, "pair_second": second} | noise.measures
+
+    def _contrast_gradient(self, fixed: Tensor, targets: Tensor | None) -> Tensor:
+        """dL/df of each image's contrast with an augmented view of it, through the head alone: (N, D)."""
+        with torch.enable_grad():
+            features = fixed.clone().requires_grad_()
+            contrast = self._base.contrast(self._base.project(features), targets).sum()  # each row its own loss
+            (gradient,) = torch.autograd.grad(contrast, features)
+        return gradient.float()
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        output = self.base.loss(rows, targets)
+        reconstruction = rows["reconstruction_error"].mean()
+        loss = output.loss + self.settings.reconstruction_weight * reconstruction  # Eq. 8
+        features = rows["feature"].detach()
+        metrics = output.metrics | {
+            "reconstruction_error": reconstruction.detach(),
+            "feature_std": features.std(dim=0, correction=0).mean(),
+        }
+        if self.settings.pair_weight:
+            pair = self._base.compare(rows["pair_first"], rows["pair_second"])  # Eq. 7
+            loss = loss + self.settings.pair_weight * pair
+            metrics["loss_pair"] = pair.detach()
+            metrics |= {name: rows[name].detach().mean() for name in rows if name.startswith("noise_")}
+        return Output(loss, metrics)
+
+    def after_step(self, rows: Rows, targets: Tensor | None) -> None:
+        self.base.after_step(rows, targets)
+        self._append_to_bank(rows["feature"])
+
+    @torch.no_grad()
+    def _append_to_bank(self, features: Tensor) -> None:
+        capacity = len(self.bank)
+        features = features.detach().to(self.bank.dtype)[-capacity:]
+        self.bank.copy_(torch.cat([self.bank[len(features) :], features]))
+        self.bank_filled.fill_(min(capacity, int(self.bank_filled) + len(features)))
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {"encoder": self.encoder, "decoder": self.decoder}

@@ -1,0 +1,41 @@
+"""Which dimensions do not separate the data: of low spread over a bank of features (seed paper, Sec. 3.4, Eq. 6)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REFERENCE_ROWS = 1024
+"""The bank's rows at which tau is meant; another bank's spread is scaled to it."""
+
+
+def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
+    """Spread of every dimension of `bank` (K, D): (D,).
+
+    With `column` normalisation a column has unit norm and its standard deviation is at most 1/sqrt(K): it is scaled
+    by sqrt(K / 1024), so that tau means the same for every K. A column of zeros has spread 0.
+    """
+    rows = len(bank)
+    if normalization == "column":
+        bank = F.normalize(bank, dim=0) * math.sqrt(rows / REFERENCE_ROWS)
+    elif normalization == "row":
+        bank = F.normalize(bank, dim=1)
+    variance = bank.var(dim=0, correction=0)
+    return variance.sqrt() if statistic == "std" else variance
+
+
+def low_variance_dimensions(spread: Tensor, threshold: float, quantile: float | None = None) -> Tensor:
+    """v < tau, (D,) bool; with `quantile` tau is that quantile of the spread itself. tau = inf takes all."""
+    tau = torch.quantile(spread, quantile) if quantile is not None else threshold
+    return spread < tau
+
+
+def low_variance_deviation(spread: Tensor, low: Tensor, sigma: float | Tensor) -> Tensor:
+    """Eq. 6: standard deviation of each dimension's noise, sigma (1 - v~) where `low`, else 0: (D,).
+
+    v~ is the min-max of the spread over all D dimensions; where all are equal v~ = 1: no noise.
+    """
+    bottom, top = spread.aminmax()
+    scaled = torch.ones_like(spread) if bottom == top else (spread - bottom) / (top - bottom)
+    return sigma * (1 - scaled) * low

@@ -1,0 +1,74 @@
+"""The noise that synthesized pairs add to a feature vector (seed paper, Sec. 3.3 to 3.5)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fgssl import randomness
+from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
+from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
+from fgssl.noises.settings import NoiseSettings, QuantileThreshold
+
+
+@dataclass(frozen=True)
+class Noise:
+    delta: Tensor
+    """(N, D), to be added to the features."""
+    measures: dict[str, Tensor]
+    """Each (N,): what to log of it, per image."""
+
+
+class Perturbation:
+    """delta_G + delta_V, or one of them, or white noise of the same mean square; a function of seed, step and image."""
+
+    def __init__(self, settings: NoiseSettings, seed: int) -> None:
+        self.settings, self.seed = settings, seed
+
+    def __call__(self, features: Tensor, gradient: Tensor, bank: Tensor, step: int, indices: Tensor) -> Noise:
+        """`features`, `gradient` (N, D) without graph, `bank` (K, D) filled rows, `indices` (N,) dataset rows."""
+        settings = self.settings
+        feature_std = bank.std(dim=0, correction=0).mean()
+        unit = feature_std if settings.unit == "feature_std" else torch.ones_like(feature_std)
+
+        scores = grad_cam_scores(features, gradient, settings.gradient_sign)
+        by_grad_cam = grad_cam_deviation(scores, settings.sigma_grad_cam * unit)  # (N, D)
+        spreads = spread(bank, settings.statistic, settings.normalization)
+        low = _low(spreads, settings.threshold)
+        by_low_variance = low_variance_deviation(spreads, low, settings.sigma_low_variance * unit)  # (D,)
+
+        normals = {stream: self._normals(stream, step, indices, features) for stream in ("grad_cam", "low_variance")}
+        if settings.variant == "random":
+            # Every dimension alike, each image's mean square that of `both`: compares where, not how much.
+            deviation = (by_grad_cam**2 + by_low_variance**2).mean(dim=1, keepdim=True).sqrt()  # (N, 1)
+            delta = deviation * normals["grad_cam"]
+        else:
+            delta = torch.zeros_like(features)
+            if settings.variant in ("both", "grad_cam"):
+                delta = delta + by_grad_cam * normals["grad_cam"]
+            if settings.variant in ("both", "low_variance"):
+                delta = delta + by_low_variance * normals["low_variance"]
+
+        def root_mean_square(values: Tensor) -> Tensor:
+            return values.pow(2).mean(dim=1).sqrt() / feature_std  # in units of the feature's standard deviation
+
+        measures = {
+            "noise_rms": root_mean_square(delta),
+            "noise_grad_cam_rms": root_mean_square(by_grad_cam),
+            "noise_low_variance_rms": root_mean_square(by_low_variance.expand_as(features)),
+            "noise_low_variance_share": low.float().mean().expand(len(features)),
+            "noise_grad_cam_flat_share": (flat_images(scores) / len(features)).expand(len(features)),
+        }
+        return Noise(delta, measures)
+
+    def _normals(self, stream: str, step: int, indices: Tensor, like: Tensor) -> Tensor:
+        numbers = randomness.normal(
+            self.seed, f"noise/{stream}", step, rows=indices.cpu().numpy(), columns=like.shape[1]
+        )
+        return torch.from_numpy(numbers).to(like)
+
+
+def _low(spreads: Tensor, threshold: float | QuantileThreshold) -> Tensor:
+    if isinstance(threshold, QuantileThreshold):
+        return low_variance_dimensions(spreads, torch.inf, threshold.quantile)
+    return low_variance_dimensions(spreads, threshold)

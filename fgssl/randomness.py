@@ -1,0 +1,53 @@
+"""Random numbers as a pure function of names and counters, never of history.
+
+Every number depends on (seed, stream, counters, row, column) alone, so that worker, rank, batch size and resuming
+change nothing. The mixing is SplitMix64's finalizer (Steele, Lea and Flood 2014), applied once per counter.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_UNIT = 2.0**-53
+
+
+def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def _key(seed: int, stream: str, counters: tuple[int, ...]) -> NDArray[np.uint64]:
+    digest = hashlib.sha256(repr((seed, stream, counters)).encode()).digest()
+    return np.frombuffer(digest[:8], dtype="<u8")  # (1,)
+
+
+def _bits(
+    seed: int, stream: str, counters: tuple[int, ...], rows: NDArray[np.int64], columns: int
+) -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        by_row = _mix(_key(seed, stream, counters) + _GAMMA * (rows.astype(np.uint64) + np.uint64(1)))  # (N,)
+        by_row = _mix(by_row + _GAMMA)  # a second round, so that neighbouring rows share no column
+        return _mix(by_row[:, None] + _GAMMA * np.arange(1, columns + 1, dtype=np.uint64))  # (N, columns)
+
+
+def uniform(seed: int, stream: str, *counters: int, rows: NDArray[np.int64], columns: int) -> NDArray[np.float64]:
+    """(N, columns) numbers in [0, 1); `rows` (N,) are dataset indices, `stream` names the purpose."""
+    return (_bits(seed, stream, counters, rows, columns) >> np.uint64(11)).astype(np.float64) * _UNIT
+
+
+def normal(seed: int, stream: str, *counters: int, rows: NDArray[np.int64], columns: int) -> NDArray[np.float64]:
+    """(N, columns) standard normal numbers, by the transform of Box and Muller (1958)."""
+    half = (columns + 1) // 2
+    numbers = uniform(seed, stream, *counters, rows=rows, columns=2 * half)
+    radius = np.sqrt(-2.0 * np.log1p(-numbers[:, :half]))
+    angle = (2.0 * np.pi) * numbers[:, half:]
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)[:, :columns]
+
+
+def permutation(seed: int, stream: str, *counters: int, length: int) -> NDArray[np.int64]:
+    """A shuffled arange(length)."""
+    keys = _bits(seed, stream, counters, np.arange(length, dtype=np.int64), 1)[:, 0]
+    return np.argsort(keys, kind="stable")

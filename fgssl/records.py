@@ -1,0 +1,50 @@
+"""The two records that cross borders: what a method is given, what it gives back."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one step (or of a shard of it), on the device, in fp32."""
+
+    step: int
+    indices: Tensor
+    """(N,) int64 dataset rows."""
+    views: tuple[Tensor, ...]
+    """V augmented views, each (N, C, H, W), normalised."""
+    original: Tensor | None
+    """(N, C, H, W), resized only, normalised; None where the method needs none."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def select(self, rows: Tensor | slice) -> "Batch":
+        """The batch of some of its rows, in that order."""
+        return Batch(
+            step=self.step,
+            indices=self.indices[rows],
+            views=tuple(view[rows] for view in self.views),
+            original=None if self.original is None else self.original[rows],
+        )
+
+    def shards(self, size: int) -> Iterator["Batch"]:
+        for start in range(0, len(self), size):
+            yield self.select(slice(start, start + size))
+
+
+@dataclass(frozen=True)
+class Output:
+    """The loss of the global batch and what to log beside it."""
+
+    loss: Tensor
+    """Scalar, fp32."""
+    metrics: dict[str, Tensor]
+    """Detached scalars."""
+
+
+Rows = dict[str, torch.Tensor]
+"""Per-image results of a method's networks: each (N, ...), first dimension the batch."""

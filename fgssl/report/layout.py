@@ -1,0 +1,174 @@
+"""The table for the eye: one row a cell, one column a metric, as Markdown and as LaTeX."""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from fgssl.report.plan import Plan
+from fgssl.report.rows import Row
+from fgssl.report.tables import absences, warnings
+
+MARKER = "†"
+EMPTY = "–"
+Entry: TypeAlias = dict[Hashable, Any]
+"""One line of the table by column."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One of the tables under each other."""
+
+    caption: str
+    header: list[str]
+    lines: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    title: str
+    blocks: list[Block]
+    notes: list[str]
+
+
+def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
+    """`table` of `tabulate` as text: measures, differences to the baseline, published values; notes under them."""
+    by_cell: dict[str, dict[str, Entry]] = {cell.cell: {} for cell in plan.cells}
+    for entry in table.to_dict("records"):
+        by_cell[entry["cell"]][entry["metric"]] = entry
+
+    def lines(text: Callable[[Entry], str], cells: Sequence[str]) -> list[list[str]]:
+        return [[cell, *(text(by_cell[cell][metric]) for metric in plan.metrics)] for cell in cells]
+
+    header = ["cell", *plan.metrics]
+    counted = [[*line, _seed_count(by_cell[line[0]])] for line in lines(_measure, list(by_cell))]
+    caption = f"Percent, mean ± standard deviation over the seeds; dataset {plan.dataset}"
+    blocks = [Block(caption, [*header, "seeds"], counted)]
+    others = [cell for cell in by_cell if cell != plan.baseline]
+    if plan.baseline is not None and others:
+        blocks.append(Block(f"Difference to {plan.baseline}, paired by seed", header, lines(_difference, others)))
+    published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
+    if published:
+        caption = "Published value, and the difference of this table to it"
+        blocks.append(Block(caption, header, lines(_published, published)))
+
+    notes = [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
+    notes += [f"Warning: {line}" for line in warnings(rows)]
+    preset = f", preset {plan.preset}" if plan.preset else ""
+    return Layout(f"{plan.title} ({plan.sweep}{preset})" if plan.title else f"{plan.sweep}{preset}", blocks, notes)
+
+
+def _absent(value: float) -> bool:
+    return math.isnan(value)
+
+
+def _seed_count(entries: dict[str, Entry]) -> str:
+    """Values there are of those planned, by the metric that has fewest."""
+    fewest = min(entries.values(), key=lambda entry: entry["n"])
+    return f"{fewest['n']}/{fewest['n'] + fewest['missing']}"
+
+
+def _measure(entry: Entry) -> str:
+    if not entry["n"]:
+        return f"{EMPTY} {MARKER}"
+    marker = f" {MARKER}" if entry["missing"] else ""
+    return f"{entry['mean']:.2f}{_spread(entry['std'])}{marker}"
+
+
+def _difference(entry: Entry) -> str:
+    if not entry["delta_n"]:
+        return f"{EMPTY} {MARKER}"
+    # Also where the cell has all its seeds and the baseline lacks some.
+    fewer = entry["delta_n"] < entry["n"] + entry["missing"]
+    pairs = f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
+    return f"{entry['delta_baseline']:+.2f}{_spread(entry['delta_std'])}{pairs}"
+
+
+def _published(entry: Entry) -> str:
+    if _absent(entry["reference"]):
+        return EMPTY
+    difference = EMPTY if _absent(entry["delta_reference"]) else f"{entry['delta_reference']:+.2f}"
+    return f"{entry['reference']:.2f} ({difference})"
+
+
+def _spread(std: float) -> str:
+    return "" if _absent(std) else f" ± {std:.2f}"
+
+
+# ------------------------------------------------------------------------------------------- Markdown
+
+
+def markdown(layout: Layout) -> str:
+    parts = [f"# {layout.title}", ""]
+    for block in layout.blocks:
+        parts += [f"{block.caption}:", "", *_markdown_table(block), ""]
+    parts += [f"- {note}" for note in map(_markdown_text, layout.notes)]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _markdown_table(block: Block) -> list[str]:
+    """Padded, so that it reads in a terminal too."""
+    grid = [[_markdown_text(text) for text in line] for line in [block.header, *block.lines]]
+    widths = [max(len(line[column]) for line in grid) for column in range(len(block.header))]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    padded = [
+        [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
+        for line in grid
+    ]
+    return [f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]]
+
+
+def _markdown_text(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+# ---------------------------------------------------------------------------------------------- LaTeX
+
+
+def latex(layout: Layout) -> str:
+    """A `table` environment; needs the package booktabs."""
+    parts = [r"\begin{table}", r"\centering", rf"\caption{{{_latex_text(layout.title)}}}"]
+    for block in layout.blocks:
+        parts += [rf"\par\medskip {_latex_text(block.caption)}:\par\smallskip"]
+        parts += [rf"\begin{{tabular}}{{l{'r' * (len(block.header) - 1)}}}", r"\toprule"]
+        parts += [_latex_line(block.header), r"\midrule", *map(_latex_line, block.lines)]
+        parts += [r"\bottomrule", r"\end{tabular}"]
+    parts += [rf"\par\smallskip\footnotesize {_latex_text(note)}" for note in layout.notes]
+    return "\n".join([*parts, r"\end{table}"]) + "\n"
+
+
+def _latex_line(line: Sequence[str]) -> str:
+    return " & ".join(map(_latex_text, line)) + r" \\"
+
+
+_LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        "–": "--",
+        MARKER: r"\dag{}",
+        "σ": r"$\sigma$",
+        "τ": r"$\tau$",
+        "λ": r"$\lambda$",
+        "α": r"$\alpha$",
+        "ν": r"$\nu$",
+        "∞": r"$\infty$",
+    }
+)
+
+
+def _latex_text(text: str) -> str:
+    return text.translate(_LATEX)

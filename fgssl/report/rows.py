@@ -1,0 +1,111 @@
+"""Plan and run folders -> rows.csv: one row a run, whatever became of it."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from fgssl import config as configs
+from fgssl.config import Config
+from fgssl.evaluation.measures import measure_names
+from fgssl.report.plan import Plan, PlannedRun
+from fgssl.run_folder import RunFolder, write_atomically
+
+State: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
+Row: TypeAlias = dict[str, Any]
+
+Start: TypeAlias = tuple[str, PlannedRun, Config]
+"""A run that others start from, with its name for people."""
+
+ORIGIN = ("code_version", "data_version", "threads", "device")
+"""Columns that say where a result came from, out of the record of the training."""
+
+
+def collect_rows(plan: Plan, out: Path) -> list[Row]:
+    """One row a planned run, in the plan's order; what a run has not yielded is None. Run folders lie in `out`/runs.
+
+    Measures are percent. `wall_s` is the time of the training and the evaluation together, seconds; `fingerprint`
+    that of the training; `reason` why a run is not done.
+    """
+    planned = [(cell, run, _config(run, out)) for cell in plan.cells for run in cell.runs]
+    starts = {run.run: (f"cell {cell.cell}", run, config) for cell, run, config in planned}
+    starts |= {stage.run: (f"stage {stage.stage}", stage, _config(stage, out)) for stage in plan.stages}
+    measures = dict.fromkeys(
+        name for *_, config in planned if config.evaluation is not None for name in measure_names(config.evaluation)
+    )
+    rows = []
+    for cell, run, config in planned:
+        folder = _folder(out, run.run)
+        state = run_state(folder, config)
+        training, evaluation = folder.trained() or {}, folder.evaluation(config) or {}
+        done = state == "DONE"
+        rows.append(
+            {
+                "sweep": plan.sweep,
+                "preset": plan.preset,
+                "point": cell.cell,
+                "seed": run.seed,
+                **{key: cell.grid.get(key) for key in plan.grid_keys},
+                "state": state,
+                **{name: evaluation.get(name) if done else None for name in measures},
+                "wall_s": training.get("wall_s", 0.0) + evaluation.get("wall_s", 0.0) if done else None,
+                "fingerprint": configs.training_fingerprint(config),
+                **{column: training.get(column) for column in ORIGIN},
+                "reason": None if done else _reason(folder, config, state, starts, out),
+            }
+        )
+    return rows
+
+
+def run_state(folder: RunFolder, config: Config) -> State:
+    """What became of a run: `DONE` for `config` whoever else is at work there, `FAILED` only if nobody tries again."""
+    if folder.done(config):
+        return "DONE"
+    if folder.holder() is not None:
+        return "RUNNING"
+    return "MISSING" if folder.failure() is None else "FAILED"
+
+
+def write_rows(rows: Sequence[Row], file: Path) -> None:
+    """`rows` as CSV, atomically; numbers to the last digit, None as an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+        writer.writerows([_field(value) for value in row.values()] for row in rows)
+    write_atomically(file, text.getvalue())
+
+
+def _field(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else repr(value)  # repr of a float is the shortest that reads back equal
+
+
+def _reason(folder: RunFolder, config: Config, state: State, starts: Mapping[str, Start], out: Path) -> str:
+    if state == "FAILED":
+        return _last_line(folder.failure() or "")
+    if state == "RUNNING":
+        return "still at work"
+    for source in (config.start.encoder, config.start.decoder):
+        if source is not None and source.run is not None and source.run in starts:
+            label, run, before = starts[source.run]
+            folder_before = _folder(out, run.run)
+            state_before = run_state(folder_before, before)
+            if folder_before.trained() is None:
+                why = _reason(folder_before, before, state_before, starts, out)
+                return f"waits for {label} of seed {run.seed}, {state_before}: {why}"
+    return "not run yet"
+
+
+def _last_line(traceback: str) -> str:
+    return next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no traceback was kept")
+
+
+def _config(run: PlannedRun, out: Path) -> Config:
+    return configs.parse(run.config, f"{out / 'plan.json'}, run {run.run}")
+
+
+def _folder(out: Path, run: str) -> RunFolder:
+    return RunFolder(out / "runs" / run)

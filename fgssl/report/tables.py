@@ -1,0 +1,142 @@
+"""Rows of runs -> table.csv: one row a cell and metric, with what is missing and the differences."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgssl.errors import UserError
+from fgssl.report.plan import Plan
+from fgssl.report.rows import Row
+from fgssl.run_folder import write_atomically
+
+STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
+COLUMNS = (
+    "cell",
+    "metric",
+    "mean",
+    "std",
+    "n",
+    "missing",
+    "states",
+    "delta_baseline",
+    "delta_std",
+    "delta_n",
+    "reference",
+    "delta_reference",
+)
+
+
+def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
+    """The columns `COLUMNS`; cells in the plan's order, each with the plan's metrics.
+
+    `mean` and `std` (ddof 1, empty for n = 1) are over the `n` runs that are done; `missing` counts the others.
+    `delta_baseline` is the mean over the `delta_n` seeds that the cell and the baseline both have of their difference,
+    `delta_std` its standard deviation; the baseline itself has none. `delta_reference` is mean - reference.
+    """
+    known = _measures(rows, plan)
+    frame = pd.DataFrame(rows, columns=["point", "seed", "state", *known])
+    if absent := [metric for metric in plan.metrics if metric not in known]:
+        raise UserError(
+            f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}; measured are {', '.join(known)}"
+        )
+    entries = []
+    for cell in plan.cells:
+        runs = frame[frame["point"] == cell.cell]
+        counts = runs["state"].value_counts(sort=False)
+        states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        for metric in plan.metrics:
+            values = _by_seed(runs, metric)
+            published = plan.reference.get(cell.cell, {}).get(metric)
+            entries.append(
+                {
+                    "cell": cell.cell,
+                    "metric": metric,
+                    "mean": values.mean(),
+                    "std": values.std(ddof=1),
+                    "n": len(values),
+                    "missing": len(runs) - len(values),
+                    "states": states,
+                    **_difference(values, frame, metric, None if cell.cell == plan.baseline else plan.baseline),
+                    "reference": published,
+                    "delta_reference": None if published is None else values.mean() - published,
+                }
+            )
+    table = pd.DataFrame(entries, columns=list(COLUMNS))
+    numbers = ["mean", "std", "delta_baseline", "delta_std", "reference", "delta_reference"]
+    return table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(["n", "missing", "delta_n"], "int64"))
+
+
+def _measures(rows: Sequence[Row], plan: Plan) -> list[str]:
+    """Columns of a row that hold measures: those between `state` and `wall_s`."""
+    if not rows:
+        return list(plan.metrics)
+    names = list(rows[0])
+    return names[names.index("state") + 1 : names.index("wall_s")]
+
+
+def _by_seed(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
+    """The metric of the runs that are done, indexed by seed."""
+    done = runs[runs["state"] == "DONE"].set_index("seed")[metric]
+    return done.astype("float64").dropna()
+
+
+def _difference(values: "pd.Series[float]", frame: pd.DataFrame, metric: str, baseline: str | None) -> dict[str, Any]:
+    if baseline is None:
+        return {"delta_baseline": None, "delta_std": None, "delta_n": 0}
+    others = _by_seed(frame[frame["point"] == baseline], metric)
+    seeds = values.index.intersection(others.index)
+    differences = values[seeds] - others[seeds]
+    return {"delta_baseline": differences.mean(), "delta_std": differences.std(ddof=1), "delta_n": len(differences)}
+
+
+def warnings(rows: Sequence[Row]) -> list[str]:
+    """A line for each cell whose done runs, or table whose cells, come from different code or data."""
+    lines = []
+    done = [row for row in rows if row["state"] == "DONE"]
+    for column, what in (("code_version", "code"), ("data_version", "data")):
+        mixed = False
+        for cell in dict.fromkeys(row["point"] for row in done):
+            seeds_of: dict[str, list[int]] = {}
+            for row in done:
+                if row["point"] == cell:
+                    seeds_of.setdefault(str(row[column]), []).append(row["seed"])
+            if len(seeds_of) > 1:
+                mixed = True
+                versions = "; ".join(f"{version[:12]} ({_seeds(seeds)})" for version, seeds in seeds_of.items())
+                lines.append(f"{cell} averages runs of different {what} versions: {versions}")
+        versions_of_all = dict.fromkeys(str(row[column])[:12] for row in done)
+        if len(versions_of_all) > 1 and not mixed:
+            lines.append(f"the cells come from different {what} versions: {', '.join(versions_of_all)}")
+    return lines
+
+
+def absences(rows: Sequence[Row], plan: Plan) -> dict[str, str]:
+    """For each cell with fewer values than seeds: which are missing and why."""
+    lines = {}
+    for cell in plan.cells:
+        of_cell = [row for row in rows if row["point"] == cell.cell]
+        why: dict[str, list[int]] = {}
+        for row in of_cell:
+            if row["state"] != "DONE":
+                why.setdefault(f"{row['state']}: {row['reason']}", []).append(row["seed"])
+            elif unmeasured := [metric for metric in plan.metrics if pd.isna(row[metric])]:
+                why.setdefault(f"DONE, but without {', '.join(unmeasured)}", []).append(row["seed"])
+        if why:
+            there = len(of_cell) - sum(map(len, why.values()))
+            parts = "; ".join(f"{_seeds(seeds)} {text}" for text, seeds in why.items())
+            lines[cell.cell] = f"{there} of {len(of_cell)} seeds: {parts}"
+    return lines
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def write_table(table: pd.DataFrame, file: Path) -> None:
+    """`table` as CSV, atomically; numbers to the last digit."""
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    write_atomically(file, text.getvalue())

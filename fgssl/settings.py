@@ -1,0 +1,33 @@
+"""How settings are declared: frozen dataclasses that pydantic validates, each beside the code it configures.
+
+Nothing here or in any `settings` module imports torch, so a login node validates a sweep at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+T = TypeVar("T")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+NOT_SCIENTIFIC: Mapping[str, Any] = {"scientific": False}
+"""Metadata of a field that cannot change a result: left out of every fingerprint."""
+
+
+def default_name(name: str) -> BeforeValidator:
+    """For a choice by `name`: which one is meant where a mapping says none."""
+    return BeforeValidator(lambda value: {"name": name, **value} if isinstance(value, Mapping) else value)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+def settings(cls: type[T]) -> type[T]:
+    """Declare a settings class: frozen, keyword-only, unknown keys refused when validated."""
+    cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
+    return dataclass(frozen=True, kw_only=True)(cls)

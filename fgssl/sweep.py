@@ -1,0 +1,118 @@
+"""`python -m fgssl.sweep SWEEP.yaml [key=value ...]`: all runs of a table or figure, then the table.
+
+Run again, it does only what is missing or failed. An override whose first part is a key of the sweep (seeds, baseline,
+settings, stages, arms) changes that; any other goes to the settings that all runs share, e.g. data.folder=shards/birds.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fgssl.data.location import ensure_toy
+from fgssl.errors import UserError, exit_code
+from fgssl.run_folder import write_atomically
+from hpc.display import Display
+from hpc.estimate import minutes_left
+from hpc.executor import LocalMachine, cores, gpus, unused_gpus
+from hpc.grid import expand
+from hpc.inputs import check_inputs
+from hpc.local import LocalSweep
+from hpc.snapshot import freeze, packages
+from hpc.stages import POINT, Plan, Stage, plan
+from hpc.state import State, states
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: all runs are done; 1: some failed; 2 (by `exit_code`): the sweep could not start."""
+    given = _parser().parse_intermixed_args(arguments)
+    if given.jobs is not None and given.jobs < 1:
+        raise UserError(f"--jobs {given.jobs}: is not allowed: at least 1 run at a time, or leave it out")
+    sweep = plan(expand(given.sweep, given.preset, given.overrides))
+    grid = sweep.grid
+    out = given.out or Path("outputs") / "-".join(filter(None, [grid.name, grid.preset]))
+    jobs = given.jobs or _default_jobs(sweep.stages)
+    record = json.dumps(sweep.record(), indent=1) + "\n"
+    try:
+        before = states(sweep.stages, out)
+        _print_plan(sweep, before, out, jobs)
+        if given.dry_run:
+            return 0
+        check_inputs(sweep.stages, out)
+        return _run(sweep, record, before, out, jobs)
+    except OSError as error:
+        raise UserError(f"{error.filename or out}: {error.strerror}: make room or choose another --out") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fgssl.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sweep", type=Path, metavar="SWEEP.yaml", help="e.g. sweeps/ablation_sigma.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. seeds=[0] settings.training.epochs=2")
+    parser.add_argument("--preset", help="one of the file's presets; its own default where left out")
+    parser.add_argument("--out", type=Path, help="output folder; outputs/<name>-<preset> where left out")
+    parser.add_argument("--jobs", type=int, help="runs at a time; the number of GPUs, else cores / threads")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    return parser
+
+
+def _default_jobs(stages: Sequence[Stage]) -> int:
+    on_gpus = 0 if all(stage.config.resources.device == "cpu" for stage in stages) else len(gpus())
+    return on_gpus or max(1, cores() // max(stage.config.resources.threads for stage in stages))
+
+
+def _print_plan(sweep: Plan, current: Mapping[str, State], out: Path, jobs: int) -> None:
+    grid = sweep.grid
+    print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
+    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}, {jobs} at a time")
+    width = max(len(name) for name in [*grid.stages, *(point.cell for point in grid.points)])
+    for kind in dict.fromkeys(stage.kind for stage in sweep.stages if stage.kind != POINT):
+        print(f"  {kind:{width}}  {_counts([stage for stage in sweep.stages if stage.kind == kind], current)}, shared")
+    for point in grid.points:
+        print(f"  {point.cell:{width}}  {_counts([sweep.runs[point.cell, seed] for seed in grid.seeds], current)}")
+    left = sum(state is not State.DONE for state in current.values())
+    minutes = minutes_left(sweep, current, out, jobs)
+    estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"
+    print(f"{len(sweep.stages)} runs, {len(sweep.stages) - left} done, {left} to do{estimate}", flush=True)
+
+
+def _counts(stages: Sequence[Stage], current: Mapping[str, State]) -> str:
+    counts = Counter(current[stage.key] for stage in stages)
+    return f"{len(stages)} runs: " + ", ".join(f"{counts[state]} {state.lower()}" for state in State if counts[state])
+
+
+def _run(sweep: Plan, record: str, before: Mapping[str, State], out: Path, jobs: int) -> int:
+    from fgssl.aggregate import aggregate  # pandas: not for a dry run or a wrong setting
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "plan.json", record)
+    failures: dict[str, str] = {}
+    skipped = 0
+    if any(state is not State.DONE for state in before.values()):
+        for warning in unused_gpus(jobs, [stage.config.resources.device for stage in sweep.stages]):
+            print(f"WARNING: {warning}", file=sys.stderr)
+        for data in {stage.config.data for stage in sweep.stages}:
+            if data.dataset == "toy" and data.folder is None:
+                ensure_toy(data, out / "data")
+        code = freeze(packages(), out / "code")
+        with Display(sweep.stages, out) as display:
+            running = LocalSweep(sweep.stages, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)
+            final = running.run()
+        failures = running.failures(final)
+        skipped = sum(state is State.SKIPPED for state in final.values())
+        write_atomically(out / "plan.json", record)  # a sweep with other settings may have been here meanwhile
+    aggregate(out)
+    print((out / "table.md").read_text())
+    for label, failure in failures.items():
+        print(f"\nFAILED {label}\n{failure.rstrip()}", file=sys.stderr)
+    if failures:
+        left_out = f", {skipped} that need them were not started" if skipped else ""
+        print(f"\n{len(failures)} runs failed{left_out}; the same command tries them again", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,90 @@
+"""What a running training tells: metrics.jsonl, progress.json, a bar on a terminal or plain lines elsewhere."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fgssl.run_folder import Lease, write_atomically
+
+_PLAIN_LINE_EVERY_S = 10.0
+_PROGRESS_EVERY_S = 1.0
+
+
+class Reporter:
+    """Writes under the run's lease. `start_step` steps were done by earlier attempts; later lines of them are cut."""
+
+    def __init__(self, lease: Lease, title: str, start_step: int, total_steps: int, images_per_step: int) -> None:
+        self.lease, self.title = lease, title
+        self.start_step, self.total_steps, self.images_per_step = start_step, total_steps, images_per_step
+        self.last: dict[str, float] = {}
+        self._file = lease.folder.metrics
+        _keep_lines_until(self._file, start_step)
+        self._console = Console(file=sys.stderr)
+        self._bar: Progress | None = None
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} images/s"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(title, total=total_steps, completed=start_step, loss=float("nan"), rate=0.0)
+        self._began = self._said = self._progressed = 0.0
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Keep the metrics of a step; `step` counts those done."""
+        self.lease.check()
+        self.last = metrics
+        with self._file.open("a") as file:
+            file.write(json.dumps({"step": step, **metrics}) + "\n")
+
+    def advance(self, step: int, loss: float) -> None:
+        """Show that `step` steps are done."""
+        now = time.monotonic()
+        rate = (step - self.start_step) * self.images_per_step / max(now - self._began, 1e-9)
+        if self._bar:
+            self._bar.update(self._task, completed=step, loss=loss, rate=rate)
+        elif now - self._said > _PLAIN_LINE_EVERY_S or step == self.total_steps:
+            self._said = now
+            eta_s = (self.total_steps - step) * self.images_per_step / rate
+            line = (
+                f"{self.title}: step {step}/{self.total_steps}, loss {loss:.4f}, {rate:.0f} images/s, ETA {eta_s:.0f} s"
+            )
+            print(line, file=sys.stderr, flush=True)
+        if now - self._progressed > _PROGRESS_EVERY_S or step == self.total_steps:
+            self._progressed = now
+            record = {"step": step, "total_steps": self.total_steps, "loss": loss, "images_per_s": rate}
+            self.lease.write("progress.json", {**record, "updated": time.time()})
+
+
+def _keep_lines_until(file: Path, step: int) -> None:
+    """Drop what an interrupted attempt logged after its last checkpoint: those steps are done again."""
+    if not file.exists():
+        return
+    kept = []
+    for line in file.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:  # the part of a line that a killed attempt was writing
+            break
+    write_atomically(file, "".join(kept))

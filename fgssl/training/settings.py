@@ -1,0 +1,66 @@
+"""How long and how a method is trained, and what it may use of the machine."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fgssl.settings import (
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    default_name,
+    settings,
+)
+
+
+@settings
+class SGDSettings:
+    name: Literal["sgd"] = "sgd"
+    learning_rate: PositiveFloat = 0.03
+    """At the start of the schedule; not scaled by the batch size."""
+    momentum: Fraction = 0.9
+    weight_decay: NonNegativeFloat = 1e-4
+
+
+@settings
+class AdamSettings:
+    name: Literal["adam"] = "adam"
+    learning_rate: PositiveFloat = 1e-4
+    weight_decay: NonNegativeFloat = 0.0
+
+
+OptimizerSettings = Annotated[SGDSettings | AdamSettings, Field(discriminator="name"), default_name("sgd")]
+
+
+@settings
+class TrainingSettings:
+    epochs: PositiveInt = 100
+    global_batch_size: PositiveInt = 128
+    """Images a step over all processes and micro-batches; negatives span it, the last partial batch is dropped."""
+    optimizer: OptimizerSettings = SGDSettings()
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warm_up_epochs: NonNegativeFloat = 0.0
+    """Linear rise of the learning rate from 0."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks' autocast; losses stay in fp32."""
+
+    def __post_init__(self) -> None:
+        if self.warm_up_epochs >= self.epochs:
+            raise ValueError(f"warm_up_epochs {self.warm_up_epochs} must be under epochs {self.epochs}")
+
+
+@settings
+class ResourceSettings:
+    """What a run may use; none of it names the run folder."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt = 1
+    """Of torch on the CPU. Another number changes the last bits of a result; it is recorded in the row."""
+    loader_threads: PositiveInt = 1
+    """Threads that decode and crop."""
+    micro_batch_size: PositiveInt | None = None
+    """Images in memory at once; empty: the global batch. Must divide it and be a multiple of the BatchNorm group."""
+    checkpoint_every_steps: PositiveInt = 200
+    keep_checkpoints: PositiveInt = 2
+    log_every_steps: PositiveInt = 10

@@ -1,0 +1,67 @@
+"""Geometry on the CPU: encoded image -> square uint8 crops."""
+
+import io
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fgssl import randomness
+
+_TRIES = 10
+
+
+def decode(encoded: bytes) -> Image.Image:
+    """An RGB image; grey, palette, CMYK and transparent ones are converted. Raises OSError when unreadable."""
+    image = Image.open(io.BytesIO(encoded))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def resized(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The whole image as (size, size, 3), by bilinear interpolation with antialiasing."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[np.uint8]:
+    """Shorter side to `shorter_side`, then the middle `size` x `size`: (size, size, 3)."""
+    width, height = image.size
+    scale = shorter_side / min(width, height)
+    image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def crop_numbers(seed: int, stream: str, epoch: int, view: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, tries, 4) uniform numbers that decide each image's crop."""
+    numbers = randomness.uniform(seed, f"crop/{stream}", epoch, view, rows=rows, columns=_TRIES * 4)
+    return numbers.reshape(len(rows), _TRIES, 4)
+
+
+def random_crop_box(
+    width: int, height: int, numbers: NDArray[np.float64], area: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """RandomResizedCrop's box (left, top, right, bottom): a share of the area, ratio 3/4 to 4/3; the middle if no
+    try of `numbers` (tries, 4) fits (torchvision's rule)."""
+    low, high = math.log(3 / 4), math.log(4 / 3)
+    for share, ratio, across, down in numbers:
+        crop_area = width * height * (area[0] + (area[1] - area[0]) * share)
+        aspect = math.exp(low + (high - low) * ratio)
+        crop_width, crop_height = round(math.sqrt(crop_area * aspect)), round(math.sqrt(crop_area / aspect))
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            left, top = int(across * (width - crop_width + 1)), int(down * (height - crop_height + 1))
+            return left, top, left + crop_width, top + crop_height
+    crop_width = min(width, round(height * 4 / 3))
+    crop_height = min(height, round(width * 4 / 3))
+    left, top = (width - crop_width) // 2, (height - crop_height) // 2
+    return left, top, left + crop_width, top + crop_height
+
+
+def random_resized_crop(
+    image: Image.Image, numbers: NDArray[np.float64], area: tuple[float, float], size: int
+) -> NDArray[np.uint8]:
+    """(size, size, 3)"""
+    box = random_crop_box(*image.size, numbers=numbers, area=area)
+    return np.asarray(image.crop(box).resize((size, size), Image.Resampling.BILINEAR))

@@ -1,0 +1,69 @@
+"""What the runs of a plan read from disk: is it there, and is it what finished runs were made from?"""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fgssl.config import StartSource
+from fgssl.data.location import shards_folder
+from fgssl.data.manifest import MANIFEST, Manifest
+from fgssl.errors import DataError, UserError
+from hpc.stages import Stage
+from hpc.state import run_folder
+
+
+def check_inputs(stages: Sequence[Stage], out: Path) -> None:
+    """Raise one `UserError` that lists all that unfinished runs lack, and finished runs whose inputs have changed."""
+    missing: list[str] = []
+    changed: list[str] = []
+    data_version, sha256 = functools.cache(_data_version), functools.cache(_sha256)
+    for stage in stages:
+        folder = run_folder(stage, out)
+        done, record = folder.done(stage.config), folder.trained() or {}
+        try:
+            shards = shards_folder(stage.config.data, out / "data")
+            present = data_version(shards)
+        except DataError as error:
+            missing += [] if done else [str(error)]
+        else:
+            changed += _other_data(record, present, shards, folder.path)
+        for role in ("encoder", "decoder"):
+            source: StartSource | None = getattr(stage.config.start, role)
+            if source is None:
+                continue
+            file = Path(source.file) if source.file else out / "runs" / str(source.run) / f"{role}.safetensors"
+            if file.is_file():
+                recorded = record.get("start", {}).get(role)
+                if recorded is not None and recorded != sha256(file):
+                    changed.append(
+                        f"{folder.path}: trained from another start.{role}: {file} has changed since; put the old file "
+                        "back, or delete this run folder, or choose another --out"
+                    )
+            elif source.file and not done:
+                missing.append(
+                    f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"
+                )
+    if problems := list(dict.fromkeys([*missing, *changed])):
+        raise UserError("\n".join(problems))
+
+
+def _other_data(record: dict[str, Any], present: str | None, shards: Path, folder: Path) -> list[str]:
+    recorded = record.get("data_version")
+    if recorded is None or present is None or recorded == present:
+        return []
+    return [
+        f"{folder}: trained on other data: version {recorded[:12]}, and {shards} now holds {present[:12]}; give the "
+        "old shards as data.folder, or choose another --out"
+    ]
+
+
+def _data_version(shards: Path) -> str | None:
+    """The version in the manifest; None for the embedded set before its first use."""
+    return Manifest.read(shards).version if (shards / MANIFEST).exists() else None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

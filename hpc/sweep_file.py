@@ -1,0 +1,277 @@
+"""A sweep's YAML, its preset and the command line -> one typed `Sweep`, knowing where each key came from.
+
+    name, title, source    which table or figure it reproduces
+    seeds, baseline        every cell runs once per seed; differences are paired with the arm `baseline`
+    settings               partial config that every run shares
+    stages: {name: {...}}  partial config of runs that others start from, over `settings`
+    arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
+    preset, presets        the default one; {name: {extends: FILE, measured_minutes, any key above, over it}}
+
+Order, later ones win: the file that the preset extends, the sweep, its own preset block, the command line. Null
+removes an arm or a stage.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgssl.config import Config, merge, nested, parse_overrides, read_yaml, unknown, validate
+from fgssl.errors import Problem, SettingsError
+from fgssl.settings import NonNegativeInt, PositiveFloat, settings
+
+COMMAND_LINE = "command line"
+
+
+@settings
+class ReferenceSettings:
+    """Published values of an arm's cells."""
+
+    table: str
+    """Name of a file in `reference/` beside the sweep, without its ending."""
+    match: dict[str, Any] = field(default_factory=dict)
+    """Column of the table -> a fixed value, or the dotted key whose value is looked up."""
+
+
+@settings
+class Arm:
+    """One line of a figure, or one row of a table: cells that differ in their grid values only."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    grid: dict[str, Any] = field(default_factory=dict)
+    """Dotted key -> list of values; several keys are crossed."""
+    reference: ReferenceSettings | None = None
+
+
+@settings
+class SweepSettings:
+    """A merged sweep file."""
+
+    name: str
+    title: str = ""
+    source: str = ""
+    """Table or figure of the paper, e.g. `Fig. 6`."""
+    baseline: str | None = None
+    """Name of an arm without a grid."""
+    seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
+    settings: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    arms: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    measured_minutes: PositiveFloat | None = None
+    """Wall time of all runs on 2 cores, for the estimate before any run has finished."""
+
+
+_SWEEP_KEYS = tuple(entry.name for entry in dataclasses.fields(SweepSettings))
+_ON_COMMAND_LINE = tuple(key for key in _SWEEP_KEYS if key != "measured_minutes")
+_CONFIG_KEYS = tuple(entry.name for entry in dataclasses.fields(Config))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One of the mappings that were merged."""
+
+    source: str
+    prefix: str
+    """Of its keys in that file, e.g. `presets.demo.`."""
+    mapping: Mapping[str, Any]
+
+    def holds(self, path: Sequence[str]) -> bool:
+        inner: Any = self.mapping
+        for part in path:
+            if not isinstance(inner, Mapping) or part not in inner:
+                return False
+            inner = inner[part]
+        return True
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the file, the preset and the command line say together."""
+
+    file: Path
+    preset: str | None
+    settings: SweepSettings
+    arms: Mapping[str, Arm]
+    stages: Mapping[str, Mapping[str, Any]]
+    layers: Sequence[Layer]
+    """Lowest first."""
+    problems: Sequence[Problem]
+    """Found so far; the expansion adds its own, so that all are shown at once."""
+
+    def problem(self, paths: Sequence[Sequence[str]], message: str) -> Problem:
+        """A problem at the first of `paths` that a layer holds, highest layer first, else at the nearest parent."""
+        for path in paths:
+            for layer in reversed(self.layers):
+                if layer.holds(path):
+                    return Problem(layer.source, _shown(layer, path), message)
+        if all(len(path) <= 1 for path in paths):
+            return Problem(str(self.file), ".".join(paths[0]), message)
+        return self.problem([path[:-1] if len(path) > 1 else path for path in paths], message)
+
+
+def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
+    """Read and merge everything; `preset` None takes the file's own default.
+
+    Raises `SettingsError` where there is nothing to go on with; other faults are collected in `Sweep.problems`.
+    """
+    problems: list[Problem] = []
+    content = read_yaml(file)
+    chosen, layers = _file_layers(file, content, preset, problems)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge_sweeps(merged, layer.mapping)
+    command_line = _command_line_layer(merged, overrides, problems)
+    layers.append(command_line)
+    merged = _merge_sweeps(merged, command_line.mapping)
+
+    sweep = Sweep(file, chosen, SweepSettings(name=file.stem), {}, {}, layers, ())
+    checked = _validate_sweep(merged, sweep, problems)
+    arms = {}
+    for name, mapping in checked.arms.items():
+        if mapping is None:
+            continue
+        try:
+            arms[name] = validate(mapping, Arm, str(file))
+        except SettingsError as error:
+            for problem in error.problems:
+                problems.append(sweep.problem([["arms", name, *problem.key.split(".")]], problem.message))
+            # The expansion goes on without this arm, so that the other arms' faults are found too.
+    stages = {name: mapping for name, mapping in checked.stages.items() if mapping is not None}
+    return dataclasses.replace(sweep, settings=checked, arms=arms, stages=stages, problems=problems)
+
+
+def preset_names(file: Path) -> list[str]:
+    """Names of the presets that a sweep file offers."""
+    presets = read_yaml(file).get("presets")
+    return list(presets) if isinstance(presets, Mapping) else []
+
+
+def _file_layers(
+    file: Path, content: dict[str, Any], preset: str | None, problems: list[Problem]
+) -> tuple[str | None, list[Layer]]:
+    presets = content.get("presets") or {}
+    if not isinstance(presets, Mapping) or not all(isinstance(block, Mapping | None) for block in presets.values()):
+        raise SettingsError([Problem(str(file), "presets", "must hold `name: {...}` pairs")])
+    root = Layer(str(file), "", {key: value for key, value in content.items() if key not in ("preset", "presets")})
+    chosen = preset if preset is not None else content.get("preset")
+    layers = [root]
+    if chosen is not None and chosen not in presets:
+        place = Problem(COMMAND_LINE, "--preset", "") if preset is not None else Problem(str(file), "preset", "")
+        message = unknown(str(chosen), list(presets), what="preset")
+        problems.append(dataclasses.replace(place, message=message))
+    elif chosen is not None:
+        block = dict(presets[chosen] or {})
+        extended = block.pop("extends", None)
+        if extended is not None:
+            beside = file.parent / str(extended)
+            layers.insert(0, Layer(str(beside), "", read_yaml(beside)))
+        layers.append(Layer(str(file), f"presets.{chosen}.", block))
+    for layer in layers:
+        known = (*_SWEEP_KEYS, "preset", "presets") if layer is root else _SWEEP_KEYS
+        for key in layer.mapping:
+            if key not in known:
+                problems.append(Problem(layer.source, f"{layer.prefix}{key}", unknown(str(key), known)))
+    return (str(chosen) if chosen is not None else None), layers
+
+
+def _merge_sweeps(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    # Not `merge` as a whole: a sweep's `name` is no choice of a kind that would void what lies below.
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _validate_sweep(merged: Mapping[str, Any], sweep: Sweep, problems: list[Problem]) -> SweepSettings:
+    known = {key: value for key, value in merged.items() if key in _SWEEP_KEYS}
+    try:
+        return validate(known, SweepSettings, str(sweep.file))
+    except SettingsError as error:
+        problems += [sweep.problem([problem.key.split(".")], problem.message) for problem in error.problems]
+        faulty = {problem.key.split(".")[0] for problem in error.problems}
+    # Once more without the faulty keys, so that the rest is checked too.
+    return validate({"name": sweep.file.stem} | {k: v for k, v in known.items() if k not in faulty}, SweepSettings, "")
+
+
+# ------------------------------------------------------------------------------------------ command line
+
+
+def _command_line_layer(merged: Mapping[str, Any], overrides: Sequence[str], problems: list[Problem]) -> Layer:
+    mapping: dict[str, Any] = {}
+    for key, value in parse_overrides(overrides).items():
+        path = _command_line_path(merged, key, value, problems)
+        if path is not None:
+            addition = value
+            for part in reversed(path):
+                addition = {part: addition}
+            mapping = _merge_sweeps(mapping, addition)
+    return Layer(COMMAND_LINE, "", mapping)
+
+
+def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems: list[Problem]) -> list[str] | None:
+    """Where an override goes in the sweep; None after adding a problem."""
+    parts = key.split(".")
+    first = parts[0]
+    if first in ("preset", "presets"):
+        problems.append(Problem(COMMAND_LINE, key, "choose a preset with --preset NAME"))
+    elif first == "seed":
+        problems.append(Problem(COMMAND_LINE, key, f"a sweep has several: seeds=[{value}]"))
+    elif first in _CONFIG_KEYS:
+        setters = _who_sets(merged, parts, value)
+        if not setters:
+            return ["settings", *parts]
+        problems.append(
+            Problem(
+                COMMAND_LINE,
+                key,
+                f"{' and '.join(setters)} set this key and would win over it: give settings.{key}=... to change all "
+                f"the others, or {setters[0]}=... to change that one",
+            )
+        )
+    elif first not in _ON_COMMAND_LINE:
+        problems.append(Problem(COMMAND_LINE, key, unknown(first, [*_ON_COMMAND_LINE, *_CONFIG_KEYS])))
+    elif first in ("arms", "stages") and len(parts) > 1 and parts[1] not in (merged.get(first) or {}):
+        problems.append(Problem(COMMAND_LINE, key, unknown(parts[1], list(merged.get(first) or {}), what=first[:-1])))
+    elif first == "arms" and len(parts) > 3 and parts[2] == "grid":
+        return [*parts[:3], ".".join(parts[3:])]  # a grid's keys are dotted, not nested
+    else:
+        return parts
+    return None
+
+
+def _who_sets(merged: Mapping[str, Any], parts: Sequence[str], value: Any) -> list[str]:
+    """Dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
+    setters = []
+    leaves = [".".join(path) for path in _leaves(nested(".".join(parts), value))]
+    for kind, inside in (("arms", "settings."), ("stages", "")):
+        for name, entry in (merged.get(kind) or {}).items():
+            if not isinstance(entry, Mapping):
+                continue
+            there = entry if kind == "stages" else entry.get("settings") or {}
+            there_leaves = {".".join(path) for path in _leaves(there)} if isinstance(there, Mapping) else set()
+            setters += [f"{kind}.{name}.{inside}{leaf}" for leaf in leaves if _overlaps(leaf, there_leaves)]
+            grid = entry.get("grid") if kind == "arms" else None
+            if isinstance(grid, Mapping):
+                setters += [f"arms.{name}.grid.{leaf}" for leaf in leaves if _overlaps(leaf, map(str, grid))]
+    return setters
+
+
+def _overlaps(key: str, others: Any) -> bool:
+    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)
+
+
+def _leaves(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    nested_leaves = (
+        [(str(key), *inner) for inner in _leaves(value)] if isinstance(value, Mapping) and value else [(str(key),)]
+        for key, value in mapping.items()
+    )
+    return list(itertools.chain.from_iterable(nested_leaves))
+
+
+def _shown(layer: Layer, path: Sequence[str]) -> str:
+    """The key as the user wrote it: on the command line, `settings.` may be left out."""
+    key = ".".join(path)
+    return key.removeprefix("settings.") if layer.source == COMMAND_LINE else layer.prefix + key

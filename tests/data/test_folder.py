@@ -1,0 +1,238 @@
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgssl.data.shards import ShardedSplit, pack
+from fgssl.data.sources.folder import FolderSettings, source
+from fgssl.errors import DataError
+
+
+def image(number: int, mode: str = "RGB") -> Image.Image:
+    generator = np.random.default_rng(number)
+    return Image.fromarray(generator.integers(0, 256, (6, 9, 3), dtype=np.uint8)).convert(mode)
+
+
+def tree(root: Path, paths: Sequence[str]) -> Path:
+    for number, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        image(number).save(root / path)
+    return root
+
+
+def packed(root: Path, destination: Path, **options: Any) -> dict[str, ShardedSplit]:
+    manifest = pack(source(root, FolderSettings(**options)), destination)
+    return {split: ShardedSplit(destination, split) for split in manifest.splits}
+
+
+def names(split: ShardedSplit) -> dict[str, tuple[str, ...]]:
+    """Source id -> class names, finest first."""
+    return {
+        str(source_id): tuple(level.classes[label] for level, label in zip(split.levels, labels, strict=True))
+        for source_id, labels in zip(split.source_ids, split.labels.tolist(), strict=True)
+    }
+
+
+TWO_LEVELS = [
+    f"{genus}/{species}/{number}.png"
+    for genus, species in (("amanita", "alba"), ("amanita", "rubra"), ("boletus", "alba"))
+    for number in range(5)
+]
+
+
+def test_genus_and_species_with_given_splits(tmp_path: Path) -> None:
+    root = tree(tmp_path / "fungi", [f"{split}/{path}" for split in ("train", "test") for path in TWO_LEVELS])
+    splits = packed(root, tmp_path / "shards")
+    assert list(splits) == ["train", "test"]
+    train = splits["train"]
+    assert train.dataset == "fungi"
+    assert [(level.name, level.classes) for level in train.levels] == [
+        ("species", ("amanita/alba", "amanita/rubra", "boletus/alba")),  # two species of one name
+        ("genus", ("amanita", "boletus")),
+    ]
+    assert names(train)["train/boletus/alba/3.png"] == ("boletus/alba", "boletus")
+    assert len(train) == len(splits["test"]) == 15
+
+
+def test_stratified_split_is_seeded(tmp_path: Path) -> None:
+    root = tree(tmp_path / "fungi", TWO_LEVELS)
+    splits = packed(root, tmp_path / "1", test_fraction=0.4)
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 9, "test": 6}
+    assert np.bincount(splits["test"].labels[:, 0]).tolist() == [2, 2, 2]
+    test = set(names(splits["test"]))
+    assert test | set(names(splits["train"])) == set(TWO_LEVELS)
+    assert set(names(packed(root, tmp_path / "2", test_fraction=0.4)["test"])) == test
+    assert set(names(packed(root, tmp_path / "3", test_fraction=0.4, seed=1)["test"])) != test
+    assert splits["train"].version == ShardedSplit(tmp_path / "2", "train").version
+
+
+@pytest.mark.parametrize(("fraction", "in_test"), [(0.01, 1), (0.99, 4)])
+def test_each_class_is_in_both_splits(tmp_path: Path, fraction: float, in_test: int) -> None:
+    splits = packed(tree(tmp_path / "fungi", TWO_LEVELS), tmp_path / "shards", test_fraction=fraction)
+    assert np.bincount(splits["test"].labels[:, 0]).tolist() == [in_test] * 3
+
+
+def test_one_level(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path / "birds", [f"{split}/{name}/1.png" for split in ("train", "test") for name in ("owl", "crow")]
+    )
+    splits = packed(root, tmp_path / "shards", name="aves")
+    assert splits["test"].dataset == "aves"
+    assert [(level.name, level.classes) for level in splits["test"].levels] == [("class", ("crow", "owl"))]
+    assert names(splits["test"]) == {"test/crow/1.png": ("crow",), "test/owl/1.png": ("owl",)}
+
+
+def test_flat_folder_is_unlabelled(tmp_path: Path) -> None:
+    splits = packed(tree(tmp_path / "flat", ["a.png", "b.png"]), tmp_path / "shards")
+    assert list(splits) == ["train"]
+    assert splits["train"].labels.shape == (2, 0)
+    assert names(splits["train"]) == {"a.png": (), "b.png": ()}
+
+
+def test_version_does_not_depend_on_the_place(tmp_path: Path) -> None:
+    first = packed(tree(tmp_path / "here" / "fungi", TWO_LEVELS), tmp_path / "1")
+    second = packed(tree(tmp_path / "there" / "fungi", TWO_LEVELS), tmp_path / "2")
+    assert first["train"].version == second["train"].version
+    assert str(tmp_path) not in (tmp_path / "1" / "manifest.json").read_text()
+
+
+# -------------------------------------------------------------------------------------- stored bytes
+
+AS_THEY_ARE = [
+    ("a.jpg", "RGB"),
+    ("b.jpeg", "L"),
+    ("c.JPG", "CMYK"),
+    ("d.png", "RGBA"),
+    ("e.png", "P"),
+    ("f.png", "I;16"),
+]
+AS_PNG = [("a.ppm", "RGB"), ("b.bmp", "RGB"), ("c.webp", "RGBA"), ("d.tif", "RGB"), ("e.pgm", "L"), ("f.TIFF", "I;16")]
+
+
+def mixed_tree(root: Path, kinds: Sequence[tuple[str, str]]) -> Path:
+    root.mkdir()
+    for number, (name, mode) in enumerate(kinds):
+        lossless: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
+        image(number, "I" if mode == "I;16" else mode).convert(mode).save(root / name, **lossless)
+    return root
+
+
+def test_jpeg_and_png_are_stored_as_they_are(tmp_path: Path) -> None:
+    root = mixed_tree(tmp_path / "images", AS_THEY_ARE)
+    train = packed(root, tmp_path / "shards")["train"]
+    for row, name in enumerate(train.source_ids):
+        assert train.read(row) == (root / str(name)).read_bytes()
+
+
+def test_other_formats_are_stored_losslessly_as_png(tmp_path: Path) -> None:
+    root = mixed_tree(tmp_path / "images", AS_PNG)
+    train = packed(root, tmp_path / "shards")["train"]
+    assert len(train) == len(AS_PNG)
+    for row, name in enumerate(train.source_ids):
+        stored, original = Image.open(io.BytesIO(train.read(row))), Image.open(root / str(name))
+        assert stored.format == "PNG"
+        assert stored.mode == original.mode
+        np.testing.assert_array_equal(np.asarray(stored), np.asarray(original))
+
+
+def test_orientation_is_kept_where_the_file_is_not(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to show it
+    image(0).save(tmp_path / "images" / "a.webp", lossless=True, exif=exif)
+    train = packed(tmp_path / "images", tmp_path / "shards")["train"]
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(train.read(0)))), np.asarray(image(0).transpose(Image.Transpose.ROTATE_270))
+    )
+
+
+# -------------------------------------------------------------------------------------------- faults
+
+
+def message(root: Path, **options: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        pack(source(root, FolderSettings(**options)), root.parent / "shards")
+    assert not (root.parent / "shards").exists()
+    return str(caught.value)
+
+
+def test_all_unreadable_images_at_once(tmp_path: Path) -> None:
+    root = tree(tmp_path / "fungi", TWO_LEVELS)
+    (root / "amanita/alba/0.png").write_text("no image")
+    whole = (root / "amanita/rubra/1.png").read_bytes()
+    (root / "amanita/rubra/1.png").write_bytes(whole[: len(whole) // 2])  # truncated: only decoding finds it
+    (root / "boletus/alba/2.png").write_bytes(b"")
+    image(0).convert("CMYK").save(root / "boletus/alba/9.tif")
+    image(0).save(root / "boletus/alba/pages.tif", save_all=True, append_images=[image(1)])
+    text = message(root)
+    assert text.startswith("5 images that cannot be packed:")
+    for expected in (
+        "amanita/alba/0.png: cannot identify image file",
+        "amanita/rubra/1.png: ",
+        "boletus/alba/2.png: cannot identify image file",
+        "boletus/alba/9.tif: PNG cannot hold mode CMYK without loss; convert it to RGB",
+        "boletus/alba/pages.tif: it holds several images; keep one",
+    ):
+        assert f"{root}/{expected}" in text
+
+
+def test_truncated_jpeg(tmp_path: Path) -> None:
+    root = tree(tmp_path / "flat", ["a.jpg"])
+    whole = (root / "a.jpg").read_bytes()
+    (root / "a.jpg").write_bytes(whole[:-40])
+    assert f"{root}/a.jpg: image file is truncated" in message(root)
+
+
+def test_empty_class(tmp_path: Path) -> None:
+    root = tree(tmp_path / "fungi", TWO_LEVELS)
+    (root / "boletus" / "nova").mkdir()
+    (root / "clitocybe").mkdir()
+    text = message(root)
+    assert f"{root}/boletus/nova: no images in it" in text
+    assert f"{root}/clitocybe: no images in it" in text
+
+
+def test_classes_that_a_split_lacks(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["train/a/1.png", "train/b/1.png", "test/b/1.png", "test/c/1.png"])
+    text = message(root)
+    assert text.startswith("2 classes without images in a split:")
+    assert "class c: no images in train" in text
+    assert "class a: no images in test" in text
+
+
+def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
+    assert "class b has one image" in message(tree(tmp_path / "x", ["a/1.png", "a/2.png", "b/1.png"]))
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["train/a/1.png"], "x/test: is missing, its counterpart is there"),
+        (["train/a/1.png", "test/a/1.png", "val/a/1.png"], "x/val: stands beside train and test"),
+        (["train/a/1.png", "test/a/1.png", "1.png"], "x/1.png: an image beside train and test"),
+        (["a/1.png", "1.png"], "x: holds both images and folders (1.png, a)"),
+        (["a/b/c/1.png"], "x/a/b: holds folders (c); class folders may be two levels deep at most"),
+        (["a/1.png", "a/2.png", "b/c/1.png", "b/c/2.png"], "class folders must be equally deep everywhere"),
+        (["train/a/1.png", "test/1.png"], "class folders must be equally deep everywhere"),
+    ],
+)
+def test_faults_in_the_layout(tmp_path: Path, paths: list[str], expected: str) -> None:
+    assert expected in message(tree(tmp_path / "x", paths))
+
+
+def test_missing_and_empty_folder(tmp_path: Path) -> None:
+    assert "cannot be listed: No such file or directory" in message(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path}/empty: no images in it; an image's name ends in .bmp .jpeg" in message(tmp_path / "empty")
+
+
+def test_files_left_out_are_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "flat", ["a.png"])
+    (root / "readme.txt").write_text("hello")
+    (root / ".hidden").write_text("hello")
+    (remark,) = source(root, FolderSettings()).remarks
+    assert remark == f"1 file left out:\n  {root}/readme.txt"

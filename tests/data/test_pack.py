@@ -1,0 +1,95 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgssl import pack
+from fgssl.data.shards import ShardedSplit
+from fgssl.errors import exit_code
+
+SMALL = ["train_images_per_species=1", "test_images_per_species=1"]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    def run(*arguments: object) -> tuple[int, str]:
+        """Exit code; what was printed on either stream."""
+        monkeypatch.setattr(sys, "argv", ["pack", *map(str, arguments)])
+        code = exit_code(pack.main)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def test_toy_as_a_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "fgssl.pack", "toy", str(tmp_path / "toy"), *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "dataset toy, 24 x species, 6 x genus" in done.stdout
+    assert "train: 24 images, 1 shards" in done.stdout
+    assert ShardedSplit(tmp_path / "toy", "test").version in done.stdout
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2
+    assert again.stderr.startswith(f"error: {tmp_path}/toy: exists already")
+    assert "Traceback" not in again.stderr
+
+
+def test_folder_with_options_and_remarks(run, tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(tmp_path / "images" / name)
+    (tmp_path / "images" / "a" / "notes.txt").write_text("hello")
+    code, text = run("folder", tmp_path / "images", tmp_path / "shards", "name=pets", "test_fraction=0.5")
+    assert code == 0
+    assert "dataset pets, 2 x class" in text
+    assert "test: 2 images" in text
+    assert "1 file left out:" in text
+    assert "notes.txt" in text
+    assert ShardedSplit(tmp_path / "shards", "train").dataset == "pets"
+
+
+def test_verify(run, tmp_path: Path) -> None:
+    run("toy", tmp_path / "toy", *SMALL)
+    code, text = run("--verify", tmp_path / "toy")
+    assert code == 0
+    assert "every shard is as it was packed" in text
+    content = bytearray((tmp_path / "toy" / "test-00000.h5").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "toy" / "test-00000.h5").write_bytes(content)
+    code, text = run("--verify", tmp_path / "toy")
+    assert code == 2
+    assert "1 damaged shard:" in text
+    assert "test-00000.h5: SHA-256 is" in text
+    code, text = run("--verify", tmp_path / "nothing")
+    assert code == 2
+    assert "manifest.json is missing" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "SOURCE is missing: one of toy, folder, gtsrb"),
+        (["foldr", "x", "y"], "unknown source 'foldr': did you mean 'folder'? allowed: toy, folder, gtsrb"),
+        (["toy"], "source toy needs: python -m fgssl.pack toy DST [key=value ...]"),
+        (["folder", "images"], "source folder needs: python -m fgssl.pack folder SRC DST"),
+        (["folder", "images", "seed=1"], "source folder needs: python -m fgssl.pack folder SRC DST"),
+        (["toy", "images", "shards"], "command line: shards: an override has the form key.path=value"),
+        (["toy", "x", "image_sise=64"], "image_sise: unknown key 'image_sise': did you mean 'image_size'?"),
+        (["toy", "x", "image_size=large", "seed=-1"], "seed: -1 is not allowed"),
+        (["toy", "x", "image_size=large", "seed=-1"], "image_size: 'large' is not allowed"),
+        (["folder", "a", "b", "test_fraction=1.5"], "test_fraction: 1.5 is not allowed: input should be less than 1"),
+        (["gtsrb", "nowhere", "x"], "no GTSRB here"),
+        (["--verify", "x", "toy"], "--verify takes one folder and nothing else"),
+    ],
+)
+def test_mistakes_are_explained(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = run(*arguments)
+    assert code == 2
+    assert expected in text
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,221 @@
+"""The linear probe: its mathematics, its choice of a rate, what it may not look at."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from fgssl.errors import DataError, NonFiniteError
+from fgssl.evaluation import linear
+from fgssl.evaluation.linear import (
+    LinearClassifiers,
+    choose_learning_rates,
+    fit,
+    fixed_linear_probe,
+    label_subsets,
+    selected_linear_probe,
+)
+from fgssl.evaluation.settings import LinearProbeSettings
+from fgssl.evaluation.splits import grouped_split
+from fgssl.randomness import permutation
+
+SETTINGS = LinearProbeSettings(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
+
+
+def mixture(
+    images: int, width: int, classes: int, spread: float, seed: int = 0
+) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray]:
+    """Train and test features around one centre a class, with labels."""
+    random = torch.Generator().manual_seed(seed)
+    centres = torch.randn(classes, width, generator=random)
+    labels = np.arange(images) % classes
+    train, test = (centres[labels] + spread * torch.randn(images, width, generator=random) for _ in range(2))
+    return train, labels, test, labels.copy()
+
+
+def probe(data: tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray], **kwargs: object) -> dict[str, float]:
+    train, train_labels, test, test_labels = data
+    settings = dataclasses.replace(SETTINGS, **kwargs)  # type: ignore[arg-type]
+    return selected_linear_probe(train, train_labels, np.arange(len(train)), test, test_labels, settings, seed=0)
+
+
+def test_separable_classes_reach_100_percent() -> None:
+    measures = probe(mixture(images=200, width=16, classes=5, spread=0.05))
+    assert [measures[name] for name in ("linear_100", "linear_50", "linear_20")] == [100.0] * 3
+
+
+def test_measures_follow_the_label_fractions() -> None:
+    measures = probe(mixture(images=100, width=8, classes=4, spread=0.5), label_fractions=(1.0, 0.125))
+    assert list(measures) == ["linear_100", "linear_12.5", "learning_rate_100", "learning_rate_12.5"]
+    assert measures["linear_12.5"] <= measures["linear_100"]
+
+
+def test_noise_alone_gives_chance() -> None:
+    random = torch.Generator().manual_seed(0)
+    labels = np.arange(2000) % 4
+    data = (torch.randn(2000, 4, generator=random), labels, torch.randn(2000, 4, generator=random), labels)
+    assert abs(probe(data, learning_rates=(0.1,))["linear_100"] - 25) < 5
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_steps_equal_torch_sgd_and_autograd(weight_decay: float) -> None:
+    features, labels, *_ = mixture(images=50, width=6, classes=3, spread=1.0)
+    features = features.double()
+    settings = dataclasses.replace(SETTINGS, weight_decay=weight_decay, milestones=(0.4, 0.8), epochs=10)
+    (trained,) = fit(lambda epoch: features, labels, [np.arange(50)], [(0.5,)], settings, seed=7)
+
+    layer = torch.nn.Linear(6, 3, dtype=torch.float64)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5, momentum=settings.momentum, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[4, 8], gamma=0.1)
+    targets = torch.from_numpy(labels)
+    for epoch in range(10):
+        for batch in torch.from_numpy(permutation(7, "linear probe", epoch, length=50)).split(32):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(layer(features[batch]), targets[batch]).backward()
+            optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(trained.weight[0].T, layer.weight.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(trained.logits(features)[:, 0], layer(features).detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_rates_in_one_pass_equal_single_fits() -> None:
+    train, labels, test, _ = mixture(images=300, width=12, classes=6, spread=1.0)
+    train, test = train.double(), test.double()  # wide matrices are summed in another order: rounding alone differs
+    rows, rates = np.arange(300), (0.1, 1.0, 10.0)
+    (together,) = fit(lambda epoch: train, labels, [rows], [rates], SETTINGS, seed=0)
+    for index, rate in enumerate(rates):
+        (alone,) = fit(lambda epoch: train, labels, [rows], [(rate,)], SETTINGS, seed=0)
+        torch.testing.assert_close(together.weight[index], alone.weight[0], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(together.logits(test)[:, index], alone.logits(test)[:, 0], rtol=1e-6, atol=1e-6)
+
+
+def test_is_deterministic_and_a_function_of_the_seed() -> None:
+    data = mixture(images=200, width=8, classes=10, spread=1.5)
+    assert probe(data) == probe(data)
+    train, labels, *_ = data
+    one, other = (
+        fit(lambda epoch: train, labels, [np.arange(200)], [(1.0,)], SETTINGS, seed=seed)[0].weight for seed in (0, 1)
+    )
+    assert not torch.equal(one, other)
+
+
+def test_test_labels_change_no_weight_and_no_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, labels, test, test_labels = mixture(images=240, width=8, classes=12, spread=1.2)
+    weights: list[list[torch.Tensor]] = []
+
+    def recorded(*arguments: object) -> list[LinearClassifiers]:
+        trained = fit(*arguments)  # type: ignore[arg-type]
+        weights.append([classifiers.weight.clone() for classifiers in trained])
+        return trained
+
+    monkeypatch.setattr(linear, "fit", recorded)
+    first = probe((train, labels, test, test_labels))
+    second = probe((train, labels, test, np.random.default_rng(0).permutation(test_labels)))
+    third = probe((train, labels, test.flip(0), np.zeros(240, dtype=np.int64)))
+    assert len(weights) == 6  # the choice and the refit, three times
+    for run in (weights[2:4], weights[4:6]):
+        for before, after in zip(weights[:2], run, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    rates = [name for name in first if name.startswith("learning_rate")]
+    assert [first[name] for name in rates] == [second[name] for name in rates] == [third[name] for name in rates]
+    assert first["linear_100"] != second["linear_100"]
+
+
+def test_the_rate_is_the_best_on_the_held_out_part() -> None:
+    train, labels, *_ = mixture(images=300, width=16, classes=10, spread=2.0)
+    groups = np.arange(300) // 20 + 1000 * labels  # tracks of one class each
+    settings = dataclasses.replace(SETTINGS, label_fractions=(0.5,), learning_rates=(30.0, 0.0001, 0.1))
+    (rows,) = label_subsets(labels, settings, seed=3)
+    (chosen,) = choose_learning_rates(train, labels, groups, [rows], settings, seed=3)
+
+    fitted, validated = grouped_split(labels[rows], groups[rows], settings.validation_fraction, seed=3)
+    assert not set(groups[rows[fitted]]) & set(groups[rows[validated]])
+    accuracy: dict[float, float] = {}
+    for rate in sorted(settings.learning_rates):
+        (alone,) = fit(lambda epoch: train, labels, [rows[fitted]], [(rate,)], settings, seed=3)
+        (percent,) = alone.accuracy(train[rows[validated]], torch.from_numpy(labels[rows[validated]]))
+        assert percent is not None
+        accuracy[rate] = percent
+    assert len(set(accuracy.values())) == 3
+    assert chosen == max(accuracy, key=lambda rate: accuracy[rate])
+
+
+def test_the_smallest_of_equal_rates_is_chosen() -> None:
+    measures = probe(mixture(images=200, width=16, classes=5, spread=0.01), learning_rates=(3.0, 0.3, 1.0))
+    assert measures["learning_rate_100"] == 0.3
+
+
+def test_a_diverging_rate_loses() -> None:
+    data = mixture(images=200, width=16, classes=5, spread=0.05)
+    measures = probe(data, learning_rates=(1e38, 1.0))
+    assert measures["learning_rate_100"] == 1.0
+    assert measures["linear_100"] == 100.0
+
+
+def test_all_rates_diverging_is_an_error() -> None:
+    data = mixture(images=200, width=16, classes=5, spread=3.0)
+    with pytest.raises(NonFiniteError, match=r"learning rate 1e\+38, 3e\+38.*smaller evaluation.linear.learning_rates"):
+        probe(data, learning_rates=(1e38, 3e38))
+    with pytest.raises(NonFiniteError, match=r"learning rate 1e\+38"):
+        probe(data, learning_rates=(1e38,))
+
+
+def test_features_that_are_not_finite_are_named() -> None:
+    train, labels, test, test_labels = mixture(images=60, width=4, classes=3, spread=0.1)
+    broken = train.clone()
+    broken[3, 1] = torch.inf
+    with pytest.raises(NonFiniteError, match="training images"):
+        probe((broken, labels, test, test_labels))
+    with pytest.raises(NonFiniteError, match="test images"):
+        probe((train, labels, broken, test_labels))
+
+
+def test_nothing_to_hold_out_is_an_error_unless_there_is_nothing_to_choose() -> None:
+    data = mixture(images=20, width=4, classes=4, spread=0.1)
+    with pytest.raises(DataError, match="held out to choose a learning rate"):
+        probe(data, label_fractions=(0.2,))
+    assert probe(data, label_fractions=(0.2,), learning_rates=(1.0,))["learning_rate_20"] == 1.0
+
+
+def test_fixed_recipe_asks_for_features_once_an_epoch_and_takes_the_first_rate() -> None:
+    train, labels, test, test_labels = mixture(images=200, width=16, classes=5, spread=0.1)
+    asked = []
+
+    def features(epoch: int) -> torch.Tensor:
+        asked.append(epoch)
+        return train + 0.1 * torch.randn(train.shape, generator=torch.Generator().manual_seed(epoch))
+
+    settings = dataclasses.replace(SETTINGS, learning_rates=(3.0, 0.1))
+    measures = fixed_linear_probe(features, labels, test, test_labels, settings, seed=0)
+    assert asked == list(range(15))
+    assert measures["learning_rate_20"] == 3.0
+    assert measures["linear_100"] == measures["linear_20"] == 100.0
+
+
+def test_fixed_recipe_on_constant_features_is_the_selected_one_with_one_rate() -> None:
+    train, labels, test, test_labels = mixture(images=200, width=16, classes=10, spread=1.5)
+    settings = dataclasses.replace(SETTINGS, learning_rates=(1.0,))
+    fixed = fixed_linear_probe(lambda epoch: train, labels, test, test_labels, settings, seed=0)
+    assert fixed == probe((train, labels, test, test_labels), learning_rates=(1.0,))
+
+
+def test_a_test_class_without_training_images_counts_as_wrong() -> None:
+    train, labels, test, test_labels = mixture(images=100, width=16, classes=4, spread=0.01)
+    unseen = np.where(test_labels == 3, 9, test_labels)
+    assert probe((train, labels, test, unseen))["linear_100"] == 75.0
+
+
+def test_small_data_take_seconds_on_one_thread() -> None:
+    data = mixture(images=960, width=128, classes=24, spread=1.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        start = time.process_time()
+        selected_linear_probe(data[0], data[1], np.arange(960), data[2], data[3], LinearProbeSettings(), seed=0)
+        assert time.process_time() - start < 6  # about 1 s; a loop over images or rates takes many times that
+    finally:
+        torch.set_num_threads(threads)

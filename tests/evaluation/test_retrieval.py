@@ -1,0 +1,110 @@
+"""Retrieval against a double loop from the definition, scikit-learn and torchmetrics."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+from torchmetrics.retrieval import RetrievalHitRate, RetrievalMAP
+
+from fgssl.errors import DataError, NonFiniteError
+from fgssl.evaluation import retrieval as module
+from fgssl.evaluation.retrieval import retrieval
+
+
+def clustered(images: int, width: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, classes, (images,), generator=random)
+    centres = torch.randn(classes, width, generator=random)
+    return 0.7 * centres[labels] + torch.randn(images, width, generator=random), labels
+
+
+def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    """The definition, one query and one rank at a time."""
+    rows = features.double().tolist()
+    hits_1, hits_5, precisions = [], [], []
+    for query, vector in enumerate(rows):
+        scored = []
+        for other, candidate in enumerate(rows):
+            if other != query:
+                cosine = sum(a * b for a, b in zip(vector, candidate, strict=True))
+                scored.append((-cosine / math.hypot(*vector) / math.hypot(*candidate), other))
+        relevant = [bool(labels[other] == labels[query]) for _, other in sorted(scored)]
+        if any(relevant):
+            hits_1.append(relevant[0])
+            hits_5.append(any(relevant[:5]))
+            at_hits = [sum(relevant[: rank + 1]) / (rank + 1) for rank, hit in enumerate(relevant) if hit]
+            precisions.append(sum(at_hits) / len(at_hits))
+    return {
+        "rank1": 100 * sum(hits_1) / len(hits_1),
+        "rank5": 100 * sum(hits_5) / len(hits_5),
+        "mAP": 100 * sum(precisions) / len(precisions),
+    }
+
+
+@pytest.mark.parametrize("queries_at_once", [7, 512])
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_the_double_loop(seed: int, queries_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUERIES_AT_ONCE", queries_at_once)
+    features, labels = clustered(images=60, width=8, classes=20, seed=seed)
+    labels[0] = 99  # a query without a positive, that stays in the gallery
+    assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)
+
+
+def test_equals_scikit_learn_and_torchmetrics() -> None:
+    features, labels = clustered(images=150, width=16, classes=12, seed=4)
+    directions = torch.nn.functional.normalize(features.double(), dim=1)
+    others = ~torch.eye(150, dtype=torch.bool)
+    scores = (directions @ directions.T)[others].view(150, 149)
+    relevant = (labels[:, None] == labels[None])[others].view(150, 149)
+    indexes = torch.arange(150)[:, None].expand(150, 149)
+    # RetrievalMAP drops positives with a score <= 0: cosines are moved to [0, 1].
+    inputs = ((1 + scores).flatten() / 2, relevant.flatten(), indexes.flatten())
+
+    measures = retrieval(features, labels)
+    by_query = [average_precision_score(relevant[row].numpy(), scores[row].numpy()) for row in range(150)]
+    assert measures["mAP"] == pytest.approx(100 * np.mean(by_query), abs=1e-9)
+    assert measures["mAP"] == pytest.approx(100 * RetrievalMAP()(*inputs).item(), abs=1e-4)
+    assert measures["rank1"] == pytest.approx(100 * RetrievalHitRate(top_k=1)(*inputs).item(), abs=1e-4)
+    assert measures["rank5"] == pytest.approx(100 * RetrievalHitRate(top_k=5)(*inputs).item(), abs=1e-4)
+
+
+def test_known_ranking() -> None:
+    degrees = torch.tensor([0.0, 10.0, 25.0, 45.0]).deg2rad()
+    features = 3 * torch.stack([degrees.cos(), degrees.sin()], dim=1)
+    labels = torch.tensor([0, 1, 0, 1])
+    # Each has one positive. 0 ranks 1 2 3: place 2; 1 ranks 0 2 3: place 3; 2 ranks 1 3 0: place 3; 3 ranks 2 1 0: 2.
+    assert retrieval(features, labels) == pytest.approx(
+        {"rank1": 0.0, "rank5": 100.0, "mAP": 100 * (1 / 2 + 1 / 3 + 1 / 3 + 1 / 2) / 4}
+    )
+
+
+def test_scale_of_a_feature_does_not_count() -> None:
+    features, labels = clustered(images=50, width=8, classes=5, seed=0)
+    powers = 2.0 ** torch.randint(-3, 4, (50, 1), generator=torch.Generator().manual_seed(0))
+    assert retrieval(features * powers, labels) == pytest.approx(retrieval(features, labels), abs=1e-9)
+
+
+def test_ties_stand_in_the_order_of_the_rows() -> None:
+    features = torch.tensor([[1.0, 0.0]] * 4)
+    # 0 ranks 1 2 3, 1 ranks 0 2 3, 2 ranks 0 1 3 and 3 ranks 0 1 2; only 0 and 3 are alike.
+    measures = retrieval(features, torch.tensor([5, 6, 7, 5]))
+    assert measures == pytest.approx({"rank1": 50.0, "rank5": 100.0, "mAP": 100 * (1 / 3 + 1) / 2})
+
+
+def test_fewer_than_five_others() -> None:
+    assert retrieval(torch.eye(2), torch.tensor([1, 1])) == {"rank1": 100.0, "rank5": 100.0, "mAP": 100.0}
+
+
+def test_nearly_equal_features_keep_their_order() -> None:
+    features, labels = clustered(images=60, width=8, classes=6, seed=1)
+    features = 1 + 1e-4 * features  # cosines differ in the 8th digit: sums in single precision would lose them
+    assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)
+
+
+def test_errors() -> None:
+    with pytest.raises(DataError, match="no query has a positive"):
+        retrieval(torch.eye(3), torch.tensor([0, 1, 2]))
+    with pytest.raises(NonFiniteError, match="not finite"):
+        retrieval(torch.tensor([[1.0], [float("nan")]]), torch.tensor([0, 0]))

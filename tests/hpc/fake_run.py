@@ -1,0 +1,72 @@
+"""Stands in for `fgssl/run.py` in frozen code: the same record on disk, no training.
+
+OUT/behaviour.json says what a run does, by its name: `fail` (raises), `die` (kills itself), `slow` (takes steps until
+it is told to stop, or OUT/go exists). OUT/executed.log gets one line per attempt.
+"""
+
+import json
+import os
+import signal
+import time
+import traceback
+from pathlib import Path
+
+from fgssl.config import Config, run_name
+from fgssl.evaluation.measures import measure_names
+from fgssl.run_folder import RunFolder, read_json
+
+
+def execute(config: Config, out: Path) -> RunFolder:
+    folder = RunFolder(out / "runs" / run_name(config))
+    if folder.done(config):
+        return folder
+    with folder.lease(config) as lease:
+        if folder.done(config):  # by another process, between the look and the lease
+            return folder
+        with (out / "executed.log").open("a") as log:
+            log.write(json.dumps({"run": folder.path.name, "pid": os.getpid(), "code": __file__, "env": _env()}) + "\n")
+        for role in ("encoder", "decoder"):
+            source = getattr(config.start, role)
+            if (
+                source is not None
+                and source.run is not None
+                and not (out / "runs" / source.run / "trained.json").exists()
+            ):
+                raise RuntimeError(f"{role} of {source.run} is not there yet")
+        behaviour = (read_json(out / "behaviour.json") or {}).get(folder.path.name)
+        try:
+            if behaviour == "fail":
+                raise RuntimeError("this run fails")
+            if behaviour == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if behaviour == "slow":
+                _take_steps(folder, out)
+        except Exception:
+            lease.write("failure.txt", traceback.format_exc())
+            raise
+        lease.write("encoder.safetensors", b"weights")
+        lease.write("trained.json", {"wall_s": 1.0, "data_version": "v1", "code_version": "c1", "start": {}})
+        if config.evaluation is not None:
+            measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+            lease.write_evaluation(config, measures | {"wall_s": 0.5})
+        lease.clear_failure()
+    return folder
+
+
+def _take_steps(folder: RunFolder, out: Path) -> None:
+    """Counts up in the file `checkpoint`, saved only when told to stop, as the trainer does."""
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    checkpoint = folder.path / "checkpoint"
+    step = int(checkpoint.read_text()) if checkpoint.exists() else 0
+    (folder.path / "stepping").touch()
+    while not (out / "go").exists():
+        step += 1
+        time.sleep(0.02)
+        if told:
+            checkpoint.write_text(str(step))
+            raise SystemExit(143)
+
+
+def _env() -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "PYTHONSAFEPATH")}

@@ -1,0 +1,76 @@
+"""What runs read: all that is missing at once, and what changed under finished runs."""
+
+import hashlib
+
+import pytest
+
+from fgssl.data.manifest import Manifest
+from fgssl.errors import UserError
+from fgssl.run_folder import RunFolder
+from hpc.grid import expand
+from hpc.inputs import check_inputs
+from hpc.stages import plan
+
+
+def _finish(small, stage, **record):
+    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+        lease.write("encoder.safetensors", b"weights")
+        lease.write("trained.json", {"steps": 1} | record)
+
+
+def _manifest(folder, source):
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = Manifest(dataset="birds", source=source, arguments={}, levels=(), splits={})
+    (folder / "manifest.json").write_text(manifest.to_json())
+    return manifest.version
+
+
+def test_nothing_is_missing_for_the_embedded_set(small):
+    check_inputs(small.plan.stages, small.out)
+
+
+def test_everything_missing_at_once(small, sweep_file, tmp_path):
+    overrides = [
+        "data.dataset=birds",
+        f"data.folder={tmp_path / 'shards'}",
+        f"arms.base.settings.start.encoder={{stage: null, file: {tmp_path / 'one.pth'}}}",
+        f"arms.grad_cam.settings.start.encoder={{stage: null, file: {tmp_path / 'two.pth'}}}",
+    ]
+    with pytest.raises(UserError) as caught:
+        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "manifest.json" in lines[0]
+    assert "pack it with" in lines[0]
+    assert {line.split(": ")[1] for line in lines[1:]} == {str(tmp_path / "one.pth"), str(tmp_path / "two.pth")}
+
+
+def test_finished_runs_of_other_data(small, sweep_file, tmp_path):
+    made = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}"]))
+    old = _manifest(tmp_path / "shards", "first packing")
+    _finish(small, made.stages[0], data_version=old)
+    check_inputs(made.stages, small.out)
+    new = _manifest(tmp_path / "shards", "second packing")
+    with pytest.raises(UserError, match=rf"trained on other data: version {old[:12]}.*now holds {new[:12]}"):
+        check_inputs(made.stages, small.out)
+
+
+def test_finished_runs_of_other_weights(small):
+    warm_up, decoder = small.plan.stages[:2]
+    digest = hashlib.sha256(b"weights").hexdigest()
+    _finish(small, warm_up, start={"encoder": None, "decoder": None})
+    _finish(small, decoder, start={"encoder": digest, "decoder": None})
+    check_inputs(small.plan.stages, small.out)
+    (small.out / "runs" / warm_up.run / "encoder.safetensors").write_bytes(b"trained again")
+    with pytest.raises(UserError, match=r"another start\.encoder.*delete this run folder"):
+        check_inputs(small.plan.stages, small.out)
+
+
+def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
+    overrides = ["arms.grad_cam=null", "data.dataset=birds", f"data.folder={tmp_path / 'gone'}", "seeds=[0]"]
+    [warm_up, base] = plan(expand(sweep_file, None, overrides)).stages
+    for stage in (warm_up, base):
+        _finish(small, stage, data_version="a" * 64)
+    with RunFolder(small.out / "runs" / base.run).lease(base.config) as lease:
+        lease.write_evaluation(base.config, {"rank1": 1.0})
+    check_inputs([warm_up, base], small.out)

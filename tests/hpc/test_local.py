@@ -1,0 +1,208 @@
+"""The sweep's loop, with real submitit jobs and faked runs."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fgssl.run_folder import RunFolder
+from hpc.display import Display
+from hpc.executor import LocalMachine
+from hpc.local import LocalSweep
+from hpc.state import State
+
+SWEEP = """
+import sys
+from pathlib import Path
+from hpc.display import Display
+from hpc.executor import LocalMachine
+from hpc.grid import expand
+from hpc.local import LocalSweep
+from hpc.snapshot import freeze, packages
+from hpc.stages import plan
+
+file, out, jobs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+stages, code = plan(expand(file)).stages, freeze(packages(), out / "code")
+LocalSweep(stages, out, LocalMachine(), Display(stages, out), jobs=jobs, devices=(), code=code).run()
+"""
+
+
+def _sweep(small, code: Path, jobs: int = 2, console: Console | None = None) -> LocalSweep:
+    display = Display(small.plan.stages, small.out, console or Console(file=io.StringIO()))
+    return LocalSweep(small.plan.stages, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
+    """The whole sweep in a process of its own, which a test can kill."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP, str(small.file), str(small.out), str(jobs)],
+        cwd=small.out,
+        env=os.environ | {"PYTHONPATH": str(fake_sources)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake_code):
+    final = _sweep(small, fake_code).run()
+    assert set(final.values()) == {State.DONE}
+    assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)  # the fake checks the order
+    assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run.py"}
+    assert len({attempt["pid"] for attempt in small.attempts()}) == 2  # a job makes many runs
+    threads = {(attempt["env"]["OMP_NUM_THREADS"], attempt["env"]["PYTHONSAFEPATH"]) for attempt in small.attempts()}
+    assert threads == {("1", "1")}
+    assert list((small.out / "jobs").rglob("current.json")) == []
+
+
+def test_a_finished_sweep_starts_no_job(small, fake_code):
+    _sweep(small, fake_code).run()
+    before = len(small.executed())
+    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert len(small.executed()) == before
+
+
+def test_a_failure_stops_only_what_needs_it_and_is_tried_again(small, fake_code):
+    small.behave((small.run("warm_up", 1), "fail"), (small.run("grad_cam sigma_grad_cam=0.5", 0), "fail"))
+    sweep = _sweep(small, fake_code)
+    failures = sweep.failures(sweep.run())
+    assert set(failures) == {"warm_up, seed 1", "grad_cam sigma_grad_cam=0.5, seed 0"}
+    assert all("RuntimeError: this run fails" in text and "Traceback" in text for text in failures.values())
+    states = small.states()
+    assert states["decoder, seed 1"] is State.SKIPPED
+    assert states["grad_cam sigma_grad_cam=0.25, seed 1"] is State.SKIPPED
+    assert states["grad_cam sigma_grad_cam=0.25, seed 0"] is State.DONE
+
+    done = [run for run in small.executed() if RunFolder(small.out / "runs" / run).trained()]
+    small.behave()
+    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert all(small.executed().count(run) == 1 for run in done)
+
+
+def test_a_killed_run_fails_with_its_signal_and_the_others_go_on(small, fake_code):
+    killed = small.run("base", 0)
+    small.behave((killed, "die"))
+    sweep = _sweep(small, fake_code)
+    final = sweep.run()
+    assert [state for state in final.values() if state is not State.DONE] == [State.FAILED]
+    [reason] = sweep.failures(final).values()
+    assert "killed by signal 9 (SIGKILL): out of memory?" in reason
+    assert small.executed().count(killed) == 1
+    assert RunFolder(small.out / "runs" / killed).failure() == reason  # for `aggregate`, and for the next sweep
+
+
+def test_jobs_that_die_before_any_run_end_the_sweep(small, fake_code):
+    (fake_code / "hpc" / "launch.py").write_text("raise RuntimeError('broken installation')")
+    with pytest.raises(Exception, match="broken installation"):
+        _sweep(small, fake_code).run()
+
+
+def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
+    slow = [small.run("warm_up", seed) for seed in (0, 1)]
+    small.behave(*((run, "slow") for run in slow))
+    process = _start(small, fake_sources, jobs=1)
+    try:
+        _wait_for(lambda: (small.out / "runs" / slow[0] / "stepping").exists())
+        time.sleep(1.5)
+        assert small.executed() == [slow[0]]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, number):
+    slow = small.run("warm_up", 0)
+    small.behave((slow, "slow"))
+    process = _start(small, fake_sources)
+    _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert b"save a checkpoint and leave" in output
+    assert int((small.out / "runs" / slow / "checkpoint").read_text()) >= 0
+    assert RunFolder(small.out / "runs" / slow).holder() is None
+    assert small.states()["warm_up, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it
+
+
+def test_what_a_killed_sweep_left_behind_is_adopted_and_takes_no_further_run(small, fake_sources, fake_code):
+    slow = small.run("warm_up", 0)
+    small.behave((slow, "slow"))
+    killed = _start(small, fake_sources)
+    _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
+    killed.kill()
+    killed.communicate()
+    [orphan] = {attempt["pid"] for attempt in small.attempts()}
+
+    output = io.StringIO()
+    (small.out / "runs" / slow / "stepping").unlink()
+    second = _start(small, fake_sources, jobs=2)
+    _wait_for(lambda: len(small.executed()) > 1)  # the other room is used meanwhile
+    time.sleep(0.5)
+    (small.out / "go").touch()
+    assert second.wait(60) == 0, output.getvalue()
+    second.communicate()
+    assert small.executed().count(slow) == 1
+    assert [attempt["run"] for attempt in small.attempts() if attempt["pid"] == orphan] == [slow]
+    assert set(small.states().values()) == {State.DONE}
+
+
+def test_when_what_was_left_behind_dies_its_run_is_made_here(small, fake_sources):
+    slow = small.run("warm_up", 0)
+    small.behave((slow, "slow"))
+    killed = _start(small, fake_sources)
+    _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
+    killed.kill()
+    killed.communicate()
+    second = _start(small, fake_sources)
+    time.sleep(1.5)
+    assert small.executed() == [slow]  # waits: the lease is held
+    (small.out / "go").touch()
+    os.kill(small.attempts()[0]["pid"], signal.SIGKILL)
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert set(small.states().values()) == {State.DONE}
+
+
+def test_two_sweeps_at_once_make_every_run_once(small, fake_sources):
+    both = [_start(small, fake_sources, jobs=2) for _ in range(2)]
+    assert [process.wait(90) for process in both] == [0, 0]
+    for process in both:
+        process.communicate()
+    assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)
+
+
+def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
+    small.behave((small.run("base", 1), "fail"))
+    text = io.StringIO()
+    _sweep(small, fake_code, console=Console(file=text, width=200)).run()
+    lines = text.getvalue().splitlines()
+    assert sum("DONE" in line for line in lines) == len(small.plan.stages) - 1
+    assert any("FAILED  base, seed 1" in line for line in lines)
+
+
+def test_live_table_on_a_terminal(small):
+    run = RunFolder(small.out / "runs" / small.run("warm_up"))
+    [stage] = [stage for stage in small.plan.stages if stage.run == run.path.name]
+    with run.lease(stage.config) as lease:
+        lease.write("progress.json", {"step": 30, "total_steps": 70, "loss": 5.25, "images_per_s": 64.0, "updated": 0})
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=True, width=120, height=50)
+        states = small.states()
+        with Display(small.plan.stages, small.out, console) as display:
+            display.update({stage.key: states[stage.label] for stage in small.plan.stages})
+    assert all(part in text.getvalue() for part in ("30/70", "5.2500", "1:20", "10 runs:", "1 running", "WAITING"))
+    assert json.loads((run.path / "progress.json").read_text())["step"] == 30

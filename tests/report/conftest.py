@@ -1,0 +1,98 @@
+"""A sweep's output folder, made by hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fgssl import config as configs
+from fgssl.run_folder import RunFolder
+
+SEEDS = (0, 1, 2)
+
+
+class Out:
+    """The folder of a sweep with cells `base`, `sigma=0.1` and `sigma=0.5`, all started from the stage `warm_up`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        stages = {seed: self._run(seed, {"evaluation": None}) for seed in SEEDS}
+
+        def runs(method: dict[str, Any]) -> list[dict[str, Any]]:
+            start = {seed: {"encoder": {"run": stage["run"]}} for seed, stage in stages.items()}
+            return [self._run(seed, {"start": start[seed], "method": method}) for seed in SEEDS]
+
+        def synthesized(sigma: float) -> dict[str, Any]:
+            return {"name": "synthesized", "noise": {"sigma_grad_cam": sigma}}
+
+        key = "method.noise.sigma_grad_cam"
+        self.content: dict[str, Any] = {
+            "schema": 1,
+            "sweep": "ablation_sigma",
+            "preset": "demo",
+            "title": "Noise intensity",
+            "dataset": "toy",
+            "baseline": "base",
+            "grid_keys": [key],
+            "metrics": ["linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"],
+            "reference": {},
+            "cells": [
+                {"cell": "base", "arm": "base", "grid": {}, "runs": runs({"name": "mocov2"})},
+                {"cell": "sigma=0.1", "arm": "grad_cam", "grid": {key: 0.1}, "runs": runs(synthesized(0.1))},
+                {"cell": "sigma=0.5", "arm": "grad_cam", "grid": {key: 0.5}, "runs": runs(synthesized(0.5))},
+            ],
+            "stages": [{"stage": "warm_up", **stage} for stage in stages.values()],
+        }
+        self.write_plan()
+
+    @staticmethod
+    def _run(seed: int, partial: dict[str, Any]) -> dict[str, Any]:
+        config = configs.parse({"seed": seed, "views": {"image_size": 32}, **partial}, "test")
+        return {"seed": seed, "run": configs.run_name(config), "config": configs.to_mapping(config)}
+
+    def write_plan(self) -> None:
+        (self.path / "plan.json").write_text(json.dumps(self.content))
+
+    def planned(self, cell: str, seed: int) -> dict[str, Any]:
+        cells = {entry["cell"]: entry["runs"] for entry in self.content["cells"]}
+        cells["warm_up"] = self.content["stages"]
+        return next(run for run in cells[cell] if run["seed"] == seed)
+
+    def folder(self, cell: str, seed: int) -> Path:
+        return self.path / "runs" / self.planned(cell, seed)["run"]
+
+    def finish(self, cell: str, seed: int, linear_100: float | None = None, **record: Any) -> None:
+        """Write what a finished run leaves; every measure but `linear_100` is 0."""
+        config = configs.parse(self.planned(cell, seed)["config"], "test")
+        trained = {"wall_s": 10.5, "code_version": "c1", "data_version": "d1", "threads": 1, "device": "cpu"}
+        with RunFolder(self.folder(cell, seed)).lease(config) as lease:
+            lease.write("trained.json", trained | record)
+            if config.evaluation is not None:
+                zeros = dict.fromkeys(self.content["metrics"], 0.0)
+                lease.write_evaluation(config, zeros | {"linear_100": linear_100, "wall_s": 2.25})
+
+    def fail(self, cell: str, seed: int, traceback: str) -> None:
+        config = configs.parse(self.planned(cell, seed)["config"], "test")
+        with RunFolder(self.folder(cell, seed)).lease(config) as lease:
+            lease.write("failure.txt", traceback)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Out:
+    return Out(tmp_path)
+
+
+@pytest.fixture
+def finished(out: Out) -> Callable[[dict[str, list[float | None]]], Out]:
+    """`out` with `linear_100` of each cell's seeds; None is not run."""
+
+    def finish(values: dict[str, list[float | None]]) -> Out:
+        for cell, by_seed in values.items():
+            for seed, value in enumerate(by_seed):
+                if value is not None:
+                    out.finish(cell, seed, value)
+        return out
+
+    return finish

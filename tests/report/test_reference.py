@@ -1,0 +1,82 @@
+"""The published numbers under sweeps/reference."""
+
+from pathlib import Path
+
+import pytest
+
+from fgssl.errors import UserError
+from fgssl.report.reference import published, reference_values
+
+FOLDER = Path(__file__).parents[2] / "sweeps" / "reference"
+
+
+def test_a_table_with_a_dataset_column() -> None:
+    assert reference_values("table1_main", "cub200", {"method": "mocov2"}, FOLDER) == {
+        **{"linear_100": 63.98, "linear_50": 56.35, "linear_20": 42.63},
+        **{"rank1": 39.72, "rank5": 67.14, "mAP": 15.91},
+    }
+
+
+def test_a_table_with_a_column_for_each_dataset() -> None:
+    values = reference_values("table4_noises", "cars", {"method": "ours_lowvar"}, FOLDER)
+    assert values == {"linear_100": 64.34, "rank1": 34.55}
+    assert reference_values("table8_random", "cars", {"method": "ours_random"}, FOLDER) == {"linear_100": 61.84}
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(0, 64.33), (0.1, 65.67), (0.5, 66.17), ("1.0", 65.82)])
+def test_numbers_match_by_value(weight: float, expected: float) -> None:
+    assert reference_values("table6_pair_weight", "cub200", {"pair_weight": weight}, FOLDER) == {"linear_100": expected}
+
+
+def test_infinity_matches() -> None:
+    assert reference_values("table7_tau", "cub200", {"tau": float("inf")}, FOLDER) == {"linear_100": 66.05}
+
+
+def test_nothing_published_gives_nothing() -> None:
+    assert reference_values("table6_pair_weight", "toy", {"pair_weight": 0.5}, FOLDER) == {}
+    assert reference_values("table4_noises", "toy", {"method": "ours"}, FOLDER) == {}
+    assert reference_values("table6_pair_weight", "cub200", {"pair_weight": 0.3}, FOLDER) == {}
+    assert reference_values("table7_tau", "cub200", {"tau": {"quantile": 0.5}}, FOLDER) == {}
+    assert reference_values("table7_tau", "cub200", {"tau": None}, FOLDER) == {}
+    # An empty field is no number.
+    assert reference_values("table3_sota", "cars", {"method": "dilo"}, FOLDER) == {}
+
+
+def test_words_are_no_measures() -> None:
+    values = reference_values("hcl_outliers", "df20mini", {"loss": "hcl"}, FOLDER)
+    assert values == {"outliers": 201.0, "decrease_percent": 72.3}
+
+
+def test_errors_name_what_there_is() -> None:
+    with pytest.raises(UserError, match="unknown table 'table7_taus': did you mean 'table7_tau'"):
+        reference_values("table7_taus", "cub200", {}, FOLDER)
+    with pytest.raises(UserError, match="unknown column 'pair_wait': did you mean 'pair_weight'"):
+        reference_values("table6_pair_weight", "cub200", {"pair_wait": 0.5}, FOLDER)
+    with pytest.raises(UserError, match="fits 5 lines; match more of tau, linear_100"):
+        reference_values("table7_tau", "cub200", {}, FOLDER)
+
+
+def test_datasets_of_both_forms() -> None:
+    assert published(FOLDER / "table1_main.csv").datasets == ["cub200", "cars", "aircraft"]
+    assert published(FOLDER / "table3_sota.csv").datasets == ["cub200", "cars", "aircraft"]
+
+
+def test_the_published_mean_gains() -> None:
+    datasets = ("cub200", "cars", "aircraft")
+    for measure, gain in (("linear_100", 3.31), ("linear_50", 4.27), ("linear_20", 5.51)):
+        ours, base = (
+            sum(reference_values("table1_main", dataset, {"method": method}, FOLDER)[measure] for dataset in datasets)
+            / 3
+            for method in ("ours", "mocov2")
+        )
+        assert round(ours - base, 2) == gain
+
+
+def test_tables_agree_where_they_repeat_a_number() -> None:
+    for dataset in ("cub200", "cars", "aircraft"):
+        for method in ("mocov2", "ours"):
+            main = reference_values("table1_main", dataset, {"method": method}, FOLDER)
+            for table in ("table3_sota", "table4_noises", "table8_random"):
+                values = reference_values(table, dataset, {"method": method}, FOLDER)
+                assert values
+                assert all(main[measure] == value for measure, value in values.items())

@@ -1,0 +1,215 @@
+"""table.csv and its readable forms, with numbers computed by hand."""
+
+import csv
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fgssl.errors import UserError
+from fgssl.report.layout import Layout, latex, lay_out, markdown
+from fgssl.report.plan import read_plan
+from fgssl.report.rows import collect_rows
+from fgssl.report.tables import COLUMNS, tabulate, warnings, write_table
+
+Finished = Callable[[dict[str, list[float | None]]], Any]
+
+
+def table_of(out: Any) -> pd.DataFrame:
+    plan = read_plan(out.path)
+    return tabulate(collect_rows(plan, out.path), plan)
+
+
+def layout_of(out: Any) -> Layout:
+    plan = read_plan(out.path)
+    rows = collect_rows(plan, out.path)
+    return lay_out(tabulate(rows, plan), rows, plan)
+
+
+def entry(table: pd.DataFrame, cell: str, metric: str = "linear_100") -> dict[str, Any]:
+    (found,) = table[(table["cell"] == cell) & (table["metric"] == metric)].to_dict("records")
+    return {str(key): value for key, value in found.items()}
+
+
+def test_complete_cells(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0], "sigma=0.5": [60.0, 60.0, 60.0]})
+    table = table_of(out)
+    assert list(table.columns) == list(COLUMNS)
+    assert len(table) == 3 * 6
+    base, low, high = (entry(table, cell) for cell in ("base", "sigma=0.1", "sigma=0.5"))
+    assert base["mean"] == 53.0
+    assert base["std"] == pytest.approx(math.sqrt((9 + 1 + 16) / 2))  # ddof 1
+    assert (base["n"], base["missing"], base["states"]) == (3, 0, "3 DONE")
+    assert math.isnan(base["delta_baseline"])
+    assert base["delta_n"] == 0
+    # By seed: 1, 3, -1.
+    assert (low["mean"], low["delta_baseline"], low["delta_std"], low["delta_n"]) == (54.0, 1.0, 2.0, 3)
+    assert (high["std"], high["delta_baseline"]) == (0.0, 7.0)
+    assert math.isnan(low["reference"])
+    assert math.isnan(low["delta_reference"])
+
+
+def test_differences_are_paired_over_seeds_that_both_have(finished: Finished) -> None:
+    out = finished({"base": [50.0, None, 57.0], "sigma=0.1": [51.0, 99.0, None], "sigma=0.5": [None, 80.0, None]})
+    out.fail("base", 1, "RuntimeError: boom")
+    table = table_of(out)
+    base, low, high = (entry(table, cell) for cell in ("base", "sigma=0.1", "sigma=0.5"))
+    assert (base["mean"], base["n"], base["missing"]) == (53.5, 2, 1)
+    assert base["states"] == "2 DONE, 1 FAILED"
+    assert (low["mean"], low["n"], low["states"]) == (75.0, 2, "2 DONE, 1 MISSING")
+    assert (low["delta_baseline"], low["delta_n"]) == (1.0, 1)  # seed 0 alone, not 75 - 53.5
+    assert math.isnan(low["delta_std"])
+    assert (high["mean"], high["n"], high["missing"], high["delta_n"]) == (80.0, 1, 2, 0)
+    assert math.isnan(high["std"])  # no spread of one value
+    assert math.isnan(high["delta_baseline"])
+
+
+def test_all_runs_missing(out: Any) -> None:
+    table = table_of(out)
+    assert table["mean"].isna().all()
+    assert table["delta_baseline"].isna().all()
+    assert set(table["n"]) == {0}
+    assert set(table["missing"]) == {3}
+    assert set(table["states"]) == {"3 MISSING"}
+    text = markdown(layout_of(out))
+    assert "| sigma=0.1 |        – † |" in text
+    assert "- † base: 0 of 3 seeds: seed 0 MISSING: waits for stage warm_up of seed 0" in text
+
+
+def test_reference(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.5": [60.0, None, None]})
+    out.content["reference"] = {"base": {"linear_100": 63.98}, "sigma=0.1": {"linear_100": 64.25, "rank1": 40.0}}
+    out.write_plan()
+    table = table_of(out)
+    assert entry(table, "base")["reference"] == 63.98
+    assert entry(table, "base")["delta_reference"] == 53.0 - 63.98
+    assert math.isnan(entry(table, "base", "rank1")["reference"])
+    assert entry(table, "sigma=0.1")["reference"] == 64.25
+    assert math.isnan(entry(table, "sigma=0.1")["delta_reference"])
+    published = layout_of(out).blocks[2]
+    assert published.lines == [
+        ["base", "63.98 (-10.98)", "–", "–", "–", "–", "–"],
+        ["sigma=0.1", "64.25 (–)", "–", "–", "40.00 (–)", "–", "–"],
+    ]
+
+
+def test_without_a_baseline_there_are_no_differences(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0]})
+    out.content["baseline"] = None
+    out.write_plan()
+    assert table_of(out)["delta_baseline"].isna().all()
+    assert len(layout_of(out).blocks) == 1
+
+
+def test_a_measure_that_a_finished_run_lacks_is_missing(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0]})
+    out.finish("base", 1, None)  # as if its evaluation had left the measure out
+    base = entry(table_of(out), "base")
+    assert (base["mean"], base["n"], base["missing"], base["states"]) == (53.5, 2, 1, "3 DONE")
+    assert "† base: 2 of 3 seeds: seed 1 DONE, but without linear_100" in layout_of(out).notes
+
+
+def test_only_done_rows_count(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0]})
+    plan = read_plan(out.path)
+    rows = collect_rows(plan, out.path)
+    rows[1]["state"] = "RUNNING"  # though it holds a value
+    base = entry(tabulate(rows, plan), "base")
+    assert (base["mean"], base["n"], base["states"]) == (53.5, 2, "2 DONE, 1 RUNNING")
+
+
+def test_only_the_plans_metrics_and_no_unknown_one(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0]})
+    out.content["metrics"] = ["mAP", "linear_100"]
+    out.write_plan()
+    assert table_of(out)["metric"].tolist() == ["mAP", "linear_100"] * 3
+    out.content["metrics"] = ["linear_10"]
+    out.write_plan()
+    with pytest.raises(UserError, match="measures linear_10; measured are linear_100, linear_50, linear_20, rank1"):
+        table_of(out)
+
+
+def test_csv_holds_every_digit(finished: Finished) -> None:
+    out = finished({"base": [100 / 3, 52.1, 57.3], "sigma=0.1": [100 / 7, 55.0, None]})
+    table = table_of(out)
+    write_table(table, out.path / "table.csv")
+    with (out.path / "table.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["states"] for line in lines] == table["states"].tolist()
+    for column in ("mean", "std", "delta_baseline"):
+        back = [float(line[column] or "nan") for line in lines]
+        np.testing.assert_array_equal(back, table[column])
+
+
+def test_readable_table(finished: Finished) -> None:
+    out = finished({"base": [50.0, None, 57.0], "sigma=0.1": [51.0, 99.0, 60.0], "sigma=0.5": [None, 80.0, None]})
+    out.content["metrics"] = ["linear_100", "rank1"]
+    out.write_plan()
+    for seed in (0, 1, 2):
+        out.finish("warm_up", seed)
+    out.fail("base", 1, "Traceback\nRuntimeError: boom | bang")
+    assert markdown(layout_of(out)) == (
+        "# Noise intensity (ablation_sigma, preset demo)\n"
+        "\n"
+        "Percent, mean ± standard deviation over the seeds; dataset toy:\n"
+        "\n"
+        "| cell      |     linear_100 |         rank1 | seeds |\n"
+        "| --------- | -------------: | ------------: | ----: |\n"
+        "| base      | 53.50 ± 4.95 † | 0.00 ± 0.00 † |   2/3 |\n"
+        "| sigma=0.1 |  70.00 ± 25.51 |   0.00 ± 0.00 |   3/3 |\n"
+        "| sigma=0.5 |        80.00 † |        0.00 † |   1/3 |\n"
+        "\n"
+        "Difference to base, paired by seed:\n"
+        "\n"
+        "| cell      |             linear_100 |                  rank1 |\n"
+        "| --------- | ---------------------: | ---------------------: |\n"
+        "| sigma=0.1 | +2.00 ± 1.41 (n = 2) † | +0.00 ± 0.00 (n = 2) † |\n"
+        "| sigma=0.5 |                    – † |                    – † |\n"
+        "\n"
+        "- † base: 2 of 3 seeds: seed 1 FAILED: RuntimeError: boom \\| bang\n"
+        "- † sigma=0.5: 1 of 3 seeds: seeds 0, 2 MISSING: not run yet\n"
+    )
+
+
+def test_latex_escapes_and_sets_one_line_a_cell(finished: Finished) -> None:
+    out = finished({"base": [50.0, None, 57.0]})
+    out.content["title"] = "50 % of σ_G & {more}"
+    out.write_plan()
+    text = latex(layout_of(out))
+    assert r"\caption{50 \% of $\sigma$\_G \& \{more\} (ablation\_sigma, preset demo)}" in text
+    assert r"base & 53.50 $\pm$ 4.95 \dag{} & 0.00 $\pm$ 0.00 \dag{}" in text
+    assert text.count(r"\begin{tabular}{lrrrrrrr}") == 1
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert text.isascii()
+
+
+def test_runs_of_different_versions_are_told(finished: Finished) -> None:
+    out = finished({"base": [50.0, 51.0, 52.0], "sigma=0.1": [50.0, 51.0, 52.0]})
+    plan = read_plan(out.path)
+    assert warnings(collect_rows(plan, out.path)) == []
+    out.finish("base", 1, 51.0, code_version="c2")
+    assert warnings(collect_rows(plan, out.path)) == [
+        "base averages runs of different code versions: c1 (seeds 0, 2); c2 (seed 1)"
+    ]
+    assert markdown(layout_of(out)).endswith(
+        "- Warning: base averages runs of different code versions: c1 (seeds 0, 2); c2 (seed 1)\n"
+    )
+    for seed in (0, 1, 2):
+        out.finish("base", seed, 51.0)
+        out.finish("sigma=0.1", seed, 51.0, data_version="d2")
+    assert warnings(collect_rows(plan, out.path)) == ["the cells come from different data versions: d1, d2"]
+
+
+def test_mean_and_deviations_against_numpy(finished: Finished) -> None:
+    random = np.random.default_rng(0)
+    values = {cell: random.uniform(0, 100, 3).tolist() for cell in ("base", "sigma=0.1", "sigma=0.5")}
+    table = table_of(finished(values))
+    for cell, numbers in values.items():
+        assert entry(table, cell)["mean"] == pytest.approx(np.mean(numbers))
+        assert entry(table, cell)["std"] == pytest.approx(np.std(numbers, ddof=1))
+        if cell != "base":
+            differences = np.subtract(numbers, values["base"])
+            assert entry(table, cell)["delta_std"] == pytest.approx(np.std(differences, ddof=1))

@@ -1,0 +1,176 @@
+"""`python -m fgssl.sweep` as a user meets it, with faked runs."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fgssl.config import run_name
+from fgssl.data.manifest import Manifest
+from fgssl.errors import UserError
+from fgssl.run_folder import RunFolder
+from fgssl.sweep import main
+from hpc.grid import expand
+from hpc.snapshot import packages
+from hpc.stages import plan
+
+SWEEP = """
+name: tiny
+title: Tiny
+source: Fig. 0
+baseline: base
+seeds: [0, 1]
+preset: small
+settings:
+  data: {dataset: birds, folder: SHARDS}
+  views: {image_size: 32}
+  evaluation: {linear: {epochs: 1}}
+stages:
+  warm_up: {training: {epochs: 3}}
+arms:
+  base: {settings: {start: {encoder: {stage: warm_up}}}}
+  long: {settings: {start: {encoder: {stage: warm_up}}}, grid: {training.epochs: [5]}}
+presets:
+  small: {measured_minutes: 6}
+"""
+NO_HEAVY_IMPORTS = """
+import sys
+from fgssl.sweep import main
+code = main(sys.argv[1:])
+assert not {"torch", "timm", "accelerate", "h5py"} & set(sys.modules), "a finished sweep must not import these"
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch) -> Path:
+    """The sweep file, in a working directory of its own, on a packed dataset of no images."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").mkdir()
+    manifest = Manifest(dataset="birds", source="test", arguments={}, levels=(), splits={})
+    (tmp_path / "shards" / "manifest.json").write_text(manifest.to_json())
+    file = tmp_path / "tiny.yaml"
+    file.write_text(SWEEP.replace("SHARDS", str(tmp_path / "shards")))
+    return file
+
+
+@pytest.fixture
+def faked(tmp_path, monkeypatch) -> Path:
+    """Both packages with `fgssl/run.py` faked, as the code that is frozen; the folder that holds them."""
+    sources = tmp_path / "sources"
+    for package in packages():
+        shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    fake = (Path(__file__).parent / "hpc" / "fake_run.py").read_text()
+    fake = fake.replace('"data_version": "v1"', '"data_version": None')
+    (sources / "fgssl" / "run.py").write_text(fake)
+    monkeypatch.setattr("fgssl.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
+    return sources
+
+
+def _out(sweep: Path) -> Path:
+    return sweep.parent / "outputs" / "tiny-small"
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
+    before = sorted(sweep.parent.rglob("*"))
+    assert main([str(sweep), "--dry-run", "--jobs", "3"]) == 0
+    assert sorted(sweep.parent.rglob("*")) == before
+    assert capsys.readouterr().out.splitlines() == [
+        "tiny: Tiny (Fig. 0)",
+        "preset small, seeds 0, 1, into outputs/tiny-small, 3 at a time",
+        "  warm_up        2 runs: 2 pending, shared",
+        "  base           2 runs: 2 waiting",
+        "  long epochs=5  2 runs: 2 waiting",
+        "6 runs, 0 done, 6 to do, about 6 minutes",
+    ]
+
+
+@pytest.mark.usefixtures("faked")
+def test_runs_everything_and_prints_the_table(sweep, capsys):
+    assert main([str(sweep), "--jobs", "2"]) == 0
+    out = _out(sweep)
+    printed = capsys.readouterr().out
+    assert (out / "table.md").read_text() in printed
+    assert "long epochs=5" in (out / "rows.csv").read_text()
+    assert (out / "plan.json").exists()
+
+    assert main([str(sweep), "--dry-run"]) == 0
+    assert "6 runs, 6 done, 0 to do\n" in capsys.readouterr().out
+    assert main([str(sweep), "--dry-run", "seeds=[0, 1, 2, 3]", "--jobs", "1"]) == 0  # 6 runs of 1.5 s, stages 1 s
+    assert "12 runs, 6 done, 6 to do, about 0 minutes" in capsys.readouterr().out
+
+
+def test_a_finished_sweep_ends_at_once_without_torch(sweep, faked):
+    environment = os.environ | {"PYTHONPATH": str(faked)}
+    command = [sys.executable, "-c", NO_HEAVY_IMPORTS, str(sweep), "--jobs", "2"]
+    subprocess.run(command, env=environment, check=True)
+    attempts = (_out(sweep) / "executed.log").read_text()
+    rows, jobs = (_out(sweep) / "rows.csv").read_text(), sorted((_out(sweep) / "jobs").iterdir())
+    began = time.monotonic()
+    subprocess.run(command, env=environment, check=True)
+    assert time.monotonic() - began < 5
+    assert (_out(sweep) / "executed.log").read_text() == attempts
+    assert (_out(sweep) / "rows.csv").read_text() == rows
+    assert sorted((_out(sweep) / "jobs").iterdir()) == jobs
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, capsys):
+    failing = plan(expand(sweep)).runs["long epochs=5", 1].config
+    _out(sweep).mkdir(parents=True)
+    (_out(sweep) / "behaviour.json").write_text(f'{{"{run_name(failing)}": "fail"}}')
+    assert main([str(sweep), "--jobs", "2"]) == 1
+    printed = capsys.readouterr()
+    assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
+    assert "RuntimeError: this run fails" in printed.err
+    assert "1 runs failed; the same command tries them again" in printed.err
+    assert "base" in (_out(sweep) / "table.csv").read_text()
+    (_out(sweep) / "behaviour.json").unlink()
+    assert main([str(sweep), "--jobs", "2"]) == 0
+    assert RunFolder(_out(sweep) / "runs" / run_name(failing)).done(failing)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--jobs", "0"], "--jobs 0: is not allowed: at least 1"),
+        (["--jobs", "-2"], "--jobs -2: is not allowed"),
+        (["--preset", "smal"], "did you mean 'small'?"),
+        (["settings.data.folder=elsewhere"], "elsewhere holds no packed dataset"),
+        (["data.dataset=fish"], "holds dataset 'birds', but data.dataset is 'fish'"),
+        (["arms.base.settings.start.encoder={stage: null, file: no.pth}"], "no.pth: no such file"),
+    ],
+)
+def test_what_cannot_start_says_why_and_writes_nothing(sweep, arguments, words):
+    with pytest.raises(UserError, match=words.replace("?", r"\?")):
+        main([str(sweep), *arguments])
+    assert not (sweep.parent / "outputs").exists()
+
+
+def test_nowhere_to_write(sweep):
+    (sweep.parent / "file").write_text("")
+    with pytest.raises(UserError, match=r"file.*choose another --out"):
+        main([str(sweep), "--out", "file/out"])
+
+
+def test_no_write_permission(sweep):
+    locked = sweep.parent / "locked"
+    locked.mkdir(mode=0o500)
+    out = Path("/sys/out") if os.access(locked, os.W_OK) else locked / "out"  # root may write nearly everywhere
+    with pytest.raises(UserError, match=rf"{out.parent}.*choose another --out"):
+        main([str(sweep), "--out", str(out)])
+
+
+def test_a_full_disk(sweep, monkeypatch):
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"plan\.json: cannot be written: No space left on device"):
+        main([str(sweep)])
+    assert list(_out(sweep).iterdir()) == []

@@ -1,0 +1,121 @@
+"""Every file in `sweeps/` under every preset: it expands, validates, and plans, without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fgssl.data.location import shards_folder
+from fgssl.methods.settings import SynthesizedSettings
+from hpc.grid import Grid, expand
+from hpc.stages import plan
+from hpc.sweep_file import preset_names
+
+SWEEPS = Path(__file__).parent.parent / "sweeps"
+FILES = sorted(SWEEPS.glob("*.yaml"))
+CASES = [(file, preset) for file in FILES for preset in preset_names(file)]
+EXPAND = """
+import sys
+from pathlib import Path
+from hpc.grid import expand
+from hpc.stages import plan
+import fgssl.sweep
+for file, preset in zip(sys.argv[1::2], sys.argv[2::2]):
+    plan(expand(Path(file), preset)).record()
+heavy = {"torch", "torchvision", "timm", "accelerate", "pandas", "h5py"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def _grid(name: str, preset: str, *overrides: str) -> Grid:
+    return expand(SWEEPS / f"{name}.yaml", preset, overrides)
+
+
+def _grids(grid: Grid) -> dict[str, list[object]]:
+    """Arm -> values of its one grid key."""
+    return {
+        point.arm: [value for other in grid.points if other.arm == point.arm for value in other.grid.values()]
+        for point in grid.points
+    }
+
+
+def test_the_sweeps_that_are_promised_are_there():
+    names = {file.stem for file in FILES}
+    assert names == {
+        "smoke", "ablation_sigma", "ablation_lambda", "ablation_tau", "ablation_reconstruction", "noises", "main"
+    }  # fmt: skip
+    assert {file.stem for file, preset in CASES if preset == "gtsrb"} == {"ablation_sigma", "noises"}
+
+
+@pytest.mark.parametrize(("file", "preset"), CASES, ids=[f"{file.stem}-{preset}" for file, preset in CASES])
+def test_expands_and_plans(file, preset):
+    grid = expand(file, preset)
+    record = plan(grid).record()
+    assert grid.name == file.stem
+    assert grid.baseline in {cell["cell"] for cell in record["cells"]}
+    assert grid.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
+    assert {"demo", "paper"} <= set(preset_names(file))
+    assert expand(file).preset == "demo"
+    assert len(file.read_text().splitlines()) <= 50  # a screen
+    assert file.read_text().startswith("#")
+    stage_names = {stage["stage"] for stage in record["stages"]}
+    assert stage_names == ({"decoder"} if preset == "paper" else {"warm_up", "decoder"})
+
+
+def test_planning_imports_neither_torch_nor_pandas_nor_h5py():
+    cases = [argument for file, preset in CASES for argument in (str(file), preset)]
+    subprocess.run([sys.executable, "-c", EXPAND, *cases], check=True)
+
+
+def test_the_paper_ablates_what_the_paper_ablates():
+    sigmas = [0.1, 0.25, 0.5, 1.0, 2.0]
+    assert _grids(_grid("ablation_sigma", "paper")) == {"mocov2": [], "grad_cam": sigmas, "low_variance": sigmas}
+    assert _grids(_grid("ablation_lambda", "paper"))["synthesized"] == [0.0, 0.1, 0.5, 1.0]
+    assert _grids(_grid("ablation_tau", "paper"))["both"] == [0.0, 0.01, 0.02, 0.05, float("inf")]
+    assert _grids(_grid("ablation_reconstruction", "paper"))["reconstruction"] == [0.1, 0.5, 1.0]
+
+
+def test_the_paper_preset_is_the_papers():
+    config = _grid("main", "paper").points[-1].config
+    method, training = config.method, config.training
+    assert isinstance(method, SynthesizedSettings)
+    assert config.decoder is not None
+    assert config.evaluation is not None
+    assert (method.base.queue_size, method.base.momentum, method.base.temperature) == (65536, 0.999, 0.2)
+    assert (method.pair_weight, method.reconstruction_weight, method.noise.threshold) == (0.5, 0.5, 0.02)
+    assert (training.global_batch_size, training.epochs, training.optimizer.learning_rate) == (128, 100, 0.03)
+    assert (config.encoder.name, config.decoder.name, config.views.image_size) == ("resnet50", "mirrored_resnet50", 224)
+    assert (config.evaluation.linear.recipe, config.evaluation.linear.learning_rates) == ("fixed", (30.0,))
+    decoder = _grid("main", "paper").stages["decoder"]
+    assert (decoder.training.epochs, decoder.training.optimizer.name) == (200, "adam")
+
+
+def test_references_stand_beside_the_published_dataset_only():
+    published = plan(_grid("noises", "paper")).record()["reference"]
+    assert {cell: values["linear_100"] for cell, values in published.items()} == {
+        "mocov2": 63.98,
+        "random": 64.12,
+        "grad_cam": 66.04,
+        "low_variance": 65.91,
+        "both": 66.17,
+    }
+    assert plan(_grid("main", "paper", "data.dataset=aircraft")).record()["reference"]["synthesized"]["mAP"] == 12.69
+    assert plan(_grid("ablation_tau", "paper")).record()["reference"]["both threshold=inf"] == {"linear_100": 66.05}
+    assert len(plan(_grid("ablation_lambda", "paper")).record()["reference"]) == 5
+    for file in FILES:
+        assert plan(expand(file, "demo")).record()["reference"] == {}
+
+
+def test_the_demo_needs_no_file_and_has_twelve_runs():
+    grid = _grid("ablation_sigma", "demo")
+    made = plan(grid)
+    assert len(grid.points) * len(grid.seeds) >= 12
+    assert {stage.config.data.folder for stage in made.stages} == {None}
+    assert all(stage.config.start.encoder is None or stage.config.start.encoder.run for stage in made.stages)
+    assert shards_folder(made.stages[0].config.data, Path("out")).parent == Path("out")
+
+
+def test_traffic_signs_are_not_flipped_anywhere():
+    for name in ("ablation_sigma", "noises"):
+        assert not any(stage.config.views.horizontal_flip for stage in plan(_grid(name, "gtsrb")).stages)
