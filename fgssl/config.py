@@ -189,7 +189,7 @@ def validate(mapping: Mapping[str, Any], kind: type[T], source: str) -> T:
 
 
 @functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 

@@ -129,7 +129,7 @@ class RunFolder:
         """Who holds the lease just now (process, host, attempt), or None where it is free."""
         try:
             with (self.path / "lease").open() as file:
-                if not _locked(file):
+                if not _locked(file, how=fcntl.LOCK_SH):
                     return file.read().strip() or "a process that has just started"
         except FileNotFoundError:
             pass
@@ -139,12 +139,12 @@ class RunFolder:
         return self.path / f"evaluation-{configs.evaluation_fingerprint(config)}.json"
 
 
-def _locked(file: IO[str], patience_s: float = 0.0) -> bool:
+def _locked(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:
     """Whether this process now holds the lock on `file` (until it is closed)."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if time.monotonic() >= deadline:

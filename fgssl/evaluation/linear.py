@@ -130,12 +130,14 @@ def choose_learning_rates(
     """For each subset the rate that does best on its held-out part; the smallest of equals. Sees no test image."""
     if len(set(settings.learning_rates)) == 1:
         return [settings.learning_rates[0]] * len(subsets)
-    fitted, held_out = zip(*validation_splits(labels, groups, subsets, settings, seed), strict=True)
+    splits = validation_splits(labels, groups, subsets, settings, seed)
     rates = sorted(set(settings.learning_rates))
-    candidates = fit(lambda epoch: features, labels, fitted, [rates] * len(subsets), settings, seed)
+    candidates = fit(
+        lambda epoch: features, labels, [fitted for fitted, _ in splits], [rates] * len(subsets), settings, seed
+    )
     return [
         _best(classifiers, features[_tensor(rows, features)], _tensor(labels[rows], features))
-        for classifiers, rows in zip(candidates, held_out, strict=True)
+        for classifiers, (_, rows) in zip(candidates, splits, strict=True)
     ]
 
 

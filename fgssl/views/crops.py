@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fgssl import randomness
 
@@ -13,8 +13,11 @@ _TRIES = 10
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """An RGB image; grey, palette, CMYK and transparent ones are converted. Raises OSError when unreadable."""
-    image = Image.open(io.BytesIO(encoded))
+    """An upright RGB image; grey, palette, CMYK, transparent and 16-bit ones are converted. Raises OSError when
+    unreadable."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+    if image.mode.startswith("I"):  # 16 bit: Pillow would clip instead of scale
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

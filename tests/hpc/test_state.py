@@ -5,6 +5,8 @@ import json
 import pytest
 
 from fgssl.run_folder import RunFolder
+from hpc.grid import expand
+from hpc.stages import plan
 from hpc.state import State, states
 
 
@@ -65,9 +67,6 @@ def test_a_failure_that_could_not_be_written_down(small, by_kind):
 
 
 def test_what_needs_a_run_does_not_wait_for_its_evaluation(small, sweep_file):
-    from hpc.grid import expand
-    from hpc.stages import plan
-
     small.plan = plan(expand(sweep_file, None, ["stages.warm_up.evaluation={batch_size: 8}"]))
     warm_up = small.plan.stages[0]
     _trained(small, warm_up)
