@@ -106,6 +106,11 @@ def _cross_field_faults(config: Config) -> list[str]:
             f"queue_size {base.queue_size} is no multiple of training.global_batch_size {batch}: "
             f"take {max(1, round(base.queue_size / batch)) * batch}"
         )
+    if isinstance(method, SynthesizedSettings) and method.bank_size < group:
+        faults.append(
+            f"method.bank_size {method.bank_size} is smaller than encoder.batch_norm_group_size {group}: "
+            "the bank is filled a group at a time"
+        )
     if isinstance(method, DecoderPretrainingSettings | SynthesizedSettings):
         size = config.views.image_size
         if config.decoder is None:

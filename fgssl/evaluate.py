@@ -30,7 +30,7 @@ def main() -> int:
 
     measures = run.evaluate_checkpoint(config, folder, checkpoint) if checkpoint else run.evaluate_again(config, folder)
     for name, value in measures.items():
-        print(f"{name:>18} {value:.2f}")
+        print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0
 
 

@@ -9,26 +9,29 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+CONSTANTS = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], dtype=np.uint64)
+_GAMMA, _FIRST, _SECOND = CONSTANTS
 _UNIT = 2.0**-53
 
 
 def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    state = (state ^ (state >> np.uint64(30))) * _FIRST
+    state = (state ^ (state >> np.uint64(27))) * _SECOND
     return state ^ (state >> np.uint64(31))
 
 
-def _key(seed: int, stream: str, counters: tuple[int, ...]) -> NDArray[np.uint64]:
-    digest = hashlib.sha256(repr((seed, stream, counters)).encode()).digest()
-    return np.frombuffer(digest[:8], dtype="<u8")  # (1,)
+def stream_key(seed: int, stream: str, counters: tuple[int, ...]) -> NDArray[np.uint64]:
+    """(1,) the 64 bits that a seed, a stream and counters start from."""
+    names = (int(seed), stream, tuple(map(int, counters)))  # numpy's integers would be written otherwise
+    digest = hashlib.sha256(repr(names).encode()).digest()
+    return np.frombuffer(digest[:8], dtype="<u8")
 
 
 def _bits(
     seed: int, stream: str, counters: tuple[int, ...], rows: NDArray[np.int64], columns: int
 ) -> NDArray[np.uint64]:
     with np.errstate(over="ignore"):
-        by_row = _mix(_key(seed, stream, counters) + _GAMMA * (rows.astype(np.uint64) + np.uint64(1)))  # (N,)
+        by_row = _mix(stream_key(seed, stream, counters) + _GAMMA * (rows.astype(np.uint64) + np.uint64(1)))  # (N,)
         by_row = _mix(by_row + _GAMMA)  # a second round, so that neighbouring rows share no column
         return _mix(by_row[:, None] + _GAMMA * np.arange(1, columns + 1, dtype=np.uint64))  # (N, columns)
 

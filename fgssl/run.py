@@ -1,20 +1,20 @@
 """One config -> one run folder: train (or resume), export, evaluate. Started again, it does only what is missing."""
 
 import contextlib
-import shutil
-import sys
+import gc
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from fgssl import config as configs
-from fgssl import randomness
+from fgssl import machine, randomness
 from fgssl.config import Config, StartSource
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
@@ -24,11 +24,9 @@ from fgssl.encoders.build import build_encoder
 from fgssl.encoders.weights import encoder_card, file_sha256, load_weights, weights_bytes
 from fgssl.errors import DataError, Problem, SettingsError, UserError
 from fgssl.evaluation.measure import Measurement
-from fgssl.methods.build import Start, build_method, start_encoder
+from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
-from fgssl.methods.mocov2 import MoCoV2
 from fgssl.methods.settings import UntouchedSettings
-from fgssl.methods.synthesized import Synthesized
 from fgssl.provenance import code_version, versions
 from fgssl.run_folder import Lease, RunFolder
 from fgssl.training import checkpoint
@@ -45,60 +43,54 @@ def execute(config: Config, out: Path, folder: RunFolder | None = None) -> RunFo
     Raises `UserError` for what a user can mend, `Interrupted` when told to stop (a checkpoint is saved then). The
     traceback of a failure lies in failure.txt.
     """
+    code_version()  # of the code that runs, before anyone edits a file
     folder = folder or RunFolder(out / "runs" / configs.run_name(config))
     if folder.done(config):
         return folder
     with folder.lease(config) as lease:
+        if folder.done(config):  # by another process, between the look and the lease
+            return folder
         try:
             _complete(config, out, lease)
-        except Exception:
+        except Exception as error:
             with contextlib.suppress(UserError):  # a full disk must not hide the failure itself
                 lease.write("failure.txt", traceback.format_exc())
+            if isinstance(error, torch.OutOfMemoryError):
+                advice = "lower resources.micro_batch_size (results stay the same up to rounding)"
+                raise UserError(f"{folder.path}: the GPU's memory is exhausted; {advice}: {error}") from error
             raise
+        finally:
+            gc.collect()  # a process makes several runs: the networks of this one must not wait in memory
         lease.clear_failure()
     return folder
 
 
 def _complete(config: Config, out: Path, lease: Lease) -> None:
     folder = lease.folder
-    accelerator = _accelerator(config)
-    start = start_files(config, out)
+    accelerator = machine.accelerator(config.resources, config.training.precision)
     shards = _shards(config, out)
+    train = ShardedSplit(shards, "train")
+    test = None if config.evaluation is None else _test_split(shards, train)
+    if test is not None:
+        _measurement(config, accelerator.device).check(train, test)
     if folder.trained() is None:
-        train = ShardedSplit(shards, "train")
-        if config.evaluation is not None:
-            _measurement(config, accelerator.device).check(train, ShardedSplit(shards, "test"))
-        began = time.monotonic()
-        if isinstance(config.method, UntouchedSettings):
-            lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
-            steps, wall_s, metrics = 0, time.monotonic() - began, dict[str, float]()
-        else:
-            steps, wall_s, metrics = _train(config, accelerator, build_method(config, start), train, lease)
-        lease.write("encoder.json", encoder_card(config.encoder))
-        lease.write(
-            "trained.json",
-            {
-                "steps": steps,
-                "wall_s": wall_s,
-                "data_version": train.version,
-                "start": {name: file_sha256(file) if file else None for name, file in start.items()},
-                "code_version": code_version(),
-                "threads": config.resources.threads,
-                "device": _device_name(accelerator.device),
-                "versions": versions(),
-                "metrics": metrics,
-            },
-        )
-        checkpoint.delete_all(folder.checkpoints)
-    if config.evaluation is not None and folder.evaluation(config) is None:
+        _train_and_export(config, out, accelerator, train, lease)
+    checkpoint.delete_all(folder.checkpoints)
+    if test is not None and folder.evaluation(config) is None:
+        _require_same_data(folder, train)
         began = time.monotonic()
         encoder = build_encoder(config.encoder)
         load_weights(encoder, folder.encoder)
-        measures = _measures(config, encoder, shards, accelerator.device)
-        lease.write_evaluation(config, measures | {"wall_s": time.monotonic() - began})
+        measures = _measures(config, encoder, train, test, accelerator.device)
+        provenance = {
+            "code_version": code_version(),
+            "data_version": train.version,
+            "device": machine.device_name(accelerator.device),
+        }
+        lease.write_evaluation(config, measures | {"wall_s": time.monotonic() - began} | provenance)
 
 
-def evaluate_again(config: Config, folder: RunFolder) -> dict[str, float]:
+def evaluate_again(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Measures of a trained run folder under `config`'s evaluation settings; computed once, kept in the folder."""
     if folder.trained() is None:
         raise UserError(
@@ -107,32 +99,66 @@ def evaluate_again(config: Config, folder: RunFolder) -> dict[str, float]:
     return execute(config, folder.path.parent.parent, folder).evaluation(config) or {}
 
 
-def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[str, float]:
+def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[str, Any]:
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
-    out = folder.path.parent.parent
-    shards = _shards(config, out)
-    accelerator = _accelerator(config)
-    _, state = checkpoint.read(path, _checkpoint_fingerprint(config, ShardedSplit(shards, "train")))
-    method = build_method(config, start_files(config, out))
-    method.load_state_dict(state["method"])
-    return _measures(config, method.encoder, shards, accelerator.device)
+    shards = _shards(config, folder.path.parent.parent)
+    train = ShardedSplit(shards, "train")
+    test = _test_split(shards, train)
+    accelerator = machine.accelerator(config.resources, config.training.precision)
+    _measurement(config, accelerator.device).check(train, test)
+    found = checkpoint.read(path)
+    found.require(configs.training_fingerprint(config), train.version)
+    method = build_method(config, RANDOM_START)
+    method.load_state_dict(found.state["method"])
+    return _measures(config, method.encoder, train, test, accelerator.device)
 
 
-def _measures(config: Config, encoder: nn.Module, shards: Path, device: torch.device) -> dict[str, float]:
-    measure = _measurement(config, device)
+def _measures(
+    config: Config, encoder: nn.Module, train: ShardedSplit, test: ShardedSplit, device: torch.device
+) -> dict[str, Any]:
     encoder.to(device).to(memory_format=torch.channels_last)
-    return measure(encoder, ShardedSplit(shards, "train"), ShardedSplit(shards, "test"))
+    return dict(_measurement(config, device)(encoder, train, test))
 
 
 def _measurement(config: Config, device: torch.device) -> Measurement:
     assert config.evaluation is not None
-    return Measurement(config.evaluation, config.views, config.seed, device, config.resources.loader_threads)
+    resources = config.resources
+    return Measurement(
+        config.evaluation,
+        config.views,
+        config.seed,
+        device,
+        batch_size=resources.evaluation_batch_size,
+        threads=resources.loader_threads,
+    )
+
+
+# ---------------------------------------------------------------------------------------- what it needs
 
 
 def _shards(config: Config, out: Path) -> Path:
     if config.data.dataset == "toy" and config.data.folder is None:
         return ensure_toy(config.data, out / "data")
     return shards_folder(config.data, out / "data")
+
+
+def _test_split(shards: Path, train: ShardedSplit) -> ShardedSplit:
+    if "test" not in train.manifest.splits:
+        raise DataError(
+            f"{shards}: has no split `test` to evaluate on; pack labelled images with a test split, "
+            "or set `evaluation: null`"
+        )
+    return ShardedSplit(shards, "test")
+
+
+def _require_same_data(folder: RunFolder, train: ShardedSplit) -> None:
+    trained = folder.trained() or {}
+    if trained["data_version"] != train.version:
+        raise DataError(
+            f"{folder.path}: trained on version {trained['data_version'][:12]} of {train.dataset}, "
+            f"{train.folder} holds {train.version[:12]}: give the folder of the same packing as data.folder, "
+            "or train again with another --out"
+        )
 
 
 def start_files(config: Config, out: Path) -> Start:
@@ -152,23 +178,58 @@ def start_files(config: Config, out: Path) -> Start:
 def _start_file(source: StartSource | None, name: str, out: Path) -> Path | None:
     if source is None:
         return None
-    return Path(source.file) if source.file else out / "runs" / str(source.run) / f"{name}.safetensors"
+    return Path(source.file).expanduser() if source.file else out / "runs" / str(source.run) / f"{name}.safetensors"
 
 
 # ------------------------------------------------------------------------------------------ training
 
 
+def _train_and_export(config: Config, out: Path, accelerator: Accelerator, train: ShardedSplit, lease: Lease) -> None:
+    """Leave the trained networks and, last of all, trained.json in the run folder."""
+    start = start_files(config, out)
+    start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
+    record: dict[str, Any]
+    if isinstance(config.method, UntouchedSettings):
+        networks: dict[str, nn.Module] = {"encoder": start_encoder(config, start)}
+        record = {"steps": 0, "wall_s": 0.0, "code_versions": [code_version()], "metrics": {}}
+    else:
+        method = build_method(config, start)
+        record = _train(config, accelerator, method, train, start_sha256, lease)
+        networks = method.exports()
+    for name, network in networks.items():
+        lease.write(f"{name}.safetensors", weights_bytes(network))
+    lease.write("encoder.json", encoder_card(config.encoder))
+    lease.write(
+        "trained.json",
+        record
+        | {
+            "data_version": train.version,
+            "start": start_sha256,
+            "code_version": code_version(),
+            "threads": config.resources.threads,
+            "device": machine.device_name(accelerator.device),
+            "versions": versions(),
+        },
+    )
+
+
 def _train(
-    config: Config, accelerator: Accelerator, method: Method, train: ShardedSplit, lease: Lease
-) -> tuple[int, float, dict[str, float]]:
-    """(steps, wall_s, last metrics); leaves the exported networks in the run folder."""
+    config: Config,
+    accelerator: Accelerator,
+    method: Method,
+    train: ShardedSplit,
+    start_sha256: dict[str, str | None],
+    lease: Lease,
+) -> dict[str, Any]:
+    """Train `method`, from its newest checkpoint if there is one; what to record of it."""
     training, resources, folder = config.training, config.resources, lease.folder
     if len(train) < training.global_batch_size:
         raise DataError(
             f"training.global_batch_size {training.global_batch_size} exceeds the {len(train)} training images of "
             f"{train.dataset}: not one whole batch; lower it"
         )
-    _warn_of_stale_queue(method, train)
+    for caution in method.cautions(len(train)):
+        warnings.warn(caution, stacklevel=2)
     method.to(accelerator.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(training.optimizer, method.trained_parameters())
     prepared_method, prepared_optimizer = accelerator.prepare(method, optimizer)
@@ -182,14 +243,16 @@ def _train(
         total_steps=training.epochs * steps_per_epoch(len(train), training.global_batch_size),
         micro_batch_size=resources.micro_batch_size or training.global_batch_size,
         log_every_steps=resources.log_every_steps,
-        checkpoint_every_steps=resources.checkpoint_every_steps,
+        checkpoint_every_s=resources.checkpoint_every_s,
     )
-    fingerprint = _checkpoint_fingerprint(config, train)
-    if found := checkpoint.latest(folder.checkpoints, fingerprint):
-        trainer.resume(*found)
-    elif isinstance(method, Synthesized):
+    identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, start_sha256)
+    code_versions = [code_version()]
+    if found := checkpoint.latest(folder.checkpoints, identity):
+        trainer.resume(found.step, found.state)
+        code_versions = list(dict.fromkeys([*found.code_versions, code_version()]))
+    else:
         method.train()
-        method.fill_bank(_bank_originals(config, method, train, accelerator.device))
+        method.prepare(lambda number: _originals(config, train, number, accelerator.device))
 
     def batches(steps: range) -> Iterator[RawBatch]:
         return training_batches(
@@ -203,8 +266,9 @@ def _train(
             threads=resources.loader_threads,
         )
 
-    def save(state: dict[str, object]) -> None:
-        checkpoint.save(folder.checkpoints, trainer.step, state, fingerprint, lease, resources.keep_checkpoints)
+    def save(state: dict[str, Any]) -> None:
+        whole = checkpoint.Checkpoint(trainer.step, state, identity, code_versions)
+        checkpoint.save(folder.checkpoints, whole, lease, resources.keep_checkpoints)
 
     title = f"{config.method.name} seed {config.seed}"
     with (
@@ -212,57 +276,19 @@ def _train(
         Reporter(lease, title, trainer.step, trainer.total_steps, training.global_batch_size) as reporter,
     ):
         trainer.train(batches, reporter, save, interruption)
-    for name, network in method.exports().items():
-        lease.write(f"{name}.safetensors", weights_bytes(network))
-    return trainer.step, trainer.wall_s, reporter.last
+    accelerator.free_memory()
+    return {
+        "steps": trainer.step,
+        "wall_s": trainer.wall_s,
+        "code_versions": code_versions,
+        "metrics": reporter.last,
+    }
 
 
-def _checkpoint_fingerprint(config: Config, train: ShardedSplit) -> str:
-    """The data counts too: a checkpoint of other images must not be continued."""
-    return f"{configs.training_fingerprint(config)} data {train.version}"
-
-
-def _bank_originals(
-    config: Config, method: Synthesized, train: ShardedSplit, device: torch.device
-) -> Iterator[torch.Tensor]:
-    """Resized images, (group, C, H, W) each, of a seeded choice of as many as the bank holds (or the set has)."""
+def _originals(config: Config, train: ShardedSplit, number: int, device: torch.device) -> Iterator[Tensor]:
+    """Resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
     group = config.encoder.batch_norm_group_size
-    number = min(len(method.bank), len(train)) // group * group
-    rows = randomness.permutation(config.seed, "bank", length=len(train))[:number]
+    whole_groups = min(number, len(train)) // group * group
+    rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]
     for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
         yield colour.normalized(colour.to_unit(torch.from_numpy(raw.images[:, 0]).to(device)), config.views)
-
-
-def _warn_of_stale_queue(method: Method, train: ShardedSplit) -> None:
-    base = method.base if isinstance(method, Synthesized) else method
-    if isinstance(base, MoCoV2) and len(base.queue) > len(train):
-        warnings.warn(
-            f"queue_size {len(base.queue)} exceeds the {len(train)} training images: the queue holds about "
-            f"{len(base.queue) / len(train):.0f} stale keys of every image, its own among its negatives",
-            stacklevel=2,
-        )
-
-
-# ------------------------------------------------------------------------------------------- machine
-
-
-def _accelerator(config: Config) -> Accelerator:
-    resources = config.resources
-    gpu = torch.cuda.is_available()
-    if resources.device == "cuda" and not gpu:
-        raise UserError("resources.device is cuda, but torch sees no GPU here; take `auto` or `cpu`")
-    if resources.device == "auto" and not gpu and shutil.which("nvidia-smi"):
-        print("WARNING: nvidia-smi is here, but torch sees no GPU: this run uses the CPU", file=sys.stderr)
-    if resources.device == "cpu" and gpu:
-        print("WARNING: a GPU is here and resources.device is cpu: this run does not use it", file=sys.stderr)
-    torch.set_num_threads(resources.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return Accelerator(
-        cpu=resources.device == "cpu" or not gpu,
-        mixed_precision="bf16" if config.training.precision == "bf16" else "no",
-    )
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

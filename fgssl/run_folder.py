@@ -4,7 +4,7 @@ config.yaml               the resolved settings
 lease                     held by the one process that may write; names the attempt
 progress.json             step, loss, images/s of the running attempt
 metrics.jsonl             one line per logged step
-checkpoints/              see fgssl.checkpoint
+checkpoints/              see fgssl.training.checkpoint
 encoder.safetensors       what the training made (encoder.json beside it says how to load it)
 decoder.safetensors       where the method has one
 trained.json              written last: the training is complete
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -27,15 +28,16 @@ from fgssl import config as configs
 from fgssl.errors import LeaseError, Problem, SettingsError, UserError
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside, flush to the disk, rename: a reader sees the old file or the new one, never a part."""
+def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Write beside, flush to the disk (where it must outlive a crash), rename: a reader never sees a part."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -80,8 +82,10 @@ class RunFolder:
 
     def failure(self) -> str | None:
         """Traceback of the newest attempt, if it failed."""
-        file = self.path / "failure.txt"
-        return file.read_text() if file.exists() else None
+        try:
+            return (self.path / "failure.txt").read_text()
+        except FileNotFoundError:
+            return None
 
     def config(self) -> configs.Config:
         return configs.load(self.config_file)
@@ -107,6 +111,7 @@ class RunFolder:
                 raise LeaseError(f"{self.path}: another process is at work here: {file.read().strip()}")
             lease = Lease.acquire(self)
             self._claim(config, lease)
+            self._clear_leftovers()
             yield lease
 
     def _claim(self, config: configs.Config, lease: "Lease") -> None:
@@ -124,6 +129,13 @@ class RunFolder:
                     )
                 ]
             )
+
+    def _clear_leftovers(self) -> None:
+        """What a killed attempt was writing: nobody else writes here now."""
+        for file in self.path.glob(".*"):
+            file.unlink()
+        for folder in self.checkpoints.glob(".step-*"):
+            shutil.rmtree(folder)
 
     def holder(self) -> str | None:
         """Who holds the lease just now (process, host, attempt), or None where it is free."""
@@ -150,6 +162,9 @@ def _locked(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) ->
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.05)
+        except OSError as error:
+            advice = "choose an --out on one that has"
+            raise UserError(f"{file.name}: no file locks on this file system ({error.strerror}); {advice}") from error
 
 
 class Lease:
@@ -163,7 +178,10 @@ class Lease:
         attempt = uuid.uuid4().hex[:12]
         record = {"attempt": attempt, "pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         # Written in place: the lock is on this very file.
-        (folder.path / "lease").write_text(json.dumps(record))
+        try:
+            (folder.path / "lease").write_text(json.dumps(record))
+        except OSError as error:
+            raise UserError(f"{folder.path / 'lease'}: cannot be written: {error.strerror}") from error
         return cls(folder, attempt)
 
     def check(self) -> None:
@@ -172,11 +190,11 @@ class Lease:
         if record is None or record["attempt"] != self.attempt:
             raise LeaseError(f"{self.folder.path}: attempt {self.attempt} lost its lease to {record}; it stops here")
 
-    def write(self, name: str, content: str | bytes | Mapping[str, Any]) -> None:
+    def write(self, name: str, content: str | bytes | Mapping[str, Any], durable: bool = True) -> None:
         """Write one file of the run folder atomically."""
         self.check()
         text = json.dumps(content, indent=1) + "\n" if isinstance(content, Mapping) else content
-        write_atomically(self.folder.path / name, text)
+        write_atomically(self.folder.path / name, text, durable)
 
     def write_evaluation(self, config: configs.Config, measures: Mapping[str, Any]) -> None:
         self.write(self.folder._evaluation_file(config).name, measures)

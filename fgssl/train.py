@@ -17,11 +17,16 @@ def main() -> int:
     config = configs.load(arguments.config, arguments.overrides)
 
     from fgssl.run import execute  # after validation: importing torch takes seconds
+    from fgssl.training.interruption import Interrupted
 
-    folder = execute(config, arguments.out)
+    try:
+        folder = execute(config, arguments.out)
+    except Interrupted as interrupted:
+        print("interrupted; what was done is saved, the same command goes on from there", file=sys.stderr)
+        return int(interrupted.code or 0)
     print(f"run folder: {folder.path}")
     for name, value in (folder.evaluation(config) or {}).items():
-        print(f"{name:>18} {value:.2f}")
+        print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0
 
 

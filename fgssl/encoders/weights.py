@@ -34,7 +34,11 @@ def load_weights(module: nn.Module, file: Path) -> None:
     """Load all of `module`'s weights; a classifier in the file is left aside, any other mismatch is listed."""
     given = {key: value for key, value in read_weights(file).items() if not key.startswith(("fc.", "classifier."))}
     wanted = module.state_dict()
-    faults = [f"missing {key} {tuple(value.shape)}" for key, value in wanted.items() if key not in given]
+    faults = [
+        f"missing {key} {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key not in given and not key.endswith("num_batches_tracked")  # a count that older files lack
+    ]
     faults += [f"unexpected {key}" for key in given if key not in wanted]
     faults += [
         f"{key} has shape {tuple(given[key].shape)}, wanted {tuple(value.shape)}"

@@ -32,12 +32,19 @@ class Measurement:
     views: ViewSettings
     seed: int
     device: torch.device
+    batch_size: int
+    """Images a forward pass."""
     threads: int
 
     def check(self, train: LabelledImages, test: LabelledImages) -> None:
         """Raise the `DataError` of labels that cannot be measured now, rather than after the training."""
         labels, probe = self._labels(train, "train"), self.settings.linear
-        self._labels(test, "test")
+        test_labels = self._labels(test, "test")
+        if np.unique(test_labels, return_counts=True)[1].max() < 2:
+            raise DataError(
+                f"retrieval: no two of the {len(test)} test images share a label; take a coarser "
+                "evaluation.label_level or a test split with several images a class"
+            )
         if probe.recipe == "selected" and len(set(probe.learning_rates)) > 1:
             validation_splits(labels, train.groups, label_subsets(labels, probe, self.seed), probe, self.seed)
 
@@ -72,7 +79,7 @@ class Measurement:
         batches = evaluation_batches(
             images,
             self.views,
-            batch_size=self.settings.batch_size,
+            batch_size=self.batch_size,
             threads=self.threads,
             random_crop_seed=seed,
             epoch=random_view_epoch or 0,

@@ -32,5 +32,3 @@ class EvaluationSettings:
     linear: LinearProbeSettings = LinearProbeSettings()
     label_level: NonNegativeInt = 0
     """Level of the labels: 0 is the finest (species)."""
-    batch_size: PositiveInt = 256
-    """Of the forward passes; does not change a result beyond rounding."""

@@ -4,23 +4,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fgssl.losses.precision import at_least_fp32
+
 
 def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """The loss of each query, (N,), in fp32 or finer.
 
     query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalised here.
     """
-    query, key, queue = (F.normalize(_fine(rows), dim=1) for rows in (query, key, queue))
-    positive = (query * key).sum(dim=1, keepdim=True)  # (N, 1)
-    negative = query @ queue.T  # (N, K)
-    logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1+K)
+    with torch.autocast(query.device.type, enabled=False):  # which would take the product in half precision
+        query, key, queue = (F.normalize(at_least_fp32(rows), dim=1) for rows in (query, key, queue))
+        positive = (query * key).sum(dim=1, keepdim=True)  # (N, 1)
+        negative = query @ queue.T  # (N, K)
+        logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1+K)
     return torch.logsumexp(logits, dim=1) - logits[:, 0]
 
 
 def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """Mean of `info_nce_per_row` over the queries; a scalar."""
     return info_nce_per_row(query, key, queue, temperature).mean()
-
-
-def _fine(rows: Tensor) -> Tensor:
-    return rows if rows.dtype == torch.float64 else rows.float()

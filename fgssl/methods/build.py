@@ -24,6 +24,7 @@ from fgssl.methods.synthesized import Synthesized
 
 Start = dict[str, Path | None]
 """Weights files of `encoder` and `decoder`; None: random."""
+RANDOM_START: Start = {"encoder": None, "decoder": None}
 
 
 def start_encoder(config: Config, start: Start) -> nn.Module:

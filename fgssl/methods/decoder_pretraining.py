@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
 from fgssl.records import Batch, Output, Rows
 
@@ -23,7 +24,7 @@ class DecoderPretraining(Method):
         # The group statistics that the decoder meets later, in training; the running ones stay.
         with torch.no_grad(), still_running_statistics(self.encoder):
             features = self.encoder(batch.original)  # (N, D)
-        rebuilt = self.decoder(features).float()
+        rebuilt = at_least_fp32(self.decoder(features))
         return {"reconstruction_error": F.mse_loss(rebuilt, batch.original, reduction="none").mean(dim=(1, 2, 3))}
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:

@@ -1,6 +1,7 @@
 """What a method is: three phases a step, each over images in shards, so that 1 and 1,000 processes train alike."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -37,6 +38,13 @@ class Method(nn.Module, ABC):
 
     def after_step(self, rows: Rows, targets: Tensor | None) -> None:
         """Moving averages, queues and banks; once per optimizer step, `rows` detached."""
+
+    def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
+        """Once before step 0; `originals(n)` gives n resized training images, (group, C, H, W) at a time."""
+
+    def cautions(self, dataset_size: int) -> list[str]:
+        """What a user should know before training on so many images."""
+        return []
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

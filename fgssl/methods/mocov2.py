@@ -33,14 +33,18 @@ class MoCoV2(Method):
 
     @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
-        return F.normalize(self.key_head(self.key_encoder(batch.views[1])).float(), dim=1)  # keys: (N, P)
+        keys = self.key_head(self.key_encoder(batch.views[1]))  # (N, P)
+        return F.normalize(losses.at_least_fp32(keys), dim=1)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         return {"query": self.project(self.encoder(batch.views[0]))}  # queries: (N, P)
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         per_row = self.contrast(rows["query"], targets)  # (N,)
-        return Output(per_row.mean(), {"loss_contrast": per_row.detach().mean()})
+        queries = F.normalize(rows["query"].detach().float(), dim=1)
+        # Of the unit vectors, times sqrt(P): 1 when spread evenly over the sphere, 0 when collapsed to a point.
+        spread = queries.std(dim=0).mean() * queries.shape[1] ** 0.5
+        return Output(per_row.mean(), {"loss_contrast": per_row.detach().mean(), "query_std": spread})
 
     @torch.no_grad()
     def after_step(self, rows: Rows, targets: Tensor | None) -> None:
@@ -50,6 +54,15 @@ class MoCoV2(Method):
         start = int(self.queue_position)  # the queue holds a whole number of batches: no wrap inside one
         self.queue[start : start + len(targets)] = targets.to(self.queue.dtype)
         self.queue_position.fill_((start + len(targets)) % len(self.queue))
+
+    def cautions(self, dataset_size: int) -> list[str]:
+        rows = len(self.queue)
+        if rows <= dataset_size:
+            return []
+        return [
+            f"queue_size {rows} exceeds the {dataset_size} training images: the queue holds about "
+            f"{rows / dataset_size:.0f} stale keys of every image, its own among its negatives"
+        ]
 
     def _move_average(self, online: nn.Module, key: nn.Module) -> None:
         online_weights = [parameter.detach() for parameter in online.parameters()]
@@ -63,8 +76,7 @@ class MoCoV2(Method):
 
     def contrast(self, projections: Tensor, targets: Tensor | None) -> Tensor:
         assert targets is not None
-        # A copy: the queue changes in place before a later backward may need it.
-        return losses.info_nce_per_row(projections, targets, self.queue.clone(), self.settings.temperature)
+        return losses.info_nce_per_row(projections, targets, self.queue, self.settings.temperature)
 
     def compare(self, first: Tensor, second: Tensor) -> Tensor:
         return losses.nt_xent(first, second, self.settings.temperature)

@@ -5,13 +5,14 @@ L_C is the base's loss on two views, L_R rebuilds the resized image x from its f
 agree on Dec(f) and Dec(f + noise).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Base, Method
 from fgssl.methods.settings import SynthesizedSettings
 from fgssl.noises.perturbation import Perturbation
@@ -46,6 +47,13 @@ class Synthesized(Method):
     def _base(self) -> Base:
         return self.base  # type: ignore[return-value]
 
+    def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
+        self.base.prepare(originals)
+        self.fill_bank(originals(len(self.bank)))
+
+    def cautions(self, dataset_size: int) -> list[str]:
+        return self.base.cautions(dataset_size)
+
     @torch.no_grad()
     def fill_bank(self, originals: Iterable[Tensor]) -> None:
         """Features of the start encoder, once before step 0; `originals` are (N, C, H, W) in multiples of the group."""
@@ -63,14 +71,14 @@ class Synthesized(Method):
         with still_running_statistics(self.encoder):
             features = self.encoder(batch.original)  # f: (N, D)
         rebuilt = self.decoder(features)  # Dec(f): (N, C, H, W)
-        error = F.mse_loss(rebuilt.float(), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
-        rows |= {"feature": features.float(), "reconstruction_error": error}
+        error = F.mse_loss(at_least_fp32(rebuilt), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
+        rows |= {"feature": at_least_fp32(features), "reconstruction_error": error}
         if self.settings.pair_weight:
             rows |= self._pair_rows(batch, targets, features, rebuilt)
         return rows
 
     def _pair_rows(self, batch: Batch, targets: Tensor | None, features: Tensor, rebuilt: Tensor) -> Rows:
-        fixed = features.detach().float()
+        fixed = at_least_fp32(features.detach())
         noise = self.perturbation(
             fixed,
             gradient=self._contrast_gradient(fixed, targets),
@@ -85,8 +93,8 @@ class Synthesized(Method):
         if self.settings.detach_pairs:
             rebuilt = rebuilt.detach()
         with still_running_statistics(self.encoder):
-            first = self._base.project(self.encoder(rebuilt.float()))  # (N, P)
-            second = self._base.project(self.encoder(rebuilt_perturbed.float()))  # (N, P)
+            first = self._base.project(self.encoder(at_least_fp32(rebuilt)))  # (N, P)
+            second = self._base.project(self.encoder(at_least_fp32(rebuilt_perturbed)))  # (N, P)
         return {"pair_first": first, "pair_second": second} | noise.measures
 
     def _contrast_gradient(self, fixed: Tensor, targets: Tensor | None) -> Tensor:
@@ -95,7 +103,7 @@ class Synthesized(Method):
             features = fixed.clone().requires_grad_()
             contrast = self._base.contrast(self._base.project(features), targets).sum()  # each row its own loss
             (gradient,) = torch.autograd.grad(contrast, features)
-        return gradient.float()
+        return at_least_fp32(gradient)
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         output = self.base.loss(rows, targets)

@@ -26,9 +26,12 @@ def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
 
 
 def low_variance_dimensions(spread: Tensor, threshold: float, quantile: float | None = None) -> Tensor:
-    """v < tau, (D,) bool; with `quantile` tau is that quantile of the spread itself. tau = inf takes all."""
-    tau = torch.quantile(spread, quantile) if quantile is not None else threshold
-    return spread < tau
+    """v < tau, (D,) bool; tau = inf takes all. With `quantile` instead that share of dimensions, the lowest first."""
+    if quantile is None:
+        return spread < threshold
+    low = torch.zeros_like(spread, dtype=torch.bool)
+    low[spread.argsort(stable=True)[: round(quantile * len(spread))]] = True
+    return low
 
 
 def low_variance_deviation(spread: Tensor, low: Tensor, sigma: float | Tensor) -> Tensor:

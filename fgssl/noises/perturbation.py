@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fgssl import randomness
 from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
+from fgssl.noises.normals import normal
 from fgssl.noises.settings import NoiseSettings, QuantileThreshold
 
 
@@ -37,20 +37,20 @@ class Perturbation:
         low = _low(spreads, settings.threshold)
         by_low_variance = low_variance_deviation(spreads, low, settings.sigma_low_variance * unit)  # (D,)
 
-        normals = {stream: self._normals(stream, step, indices, features) for stream in ("grad_cam", "low_variance")}
         if settings.variant == "random":
             # Every dimension alike, each image's mean square that of `both`: compares where, not how much.
             deviation = (by_grad_cam**2 + by_low_variance**2).mean(dim=1, keepdim=True).sqrt()  # (N, 1)
-            delta = deviation * normals["grad_cam"]
+            delta = deviation * self._normals("random", step, indices, features)
         else:
             delta = torch.zeros_like(features)
             if settings.variant in ("both", "grad_cam"):
-                delta = delta + by_grad_cam * normals["grad_cam"]
+                delta = delta + by_grad_cam * self._normals("grad_cam", step, indices, features)
             if settings.variant in ("both", "low_variance"):
-                delta = delta + by_low_variance * normals["low_variance"]
+                delta = delta + by_low_variance * self._normals("low_variance", step, indices, features)
 
         def root_mean_square(values: Tensor) -> Tensor:
-            return values.pow(2).mean(dim=1).sqrt() / feature_std  # in units of the feature's standard deviation
+            # In units of the features' standard deviation.
+            return values.pow(2).mean(dim=1).sqrt() / feature_std.clamp_min(1e-12)
 
         measures = {
             "noise_rms": root_mean_square(delta),
@@ -62,10 +62,7 @@ class Perturbation:
         return Noise(delta, measures)
 
     def _normals(self, stream: str, step: int, indices: Tensor, like: Tensor) -> Tensor:
-        numbers = randomness.normal(
-            self.seed, f"noise/{stream}", step, rows=indices.cpu().numpy(), columns=like.shape[1]
-        )
-        return torch.from_numpy(numbers).to(like)
+        return normal(self.seed, f"noise/{stream}", step, rows=indices, columns=like.shape[1]).to(like.dtype)
 
 
 def _low(spreads: Tensor, threshold: float | QuantileThreshold) -> Tensor:

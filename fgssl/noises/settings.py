@@ -9,7 +9,7 @@ from fgssl.settings import NonNegativeFloat, settings
 
 @settings
 class QuantileThreshold:
-    """A threshold given as the share of dimensions that lie under it."""
+    """A threshold given as the share of dimensions under it: those of lowest spread."""
 
     quantile: Annotated[float, Field(ge=0, le=1)]
 

@@ -9,6 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fgssl.errors import UserError
 from fgssl.run_folder import Lease, write_atomically
 
 _PLAIN_LINE_EVERY_S = 10.0
@@ -21,9 +22,8 @@ class Reporter:
     def __init__(self, lease: Lease, title: str, start_step: int, total_steps: int, images_per_step: int) -> None:
         self.lease, self.title = lease, title
         self.start_step, self.total_steps, self.images_per_step = start_step, total_steps, images_per_step
-        self.last: dict[str, float] = {}
         self._file = lease.folder.metrics
-        _keep_lines_until(self._file, start_step)
+        self.last = _keep_lines_until(self._file, start_step)
         self._console = Console(file=sys.stderr)
         self._bar: Progress | None = None
         if self._console.is_terminal:
@@ -54,8 +54,11 @@ class Reporter:
         """Keep the metrics of a step; `step` counts those done."""
         self.lease.check()
         self.last = metrics
-        with self._file.open("a") as file:
-            file.write(json.dumps({"step": step, **metrics}) + "\n")
+        try:
+            with self._file.open("a") as file:
+                file.write(json.dumps({"step": step, **metrics}) + "\n")
+        except OSError as error:
+            raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error
 
     def advance(self, step: int, loss: float) -> None:
         """Show that `step` steps are done."""
@@ -73,18 +76,22 @@ class Reporter:
         if now - self._progressed > _PROGRESS_EVERY_S or step == self.total_steps:
             self._progressed = now
             record = {"step": step, "total_steps": self.total_steps, "loss": loss, "images_per_s": rate}
-            self.lease.write("progress.json", {**record, "updated": time.time()})
+            self.lease.write("progress.json", {**record, "updated": time.time()}, durable=False)
 
 
-def _keep_lines_until(file: Path, step: int) -> None:
-    """Drop what an interrupted attempt logged after its last checkpoint: those steps are done again."""
+def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
+    """Drop what an interrupted attempt logged after its last checkpoint, those steps are done again; the last kept."""
+    last: dict[str, float] = {}
     if not file.exists():
-        return
+        return last
     kept = []
     for line in file.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            record = json.loads(line)
         except ValueError:  # the part of a line that a killed attempt was writing
             break
+        if record.pop("step") <= step:
+            kept.append(line + "\n")
+            last = record
     write_atomically(file, "".join(kept))
+    return last

@@ -42,8 +42,8 @@ class TrainingSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up_epochs: NonNegativeFloat = 0.0
     """Linear rise of the learning rate from 0."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the networks' autocast; losses stay in fp32."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of the networks' products and convolutions; losses stay in fp32. `tf32` matters on GPUs only."""
 
     def __post_init__(self) -> None:
         if self.warm_up_epochs >= self.epochs:
@@ -61,6 +61,9 @@ class ResourceSettings:
     """Threads that decode and crop."""
     micro_batch_size: PositiveInt | None = None
     """Images in memory at once; empty: the global batch. Must divide it and be a multiple of the BatchNorm group."""
-    checkpoint_every_steps: PositiveInt = 200
+    evaluation_batch_size: PositiveInt = 256
+    """Images in memory at once when features are computed; no result depends on it beyond rounding."""
+    checkpoint_every_s: NonNegativeFloat = 120.0
+    """Seconds of training between checkpoints; 0: every step."""
     keep_checkpoints: PositiveInt = 2
     log_every_steps: PositiveInt = 10

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fgssl import randomness
-from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.encoders.batch_norm import one_move_of_running_statistics, still_running_statistics
 from fgssl.methods.method import Method
 from fgssl.records import Batch, Output, Rows
 
@@ -24,7 +24,7 @@ def global_targets(method: Method, batch: Batch, shard_size: int, seed: int, aut
     """
     order = torch.from_numpy(randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch)))
     order = order.to(batch.indices.device)
-    with torch.no_grad(), autocast():
+    with torch.no_grad(), autocast(), one_move_of_running_statistics(method):
         parts = [method.targets(shard) for shard in batch.select(order).shards(shard_size)]
     shuffled = [part for part in parts if part is not None]
     if not shuffled:
@@ -44,7 +44,7 @@ def accumulate_gradient(
     """
     targets = global_targets(method, batch, shard_size, seed, autocast)
     if shard_size >= len(batch):
-        with autocast():
+        with autocast(), one_move_of_running_statistics(method):
             rows = method(batch, targets)
         output = method.loss(rows, targets)
         backward(output.loss)
@@ -55,7 +55,7 @@ def accumulate_gradient(
             return method(shard, None if targets is None else targets[start : start + len(shard)])
 
     starts = np.arange(0, len(batch), shard_size).tolist()
-    with torch.no_grad():
+    with torch.no_grad(), one_move_of_running_statistics(method):
         parts = [shard_rows(start, shard) for start, shard in zip(starts, batch.shards(shard_size), strict=True)]
     leaves = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
     output = method.loss(leaves, targets)

@@ -33,7 +33,7 @@ class Trainer:
     total_steps: int
     micro_batch_size: int
     log_every_steps: int
-    checkpoint_every_steps: int
+    checkpoint_every_s: float
     step: int = 0
     """Steps done."""
     wall_s: float = 0.0
@@ -49,7 +49,7 @@ class Trainer:
         """Train from `self.step` to the end; `save` is given the state every so many steps and before leaving."""
         self.method.train()
         began = time.monotonic() - self.wall_s
-        saved_step = self.step
+        saved_step, saved_at = self.step, time.monotonic()
         for raw in batches(range(self.step, self.total_steps)):
             # ------------------------------------------------------------------ images to the device, views
             batch = self._batch(raw)
@@ -90,11 +90,10 @@ class Trainer:
             reporter.advance(self.step, loss)
 
             # ------------------------------------------------------------------ keep
-            if self.step % self.checkpoint_every_steps == 0 or (
-                interruption.received is not None and self.step > saved_step
-            ):
+            due = time.monotonic() - saved_at >= self.checkpoint_every_s and self.step < self.total_steps
+            if due or (interruption.received is not None and self.step > saved_step):
                 save(self.state())
-                saved_step = self.step
+                saved_step, saved_at = self.step, time.monotonic()
             interruption.raise_if_received()
 
     def state(self) -> dict[str, Any]:
@@ -111,7 +110,7 @@ class Trainer:
         self.step, self.wall_s = step, state["wall_s"]
 
     def _batch(self, raw: RawBatch) -> Batch:
-        images = torch.from_numpy(raw.images).to(self.accelerator.device, non_blocking=True)  # (N, crops, H, W, C)
+        images = torch.from_numpy(raw.images).to(self.accelerator.device)  # (N, crops, H, W, C)
         views = tuple(
             self._input(
                 colour.augmented(colour.to_unit(images[:, view]), self.views, self.seed, raw.epoch, view, raw.rows)

@@ -31,8 +31,9 @@ def resized(image: Image.Image, size: int) -> NDArray[np.uint8]:
 def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[np.uint8]:
     """Shorter side to `shorter_side`, then the middle `size` x `size`: (size, size, 3)."""
     width, height = image.size
-    scale = shorter_side / min(width, height)
-    image = image.resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    shorter = min(width, height)
+    # Rounded down, as torchvision does.
+    image = image.resize((width * shorter_side // shorter, height * shorter_side // shorter), Image.Resampling.BILINEAR)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 

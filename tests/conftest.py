@@ -1,0 +1,88 @@
+"""A config, a batch and a method so small that a step takes milliseconds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fgssl import config as configs
+from fgssl.config import Config
+
+if TYPE_CHECKING:  # torch is imported where it is used: most of the tests do without it
+    from fgssl.methods.method import Method
+    from fgssl.records import Batch
+
+TINY: dict[str, Any] = {
+    "data": {"toy": {"image_size": 16, "train_images_per_species": 8, "test_images_per_species": 2}},
+    "views": {"image_size": 16},
+    "encoder": {
+        "name": "resnet18",
+        "arguments": {
+            "channels": [8, 8, 16, 16],
+            "layers": [1, 1, 1, 1],
+            "stem_type": "deep",
+            "stem_width": 8,
+            "output_stride": 16,
+        },
+        "batch_norm_group_size": 16,
+    },
+    "decoder": {"name": "light", "width": 16},
+    "method": {
+        "name": "synthesized",
+        "base": {"hidden_width": 16, "projection_width": 8, "queue_size": 128, "momentum": 0.9},
+        "bank_size": 64,
+    },
+    "training": {"epochs": 2, "global_batch_size": 32},
+    "evaluation": None,
+    "resources": {"device": "cpu", "log_every_steps": 1},
+}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., Config]:
+    """`tiny_config("method.pair_weight=0", ...)`: synthesized pairs on 192 toy images of 16 px."""
+
+    def make(*overrides: str) -> Config:
+        mapping = TINY
+        for key, value in configs.parse_overrides(overrides).items():
+            mapping = configs.merge(mapping, configs.nested(key, value))
+        return configs.parse(mapping, "test")
+
+    return make
+
+
+@pytest.fixture
+def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
+    """`tiny_method("method.pair_weight=0", ...)`: that config's method with random weights, in training mode."""
+
+    def make(*overrides: str) -> Method:
+        from fgssl.methods.build import build_method
+
+        return build_method(tiny_config(*overrides), {"encoder": None, "decoder": None}).train()
+
+    return make
+
+
+@pytest.fixture
+def random_batch() -> Callable[..., Batch]:
+    """`random_batch(step, images)`: two views and an original of pure noise."""
+
+    def make(step: int = 0, images: int = 32) -> Batch:
+        import torch
+
+        from fgssl.records import Batch
+
+        generator = torch.Generator().manual_seed(step)
+        first, second, original = (torch.randn(images, 3, 16, 16, generator=generator) for _ in range(3))
+        return Batch(step, torch.arange(images) + images * step, (first, second), original)
+
+    return make

@@ -1,0 +1,175 @@
+"""Batches: the same pixels for any number of threads, from any step on."""
+
+import io
+import itertools
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fgssl.data.loader import RawBatch, evaluation_batches, original_batches, training_batches
+from fgssl.data.sampling import rows_of_step
+from fgssl.errors import DataError
+from fgssl.views import crops
+from fgssl.views.settings import ViewSettings
+
+VIEWS = ViewSettings(image_size=16)
+
+
+class InMemory:
+    """PNGs of many sizes; `broken` rows hold something else."""
+
+    def __init__(self, count: int = 40, broken: dict[int, bytes] | None = None) -> None:
+        self.encoded = []
+        for row in range(count):
+            random = np.random.default_rng(row)
+            pixels = random.integers(0, 256, (20 + row % 7, 18 + row % 5, 3), dtype=np.uint8)
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            self.encoded.append((broken or {}).get(row, buffer.getvalue()))
+        self.read_rows: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def read(self, row: int) -> bytes:
+        self.read_rows.append(row)
+        return self.encoded[row]
+
+    @property
+    def source_ids(self) -> NDArray[np.str_]:
+        return np.array([f"folder/image {row}.png" for row in range(len(self))])
+
+
+def training(images: InMemory, steps: range = range(7), threads: int = 1, **changes: object) -> Iterator[RawBatch]:
+    arguments = {"num_views": 2, "with_original": True, "seed": 0, "global_batch_size": 16} | changes
+    return training_batches(images, VIEWS, steps=steps, threads=threads, **arguments)  # type: ignore[arg-type]
+
+
+def assert_equal(one: list[RawBatch], other: list[RawBatch]) -> None:
+    assert len(one) == len(other)
+    for first, second in zip(one, other, strict=True):
+        assert (first.step, first.epoch) == (second.step, second.epoch)
+        assert (first.rows == second.rows).all()
+        assert (first.images == second.images).all()
+
+
+def test_a_batch_holds_two_crops_and_the_resized_image_of_every_row() -> None:
+    images = InMemory()
+    found = list(training(images))
+    assert [(batch.step, batch.epoch) for batch in found] == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3)]
+    for batch in found:
+        assert batch.images.shape == (16, 3, 16, 16, 3)
+        assert batch.images.dtype == np.uint8
+        assert (batch.rows == rows_of_step(batch.step, 40, 16, seed=0)).all()
+        for position, row in enumerate(batch.rows):
+            image = crops.decode(images.encoded[row])
+            for view in range(2):
+                numbers = crops.crop_numbers(0, "training", batch.epoch, view, batch.rows[position : position + 1])[0]
+                expected = crops.random_resized_crop(image, numbers, VIEWS.crop_area, 16)
+                assert (batch.images[position, view] == expected).all()
+            assert (batch.images[position, 2] == crops.resized(image, 16)).all()
+
+
+@pytest.mark.parametrize("threads", [2, 3, 50])
+def test_the_number_of_threads_changes_nothing(threads: int) -> None:
+    assert_equal(list(training(InMemory(), threads=threads)), list(training(InMemory(), threads=1)))
+
+
+def test_starting_later_changes_nothing() -> None:
+    assert_equal(list(training(InMemory(), range(4, 7))), list(training(InMemory(), range(7)))[4:])
+
+
+def test_crops_do_not_depend_on_the_batch_size() -> None:
+    """Within an epoch the same images come in the same order, with the same crops."""
+    wide = np.concatenate([batch.images for batch in training(InMemory(), range(2))])
+    narrow = np.concatenate([batch.images for batch in training(InMemory(), range(4), global_batch_size=8)])
+    assert (wide == narrow).all()
+
+
+def test_every_image_is_read_once_a_batch() -> None:
+    images = InMemory()
+    batches = list(training(images, range(2)))
+    assert sorted(images.read_rows) == sorted(np.concatenate([batch.rows for batch in batches]).tolist())
+
+
+def test_only_the_asked_crops_are_made() -> None:
+    no_views = next(iter(training(InMemory(), num_views=0)))
+    assert no_views.images.shape == (16, 1, 16, 16, 3)
+    no_original = next(iter(training(InMemory(), with_original=False)))
+    assert no_original.images.shape == (16, 2, 16, 16, 3)
+    whole = next(iter(training(InMemory())))
+    assert (no_original.images == whole.images[:, :2]).all()
+    assert (no_views.images == whole.images[:, 2:]).all()
+
+
+@pytest.mark.parametrize("broken", [b"no image", b"\x89PNG\r\n\x1a\n", b""])
+def test_an_unreadable_image_is_named(broken: bytes) -> None:
+    images = InMemory(broken={13: broken})
+    with pytest.raises(
+        DataError, match=r"^image folder/image 13\.png \(row 13\) cannot be decoded: .*; mend the image"
+    ):
+        list(training(images, threads=2))
+
+
+def test_a_truncated_image_is_named() -> None:
+    whole = InMemory().encoded[13]
+    images = InMemory(broken={13: whole[: len(whole) // 2]})
+    with pytest.raises(DataError, match=r"^image folder/image 13\.png \(row 13\) cannot be decoded"):
+        list(original_batches(images, VIEWS, np.array([13]), 4, threads=1))
+
+
+def test_leaving_early_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    batches = training(InMemory(), range(1000), threads=3)
+    list(itertools.islice(batches, 2))
+    assert threading.active_count() > before
+    batches.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_only_a_few_batches_are_read_ahead() -> None:
+    images = InMemory()
+    batches = training(images, range(1000), threads=1)
+    next(batches)
+    assert len(images.read_rows) <= 3 * 16
+    batches.close()  # type: ignore[attr-defined]
+
+
+def test_evaluation_shows_every_image_once_in_order() -> None:
+    images = InMemory()
+    found = list(evaluation_batches(images, VIEWS, batch_size=16, threads=2))
+    assert [len(batch.rows) for batch in found] == [16, 16, 8]
+    assert np.concatenate([batch.rows for batch in found]).tolist() == list(range(40))
+    for batch in found:
+        for position, row in enumerate(batch.rows):
+            assert (batch.images[position, 0] == crops.resized(crops.decode(images.encoded[row]), 16)).all()
+
+
+def test_evaluation_crops_the_middle_where_a_resize_is_set() -> None:
+    images, views = InMemory(), ViewSettings(image_size=16, evaluation_resize=18)
+    (batch,) = evaluation_batches(images, views, batch_size=64, threads=1)
+    expected = crops.center_cropped(crops.decode(images.encoded[7]), 18, 16)
+    assert (batch.images[7, 0] == expected).all()
+
+
+def test_the_probes_random_crops_are_a_function_of_seed_epoch_and_image() -> None:
+    def cropped(seed: int, epoch: int, batch_size: int) -> NDArray[np.uint8]:
+        batches = evaluation_batches(
+            InMemory(), VIEWS, batch_size=batch_size, threads=1, random_crop_seed=seed, epoch=epoch
+        )
+        return np.concatenate([batch.images for batch in batches])
+
+    assert (cropped(0, 1, 16) == cropped(0, 1, 40)).all()
+    assert not (cropped(0, 1, 16) == cropped(0, 2, 16)).all()
+    assert not (cropped(0, 1, 16) == cropped(1, 1, 16)).all()
+
+
+def test_originals_come_in_the_asked_order() -> None:
+    images, rows = InMemory(), np.array([30, 2, 17, 5, 5])
+    found = list(original_batches(images, VIEWS, rows, batch_size=2, threads=2))
+    assert [batch.rows.tolist() for batch in found] == [[30, 2], [17, 5], [5]]
+    assert (found[1].images[0, 0] == crops.resized(crops.decode(images.encoded[17]), 16)).all()

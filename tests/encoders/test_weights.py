@@ -1,0 +1,145 @@
+"""Weights files: what goes out is a plain timm checkpoint, what does not fit on the way in is named."""
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from safetensors import safe_open
+from torch import Tensor, nn
+
+import fgssl
+from fgssl.encoders.build import build_encoder
+from fgssl.encoders.settings import EncoderSettings
+from fgssl.encoders.weights import encoder_card, load_weights, read_weights, weights_bytes
+from fgssl.errors import CheckpointError
+
+SMALL = EncoderSettings(name="resnet18", arguments={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
+
+
+def trained(settings: EncoderSettings) -> nn.Module:
+    """Random weights and running statistics that are not their initial ones."""
+    encoder = build_encoder(settings).to(memory_format=torch.channels_last)
+    encoder.train()(torch.randn(32, 3, 32, 32))
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("stem", ["standard", "small_image"])
+def test_the_export_loads_as_its_card_says_and_gives_the_same_features(
+    stem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EncoderSettings(name="resnet18", arguments=SMALL.arguments, stem=stem)  # type: ignore[arg-type]
+    encoder = trained(settings)
+    (tmp_path / "encoder.safetensors").write_bytes(weights_bytes(encoder))
+    monkeypatch.chdir(tmp_path)
+    call = encoder_card(settings)["load"]
+    names = {"timm": timm, "fgssl": fgssl, "safetensors": safetensors}
+    if stem == "standard":
+        loaded = eval(call, names)
+    else:
+        exec(call, names)
+        loaded = names["model"]
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(loaded.eval()(images), encoder(images))
+    assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in loaded.state_dict().items())
+
+
+def test_the_export_carries_its_metadata(tmp_path: Path) -> None:
+    file = tmp_path / "encoder.safetensors"
+    file.write_bytes(weights_bytes(nn.Linear(2, 2), {"timm_model": "resnet18"}))
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata() == {"timm_model": "resnet18"}
+
+
+@pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
+def test_torch_files_are_read_plain_or_wrapped(wrapped: str | None, tmp_path: Path) -> None:
+    encoder, other = trained(SMALL), build_encoder(SMALL)
+    state = encoder.state_dict()
+    torch.save(state if wrapped is None else {wrapped: state, "epoch": 3}, tmp_path / "weights.pth")
+    load_weights(other, tmp_path / "weights.pth")
+    assert all(torch.equal(value, state[key]) for key, value in other.state_dict().items())
+
+
+def test_torchvisions_resnet50_fits_and_its_classifier_is_left_aside(tmp_path: Path) -> None:
+    state = torchvision.models.resnet50(weights=None).state_dict()
+    assert "fc.weight" in state
+    torch.save(state, tmp_path / "resnet50.pth")
+    encoder = build_encoder(EncoderSettings(name="resnet50"))
+    load_weights(encoder, tmp_path / "resnet50.pth")
+    found = encoder.state_dict()
+    assert found.keys() == {key for key in state if not key.startswith("fc.")}
+    assert all(torch.equal(value, state[key]) for key, value in found.items())
+
+
+def test_older_files_without_the_count_of_batches_fit(tmp_path: Path) -> None:
+    state = {key: value for key, value in trained(SMALL).state_dict().items() if "num_batches" not in key}
+    torch.save(dict(state), tmp_path / "old.pth")
+    encoder = build_encoder(SMALL)
+    load_weights(encoder, tmp_path / "old.pth")
+    assert all(torch.equal(encoder.state_dict()[key], value) for key, value in state.items())
+
+
+def test_every_mismatch_is_named(tmp_path: Path) -> None:
+    encoder = build_encoder(SMALL)
+    state = dict(encoder.state_dict())
+    before = {key: value.clone() for key, value in state.items()}
+    del state["bn1.weight"]
+    state["layer9.weight"] = torch.zeros(1)
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(encoder, tmp_path / "other.pth")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path / 'other.pth'}: weights of another architecture:",
+        "  missing bn1.weight (64,)",
+        "  unexpected layer9.weight",
+        "  conv1.weight has shape (64, 1, 7, 7), wanted (64, 3, 7, 7)",
+    ]
+    assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
+
+
+def test_a_long_list_of_mismatches_is_cut(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"(?s)and \d+ more$") as caught:
+        load_weights(build_encoder(SMALL), tmp_path / "other.pth")
+    assert len(str(caught.value).splitlines()) == 12
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pth: no such weights file"):
+        read_weights(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("name", ["garbage.safetensors", "garbage.pth"])
+@pytest.mark.parametrize("content", [b"", b"these are not weights"])
+def test_a_file_of_something_else(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name}: not a readable weights file: "):
+        read_weights(tmp_path / name)
+
+
+def test_a_file_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "cut.safetensors").write_bytes(weights_bytes(build_encoder(SMALL))[:-100])
+    with pytest.raises(CheckpointError, match=r"cut\.safetensors: not a readable weights file"):
+        read_weights(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, [torch.zeros(1)], torch.zeros(2)])
+def test_a_torch_file_without_a_state_dict(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "else.pth")
+    with pytest.raises(CheckpointError, match=r"else\.pth: holds no state dict of tensors"):
+        read_weights(tmp_path / "else.pth")
+
+
+def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    class Malicious:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    state: dict[str, Tensor | Malicious] = {"weight": Malicious()}
+    torch.save(state, tmp_path / "bad.pth")
+    with pytest.raises(CheckpointError, match="not a readable weights file"):
+        read_weights(tmp_path / "bad.pth")
+    assert not (tmp_path / "ran").exists()

@@ -1,0 +1,114 @@
+"""kill -9 at random moments of a real sweep: run again, the table is the one of an undisturbed sweep."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hpc.grid import expand
+from hpc.stages import plan
+
+ROOT = Path(__file__).parents[2]
+NO_RESULTS = {"wall_s"}
+"""Columns of rows.csv that tell how a run went, not what came out."""
+KILLS = 5
+
+SWEEP = f"""
+name: kill
+title: Two seeds of everything that can be interrupted
+baseline: mocov2
+seeds: [0, 1]
+preset: demo
+settings:
+  data: {{toy: {{train_images_per_species: 16, test_images_per_species: 4}}}}
+  method: {{name: synthesized, bank_size: 128}}
+  training: {{epochs: 3}}
+  evaluation: {{linear: {{epochs: 20}}}}
+  resources: {{checkpoint_every_s: 0.3}}
+arms:
+  mocov2: {{settings: {{method: {{noise: {{variant: none}}}}}}}}
+  synthesized: {{}}
+presets:
+  demo:
+    extends: {ROOT / "sweeps" / "presets" / "demo.yaml"}
+    stages: {{warm_up: {{training: {{epochs: 2}}}}, decoder: {{training: {{epochs: 2}}}}}}
+"""
+
+
+def _start(sweep: Path, out: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "fgssl.sweep", str(sweep), "--out", str(out), "--jobs", "2"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _descendants(pid: int) -> list[int]:
+    """Every process below `pid`, whatever its group or session."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue  # it ended while we looked
+            children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = [], [pid]
+    while waiting:
+        waiting += (below := children.get(waiting.pop(), []))
+        found += below
+    return found
+
+
+def _results(out: Path) -> list[dict[str, str]]:
+    with (out / "rows.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in NO_RESULTS} for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_killed_sweeps_end_in_the_same_rows(tmp_path: Path) -> None:
+    sweep = tmp_path / "kill.yaml"
+    sweep.write_text(SWEEP)
+
+    undisturbed = _start(sweep, tmp_path / "undisturbed")
+    began = time.monotonic()
+    output, _ = undisturbed.communicate(timeout=600)
+    assert undisturbed.returncode == 0, output
+    duration_s = time.monotonic() - began
+
+    # Odd kills spare the jobs: the sweep's process alone dies, and those it left behind meet the next sweep.
+    moments = random.Random(0)
+    out = tmp_path / "killed"
+    resumable = 0
+    for kill in range(KILLS):
+        process = _start(sweep, out)
+        time.sleep(moments.uniform(0.1, 0.3) * duration_s)
+        victims = [process.pid] if kill % 2 else [process.pid, *_descendants(process.pid)]
+        for victim in victims:
+            try:
+                os.kill(victim, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # just ended
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the sweep had ended before it was killed"
+        resumable += any((out / "runs").glob("*/checkpoints/step-*"))
+    assert resumable, "no kill met a run with a checkpoint"
+
+    last = _start(sweep, out)
+    output, _ = last.communicate(timeout=600)
+    assert last.returncode == 0, output
+    assert _results(out) == _results(tmp_path / "undisturbed")
+    assert {row["state"] for row in _results(out)} == {"DONE"}
+    # Nothing of the attempts that were killed is left beside the results.
+    runs = [stage.run for stage in plan(expand(sweep)).stages]
+    assert sorted(folder.name for folder in (out / "runs").iterdir()) == sorted(set(runs))
+    leftovers = [file for file in (out / "runs").glob("*/checkpoints") if file.exists()]
+    assert not leftovers

@@ -1,0 +1,54 @@
+"""The decoder alone: the encoder stays to the last bit, the error falls."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+
+from fgssl.methods.decoder_pretraining import DecoderPretraining
+from fgssl.records import Batch
+from fgssl.training.step import accumulate_gradient
+
+
+@pytest.fixture
+def pretraining(tiny_method: Callable[..., Any]) -> DecoderPretraining:
+    method = tiny_method("method={name: decoder}")
+    assert isinstance(method, DecoderPretraining)
+    return method
+
+
+def test_the_encoder_is_left_as_it_was_and_the_error_falls(
+    pretraining: DecoderPretraining, random_batch: Callable[..., Batch]
+) -> None:
+    before = {key: value.clone() for key, value in pretraining.encoder.state_dict().items()}
+    optimizer = torch.optim.Adam(pretraining.trained_parameters(), lr=1e-2)
+    batch, errors = random_batch(), []
+    for _ in range(60):
+        optimizer.zero_grad()
+        output, _, targets = accumulate_gradient(pretraining, batch, 32, 0, lambda loss: loss.backward(), nullcontext)
+        optimizer.step()
+        errors.append(output.loss.item())
+    assert targets is None
+    assert errors[-1] < 0.8 * errors[0]
+    assert all(torch.equal(value, before[key]) for key, value in pretraining.encoder.state_dict().items())
+    assert all(parameter.grad is None for parameter in pretraining.encoder.parameters())
+
+
+def test_only_the_decoder_is_trained(pretraining: DecoderPretraining) -> None:
+    trained = {id(parameter) for parameter in pretraining.trained_parameters()}
+    assert trained == {id(parameter) for parameter in pretraining.decoder.parameters()}
+    assert pretraining.exports() == {"encoder": pretraining.encoder, "decoder": pretraining.decoder}
+
+
+def test_the_error_is_the_mean_square_over_pixels(
+    pretraining: DecoderPretraining, random_batch: Callable[..., Batch]
+) -> None:
+    batch = random_batch()
+    assert batch.original is not None
+    rebuilt = pretraining.decoder(pretraining.encoder(batch.original))
+    rows = pretraining.rows(batch, None)
+    expected = torch.stack([((a - b) ** 2).mean() for a, b in zip(rebuilt, batch.original, strict=True)])
+    torch.testing.assert_close(rows["reconstruction_error"], expected)
+    torch.testing.assert_close(pretraining.loss(rows, None).loss, expected.mean())

@@ -1,0 +1,15 @@
+"""A run folder whose lease is held."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fgssl.config import Config
+from fgssl.run_folder import Lease, RunFolder
+
+
+@pytest.fixture
+def lease(tmp_path: Path, tiny_config: Callable[..., Config]) -> Iterator[Lease]:
+    with RunFolder(tmp_path / "run").lease(tiny_config()) as held:
+        yield held

@@ -1,0 +1,131 @@
+"""A training that was stopped and goes on is the one that was not stopped, to the last bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fgssl import config as configs
+from fgssl.config import Config
+from fgssl.errors import DataError
+from fgssl.run import execute
+from fgssl.run_folder import RunFolder
+from fgssl.training.interruption import EXIT_CODE, Interrupted
+from fgssl.training.reporter import Reporter
+
+NETWORKS = ("encoder.safetensors", "decoder.safetensors")
+
+
+def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM once, while `step` is being done."""
+    advance = Reporter.advance
+
+    def advance_and_signal(self: Reporter, done: int, loss: float) -> None:
+        advance(self, done, loss)
+        if done == step and self.start_step < step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Reporter, "advance", advance_and_signal)
+
+
+def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NETWORKS) -> None:
+    for name in networks:
+        assert (one.path / name).read_bytes() == (other.path / name).read_bytes()
+    assert one.metrics.read_text() == other.metrics.read_text()
+    records = [folder.trained() for folder in (one, other)]
+    assert records[0] is not None
+    assert records[1] is not None
+    for key in records[0].keys() - {"wall_s", "code_version", "code_versions"}:
+        assert records[0][key] == records[1][key]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "overrides"),
+    [
+        (2, ("method.noise.variant=both",)),
+        (1, ("method.noise.variant=none", "training.warm_up_epochs=0.5", "resources.micro_batch_size=16")),
+        (1, ("method={name: decoder}", "training.optimizer={name: adam, learning_rate: 0.001}")),
+        (1, ("method.noise.variant=random", "training.precision=bf16")),
+    ],
+    ids=["both", "mocov2 in micro-batches", "decoder", "random in bf16"],
+)
+def test_interrupted_and_resumed_equals_straight(
+    epochs: int,
+    overrides: tuple[str, ...],
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, steps = tiny_config(f"training.epochs={epochs}", *overrides), 6 * epochs
+    straight = execute(config, tmp_path / "straight")
+    assert len(straight.metrics.read_text().splitlines()) == steps
+    interrupt_at(steps // 2 - 1, monkeypatch)
+    with pytest.raises(Interrupted) as caught:
+        execute(config, tmp_path / "stopped")
+    assert caught.value.code == EXIT_CODE
+    stopped = RunFolder(tmp_path / "stopped" / "runs" / configs.run_name(config))
+    assert [path.name for path in stopped.checkpoints.iterdir()] == [f"step-{steps // 2 - 1:08d}"]
+    assert stopped.failure() is None
+    assert stopped.trained() is None
+    execute(config, tmp_path / "stopped")
+    networks = NETWORKS if config.decoder is not None else NETWORKS[:1]
+    assert_same(straight, stopped, networks)
+    assert not stopped.checkpoints.exists()
+
+
+def test_stopped_after_the_last_step_it_still_knows_its_last_metrics(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config("method.noise.variant=none", "training.epochs=1")
+    interrupt_at(6, monkeypatch)
+    with pytest.raises(Interrupted):
+        execute(config, tmp_path)
+    record = execute(config, tmp_path).trained()
+    assert record is not None
+    assert record["steps"] == 6
+    assert record["metrics"]["loss"] > 0
+
+
+def test_killed_and_run_again_equals_straight(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    """kill -9 in the middle: the steps since the last checkpoint are done again."""
+    config = tiny_config("training.epochs=4", "resources.checkpoint_every_s=0.3")
+    (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
+    out = tmp_path / "killed"
+    killed = RunFolder(out / "runs" / configs.run_name(config))
+    command = [sys.executable, "-m", "fgssl.train", str(tmp_path / "config.yaml"), "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not killed.metrics.exists() or len(killed.metrics.read_text().splitlines()) < 5:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert killed.trained() is None
+    assert any(killed.checkpoints.glob("step-*"))
+    execute(config, out)
+    assert_same(execute(config, tmp_path / "straight"), killed)
+    steps = [json.loads(line)["step"] for line in killed.metrics.read_text().splitlines()]
+    assert steps == list(range(1, 25))
+
+
+def test_a_finished_run_is_left_alone(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny_config("training.epochs=1", "method.noise.variant=none")
+    folder = execute(config, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")}
+    execute(config, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
+
+
+def test_a_batch_larger_than_the_dataset(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny_config("training.global_batch_size=256", "method.base.queue_size=256")
+    with pytest.raises(DataError, match="global_batch_size 256 exceeds the 192 training images of toy"):
+        execute(config, tmp_path)

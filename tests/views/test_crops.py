@@ -1,0 +1,138 @@
+"""Geometry: torchvision's, from numbers that depend on (seed, epoch, view, image) alone."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from fgssl.views import crops
+
+
+def picture(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+SIZES = [(40, 30), (30, 40), (32, 32), (200, 20), (20, 200), (1, 1), (7, 300)]
+
+
+class OurNumbers:
+    """Stands in for `torch` where torchvision draws a crop: hands out our (share, ratio, across, down), try by try."""
+
+    exp = staticmethod(torch.exp)
+
+    def __init__(self, tries: list[list[float]]) -> None:
+        self._tries, self._held = iter(tries), list[float]()
+        self._corner = list[float]()
+
+    def empty(self, _: int) -> "OurNumbers":
+        if not self._held:
+            share, ratio, across, down = next(self._tries)
+            self._held, self._corner = [share, ratio], [down, across]  # torchvision draws the top before the left
+        return self
+
+    def uniform_(self, low: float, high: float) -> torch.Tensor:
+        return torch.as_tensor(low + (high - low) * self._held.pop(0), dtype=torch.float64)
+
+    def randint(self, low: int, high: int, size: tuple[int]) -> torch.Tensor:
+        return torch.tensor(low + int((high - low) * self._corner.pop(0)))
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("area", [(0.2, 1.0), (0.08, 1.0), (0.9, 1.0)])
+def test_the_box_is_torchvisions_for_the_same_numbers(
+    width: int, height: int, area: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transform = v2.RandomResizedCrop(8, scale=area)
+    transform._log_ratio = torch.tensor(transform.ratio, dtype=torch.float64).log()
+    for numbers in crops.crop_numbers(0, "training", 0, 0, np.arange(50)):
+        with monkeypatch.context() as patch:
+            patch.setattr("torchvision.transforms.v2._geometry.torch", OurNumbers(numbers.tolist()))
+            box = transform.make_params([picture(width, height)])
+        expected = (box["left"], box["top"], box["left"] + box["width"], box["top"] + box["height"])
+        assert crops.random_crop_box(width, height, numbers, area) == expected
+
+
+def test_pixels_are_torchvisions_to_the_last_bit() -> None:
+    image, numbers = picture(57, 43), crops.crop_numbers(0, "training", 0, 0, np.arange(10))
+    for one in numbers:
+        left, top, right, bottom = crops.random_crop_box(57, 43, one, (0.2, 1.0))
+        expected = v2.functional.resized_crop(image, top, left, bottom - top, right - left, [24, 24])
+        assert (crops.random_resized_crop(image, one, (0.2, 1.0), 24) == np.asarray(expected)).all()
+    assert (crops.resized(image, 24) == np.asarray(v2.functional.resize(image, [24, 24]))).all()
+
+
+@pytest.mark.parametrize(("width", "height"), [(57, 43), (43, 57), (50, 50), (500, 333), (375, 500), (31, 200)])
+def test_the_centre_crop_is_torchvisions(width: int, height: int) -> None:
+    image = picture(width, height)
+    expected = v2.Compose([v2.Resize(32), v2.CenterCrop(28)])(image)
+    assert (crops.center_cropped(image, 32, 28) == np.asarray(expected)).all()
+
+
+def test_an_image_of_the_right_size_is_left_as_it_is() -> None:
+    image = picture(24, 24)
+    assert (crops.resized(image, 24) == np.asarray(image)).all()
+
+
+def test_shares_and_ratios_are_those_asked_for() -> None:
+    boxes = [
+        crops.random_crop_box(1000, 1000, one, (0.2, 1.0))
+        for one in crops.crop_numbers(0, "training", 0, 0, np.arange(2000))
+    ]
+    widths, heights = (np.array([box[2 + side] - box[side] for box in boxes]) for side in (0, 1))
+    shares, ratios = widths * heights / 1e6, widths / heights
+    assert shares.min() == pytest.approx(0.2, abs=0.01)
+    assert shares.max() > 0.95
+    assert math.log(ratios.min()) == pytest.approx(math.log(3 / 4), abs=0.02)
+    assert math.log(ratios.max()) == pytest.approx(math.log(4 / 3), abs=0.02)
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= 1000
+        assert 0 <= top < bottom <= 1000
+
+
+def test_numbers_are_a_function_of_seed_purpose_epoch_view_and_image() -> None:
+    rows = np.array([3, 99, 0, 41])
+    whole = crops.crop_numbers(0, "training", 2, 1, rows)
+    assert (crops.crop_numbers(0, "training", 2, 1, rows[::-1]) == whole[::-1]).all()
+    assert (crops.crop_numbers(0, "training", 2, 1, rows[1:2]) == whole[1:2]).all()
+    for other in ((1, "training", 2, 1), (0, "probe", 2, 1), (0, "training", 3, 1), (0, "training", 2, 0)):
+        assert (crops.crop_numbers(*other, rows) != whole).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    image = picture(9, 8).convert(mode)
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    decoded = crops.decode(encoded(image, kind))
+    assert decoded.mode == "RGB"
+    assert (np.asarray(decoded) == np.asarray(image.convert("RGB"))).all()
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.array([[0, 257, 25700, 65535]], dtype=np.uint16)
+    decoded = crops.decode(encoded(Image.fromarray(values)))
+    assert np.asarray(decoded)[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_a_photograph_that_lies_on_its_side_is_put_upright() -> None:
+    image, tags = picture(8, 4), Image.Exif()
+    tags[0x0112] = 6  # the camera was turned: rotate by a quarter clockwise to view
+    decoded = crops.decode(encoded(image, "PNG", exif=tags))
+    assert (np.asarray(decoded) == np.rot90(np.asarray(image), k=-1)).all()
+
+
+def test_garbage_and_a_cut_file_are_refused() -> None:
+    with pytest.raises(OSError, match="cannot identify"):
+        crops.decode(b"no image")
+    cut = encoded(picture(64, 64), "JPEG")[:-800]
+    with pytest.raises(OSError, match="truncated"):
+        crops.resized(crops.decode(cut), 32)
