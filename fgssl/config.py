@@ -1,23 +1,19 @@
-"""YAML + overrides -> one frozen, validated `Config`; its fingerprints; its errors.
+"""YAML + overrides -> one frozen, validated `Config`; its fingerprints.
 
 Every way in (a file, the command line, a sweep's grid) is merged into one plain mapping and validated once.
 """
 
 import dataclasses
-import difflib
-import functools
 import hashlib
 import json
 import math
 import re
-import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from fgssl.data.settings import DataSettings
 from fgssl.decoders.settings import DecoderSettings, LightDecoderSettings, MirroredResNetDecoderSettings
@@ -33,6 +29,7 @@ from fgssl.methods.settings import (
 )
 from fgssl.settings import NonNegativeInt, settings
 from fgssl.training.settings import ResourceSettings, TrainingSettings
+from fgssl.validation import choices, validate
 from fgssl.views.settings import ViewSettings
 
 SCHEMA = 1
@@ -124,13 +121,31 @@ def _cross_field_faults(config: Config) -> list[str]:
     return faults
 
 
+CHOICES: Collection[tuple[str, ...]] = frozenset(choices(Config))
+"""Paths of the settings whose `name` says which kind they are: method, method.base, decoder, training.optimizer."""
+
+
 # ------------------------------------------------------------------------------------------------ in
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's floats: the 1.1 that PyYAML reads takes `1e-3` for a string."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the strings that `_Loader` would take for floats."""
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; a `SettingsError` that names the file otherwise."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError:
         raise SettingsError([Problem(str(path), "", "no such file")]) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -142,14 +157,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Deep merge; `above` wins. Where both hold another `name`, the choice changed and nothing of `below` is kept."""
-    if "name" in below and "name" in above and below["name"] != above["name"]:
+def merge(
+    below: Mapping[str, Any], above: Mapping[str, Any], choices: Collection[tuple[str, ...]] = CHOICES
+) -> dict[str, Any]:
+    """Deep merge of (partial) configs; `above` wins.
+
+    Where they choose another kind by `name`, nothing of `below` is kept; `choices` are the paths where that can be, in
+    which `*` stands for any key.
+    """
+    if () in choices and "name" in below and "name" in above and below["name"] != above["name"]:
         return dict(above)
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(old, value, [path[1:] for path in choices if path and path[0] in (key, "*")])
+        else:
+            merged[key] = value
     return merged
 
 
@@ -169,7 +193,7 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
             problems.append(Problem("command line", override, "an override has the form key.path=value"))
             continue
         try:
-            parsed[key] = yaml.safe_load(text)
+            parsed[key] = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             problems.append(Problem("command line", key, f"{text!r} is no YAML value: {error}"))
     if problems:
@@ -180,22 +204,6 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
 def parse(mapping: Mapping[str, Any], source: str) -> Config:
     """Validate a plain mapping; every error at once, each with its dotted key. `source` is named in them."""
     return canonical(validate(mapping, Config, source))
-
-
-T = typing.TypeVar("T")
-
-
-def validate(mapping: Mapping[str, Any], kind: type[T], source: str) -> T:
-    """`mapping` as an instance of the settings class `kind`; raises a `SettingsError` with all problems."""
-    try:
-        return _adapter(kind).validate_python(_without_yaml_float_trap(mapping))
-    except ValidationError as error:
-        raise SettingsError(_unique(_problems(error, kind, source))) from None
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -218,17 +226,6 @@ def canonical(config: Config) -> Config:
     return dataclasses.replace(config, method=method, start=start, decoder=decoder)
 
 
-def _without_yaml_float_trap(value: Any) -> Any:
-    """YAML 1.1 reads `1e-3` as a string; the settings mean the number."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    if isinstance(value, Mapping):
-        return {key: _without_yaml_float_trap(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_yaml_float_trap(item) for item in value]
-    return value
-
-
 # ------------------------------------------------------------------------------------------------ out
 
 
@@ -238,7 +235,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def to_yaml(config: Any) -> str:
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True, width=120)
+    return yaml.dump(to_mapping(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def scientific(config: Any) -> Any:
@@ -260,6 +257,10 @@ def _hash(content: Any) -> str:
 def training_fingerprint(config: Config) -> str:
     """Hash of what decides the trained weights; names the run folder. Evaluation can change without training again."""
     content = scientific(config)
+    for source in content["start"].values():
+        if source is not None and source["file"] is not None:
+            # A file is known by its content, whose hash the run records; its path may be written in many ways.
+            source["file"] = "file"
     del content["evaluation"]
     if isinstance(config.method, UntouchedSettings):
         del content["training"]
@@ -276,81 +277,3 @@ def evaluation_fingerprint(config: Config) -> str:
 def run_name(config: Config) -> str:
     """Name of the run folder: the method, the seed, the fingerprint."""
     return f"{config.method.name}-seed{config.seed}-{training_fingerprint(config)}"
-
-
-# --------------------------------------------------------------------------------------------- errors
-
-
-def _alternatives(annotation: Any) -> list[Any]:
-    if typing.get_origin(annotation) is Annotated:
-        return _alternatives(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [inner for part in typing.get_args(annotation) for inner in _alternatives(part)]
-    return [annotation]
-
-
-def _tag(kind: Any) -> str | None:
-    names = [field.default for field in dataclasses.fields(kind) if field.name == "name"]
-    return names[0] if names and isinstance(names[0], str) else None
-
-
-def _resolve(kind: Any, location: Iterable[int | str]) -> tuple[list[str], list[Any]]:
-    """The dotted key of pydantic's location (which also names union branches) and the settings classes it lies in."""
-    key: list[str] = []
-    classes: list[Any] = [kind]
-    for part in location:
-        fields = {field.name: cls for cls in classes for field in dataclasses.fields(cls)}
-        if isinstance(part, int):
-            key.append(str(part))
-        elif part in fields:
-            key.append(part)
-            annotation = typing.get_type_hints(fields[part], include_extras=True)[part]
-            classes = [option for option in _alternatives(annotation) if dataclasses.is_dataclass(option)]
-        elif any(part in (_tag(cls), cls.__name__) for cls in classes):  # a branch of a union, no key of the file
-            classes = [cls for cls in classes if part in (_tag(cls), cls.__name__)]
-        elif re.fullmatch(r"\w+", part) and part not in ("float", "int", "str", "bool"):
-            key.append(part)
-            classes = []
-    return key, classes
-
-
-def _problems(error: ValidationError, kind: type, source: str) -> list[Problem]:
-    problems = []
-    for detail in error.errors(include_url=False):
-        location, value = detail["loc"], detail["input"]
-        key, _ = _resolve(kind, location)
-        dotted = ".".join(key)
-        if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            _, owners = _resolve(kind, location[:-1])
-            known = sorted({field.name for owner in owners for field in dataclasses.fields(owner)})
-            problems.append(Problem(source, dotted, unknown(str(location[-1]), known)))
-        elif detail["type"] == "value_error":
-            for line in str(detail["ctx"]["error"]).splitlines():
-                problems.append(Problem(source, dotted, line))
-        elif detail["type"] == "union_tag_invalid":
-            tag, allowed = str(detail["ctx"]["tag"]), detail["ctx"]["expected_tags"].replace("'", "").split(", ")
-            problems.append(Problem(source, f"{dotted}.name", unknown(tag, allowed, what="name")))
-        elif detail["type"] == "union_tag_not_found":
-            problems.append(Problem(source, dotted, "`name` is missing: it says which one is meant"))
-        elif detail["type"] == "dataclass_type":
-            keys = ", ".join(field.name for owner in _resolve(kind, location)[1] for field in dataclasses.fields(owner))
-            if problems and problems[-1].key == dotted:  # the other branch of a union has spoken
-                problems[-1] = Problem(source, dotted, f"{problems[-1].message}, or a mapping with the keys {keys}")
-            else:
-                problems.append(
-                    Problem(source, dotted, f"{value!r} is not allowed: give a mapping with the keys {keys}")
-                )
-        else:
-            problems.append(Problem(source, dotted, f"{value!r} is not allowed: {detail['msg'].lower()}"))
-    return problems
-
-
-def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
-    """The words of an error about an unknown name, with the nearest known one."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown {what} {name!r}: {hint}allowed: {', '.join(known)}"
-
-
-def _unique(problems: list[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))

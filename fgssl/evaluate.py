@@ -17,7 +17,7 @@ from fgssl.run_folder import RunFolder
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fgssl.evaluate", description=__doc__)
     parser.add_argument("path", type=Path, help="a run folder, or checkpoints/step-... inside one")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.linear.recipe=fixed")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.label_level=1")
     arguments = parser.parse_intermixed_args()
     path = arguments.path.absolute()
     checkpoint = path if path.parent.name == "checkpoints" else None

@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fgssl.config import parse_overrides, unknown, validate
+from fgssl.config import parse_overrides
 from fgssl.data.manifest import Manifest, verify
 from fgssl.data.settings import ToySettings
 from fgssl.data.shards import SourceDataset, pack
 from fgssl.data.sources import folder, gtsrb, toy
 from fgssl.errors import UserError, exit_code
+from fgssl.validation import unknown, validate
 
 OPTIONS: dict[str, type] = {"toy": ToySettings, "folder": folder.FolderSettings, "gtsrb": gtsrb.GTSRBSettings}
 

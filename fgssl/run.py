@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fgssl import config as configs
 from fgssl import machine, randomness
-from fgssl.config import Config, StartSource
+from fgssl.config import Config
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
 from fgssl.data.sampling import steps_per_epoch
@@ -28,7 +28,7 @@ from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.methods.settings import UntouchedSettings
 from fgssl.provenance import code_version, versions
-from fgssl.run_folder import Lease, RunFolder
+from fgssl.run_folder import Lease, RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.interruption import Interruption
 from fgssl.training.optim import build_optimizer
@@ -164,7 +164,7 @@ def _require_same_data(folder: RunFolder, train: ShardedSplit) -> None:
 def start_files(config: Config, out: Path) -> Start:
     """The weights files that `config` starts from; all missing ones in one error."""
     sources = {"encoder": config.start.encoder, "decoder": config.start.decoder}
-    files = {name: _start_file(source, name, out) for name, source in sources.items()}
+    files = {name: start_file(source, name, out) if source else None for name, source in sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
         for name, file in files.items()
@@ -173,12 +173,6 @@ def start_files(config: Config, out: Path) -> Start:
     if problems:
         raise SettingsError(problems)
     return files
-
-
-def _start_file(source: StartSource | None, name: str, out: Path) -> Path | None:
-    if source is None:
-        return None
-    return Path(source.file).expanduser() if source.file else out / "runs" / str(source.run) / f"{name}.safetensors"
 
 
 # ------------------------------------------------------------------------------------------ training

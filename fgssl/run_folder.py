@@ -22,10 +22,12 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self, TypeAlias
 
 from fgssl import config as configs
 from fgssl.errors import LeaseError, Problem, SettingsError, UserError
+
+RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
@@ -76,6 +78,14 @@ class RunFolder:
     def done(self, config: configs.Config) -> bool:
         """Whether nothing is left to compute for this config."""
         return self.trained() is not None and (config.evaluation is None or self.evaluation(config) is not None)
+
+    def state(self, config: configs.Config) -> RunState:
+        """`DONE` for this config whoever else is at work here, `FAILED` only if nobody tries again."""
+        if self.done(config):
+            return "DONE"
+        if self.holder() is not None:
+            return "RUNNING"
+        return "MISSING" if self.failure() is None else "FAILED"
 
     def progress(self) -> dict[str, Any] | None:
         return read_json(self.path / "progress.json")
@@ -149,6 +159,13 @@ class RunFolder:
 
     def _evaluation_file(self, config: configs.Config) -> Path:
         return self.path / f"evaluation-{configs.evaluation_fingerprint(config)}.json"
+
+
+def start_file(source: configs.StartSource, role: str, out: Path) -> Path:
+    """The weights that a run in the output folder `out` starts from; `role` is what they are of: encoder, decoder."""
+    if source.file is not None:
+        return Path(source.file).expanduser()
+    return out / "runs" / str(source.run) / f"{role}.safetensors"
 
 
 def _locked(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:

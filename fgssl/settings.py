@@ -11,11 +11,23 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 T = TypeVar("T")
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not allowed: give a number")
+    return value
+
+
+NUMBER = BeforeValidator(_no_boolean)
+"""Of every numeric setting: Python takes True for 1, the settings do not."""
+
+PositiveInt = Annotated[int, Field(gt=0), NUMBER]
+NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False), NUMBER]
+PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
+NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
+Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
+FractionBelowOne = Annotated[FiniteFloat, Field(ge=0, lt=1)]
 
 NOT_SCIENTIFIC: Mapping[str, Any] = {"scientific": False}
 """Metadata of a field that cannot change a result: left out of every fingerprint."""

@@ -5,7 +5,9 @@ settings, stages, arms) changes that; any other goes to the settings that all ru
 """
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,8 @@ from hpc.snapshot import freeze, packages
 from hpc.stages import POINT, Plan, Stage, plan
 from hpc.state import State, states
 
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all runs are done; 1: some failed; 2 (by `exit_code`): the sweep could not start."""
@@ -40,9 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_plan(sweep, before, out, jobs)
         if given.dry_run:
             return 0
-        check_inputs(sweep.stages, out)
-        return _run(sweep, record, before, out, jobs)
+        check_inputs(sweep.stages, out, gpus())
+        status = _run(sweep, record, before, out, jobs)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read the output has left (`| head`): nobody to tell, now or at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
         raise UserError(f"{error.filename or out}: {error.strerror}: make room or choose another --out") from error
 
 

@@ -1,6 +1,7 @@
 """Work order -> job. One small contract, `Executor`; here its implementation on this machine, by submitit."""
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import re
@@ -179,7 +180,7 @@ def _tail(file: Path, lines: int = 30) -> str:
 
 def gpus() -> list[str]:
     """GPUs that jobs may use, as `CUDA_VISIBLE_DEVICES` names them; MIG slices count singly."""
-    listed = _listed_gpus()
+    listed = list(_listed_gpus())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None or not listed:
         return listed
@@ -214,13 +215,14 @@ def cores() -> int:
     return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
 
 
-def _listed_gpus() -> list[str]:
-    """What the driver lists, whatever `CUDA_VISIBLE_DEVICES` says."""
+@functools.cache
+def _listed_gpus() -> tuple[str, ...]:
+    """What the driver lists, whatever `CUDA_VISIBLE_DEVICES` says; asked once, for it can take seconds."""
     if shutil.which("nvidia-smi") is None:
-        return []
+        return ()
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     if listing.returncode != 0:
-        return []
+        return ()
     found: list[str] = []
     for line in listing.stdout.splitlines():
         if match := re.match(r"GPU (\d+):", line):
@@ -229,7 +231,7 @@ def _listed_gpus() -> list[str]:
             if found and not found[-1].startswith("MIG-"):
                 found.pop()  # the GPU is cut into slices: these are what a job can have
             found.append(match[1])
-    return found
+    return tuple(found)
 
 
 def _torch_is_cpu_only() -> bool:

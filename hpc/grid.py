@@ -20,11 +20,13 @@ from fgssl.config import (
     merge,
     nested,
     parse,
+    to_mapping,
     training_fingerprint,
-    unknown,
 )
-from fgssl.errors import Problem, SettingsError
-from hpc.sweep_file import Arm, ReferenceSettings, Sweep, read_sweep
+from fgssl.errors import Problem, SettingsError, UserError
+from fgssl.report.reference import reference_values
+from fgssl.validation import unknown
+from hpc.sweep_file import Arm, Sweep, read_sweep
 
 _STAGE = "stage:"
 _ROLES = tuple(entry.name for entry in dataclasses.fields(StartSettings))
@@ -39,7 +41,8 @@ class Point:
     grid: Mapping[str, Any]
     config: Config
     """At seed 0, with symbolic starts."""
-    reference: ReferenceSettings | None
+    published: Mapping[str, float]
+    """Measures of the paper, by name; empty where it has none of this dataset and these settings."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,31 @@ def _points(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Poin
             mapping = merge(mapping, nested(key, value))
         config = _config(mapping, sweep, [["arms", name, "settings"], ["settings"]], faults, chosen)
         if config is not None:
-            yield Point(_cell_name(name, chosen), name, chosen, config, arm.reference)
+            yield Point(_cell_name(name, chosen), name, chosen, config, _published(name, arm, config, sweep, faults))
+
+
+def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Faults) -> Mapping[str, float]:
+    if arm.reference is None:
+        return {}
+    settings = to_mapping(config)
+    match = {column: _looked_up(settings, value) for column, value in arm.reference.match.items()}
+    try:
+        return reference_values(arm.reference.table, config.data.dataset, match, folder=sweep.file.parent / "reference")
+    except UserError as error:
+        faults.add([["arms", name, "reference"]], str(error))
+        return {}
+
+
+def _looked_up(settings: Mapping[str, Any], value: Any) -> Any:
+    """`value`, or what lies at it where it is a dotted key."""
+    if not isinstance(value, str) or "." not in value:
+        return value
+    inner: Any = settings
+    for part in value.split("."):
+        if not isinstance(inner, Mapping) or part not in inner:
+            return value
+        inner = inner[part]
+    return inner
 
 
 def _stage_mapping(sweep: Sweep, partial: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +282,13 @@ def _check_points(points: Sequence[Point], sweep: Sweep, faults: _Faults) -> Non
             faults.add(place, "evaluation is empty, but a cell of the table must be measured")
             continue
         same = seen.setdefault((training_fingerprint(point.config), evaluation_fingerprint(point.config)), point)
-        if same is not point:
+        if same is not point and same.config.start != point.config.start:
+            faults.add(
+                place,
+                f"cell {point.cell!r} differs from cell {same.cell!r} in the path of a start file only, which names no "
+                "run: give each file a sweep and an --out of its own",
+            )
+        elif same is not point:
             faults.add(place, f"cell {point.cell!r} is the same config as cell {same.cell!r}: remove one of them")
     if len(datasets := sorted({point.config.data.dataset for point in points})) > 1:
         faults.add([["arms"]], f"one table is about one dataset, not {', '.join(datasets)}: one sweep for each")

@@ -1,4 +1,4 @@
-"""What the runs of a plan read from disk: is it there, and is it what finished runs were made from?"""
+"""What the runs of a plan need: is it there, and is it what finished runs were made from?"""
 
 import functools
 import hashlib
@@ -10,18 +10,25 @@ from fgssl.config import StartSource
 from fgssl.data.location import shards_folder
 from fgssl.data.manifest import MANIFEST, Manifest
 from fgssl.errors import DataError, UserError
+from fgssl.run_folder import RunFolder, start_file
 from hpc.stages import Stage
 from hpc.state import run_folder
 
 
-def check_inputs(stages: Sequence[Stage], out: Path) -> None:
-    """Raise one `UserError` that lists all that unfinished runs lack, and finished runs whose inputs have changed."""
+def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> None:
+    """Raise one `UserError` that lists all that unfinished runs lack, and finished runs whose inputs have changed.
+
+    `gpus` are those that jobs may use.
+    """
     missing: list[str] = []
     changed: list[str] = []
+    planned = {stage.run for stage in stages}
     data_version, sha256 = functools.cache(_data_version), functools.cache(_sha256)
     for stage in stages:
         folder = run_folder(stage, out)
         done, record = folder.done(stage.config), folder.trained() or {}
+        if stage.config.resources.device == "cuda" and not gpus and not done:
+            missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
             shards = shards_folder(stage.config.data, out / "data")
             present = data_version(shards)
@@ -33,15 +40,21 @@ def check_inputs(stages: Sequence[Stage], out: Path) -> None:
             source: StartSource | None = getattr(stage.config.start, role)
             if source is None:
                 continue
-            file = Path(source.file) if source.file else out / "runs" / str(source.run) / f"{role}.safetensors"
-            if file.is_file():
+            file = start_file(source, role, out)
+            foreign = source.run is not None and source.run not in planned
+            if not done and foreign and (RunFolder(file.parent).trained() is None or not file.is_file()):
+                missing.append(
+                    f"start.{role}.run: {source.run}: {file}: not there, or its training is not complete; give the "
+                    f"name of a trained run in {out / 'runs'}, or a stage of the sweep: start.{role}.stage=NAME"
+                )
+            elif file.is_file():
                 recorded = record.get("start", {}).get(role)
                 if recorded is not None and recorded != sha256(file):
                     changed.append(
                         f"{folder.path}: trained from another start.{role}: {file} has changed since; put the old file "
                         "back, or delete this run folder, or choose another --out"
                     )
-            elif source.file and not done:
+            elif not done and source.run is None:
                 missing.append(
                     f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"
                 )

@@ -20,7 +20,7 @@ _POLL_S = 0.5
 _GRACE_S = 60.0
 """For saving a checkpoint at the next step boundary, before a job is ended by force."""
 _EARLY_DEATHS = 3
-"""Jobs that may end before they begin a run, until the sweep gives up."""
+"""Jobs that may end before they begin a run, one after the other, until the sweep gives up."""
 
 
 class LocalSweep:
@@ -41,6 +41,8 @@ class LocalSweep:
         self._max_jobs, self._devices, self._code = jobs, devices, code.absolute()
         self._live: dict[Job, str | None] = {}  # job -> its device
         self._started = self._early_deaths = 0
+        self._begun: set[Job] = set()  # of the live ones, those that were seen at a run
+        self._done: frozenset[str] = frozenset()  # keys of stages; what is done stays so
         self._failures: dict[str, str] = {}
 
     def run(self) -> dict[str, State]:
@@ -83,19 +85,26 @@ class LocalSweep:
         for job in list(self._live):
             if (outcome := job.poll()) is not None:
                 del self._live[job]
+                self._begun.discard(job)
                 self._settle(job, outcome)
-        return states(self._stages, self._out, self._failures)
+            elif job not in self._begun and job.current() is not None:
+                self._begun.add(job)
+                self._early_deaths = 0
+        current = states(self._stages, self._out, self._failures, self._done)
+        self._done = frozenset(key for key, state in current.items() if state is State.DONE)
+        return current
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Keep the failure of a job that could not do so itself: it was killed, or the disk is full."""
-        if outcome.clean:
-            return
-        if outcome.run is None:
+        if not outcome.clean and outcome.run is None:
             self._early_deaths += 1
             if self._early_deaths >= _EARLY_DEATHS:
                 raise UserError(
-                    f"{self._early_deaths} jobs ended before they began a run; the last one: {outcome.reason}"
+                    f"{self._early_deaths} jobs in a row ended before they began a run; the last one: {outcome.reason}"
                 )
+            return
+        self._early_deaths = 0
+        if outcome.clean:
             return
         left = [stage for stage in self._stages if stage.run == outcome.run]
         stage, folder = left[0], run_folder(left[0], self._out)

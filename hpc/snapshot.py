@@ -16,7 +16,7 @@ def packages() -> list[Path]:
     return [Path(package.__path__[0]) for package in (fgssl, hpc)]
 
 
-def code_version(sources: Sequence[Path]) -> str:
+def content_hash(sources: Sequence[Path]) -> str:
     """Hash of all Python files in the packages: of their names and content."""
     digest = hashlib.sha256()
     for name, file in _python_files(sources):
@@ -30,7 +30,7 @@ def freeze(sources: Sequence[Path], code: Path) -> Path:
 
     Copied beside and renamed: the folder is whole whenever it exists, and two sweeps at once agree on it.
     """
-    frozen = code / code_version(sources)
+    frozen = code / content_hash(sources)
     if frozen.is_dir():
         return frozen
     try:
@@ -40,7 +40,7 @@ def freeze(sources: Sequence[Path], code: Path) -> Path:
             for name, file in _python_files(sources):
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy / name)
-            if (copied := code_version([copy / source.name for source in sources])) != frozen.name:
+            if (copied := content_hash([copy / source.name for source in sources])) != frozen.name:
                 raise UserError(f"{copy}: the code was edited while it was copied ({copied}): start again")
             if not frozen.is_dir():
                 _rename(copy, frozen)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fgssl.config import Config, StartSource, evaluation_fingerprint, run_name, to_mapping
-from fgssl.evaluation.measures import measure_names
-from fgssl.report.reference import reference_values
-from hpc.grid import Grid, Point, needed_stages
+from fgssl.evaluation.measure_names import measure_names
+from fgssl.report.plan import SCHEMA
+from hpc.grid import Grid, needed_stages
 
 POINT = "point"
 """Kind of the stages that are a cell's runs."""
@@ -26,8 +26,12 @@ class Stage:
     """For people: the shared stage or the cell, and the seed."""
     seed: int
     config: Config
-    needs: tuple[str, ...]
-    """Runs that must be trained before."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Runs that must be trained before, of this plan or not."""
+        sources = (self.config.start.encoder, self.config.start.decoder)
+        return tuple(dict.fromkeys(source.run for source in sources if source is not None and source.run is not None))
 
     @property
     def key(self) -> str:
@@ -48,7 +52,7 @@ class Plan:
         """What `plan.json` holds."""
         grid, first = self.grid, self.grid.points[0].config
         return {
-            "schema": 1,
+            "schema": SCHEMA,
             "sweep": grid.name,
             "preset": grid.preset or "",
             "title": grid.title,
@@ -56,7 +60,7 @@ class Plan:
             "baseline": grid.baseline,
             "grid_keys": list(dict.fromkeys(key for point in grid.points for key in point.grid)),
             "metrics": list(dict.fromkeys(name for point in grid.points for name in _measures(point.config))),
-            "reference": {point.cell: values for point in grid.points if (values := self._reference(point))},
+            "reference": {point.cell: dict(point.published) for point in grid.points if point.published},
             "cells": [
                 {
                     "cell": point.cell,
@@ -76,35 +80,25 @@ class Plan:
     def _run_record(self, stage: Stage) -> dict[str, Any]:
         return {"seed": stage.seed, "run": stage.run, "config": to_mapping(stage.config)}
 
-    def _reference(self, point: Point) -> dict[str, float]:
-        if point.reference is None:
-            return {}
-        config = to_mapping(point.config)
-        match = {column: _looked_up(config, value) for column, value in point.reference.match.items()}
-        dataset, folder = point.config.data.dataset, self.grid.file.parent / "reference"
-        return dict(reference_values(point.reference.table, dataset, match, folder=folder))
-
 
 def plan(grid: Grid) -> Plan:
     """Every run once: what several points start from, and points that differ in their evaluation, share theirs."""
     stages: dict[str, Stage] = {}
 
     def shared(name: str, seed: int) -> Stage:
-        config, needs = resolved(grid.stages[name], seed)
-        stage = Stage(run_name(config), name, f"{name}, seed {seed}", seed, config, needs)
+        config = resolved(grid.stages[name], seed)
+        stage = Stage(run_name(config), name, f"{name}, seed {seed}", seed, config)
         return stages.setdefault(stage.key, stage)
 
-    def resolved(config: Config, seed: int) -> tuple[Config, tuple[str, ...]]:
-        runs = {role: shared(name, seed).run for role, name in needed_stages(config).items()}
-        starts = {role: StartSource(run=run) for role, run in runs.items()}
-        start = dataclasses.replace(config.start, **starts)
-        return dataclasses.replace(config, seed=seed, start=start), tuple(dict.fromkeys(runs.values()))
+    def resolved(config: Config, seed: int) -> Config:
+        starts = {role: StartSource(run=shared(name, seed).run) for role, name in needed_stages(config).items()}
+        return dataclasses.replace(config, seed=seed, start=dataclasses.replace(config.start, **starts))
 
     points, runs = {}, {}
     for seed in grid.seeds:
         for point in grid.points:
-            config, needs = resolved(point.config, seed)
-            stage = Stage(run_name(config), POINT, f"{point.cell}, seed {seed}", seed, config, needs)
+            config = resolved(point.config, seed)
+            stage = Stage(run_name(config), POINT, f"{point.cell}, seed {seed}", seed, config)
             points[stage.key] = runs[point.cell, seed] = stage
     measured = {stage.run for stage in points.values()}
     first = [stage for stage in stages.values() if stage.run not in measured]
@@ -120,7 +114,7 @@ def _in_order(stages: Sequence[Stage]) -> list[Stage]:
 
     def place(stage: Stage) -> None:
         for need in stage.needs:
-            for needed in by_run[need]:
+            for needed in by_run.get(need, ()):
                 place(needed)
         ordered.setdefault(stage.key, stage)
 
@@ -131,15 +125,3 @@ def _in_order(stages: Sequence[Stage]) -> list[Stage]:
 
 def _measures(config: Config) -> tuple[str, ...]:
     return measure_names(config.evaluation) if config.evaluation is not None else ()
-
-
-def _looked_up(config: Mapping[str, Any], value: Any) -> Any:
-    """`value`, or what lies at it where it is a dotted key."""
-    if not isinstance(value, str) or "." not in value:
-        return value
-    inner: Any = config
-    for part in value.split("."):
-        if not isinstance(inner, Mapping) or part not in inner:
-            return value
-        inner = inner[part]
-    return inner

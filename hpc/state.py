@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from fgssl.report.rows import run_state
 from fgssl.run_folder import RunFolder
 from hpc.stages import Stage
 
@@ -42,13 +41,13 @@ def states(
     of_run: dict[str, State] = {}
     for stage in stages:
         folder = run_folder(stage, out)
-        state = "DONE" if stage.key in done else run_state(folder, stage.config)
+        state = "DONE" if stage.key in done else folder.state(stage.config)
         if state == "DONE" or state == "RUNNING":
             found[stage.key] = State(state)
         elif state == "FAILED" or stage.run in (failures or {}):
             found[stage.key] = State.FAILED
         else:
-            found[stage.key] = _by_needs([of_run[need] for need in stage.needs])
+            found[stage.key] = _by_needs([of_run[need] for need in stage.needs if need in of_run])
         # For what needs it, a trained run is done, measured or not.
         trained = found[stage.key] is not State.DONE and folder.trained() is not None
         of_run[stage.run] = State.DONE if trained else found[stage.key]

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgssl.config import Config, merge, nested, parse_overrides, read_yaml, unknown, validate
+from fgssl.config import CHOICES, Config, merge, nested, parse_overrides, read_yaml
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings import NonNegativeInt, PositiveFloat, settings
+from fgssl.validation import unknown, validate
 
 COMMAND_LINE = "command line"
 
@@ -66,6 +67,7 @@ class SweepSettings:
 _SWEEP_KEYS = tuple(entry.name for entry in dataclasses.fields(SweepSettings))
 _ON_COMMAND_LINE = tuple(key for key in _SWEEP_KEYS if key != "measured_minutes")
 _CONFIG_KEYS = tuple(entry.name for entry in dataclasses.fields(Config))
+_CHOICES = [(*place, *path) for place in (["settings"], ["stages", "*"], ["arms", "*", "settings"]) for path in CHOICES]
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,10 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
     chosen, layers = _file_layers(file, content, preset, problems)
     merged: dict[str, Any] = {}
     for layer in layers:
-        merged = _merge_sweeps(merged, layer.mapping)
+        merged = merge(merged, layer.mapping, _CHOICES)
     command_line = _command_line_layer(merged, overrides, problems)
     layers.append(command_line)
-    merged = _merge_sweeps(merged, command_line.mapping)
+    merged = merge(merged, command_line.mapping, _CHOICES)
 
     sweep = Sweep(file, chosen, SweepSettings(name=file.stem), {}, {}, layers, ())
     checked = _validate_sweep(merged, sweep, problems)
@@ -176,15 +178,6 @@ def _file_layers(
     return (str(chosen) if chosen is not None else None), layers
 
 
-def _merge_sweeps(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    # Not `merge` as a whole: a sweep's `name` is no choice of a kind that would void what lies below.
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged
-
-
 def _validate_sweep(merged: Mapping[str, Any], sweep: Sweep, problems: list[Problem]) -> SweepSettings:
     known = {key: value for key, value in merged.items() if key in _SWEEP_KEYS}
     try:
@@ -207,7 +200,7 @@ def _command_line_layer(merged: Mapping[str, Any], overrides: Sequence[str], pro
             addition = value
             for part in reversed(path):
                 addition = {part: addition}
-            mapping = _merge_sweeps(mapping, addition)
+            mapping = merge(mapping, addition, _CHOICES)
     return Layer(COMMAND_LINE, "", mapping)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.config import (
+    CHOICES,
     Config,
     canonical,
     evaluation_fingerprint,
@@ -47,10 +48,21 @@ def test_merge_is_deep_and_above_wins():
 
 
 def test_merge_of_another_choice_keeps_nothing_of_the_old_one():
-    sgd = {"optimizer": {"name": "sgd", "momentum": 0.5}}
-    assert merge(sgd, {"optimizer": {"name": "adam"}}) == {"optimizer": {"name": "adam"}}
-    assert merge(sgd, {"optimizer": {"name": "sgd"}}) == sgd
-    assert merge(sgd, {"optimizer": {"learning_rate": 1}})["optimizer"]["momentum"] == 0.5
+    sgd = {"training": {"epochs": 3, "optimizer": {"name": "sgd", "momentum": 0.5}}}
+    adam = {"training": {"optimizer": {"name": "adam"}}}
+    assert merge(sgd, adam) == {"training": {"epochs": 3, "optimizer": {"name": "adam"}}}
+    assert merge(sgd, {"training": {"optimizer": {"name": "sgd"}}}) == sgd
+    assert merge(sgd, {"training": {"optimizer": {"learning_rate": 1}}})["training"]["optimizer"]["momentum"] == 0.5
+
+
+def test_the_choices_are_those_of_the_types():
+    assert set(CHOICES) == {("method",), ("method", "base"), ("decoder",), ("training", "optimizer")}
+
+
+def test_another_encoder_keeps_the_settings_around_its_name():
+    """They are of every encoder alike: nothing of them is bound to the name."""
+    below = {"encoder": {"name": "resnet18", "stem": "small_image", "arguments": {"drop_rate": 0.1}}}
+    assert merge(below, {"encoder": {"name": "resnet34"}}) == {"encoder": below["encoder"] | {"name": "resnet34"}}
 
 
 def test_merge_with_null_empties():
@@ -59,7 +71,7 @@ def test_merge_with_null_empties():
 
 def test_overrides_are_yaml_values():
     overrides = parse_overrides(["a.b=1e-3", "c=[1, 2]", "d={x: null}", "e=a=b"])
-    assert overrides == {"a.b": "1e-3", "c": [1, 2], "d": {"x": None}, "e": "a=b"}
+    assert overrides == {"a.b": 0.001, "c": [1, 2], "d": {"x": None}, "e": "a=b"}
     with pytest.raises(SettingsError) as caught:
         parse_overrides(["novalue", "1a=2", "x=[1"])
     assert [problem.key for problem in caught.value.problems] == ["novalue", "1a=2", "x"]
@@ -111,6 +123,81 @@ def test_settings_that_do_not_fit_each_other(mapping, words):
         parse(mapping, "file.yaml")
 
 
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"training": {"epochs": True}},
+        {"training": {"optimizer": {"learning_rate": True}}},
+        {"views": {"mean": [0.5, True, 0.5]}},
+        {"views": {"image_size": 32}, "method": {"name": "synthesized", "noise": {"gradient_sign": True}}},
+        {"views": {"image_size": 32}, "method": {"name": "synthesized", "noise": {"threshold": True}}},
+        {"data": {"toy": {"image_size": True}}},
+        {"seed": False},
+    ],
+)
+def test_a_boolean_is_no_number(mapping):
+    [(_, message)] = _problems(mapping).items()
+    assert re.match("(true|false) is not allowed: give a number", message)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("views.mean", "views.std", "views.crop_area", "evaluation.linear.milestones"),
+        *("evaluation.linear.learning_rates", "evaluation.linear.label_fractions", "training.optimizer.momentum"),
+        *("training.warm_up_epochs", "views.hue"),
+    ],
+)
+def test_numbers_are_finite(key, value):
+    length = {"views.mean": 3, "views.std": 3, "views.crop_area": 2}.get(key, 1)
+    single = key.rpartition(".")[2] in ("momentum", "warm_up_epochs", "hue")
+    assert any(found.startswith(key) for found in _problems(nested(key, value if single else [value] * length)))
+
+
+def test_no_threshold_that_is_no_number():
+    noise = {"threshold": float("nan")}
+    assert _problems({"views": {"image_size": 32}, "method": {"name": "synthesized", "noise": noise}})
+
+
+@pytest.mark.parametrize("key", ["label_fractions", "learning_rates"])
+def test_a_linear_probe_needs_labels_and_a_rate(key):
+    key = f"evaluation.linear.{key}"
+    assert "at least 1 item" in _problems(nested(key, []))[key]
+
+
+def test_the_fixed_recipe_has_one_rate(tmp_path: Path):
+    message = _problems({"evaluation": {"linear": {"recipe": "fixed"}}})["evaluation.linear"]
+    assert "give one, learning_rates: [30.0]" in message
+    (tmp_path / "config.yaml").write_text(to_yaml(_config()))
+    with pytest.raises(SettingsError, match=r"\[30\.0\]"):
+        load(tmp_path / "config.yaml", ["evaluation.linear.recipe=fixed"])
+    load(tmp_path / "config.yaml", ["evaluation.linear={recipe: fixed, learning_rates: [30.0]}"])
+
+
+@pytest.mark.parametrize("value", ["2026-01-31", "[1, 2026-01-31]", "{deep: 2026-01-31}", "!!set {a}"])
+def test_encoder_arguments_are_what_json_can_hold(tmp_path: Path, value):
+    (tmp_path / "config.yaml").write_text(f"encoder: {{arguments: {{when: {value}}}}}")
+    with pytest.raises(SettingsError, match=r"config\.yaml: encoder\.arguments\.when.*not a valid json value"):
+        load(tmp_path / "config.yaml")
+
+
+def test_numbers_with_an_exponent_are_numbers_and_strings_are_strings(tmp_path: Path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        'data: {dataset: "1e5", folder: x}\ntraining: {epochs: 1e2, optimizer: {learning_rate: 1e-3}}\n'
+        "encoder: {arguments: {drop_rate: 5E-2}}"
+    )
+    config = load(file)
+    assert (config.data.dataset, config.training.epochs) == ("1e5", 100)
+    assert (config.training.optimizer.learning_rate, config.encoder.arguments) == (0.001, {"drop_rate": 0.05})
+    file.write_text(to_yaml(config))
+    assert load(file) == config
+    with pytest.raises(SettingsError, match=r"data\.dataset: 100000\.0 is not allowed: .* put it in quotes"):
+        load(file, ["data.dataset=1e5"])
+    assert load(file, ['data.dataset="2e5"']).data.dataset == "2e5"
+
+
 def test_start_is_one_of_file_and_run():
     assert "exactly one" in _problems({"start": {"encoder": {"file": "a", "run": "b"}}})["start.encoder"]
 
@@ -136,7 +223,8 @@ def test_fingerprint_ignores_order_and_spelling():
 def test_fingerprint_ignores_what_cannot_change_a_result():
     base = training_fingerprint(_config())
     assert training_fingerprint(_config(resources__threads=7, data__folder="elsewhere")) == base
-    assert training_fingerprint(_config(resources__checkpoint_every_steps=3)) == base
+    assert training_fingerprint(_config(resources__log_every_steps=3)) == base
+    assert evaluation_fingerprint(_config(resources__evaluation_batch_size=7)) == evaluation_fingerprint(_config())
 
 
 def test_fingerprint_tells_everything_else_apart():
@@ -155,8 +243,15 @@ def test_fingerprint_tells_everything_else_apart():
     assert len({training_fingerprint(config) for config in configs}) == len(configs)
 
 
+def test_a_start_file_counts_by_content_not_by_path():
+    """The content is guarded by its hash in the run folder; a moved file must not train everything again."""
+    one, two = (_config(start__encoder__file=path) for path in ("weights.pth", "/elsewhere/weights.pth"))
+    assert training_fingerprint(one) == training_fingerprint(two)
+    assert len({training_fingerprint(config) for config in (one, _config(), _config(start__encoder__run="file"))}) == 3
+
+
 def test_evaluation_has_its_own_fingerprint():
-    one, two = _config(), _config(evaluation__batch_size=7)
+    one, two = _config(), _config(evaluation__label_level=1)
     assert training_fingerprint(one) == training_fingerprint(two)
     assert evaluation_fingerprint(one) != evaluation_fingerprint(two)
 

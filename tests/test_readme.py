@@ -78,6 +78,12 @@ def _annotations(file: Path, rows: list[tuple[str, int]]) -> None:
         writer.writerows([name, 32, 32, 0, 0, 31, 31, sign] for name, sign in rows)
 
 
+def test_the_readme_has_steps_of_every_language() -> None:
+    """Else nothing below would be run, and nobody would notice."""
+    assert {language for language, _ in _steps()} == {"console", "yaml", "python"}
+    assert sum("python -m fgssl." in text for _, text in _steps()) >= 5
+
+
 @pytest.mark.parametrize(("language", "text"), _parameters())
 def test_step(language: str, text: str, clone: Path) -> None:
     """A step may need the ones before it: they run in the README's order."""

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +42,11 @@ def tiny(**overrides: object) -> Config:
     return configs.parse(mapping, "test")
 
 
+def present(record: dict[str, Any] | None) -> dict[str, Any]:
+    assert record is not None
+    return record
+
+
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder with one finished run."""
@@ -49,7 +57,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_finished_run_records_what_made_it(out):
     folder = RunFolder(out / "runs" / configs.run_name(tiny()))
-    trained, measures = folder.trained(), folder.evaluation(tiny())
+    trained, measures = present(folder.trained()), present(folder.evaluation(tiny()))
     assert trained["steps"] == 6
     assert trained["data_version"] == measures["data_version"]
     assert trained["code_versions"] == [measures["code_version"]]
@@ -114,9 +122,6 @@ def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
 
     def stop_at_step_3(trainer, loss, raw):
         if raw.step == 3:
-            import os
-            import signal
-
             os.kill(os.getpid(), signal.SIGTERM)
         return finite(trainer, loss, raw)
 
@@ -149,7 +154,7 @@ def test_the_code_of_every_attempt_is_recorded(interrupted, monkeypatch):
     config, out = interrupted
     monkeypatch.setattr("fgssl.run.code_version", lambda: "edited")
     folder = execute(config, out)
-    versions = folder.trained()["code_versions"]
+    versions = present(folder.trained())["code_versions"]
     assert len(versions) == 2
     assert versions[-1] == "edited"
 

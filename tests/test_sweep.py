@@ -144,9 +144,12 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
         (["settings.data.folder=elsewhere"], "elsewhere holds no packed dataset"),
         (["data.dataset=fish"], "holds dataset 'birds', but data.dataset is 'fish'"),
         (["arms.base.settings.start.encoder={stage: null, file: no.pth}"], "no.pth: no such file"),
+        (["arms.base.settings.start.encoder={stage: null, run: other}"], "start.encoder.run: other: .*not there"),
+        (["resources.device=cuda"], "resources.device: cuda: this machine has no GPU"),
     ],
 )
-def test_what_cannot_start_says_why_and_writes_nothing(sweep, arguments, words):
+def test_what_cannot_start_says_why_and_writes_nothing(sweep, monkeypatch, arguments, words):
+    monkeypatch.setattr("fgssl.sweep.gpus", list)
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
         main([str(sweep), *arguments])
     assert not (sweep.parent / "outputs").exists()
@@ -164,6 +167,35 @@ def test_no_write_permission(sweep):
     out = Path("/sys/out") if os.access(locked, os.W_OK) else locked / "out"  # root may write nearly everywhere
     with pytest.raises(UserError, match=rf"{out.parent}.*choose another --out"):
         main([str(sweep), "--out", str(out)])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])
+def test_an_error_that_is_no_matter_of_room_keeps_its_traceback(sweep, monkeypatch, number):
+    def broken(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fgssl.sweep.check_inputs", broken)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        main([str(sweep)])
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+@pytest.mark.usefixtures("faked")
+def test_a_reader_that_leaves_ends_the_command_quietly(sweep, faked, options):
+    """As in `python -m fgssl.sweep ... | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-m", "fgssl.sweep", str(sweep), *options],
+            env=os.environ | {"PYTHONPATH": str(faked)},
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 def test_a_full_disk(sweep, monkeypatch):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fgssl.settings import NOT_SCIENTIFIC, NonNegativeInt, PositiveInt, settings
+from fgssl.settings import NOT_SCIENTIFIC, NUMBER, NonNegativeInt, PositiveInt, settings
 
 
 @settings
@@ -14,7 +14,7 @@ class ToySettings:
 
     seed: NonNegativeInt = 0
     """Seed of the drawings; another seed is another dataset."""
-    image_size: Annotated[int, Field(ge=16, le=512)] = 32
+    image_size: Annotated[int, Field(ge=16, le=512), NUMBER] = 32
     """Side of the square images, pixels."""
     train_images_per_species: PositiveInt = 40
     test_images_per_species: PositiveInt = 20

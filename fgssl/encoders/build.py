@@ -1,20 +1,23 @@
 """A timm model without its classifier: image (N, C, H, W) -> feature (N, D)."""
 
+from typing import Any
+
 import timm
 from torch import nn
 
-from fgssl.config import unknown
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import Problem, SettingsError
+from fgssl.validation import unknown
 
 
 def build_encoder(settings: EncoderSettings) -> nn.Module:
     """Random weights; BatchNorm in groups. Raises a `SettingsError` for an unknown name or unfit arguments."""
     if not timm.is_model(settings.name):
         raise SettingsError([Problem("config", "encoder.name", _unknown_name(settings.name))])
+    arguments: dict[str, Any] = {**settings.arguments}
     try:
-        encoder = timm.create_model(settings.name, pretrained=False, num_classes=0, **settings.arguments)
+        encoder = timm.create_model(settings.name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         message = f"timm.create_model({settings.name!r}, {settings.arguments}) refuses them: {error}"
         raise SettingsError([Problem("config", "encoder.arguments", message)]) from error

@@ -1,7 +1,9 @@
 """Which encoder is trained."""
 
 from dataclasses import field
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import JsonValue
 
 from fgssl.settings import PositiveInt, settings
 
@@ -12,7 +14,7 @@ class EncoderSettings:
 
     name: str = "resnet50"
     """A name of `timm.list_models()`."""
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, JsonValue] = field(default_factory=dict)
     """Further arguments of `timm.create_model`, e.g. `channels` and `layers` of a small ResNet."""
     stem: Literal["standard", "small_image"] = "standard"
     """`small_image`: 3x3 first convolution of stride 1, no max-pooling (ResNets, for images of about 32 px)."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl.errors import DataError, NonFiniteError
-from fgssl.evaluation.measures import percent_name
+from fgssl.evaluation.measure_names import percent_name
 from fgssl.evaluation.settings import LinearProbeSettings
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
 from fgssl.randomness import permutation

@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fgssl.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, settings
+from fgssl.settings import (
+    FiniteFloat,
+    FractionBelowOne,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    settings,
+)
 
 
 @settings
@@ -12,19 +20,30 @@ class LinearProbeSettings:
     """A linear classifier on frozen features (protocol of MoCo, He et al. 2020)."""
 
     recipe: Literal["selected", "fixed"] = "selected"
-    """`selected`: cached features, the rate chosen on held-out training labels. `fixed`: the seed's recipe, one rate
-    (the first of `learning_rates`), random crops and flips drawn anew every epoch."""
-    label_fractions: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.5, 0.2)
+    """`selected`: cached features, the rate chosen on held-out training labels. `fixed`: the seed's recipe, the one
+    rate of `learning_rates`, random crops and flips drawn anew every epoch."""
+    label_fractions: Annotated[tuple[Annotated[FiniteFloat, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
+        1.0,
+        0.5,
+        0.2,
+    )
     """Shares of the training labels, stratified by class."""
-    learning_rates: tuple[PositiveFloat, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    validation_fraction: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.2
     """Of the labelled images, whole groups (tracks) at a time, to choose the learning rate."""
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 128
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: FractionBelowOne = 0.9
     weight_decay: NonNegativeFloat = 0.0
-    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.6, 0.8)
+    milestones: tuple[Annotated[FiniteFloat, Field(gt=0, lt=1)], ...] = (0.6, 0.8)
     """Progress at which the rate is multiplied by 0.1."""
+
+    def __post_init__(self) -> None:
+        if self.recipe == "fixed" and len(self.learning_rates) > 1:
+            raise ValueError(
+                f"recipe fixed chooses no rate, but learning_rates holds {len(self.learning_rates)}: give one, "
+                "learning_rates: [30.0] is MoCo's"
+            )
 
 
 @settings

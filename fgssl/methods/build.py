@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fgssl import randomness
 from fgssl.config import Config
 from fgssl.decoders.build import build_decoder
 from fgssl.encoders.build import build_encoder, feature_width
@@ -29,7 +30,7 @@ RANDOM_START: Start = {"encoder": None, "decoder": None}
 
 def start_encoder(config: Config, start: Start) -> nn.Module:
     """The encoder that training starts from: weights of `start`, or random ones that are a function of the seed."""
-    torch.manual_seed(config.seed)
+    _seed_torch(config, "encoder")
     encoder = build_encoder(config.encoder)
     if start["encoder"] is not None:
         load_weights(encoder, start["encoder"])
@@ -38,7 +39,7 @@ def start_encoder(config: Config, start: Start) -> nn.Module:
 
 def start_decoder(config: Config, start: Start, encoder: nn.Module) -> nn.Module:
     assert config.decoder is not None  # refused when the settings were validated
-    torch.manual_seed(config.seed + 1)
+    _seed_torch(config, "decoder")
     decoder = build_decoder(
         config.decoder, feature_width(encoder), config.views.image_size, config.encoder.batch_norm_group_size
     )
@@ -50,8 +51,13 @@ def start_decoder(config: Config, start: Start, encoder: nn.Module) -> nn.Module
 def build_method(config: Config, start: Start) -> Method:
     """The method of `config` on fresh networks."""
     encoder = start_encoder(config, start)
-    torch.manual_seed(config.seed + 2)  # heads alike whatever the encoder drew
+    _seed_torch(config, "head")  # alike whatever the encoder drew
     return BUILDERS[type(config.method)](config, config.method, encoder, start)
+
+
+def _seed_torch(config: Config, network: str) -> None:
+    """Start weights of each network from a stream of its own: a function of the seed alone."""
+    torch.manual_seed(int(randomness.stream_key(config.seed, f"weights/{network}", ())[0]))
 
 
 def _mocov2(config: Config, settings: MoCoV2Settings, encoder: nn.Module, start: Start) -> Method:

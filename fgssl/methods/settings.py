@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fgssl.noises.settings import NoiseSettings
-from fgssl.settings import NonNegativeFloat, PositiveFloat, PositiveInt, settings
+from fgssl.settings import FractionBelowOne, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 
 
 @settings
@@ -26,7 +26,7 @@ class MoCoV2Settings:
     temperature: PositiveFloat = 0.2
     queue_size: PositiveInt = 65536
     """Past keys that serve as negatives; a multiple of the global batch size."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    momentum: FractionBelowOne = 0.999
     """Of the key encoder's moving average, per step."""
 
 

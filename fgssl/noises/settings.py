@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fgssl.settings import NonNegativeFloat, settings
+from fgssl.settings import NUMBER, Fraction, NonNegativeFloat, settings
 
 
 @settings
 class QuantileThreshold:
     """A threshold given as the share of dimensions under it: those of lowest spread."""
 
-    quantile: Annotated[float, Field(ge=0, le=1)]
+    quantile: Fraction
 
 
 @settings
@@ -26,9 +26,9 @@ class NoiseSettings:
     """Eq. 6, in `unit`."""
     unit: Literal["feature_std", "absolute"] = "feature_std"
     """`feature_std`: multiples of the mean per-dimension standard deviation of the feature bank."""
-    gradient_sign: Literal[-1, 1] = -1
+    gradient_sign: Annotated[Literal[-1, 1], NUMBER] = -1
     """Eq. 3: -1 takes a = -dL/df (dimensions that lower the loss), +1 takes a = +dL/df."""
-    threshold: Annotated[float, Field(ge=0)] | QuantileThreshold = 0.02
+    threshold: Annotated[float, Field(ge=0), NUMBER] | QuantileThreshold = 0.02
     """Eq. 6, tau: a number, `.inf` (every dimension) or `{quantile: q}`."""
     statistic: Literal["std", "var"] = "std"
     """Spread of a feature dimension over the bank, scaled to a bank of 1024 rows."""

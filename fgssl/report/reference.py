@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgssl.config import unknown
 from fgssl.errors import UserError
+from fgssl.validation import unknown
 
 SUFFIXED = {"linear": "linear_100", "rank1": "rank1"}
 """Columns such as `linear_cub200` and the measure that they hold."""

@@ -4,22 +4,22 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from fgssl import config as configs
 from fgssl.config import Config
-from fgssl.evaluation.measures import measure_names
+from fgssl.evaluation.measure_names import measure_names
 from fgssl.report.plan import Plan, PlannedRun
-from fgssl.run_folder import RunFolder, write_atomically
+from fgssl.run_folder import RunFolder, RunState, write_atomically
 
-State: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 Row: TypeAlias = dict[str, Any]
 
 Start: TypeAlias = tuple[str, PlannedRun, Config]
 """A run that others start from, with its name for people."""
 
-ORIGIN = ("code_version", "data_version", "threads", "device")
-"""Columns that say where a result came from, out of the record of the training."""
+ORIGIN = ("code_version", "data_version", "device", "threads", "versions")
+"""Columns that say what made a result. Where the attempts of a training or its evaluation differ in one of the first
+three, it holds all, joined by `+`; the last two are the newest attempt's."""
 
 
 def collect_rows(plan: Plan, out: Path) -> list[Row]:
@@ -37,7 +37,7 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
     rows = []
     for cell, run, config in planned:
         folder = _folder(out, run.run)
-        state = run_state(folder, config)
+        state = folder.state(config)
         training, evaluation = folder.trained() or {}, folder.evaluation(config) or {}
         done = state == "DONE"
         rows.append(
@@ -51,20 +51,26 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
                 **{name: evaluation.get(name) if done else None for name in measures},
                 "wall_s": training.get("wall_s", 0.0) + evaluation.get("wall_s", 0.0) if done else None,
                 "fingerprint": configs.training_fingerprint(config),
-                **{column: training.get(column) for column in ORIGIN},
+                **_origin(training, evaluation),
                 "reason": None if done else _reason(folder, config, state, starts, out),
             }
         )
     return rows
 
 
-def run_state(folder: RunFolder, config: Config) -> State:
-    """What became of a run: `DONE` for `config` whoever else is at work there, `FAILED` only if nobody tries again."""
-    if folder.done(config):
-        return "DONE"
-    if folder.holder() is not None:
-        return "RUNNING"
-    return "MISSING" if folder.failure() is None else "FAILED"
+def _origin(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    codes = training.get("code_versions") or [training.get("code_version")]
+    made_by = {
+        "code_version": [*codes, evaluation.get("code_version")],
+        "data_version": [training.get("data_version"), evaluation.get("data_version")],
+        "device": [training.get("device"), evaluation.get("device")],
+    }
+    libraries = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
+    return {
+        **{column: "+".join(dict.fromkeys(filter(None, values))) or None for column, values in made_by.items()},
+        "threads": training.get("threads"),
+        "versions": libraries or None,
+    }
 
 
 def write_rows(rows: Sequence[Row], file: Path) -> None:
@@ -83,7 +89,7 @@ def _field(value: object) -> str:
     return value if isinstance(value, str) else repr(value)  # repr of a float is the shortest that reads back equal
 
 
-def _reason(folder: RunFolder, config: Config, state: State, starts: Mapping[str, Start], out: Path) -> str:
+def _reason(folder: RunFolder, config: Config, state: RunState, starts: Mapping[str, Start], out: Path) -> str:
     if state == "FAILED":
         return _last_line(folder.failure() or "")
     if state == "RUNNING":
@@ -92,7 +98,7 @@ def _reason(folder: RunFolder, config: Config, state: State, starts: Mapping[str
         if source is not None and source.run is not None and source.run in starts:
             label, run, before = starts[source.run]
             folder_before = _folder(out, run.run)
-            state_before = run_state(folder_before, before)
+            state_before = folder_before.state(before)
             if folder_before.trained() is None:
                 why = _reason(folder_before, before, state_before, starts, out)
                 return f"waits for {label} of seed {run.seed}, {state_before}: {why}"

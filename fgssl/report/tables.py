@@ -13,6 +13,15 @@ from fgssl.report.rows import Row
 from fgssl.run_folder import write_atomically
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
+_ORIGINS = {
+    "code_version": "code versions",
+    "data_version": "data versions",
+    "device": "devices",
+    "threads": "numbers of threads",
+    "versions": "library versions",
+}
+_SEVERAL = ("code_version", "data_version", "device")
+"""Columns in which one run can hold several, joined by `+`."""
 COLUMNS = (
     "cell",
     "metric",
@@ -93,24 +102,37 @@ def _difference(values: "pd.Series[float]", frame: pd.DataFrame, metric: str, ba
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
-    """A line for each cell whose done runs, or table whose cells, come from different code or data."""
+    """A line for each cell whose done runs, or table whose cells, come from different code, data or machines."""
     lines = []
     done = [row for row in rows if row["state"] == "DONE"]
-    for column, what in (("code_version", "code"), ("data_version", "data")):
+    for column, what in _ORIGINS.items():
+        shown = _shown(done, column)
         mixed = False
         for cell in dict.fromkeys(row["point"] for row in done):
             seeds_of: dict[str, list[int]] = {}
-            for row in done:
+            for row, text in zip(done, shown, strict=True):
                 if row["point"] == cell:
-                    seeds_of.setdefault(str(row[column]), []).append(row["seed"])
-            if len(seeds_of) > 1:
+                    seeds_of.setdefault(text, []).append(row["seed"])
+            if len(seeds_of) > 1 or (column in _SEVERAL and "+" in next(iter(seeds_of))):
                 mixed = True
-                versions = "; ".join(f"{version[:12]} ({_seeds(seeds)})" for version, seeds in seeds_of.items())
-                lines.append(f"{cell} averages runs of different {what} versions: {versions}")
-        versions_of_all = dict.fromkeys(str(row[column])[:12] for row in done)
-        if len(versions_of_all) > 1 and not mixed:
-            lines.append(f"the cells come from different {what} versions: {', '.join(versions_of_all)}")
+                each = "; ".join(f"{text} ({_seeds(seeds)})" for text, seeds in seeds_of.items())
+                lines.append(f"{cell} averages runs of different {what}: {each}")
+        of_all = dict.fromkeys(shown)
+        if len(of_all) > 1 and not mixed:
+            lines.append(f"the cells come from different {what}: {'; '.join(of_all)}")
     return lines
+
+
+def _shown(rows: Sequence[Row], column: str) -> list[str]:
+    """The column as text: hashes by their first digits, of library versions those that are not the same everywhere."""
+    texts = [str(row[column]) for row in rows]
+    if column == "data_version":
+        return ["+".join(version[:12] for version in text.split("+")) for text in texts]
+    if column == "versions" and texts:
+        parts = [text.split(", ") for text in texts]
+        same = set.intersection(*map(set, parts))
+        return [", ".join(part for part in of_row if part not in same) for of_row in parts]
+    return texts
 
 
 def absences(rows: Sequence[Row], plan: Plan) -> dict[str, str]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fgssl.settings import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, settings
+from fgssl.settings import FiniteFloat, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 
 
 @settings
@@ -13,12 +13,12 @@ class ViewSettings:
 
     image_size: PositiveInt = 224
     """Side of the square input of the encoder, pixels."""
-    crop_area: tuple[PositiveFloat, Annotated[float, Field(gt=0, le=1)]] = (0.2, 1.0)
+    crop_area: tuple[PositiveFloat, Annotated[FiniteFloat, Field(gt=0, le=1)]] = (0.2, 1.0)
     """Smallest and largest share of the image's area that a random crop keeps."""
     brightness: NonNegativeFloat = 0.4
     contrast: NonNegativeFloat = 0.4
     saturation: NonNegativeFloat = 0.4
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    hue: Annotated[FiniteFloat, Field(ge=0, le=0.5)] = 0.1
     """Largest change of hue, turns."""
     jitter_probability: Fraction = 0.8
     grey_probability: Fraction = 0.2
@@ -27,7 +27,7 @@ class ViewSettings:
     """Range of the Gaussian blur's standard deviation, pixels."""
     horizontal_flip: bool = True
     """Off where left and right are different classes (traffic signs)."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.485, 0.456, 0.406)
     """Per channel, of pixels in [0, 1]; ImageNet's by default."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
     evaluation_resize: PositiveInt | None = None

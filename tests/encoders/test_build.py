@@ -66,7 +66,7 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("arguments", [{"chanels": [8, 8, 8, 8]}, {"output_stride": 5}, {"layers": "many"}])
-def test_arguments_that_timm_refuses(arguments: dict[str, object]) -> None:
+def test_arguments_that_timm_refuses(arguments: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"encoder.arguments: timm.create_model\('resnet18', .* refuses them: "):
         build_encoder(EncoderSettings(name="resnet18", arguments=arguments))
 

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 
 from fgssl.config import Config, run_name
-from fgssl.evaluation.measures import measure_names
+from fgssl.evaluation.measure_names import measure_names
 from fgssl.run_folder import RunFolder, read_json
 
 

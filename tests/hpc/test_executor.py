@@ -146,8 +146,10 @@ def machine_with(tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         monkeypatch.setattr(executor, "_torch_is_cpu_only", lambda: False)
+        executor._listed_gpus.cache_clear()
 
-    return install
+    yield install
+    executor._listed_gpus.cache_clear()
 
 
 def test_gpus_and_slices(machine_with, monkeypatch):
@@ -162,8 +164,16 @@ def test_gpus_and_slices(machine_with, monkeypatch):
 def test_no_gpu(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # set out of habit on machines without one
+    executor._listed_gpus.cache_clear()
     assert executor.gpus() == []
     assert executor.unused_gpus(1, ["auto"]) == []
+
+
+def test_the_driver_is_asked_once(machine_with, tmp_path):
+    machine_with(TWO_GPUS)
+    assert executor.gpus() == ["0", "1"]
+    (tmp_path / "tools" / "nvidia-smi").unlink()
+    assert executor.gpus() == ["0", "1"]
 
 
 def test_gpus_that_are_used_cause_no_warning(machine_with):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fgssl.config import merge, nested
 from fgssl.errors import SettingsError
 from fgssl.methods.settings import MoCoV2Settings, SynthesizedSettings
 from hpc.grid import expand, needed_stages
@@ -70,6 +71,30 @@ def test_arm_settings_and_grid_lie_over_the_shared_settings(tmp_path):
     assert points[2].grid == {SIGMA: 0.001, "encoder.name": "x"}
 
 
+def test_another_encoder_in_a_grid_keeps_the_settings_around_its_name(tmp_path):
+    encoder = {"name": "resnet50", "stem": "small_image", "batch_norm_group_size": 16}
+    arms = {"a": {"grid": {"encoder.name": ["resnet18", "resnet34"]}}}
+    points = expand(_write(tmp_path, settings=BASE | {"encoder": encoder}, arms=arms)).points
+    assert [point.config.encoder.name for point in points] == ["resnet18", "resnet34"]
+    assert {(point.config.encoder.stem, point.config.encoder.batch_norm_group_size) for point in points} == {
+        ("small_image", 16)
+    }
+
+
+@pytest.mark.parametrize("where", [("settings",), ("stages", "s"), ("arms", "a", "settings")])
+def test_another_kind_keeps_nothing_of_the_one_below_wherever_it_is_chosen(tmp_path, where):
+    """A preset's Adam lies over the sweep's SGD, whose momentum Adam does not know; in every place a config can lie."""
+    sgd = {"training": {"optimizer": {"name": "sgd", "momentum": 0.5}}, "encoder": {"name": "a", "stem": "small_image"}}
+    adam = {"training": {"optimizer": {"name": "adam", "learning_rate": 1e-3}}, "encoder": {"name": "b"}}
+    below, above = nested(".".join(where), sgd), nested(".".join(where), adam)
+    arms = {"a": {"settings": {"start": {"encoder": {"stage": "s"}}}}}
+    content = merge({"stages": {"s": {}}, "arms": arms, "settings": BASE}, below, ())
+    grid = expand(_write(tmp_path, **content, preset="p", presets={"p": above}))
+    config = grid.stages["s"] if where[0] == "stages" else grid.points[0].config
+    assert (config.training.optimizer.name, config.training.optimizer.learning_rate) == ("adam", 0.001)
+    assert (config.encoder.name, config.encoder.stem) == ("b", "small_image")
+
+
 def test_null_removes_an_arm(tmp_path):
     file = _write(tmp_path, arms={"one": {}, "two": {"settings": {"method": {"pair_weight": 0.1}}}})
     assert [point.arm for point in expand(file, None, ["arms.one=null"]).points] == ["two"]
@@ -87,7 +112,7 @@ def test_cell_names_show_every_kind_of_value(tmp_path):
 
 
 def test_stages_are_named_by_configs_and_not_measured(tmp_path):
-    stages = {"first": {"training": {"epochs": 3}}, "measured": {"evaluation": {"batch_size": 7}}}
+    stages = {"first": {"training": {"epochs": 3}}, "measured": {"evaluation": {"label_level": 1}}}
     grid = expand(_write(tmp_path, stages=stages, arms={"a": {"settings": {"start": {"encoder": {"stage": "first"}}}}}))
     assert needed_stages(grid.points[0].config) == {"encoder": "first"}
     assert grid.stages["first"].evaluation is None
@@ -177,6 +202,12 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"arms": {"a": {}, "b": {}}}, "arms.b", "cell 'b' is the same config as cell 'a'"),
         ({"arms": {"a": {"settings": {"evaluation": None}}}}, "arms.a", "must be measured"),
         ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}, "baseline": "a"}, "baseline", "has a grid"),
+        ({"arms": {"a": {"reference": {"table": "nope"}}}}, "arms.a.reference", "unknown table 'nope'"),
+        (
+            {"arms": {name: {"settings": {"start": {"encoder": {"file": f"{name}.pth"}}}} for name in "ab"}},
+            "arms.b",
+            "in the path of a start file only",
+        ),
         ({"settings": BASE | {"seed": 1}}, "settings.seed", "listed in `seeds`"),
         ({"arms": {"a": {"grid": {"data.dataset": ["x", "y"]}}}}, "arms", "one dataset, not x, y"),
     ],

@@ -26,7 +26,7 @@ def _manifest(folder, source):
 
 
 def test_nothing_is_missing_for_the_embedded_set(small):
-    check_inputs(small.plan.stages, small.out)
+    check_inputs(small.plan.stages, small.out, ())
 
 
 def test_everything_missing_at_once(small, sweep_file, tmp_path):
@@ -37,7 +37,7 @@ def test_everything_missing_at_once(small, sweep_file, tmp_path):
         f"arms.grad_cam.settings.start.encoder={{stage: null, file: {tmp_path / 'two.pth'}}}",
     ]
     with pytest.raises(UserError) as caught:
-        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out)
+        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "manifest.json" in lines[0]
@@ -45,14 +45,44 @@ def test_everything_missing_at_once(small, sweep_file, tmp_path):
     assert {line.split(": ")[1] for line in lines[1:]} == {str(tmp_path / "one.pth"), str(tmp_path / "two.pth")}
 
 
+def test_a_start_run_that_is_neither_planned_nor_trained(small, sweep_file):
+    overrides = ["arms.base.settings.start.encoder={stage: null, run: mocov2-seed9}", "data.folder=/nowhere"]
+    made = plan(expand(sweep_file, None, overrides))
+    with pytest.raises(UserError) as caught:
+        check_inputs(made.stages, small.out, ())
+    lines = str(caught.value).splitlines()
+    assert any("/nowhere" in line for line in lines)
+    [line] = [line for line in lines if line.startswith("start.encoder.run: mocov2-seed9")]
+    assert "give the name of a trained run" in line
+
+    made = plan(expand(sweep_file, None, overrides[:1]))
+    folder = small.out / "runs" / "mocov2-seed9"
+    folder.mkdir(parents=True)
+    (folder / "encoder.safetensors").write_bytes(b"weights")
+    with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):  # its training is not complete
+        check_inputs(made.stages, small.out, ())
+    (folder / "trained.json").write_text("{}")
+    check_inputs(made.stages, small.out, ())
+    (folder / "encoder.safetensors").unlink()
+    with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):
+        check_inputs(made.stages, small.out, ())
+
+
+def test_cuda_without_a_gpu(small, sweep_file):
+    stages = plan(expand(sweep_file, None, ["resources.device=cuda"])).stages
+    with pytest.raises(UserError, match=r"^resources\.device: cuda: this machine has no GPU.*auto or cpu$"):
+        check_inputs(stages, small.out, ())
+    check_inputs(stages, small.out, ["0"])
+
+
 def test_finished_runs_of_other_data(small, sweep_file, tmp_path):
     made = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}"]))
     old = _manifest(tmp_path / "shards", "first packing")
     _finish(small, made.stages[0], data_version=old)
-    check_inputs(made.stages, small.out)
+    check_inputs(made.stages, small.out, ())
     new = _manifest(tmp_path / "shards", "second packing")
     with pytest.raises(UserError, match=rf"trained on other data: version {old[:12]}.*now holds {new[:12]}"):
-        check_inputs(made.stages, small.out)
+        check_inputs(made.stages, small.out, ())
 
 
 def test_finished_runs_of_other_weights(small):
@@ -60,10 +90,10 @@ def test_finished_runs_of_other_weights(small):
     digest = hashlib.sha256(b"weights").hexdigest()
     _finish(small, warm_up, start={"encoder": None, "decoder": None})
     _finish(small, decoder, start={"encoder": digest, "decoder": None})
-    check_inputs(small.plan.stages, small.out)
+    check_inputs(small.plan.stages, small.out, ())
     (small.out / "runs" / warm_up.run / "encoder.safetensors").write_bytes(b"trained again")
     with pytest.raises(UserError, match=r"another start\.encoder.*delete this run folder"):
-        check_inputs(small.plan.stages, small.out)
+        check_inputs(small.plan.stages, small.out, ())
 
 
 def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
@@ -73,4 +103,4 @@ def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
         _finish(small, stage, data_version="a" * 64)
     with RunFolder(small.out / "runs" / base.run).lease(base.config) as lease:
         lease.write_evaluation(base.config, {"rank1": 1.0})
-    check_inputs([warm_up, base], small.out)
+    check_inputs([warm_up, base], small.out, ())

@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from fgssl.run_folder import RunFolder
 from hpc.display import Display
-from hpc.executor import LocalMachine
+from hpc.executor import LocalMachine, Outcome
+from hpc.launch import WorkOrder
 from hpc.local import LocalSweep
 from hpc.state import State
 
@@ -111,6 +115,57 @@ def test_jobs_that_die_before_any_run_end_the_sweep(small, fake_code):
         _sweep(small, fake_code).run()
 
 
+class _StumblingMachine(LocalMachine):
+    """Two of three jobs end before they begin a run."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+
+    def submit(self, order: WorkOrder, device: str | None) -> Any:
+        self.submitted += 1
+        return _EarlyDeath(order.job) if self.submitted % 3 else super().submit(order, device)
+
+
+@dataclass(frozen=True)
+class _EarlyDeath:
+    folder: Path
+
+    def poll(self) -> Outcome:
+        return Outcome(False, None, "stumbled")
+
+    def current(self) -> None:
+        return None
+
+
+def test_early_deaths_with_work_between_them_do_not_add_up(small, fake_code):
+    failing = [small.run("warm_up", 0), small.run("base", 1)]  # each ends its job: three jobs are needed
+    small.behave(*((run, "fail") for run in failing))
+    machine, display = _StumblingMachine(), Display(small.plan.stages, small.out, Console(file=io.StringIO()))
+    sweep = LocalSweep(small.plan.stages, small.out, machine, display, jobs=1, devices=(), code=fake_code)
+    assert State.PENDING not in sweep.run().values()
+    assert machine.submitted == 9
+
+
+def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
+    """Half-second after half-second, a long sweep would read all of them."""
+    reads: Counter[Path] = Counter()
+    trained = RunFolder.trained
+
+    def counted(folder: RunFolder) -> dict[str, Any] | None:
+        if record := trained(folder):
+            reads[folder.path] += 1
+        return record
+
+    monkeypatch.setattr(RunFolder, "trained", counted)
+    sweep = _sweep(small, fake_code)
+    sweep.run()
+    assert len(reads) == len(small.plan.stages)
+    before = reads.copy()
+    for _ in range(3):
+        sweep._reconcile()
+    assert reads == before
+
+
 def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
     slow = [small.run("warm_up", seed) for seed in (0, 1)]
     small.behave(*((run, "slow") for run in slow))
@@ -133,7 +188,7 @@ def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, nu
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
     assert b"save a checkpoint and leave" in output
-    assert int((small.out / "runs" / slow / "checkpoint").read_text()) >= 0
+    assert int((small.out / "runs" / slow / "checkpoint").read_text()) > 0
     assert RunFolder(small.out / "runs" / slow).holder() is None
     assert small.states()["warm_up, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it
 
@@ -147,14 +202,13 @@ def test_what_a_killed_sweep_left_behind_is_adopted_and_takes_no_further_run(sma
     killed.communicate()
     [orphan] = {attempt["pid"] for attempt in small.attempts()}
 
-    output = io.StringIO()
     (small.out / "runs" / slow / "stepping").unlink()
     second = _start(small, fake_sources, jobs=2)
     _wait_for(lambda: len(small.executed()) > 1)  # the other room is used meanwhile
     time.sleep(0.5)
     (small.out / "go").touch()
-    assert second.wait(60) == 0, output.getvalue()
-    second.communicate()
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0, output.decode()
     assert small.executed().count(slow) == 1
     assert [attempt["run"] for attempt in small.attempts() if attempt["pid"] == orphan] == [slow]
     assert set(small.states().values()) == {State.DONE}

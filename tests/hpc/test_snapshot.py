@@ -3,7 +3,7 @@
 import pytest
 
 from fgssl.errors import UserError
-from hpc.snapshot import code_version, freeze
+from hpc.snapshot import content_hash, freeze
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def package(tmp_path):
 
 def test_copies_all_python_files_once(package, tmp_path):
     frozen = freeze([package], tmp_path / "code")
-    assert frozen == tmp_path / "code" / code_version([package])
+    assert frozen == tmp_path / "code" / content_hash([package])
     files = sorted(str(file.relative_to(frozen)) for file in frozen.rglob("*") if file.is_file())
     assert files == ["package/__init__.py", "package/inner/module.py"]
     before = frozen.stat().st_mtime_ns
@@ -36,12 +36,12 @@ def test_an_edit_makes_a_new_version_and_leaves_the_old_one(package, tmp_path):
 
 
 def test_version_depends_on_names_and_content_only(package, tmp_path):
-    version = code_version([package])
+    version = content_hash([package])
     (package / "notes.txt").write_text("other")
     (package / "__init__.py").touch()
-    assert code_version([package]) == version
+    assert content_hash([package]) == version
     (package / "inner" / "module.py").rename(package / "inner" / "renamed.py")
-    assert code_version([package]) != version
+    assert content_hash([package]) != version
 
 
 def test_nowhere_to_copy_to(package, tmp_path):

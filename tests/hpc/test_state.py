@@ -6,6 +6,7 @@ import pytest
 
 from fgssl.run_folder import RunFolder
 from hpc.grid import expand
+from hpc.inputs import check_inputs
 from hpc.stages import plan
 from hpc.state import State, states
 
@@ -44,6 +45,14 @@ def test_a_stage_is_done_when_trained_a_cell_when_measured(small, by_kind):
     assert small.states()["base, seed 0"] is State.DONE
 
 
+def test_a_run_of_the_plan_that_is_named_as_start_is_waited_for(small, sweep_file):
+    named = small.run("warm_up", 0)
+    overrides = ["seeds=[0]", f"arms.base.settings.start.encoder={{stage: null, run: {named}}}"]
+    small.plan = plan(expand(sweep_file, None, overrides))
+    check_inputs(small.plan.stages, small.out, ())  # it need not be there yet
+    assert small.states()["base, seed 0"] is State.WAITING
+
+
 def test_running_while_the_lease_is_held_whatever_lies_there(small, by_kind):
     _failed(small, by_kind["warm_up"])
     with RunFolder(small.out / "runs" / by_kind["warm_up"].run).lease(by_kind["warm_up"].config):
@@ -67,7 +76,7 @@ def test_a_failure_that_could_not_be_written_down(small, by_kind):
 
 
 def test_what_needs_a_run_does_not_wait_for_its_evaluation(small, sweep_file):
-    small.plan = plan(expand(sweep_file, None, ["stages.warm_up.evaluation={batch_size: 8}"]))
+    small.plan = plan(expand(sweep_file, None, ["stages.warm_up.evaluation={label_level: 1}"]))
     warm_up = small.plan.stages[0]
     _trained(small, warm_up)
     assert small.states()["warm_up, seed 0"] is State.PENDING

@@ -18,6 +18,7 @@ class Out:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.measured_by: dict[str, str] = {}
         stages = {seed: self._run(seed, {"evaluation": None}) for seed in SEEDS}
 
         def runs(method: dict[str, Any]) -> list[dict[str, Any]]:
@@ -67,11 +68,13 @@ class Out:
         """Write what a finished run leaves; every measure but `linear_100` is 0."""
         config = configs.parse(self.planned(cell, seed)["config"], "test")
         trained = {"wall_s": 10.5, "code_version": "c1", "data_version": "d1", "threads": 1, "device": "cpu"}
+        trained["versions"] = {"python": "3.11", "torch": "2.14"}
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
             lease.write("trained.json", trained | record)
             if config.evaluation is not None:
                 zeros = dict.fromkeys(self.content["metrics"], 0.0)
-                lease.write_evaluation(config, zeros | {"linear_100": linear_100, "wall_s": 2.25})
+                measures = zeros | {"linear_100": linear_100, "wall_s": 2.25}
+                lease.write_evaluation(config, measures | self.measured_by)
 
     def fail(self, cell: str, seed: int, traceback: str) -> None:
         config = configs.parse(self.planned(cell, seed)["config"], "test")

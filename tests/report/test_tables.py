@@ -200,7 +200,42 @@ def test_runs_of_different_versions_are_told(finished: Finished) -> None:
     for seed in (0, 1, 2):
         out.finish("base", seed, 51.0)
         out.finish("sigma=0.1", seed, 51.0, data_version="d2")
-    assert warnings(collect_rows(plan, out.path)) == ["the cells come from different data versions: d1, d2"]
+    assert warnings(collect_rows(plan, out.path)) == ["the cells come from different data versions: d1; d2"]
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"device": "H100"}, "devices: cpu (seeds 0, 2); H100 (seed 1)"),
+        ({"threads": 2}, "numbers of threads: 1 (seeds 0, 2); 2 (seed 1)"),
+        (
+            {"versions": {"python": "3.11", "torch": "2.15+cpu"}},
+            "library versions: torch 2.14 (seeds 0, 2); torch 2.15+cpu (seed 1)",
+        ),
+    ],
+)
+def test_what_a_cell_mixes_is_told(finished: Finished, record: dict[str, Any], words: str) -> None:
+    out = finished({"base": [50.0, 51.0, 52.0]})
+    out.finish("base", 1, 51.0, **record)
+    assert warnings(collect_rows(read_plan(out.path), out.path)) == [f"base averages runs of different {words}"]
+
+
+def test_runs_that_were_all_trained_by_the_same_two_codes_are_told(finished: Finished) -> None:
+    out = finished({"base": [50.0, 51.0, 52.0]})
+    for seed in (0, 1, 2):
+        out.finish("base", seed, 51.0, code_version="c2", code_versions=["c1", "c2"])
+    assert warnings(collect_rows(read_plan(out.path), out.path)) == [
+        "base averages runs of different code versions: c1+c2 (seeds 0, 1, 2)"
+    ]
+
+
+def test_an_evaluation_by_other_code_is_told(finished: Finished) -> None:
+    out = finished({"base": [50.0, 51.0, 52.0]})
+    out.measured_by = {"code_version": "c9", "data_version": "d1", "device": "cpu"}
+    out.finish("base", 1, 51.0)
+    assert warnings(collect_rows(read_plan(out.path), out.path)) == [
+        "base averages runs of different code versions: c1 (seeds 0, 2); c1+c9 (seed 1)"
+    ]
 
 
 def test_mean_and_deviations_against_numpy(finished: Finished) -> None:

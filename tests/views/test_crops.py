@@ -71,7 +71,7 @@ def test_pixels_are_torchvisions_to_the_last_bit() -> None:
     assert (crops.resized(image, 24) == np.asarray(v2.functional.resize(image, [24, 24]))).all()
 
 
-@pytest.mark.parametrize(("width", "height"), [(57, 43), (43, 57), (50, 50), (500, 333), (375, 500), (31, 200)])
+@pytest.mark.parametrize(("width", "height"), [(57, 43), (50, 50), (70, 41), (41, 70), (375, 500), (200, 31)])
 def test_the_centre_crop_is_torchvisions(width: int, height: int) -> None:
     image = picture(width, height)
     expected = v2.Compose([v2.Resize(32), v2.CenterCrop(28)])(image)
