@@ -42,7 +42,7 @@ def test_overfits(variant: str, tiny_method: Callable[..., Any]) -> None:
         method.fill_bank([batch.original])
     optimizer = torch.optim.SGD(method.trained_parameters(), lr=0.1, momentum=0.9)
     margins, errors = [], []
-    for _ in range(60):
+    for _ in range(150):
         optimizer.zero_grad()
         output, rows, keys = accumulate_gradient(method, batch, IMAGES, 0, lambda loss: loss.backward(), nullcontext)
         optimizer.step()
