@@ -53,7 +53,7 @@ def fixed_linear_probe(
     settings: LinearProbeSettings,
     seed: int,
 ) -> dict[str, float]:
-    """Recipe `fixed`: one rate, the first of `settings.learning_rates`, on features drawn anew every epoch.
+    """Recipe `fixed`: the one rate of `settings.learning_rates`, on features drawn anew every epoch.
 
     `train_features(epoch)` gives (N, D) features of one random view of each training image; it is called once an
     epoch, in order, for all shares of the labels. The rest as in `selected_linear_probe`.
