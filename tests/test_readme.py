@@ -60,15 +60,17 @@ def _photos(folder: Path, random: np.random.Generator) -> None:
 
 
 def _gtsrb(folder: Path, random: np.random.Generator) -> None:
-    """Of each of the 43 signs two tracks of two frames, and one test image."""
+    """Of each of the 43 signs two tracks of two frames, and two test images."""
     for sign in range(43):
         images = folder / "Final_Training" / "Images" / f"{sign:05d}"
         names = [f"{track:05d}_{frame:05d}.ppm" for track in range(2) for frame in range(2)]
         for name in names:
             _picture(images / name, random)
         _annotations(images / f"GT-{sign:05d}.csv", [(name, sign) for name in names])
-        _picture(folder / "Final_Test" / "Images" / f"{sign:05d}.ppm", random)
-    _annotations(folder / "GT-final_test.csv", [(f"{sign:05d}.ppm", sign) for sign in range(43)])
+    tests = [(f"{number:05d}.ppm", number % 43) for number in range(86)]
+    for name, _ in tests:
+        _picture(folder / "Final_Test" / "Images" / name, random)
+    _annotations(folder / "GT-final_test.csv", tests)
 
 
 def _annotations(file: Path, rows: list[tuple[str, int]]) -> None:

@@ -1,5 +1,6 @@
 """kill -9 at random moments of a real sweep: run again, the table is the one of an undisturbed sweep."""
 
+import contextlib
 import csv
 import os
 import random
@@ -30,7 +31,7 @@ settings:
   method: {{name: synthesized, bank_size: 128}}
   training: {{epochs: 3}}
   evaluation: {{linear: {{epochs: 20}}}}
-  resources: {{checkpoint_every_s: 0.3}}
+  resources: {{checkpoint_every_s: 0}}
 arms:
   mocov2: {{settings: {{method: {{noise: {{variant: none}}}}}}}}
   synthesized: {{}}
@@ -68,6 +69,17 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
+def _wait_for_training(out: Path, since: float, patience_s: float = 120) -> None:
+    """Until some run has taken a step after `since`."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):  # a run renames the file just now
+            if any(file.stat().st_mtime > since for file in out.glob("runs/*/progress.json")):
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"no run took a step within {patience_s} s")
+
+
 def _results(out: Path) -> list[dict[str, str]]:
     with (out / "rows.csv").open(newline="") as file:
         return [{key: value for key, value in row.items() if key not in NO_RESULTS} for row in csv.DictReader(file)]
@@ -79,18 +91,18 @@ def test_killed_sweeps_end_in_the_same_rows(tmp_path: Path) -> None:
     sweep.write_text(SWEEP)
 
     undisturbed = _start(sweep, tmp_path / "undisturbed")
-    began = time.monotonic()
     output, _ = undisturbed.communicate(timeout=600)
     assert undisturbed.returncode == 0, output
-    duration_s = time.monotonic() - began
 
     # Odd kills spare the jobs: the sweep's process alone dies, and those it left behind meet the next sweep.
     moments = random.Random(0)
     out = tmp_path / "killed"
     resumable = 0
     for kill in range(KILLS):
+        began = time.time()
         process = _start(sweep, out)
-        time.sleep(moments.uniform(0.1, 0.3) * duration_s)
+        _wait_for_training(out, began)
+        time.sleep(moments.uniform(0, 3))
         victims = [process.pid] if kill % 2 else [process.pid, *_descendants(process.pid)]
         for victim in victims:
             try:
