@@ -18,6 +18,7 @@ from fgssl import machine, randomness
 from fgssl.config import Config
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
+from fgssl.data.manifest import MANIFEST, Manifest
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
@@ -46,6 +47,7 @@ def execute(config: Config, out: Path, folder: RunFolder | None = None) -> RunFo
     code_version()  # of the code that runs, before anyone edits a file
     folder = folder or RunFolder(out / "runs" / configs.run_name(config))
     if folder.done(config):
+        _require_same_data(config, folder, out)
         return folder
     with folder.lease(config) as lease:
         if folder.done(config):  # by another process, between the look and the lease
@@ -77,7 +79,7 @@ def _complete(config: Config, out: Path, lease: Lease) -> None:
         _train_and_export(config, out, accelerator, train, lease)
     checkpoint.delete_all(folder.checkpoints)
     if test is not None and folder.evaluation(config) is None:
-        _require_same_data(folder, train)
+        _require_same_data(config, folder, out)
         began = time.monotonic()
         encoder = build_encoder(config.encoder)
         load_weights(encoder, folder.encoder)
@@ -151,13 +153,16 @@ def _test_split(shards: Path, train: ShardedSplit) -> ShardedSplit:
     return ShardedSplit(shards, "test")
 
 
-def _require_same_data(folder: RunFolder, train: ShardedSplit) -> None:
-    trained = folder.trained() or {}
-    if trained["data_version"] != train.version:
+def _require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
+    """Refuse other shards than the run was trained on; where there are none any more, nothing can be mixed up."""
+    shards = Path(config.data.folder).expanduser() if config.data.folder else shards_folder(config.data, out / "data")
+    if not (shards / MANIFEST).is_file():
+        return
+    trained, present = (folder.trained() or {})["data_version"], Manifest.read(shards).version
+    if trained != present:
         raise DataError(
-            f"{folder.path}: trained on version {trained['data_version'][:12]} of {train.dataset}, "
-            f"{train.folder} holds {train.version[:12]}: give the folder of the same packing as data.folder, "
-            "or train again with another --out"
+            f"{folder.path}: trained on version {trained[:12]} of {config.data.dataset}, {shards} holds "
+            f"{present[:12]}: give the folder of the same packing as data.folder, or train again with another --out"
         )
 
 

@@ -33,7 +33,8 @@ def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> Non
             shards = shards_folder(stage.config.data, out / "data")
             present = data_version(shards)
         except DataError as error:
-            missing += [] if done else [str(error)]
+            # Shards that are gone are no matter to a finished run; other ones in their place are.
+            missing += [] if done and not _packed(stage.config.data.folder) else [str(error)]
         else:
             changed += _other_data(record, present, shards, folder.path)
         for role in ("encoder", "decoder"):
@@ -60,6 +61,10 @@ def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> Non
                 )
     if problems := list(dict.fromkeys([*missing, *changed])):
         raise UserError("\n".join(problems))
+
+
+def _packed(folder: str | None) -> bool:
+    return folder is not None and (Path(folder).expanduser() / MANIFEST).is_file()
 
 
 def _other_data(record: dict[str, Any], present: str | None, shards: Path, folder: Path) -> list[str]:

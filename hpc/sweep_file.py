@@ -158,6 +158,15 @@ def _file_layers(
         raise SettingsError([Problem(str(file), "presets", "must hold `name: {...}` pairs")])
     root = Layer(str(file), "", {key: value for key, value in content.items() if key not in ("preset", "presets")})
     chosen = preset if preset is not None else content.get("preset")
+    if chosen is None and presets:
+        names = ", ".join(presets)
+        raise SettingsError(
+            [
+                Problem(
+                    str(file), "preset", f"none is chosen: write `preset: NAME` or give --preset NAME; there: {names}"
+                )
+            ]
+        )
     layers = [root]
     if chosen is not None and chosen not in presets:
         place = Problem(COMMAND_LINE, "--preset", "") if preset is not None else Problem(str(file), "preset", "")

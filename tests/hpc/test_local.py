@@ -67,7 +67,7 @@ def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake
     assert set(final.values()) == {State.DONE}
     assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)  # the fake checks the order
     assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run.py"}
-    assert len({attempt["pid"] for attempt in small.attempts()}) == 2  # a job makes many runs
+    assert len({attempt["pid"] for attempt in small.attempts()}) <= 2  # a job makes many runs; one may make them all
     threads = {(attempt["env"]["OMP_NUM_THREADS"], attempt["env"]["PYTHONSAFEPATH"]) for attempt in small.attempts()}
     assert threads == {("1", "1")}
     assert list((small.out / "jobs").rglob("current.json")) == []
