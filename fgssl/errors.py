@@ -35,6 +35,10 @@ class DataError(UserError):
     """A dataset, shard or image that cannot be used as it is."""
 
 
+class NoPositivesError(DataError, ValueError):
+    """A batch in which no row has another one to be pulled to."""
+
+
 class CheckpointError(UserError):
     """A checkpoint or weights file that does not fit."""
 

@@ -1,7 +1,21 @@
 """Losses: functions of tensors, one formula a file."""
 
+from fgssl.losses.hcl import hcl, target_mass
 from fgssl.losses.info_nce import info_nce, info_nce_per_row
+from fgssl.losses.n_pairs import n_pairs
+from fgssl.losses.negative_cosine import negative_cosine
 from fgssl.losses.nt_xent import nt_xent
 from fgssl.losses.precision import at_least_fp32
+from fgssl.losses.supcon import supcon
 
-__all__ = ["at_least_fp32", "info_nce", "info_nce_per_row", "nt_xent"]
+__all__ = [
+    "at_least_fp32",
+    "hcl",
+    "info_nce",
+    "info_nce_per_row",
+    "n_pairs",
+    "negative_cosine",
+    "nt_xent",
+    "supcon",
+    "target_mass",
+]

@@ -5,13 +5,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgssl.losses.precision import at_least_fp32
+from fgssl.losses.shapes import require_pairs
 
 
 def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """The loss of each query, (N,), in fp32 or finer.
 
     query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalised here.
+
+    Raises:
+        ValueError: shapes that do not fit; `NoPositivesError`, if N = 0.
     """
+    require_pairs(query, key)
+    if queue.ndim != 2 or queue.shape[1] != query.shape[1]:
+        raise ValueError(f"queue of shape {tuple(queue.shape)}: must be (K, {query.shape[1]}), as wide as the queries")
     with torch.autocast(query.device.type, enabled=False):  # which would take the product in half precision
         query, key, queue = (F.normalize(at_least_fp32(rows), dim=1) for rows in (query, key, queue))
         positive = (query * key).sum(dim=1, keepdim=True)  # (N, 1)

@@ -4,18 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fgssl.losses.precision import at_least_fp32
+from fgssl.losses.shapes import require_pairs
+from fgssl.losses.without_self import log_softmax_without_self
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Mean over the 2N anchors, self excluded; a scalar in fp32 or finer.
 
     first, second (N, D) are a positive pair row by row; l2-normalised here.
+
+    Raises:
+        ValueError: shapes that differ; `NoPositivesError`, if N = 0.
     """
-    rows = torch.cat([first, second])
-    with torch.autocast(rows.device.type, enabled=False):  # which would take the product in half precision
-        rows = F.normalize(at_least_fp32(rows), dim=1)  # (2N, D)
-        logits = rows @ rows.T / temperature  # (2N, 2N)
-    logits = logits.masked_fill(torch.eye(len(rows), dtype=torch.bool, device=rows.device), -torch.inf)
-    partner = torch.arange(len(rows), device=rows.device).roll(len(first))  # (2N,)
-    return F.cross_entropy(logits, partner)
+    require_pairs(first, second)
+    log_p = log_softmax_without_self(torch.cat([first, second]), temperature)  # (2N, 2N)
+    partner = torch.arange(len(log_p), device=log_p.device).roll(len(first))  # (2N,)
+    return F.nll_loss(log_p, partner)

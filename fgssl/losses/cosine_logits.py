@@ -1,0 +1,20 @@
+"""The logits of in-batch softmaxes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fgssl.losses.precision import at_least_fp32
+
+
+def cosine_logits(embeddings: Tensor, temperature: float) -> Tensor:
+    """Cosine / temperature of all pairs of embeddings (M, D); (M, M), in fp32 or finer. The rows are normalised here.
+
+    Raises:
+        ValueError: another shape, which is named.
+    """
+    if embeddings.ndim != 2:
+        raise ValueError(f"embeddings of shape {tuple(embeddings.shape)}: must be (M, D), one row an embedding")
+    with torch.autocast(embeddings.device.type, enabled=False):  # which would take the product in half precision
+        rows = F.normalize(at_least_fp32(embeddings), dim=1)  # (M, D)
+        return rows @ rows.T / temperature
