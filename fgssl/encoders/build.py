@@ -3,16 +3,24 @@
 from typing import Any
 
 import timm
-from torch import nn
+import torch
+from timm.layers.patch_dropout import PatchDropout, PatchDropoutWithIndices
+from timm.layers.patch_embed import PatchEmbed
+from torch import Tensor, nn
 
 from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.encoders.freezing import freeze
 from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import Problem, SettingsError
 from fgssl.validation import unknown
 
 
-def build_encoder(settings: EncoderSettings) -> nn.Module:
-    """Random weights; BatchNorm in groups. Raises a `SettingsError` for an unknown name or unfit arguments."""
+def build_encoder(settings: EncoderSettings, image_size: int) -> nn.Module:
+    """Random weights; BatchNorm in groups; `settings.frozen` frozen.
+
+    Raises a `SettingsError` for an unknown name, for arguments that do not fit, and for a model that does not make one
+    vector of each image of `image_size` px.
+    """
     if not timm.is_model(settings.name):
         raise SettingsError([Problem("config", "encoder.name", _unknown_name(settings.name))])
     arguments: dict[str, Any] = {**settings.arguments}
@@ -29,10 +37,12 @@ def build_encoder(settings: EncoderSettings) -> nn.Module:
         raise SettingsError([Problem("config", "encoder.arguments", message)])
     if settings.stem == "small_image":
         small_image_stem(encoder)
+    _require_fit(encoder, settings, image_size)
     try:
-        return group_batch_norms(encoder, settings.batch_norm_group_size)
+        group_batch_norms(encoder, settings.batch_norm_group_size)
     except NotImplementedError as error:
         raise SettingsError([Problem("config", "encoder.name", f"{settings.name}: {error}")]) from error
+    return freeze(encoder, settings.frozen)
 
 
 def small_image_stem(encoder: nn.Module) -> None:
@@ -50,15 +60,65 @@ def small_image_stem(encoder: nn.Module) -> None:
 
 def feature_width(encoder: nn.Module) -> int:
     """D of the encoder's features."""
-    return int(encoder.num_features)  # type: ignore[arg-type]
+    return int(encoder.head_hidden_size)  # type: ignore[arg-type]  # num_features differs where a head adds layers
+
+
+def _require_fit(encoder: nn.Module, settings: EncoderSettings, image_size: int) -> None:
+    """Try one blank image: models refuse sizes each in their own way, and no attribute of theirs tells all of them."""
+    try:
+        with torch.no_grad():
+            features = encoder.eval()(torch.zeros(1, 3, image_size, image_size))  # (1, D)
+    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        message = f"{_size_advice(encoder, settings.name, image_size)} (timm: {error})"
+        raise SettingsError([Problem("config", "views.image_size", message)]) from error
+    encoder.train()
+    if not (isinstance(features, Tensor) and features.shape == (1, feature_width(encoder))):
+        got = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+        message = (
+            f"{settings.name} with {settings.arguments} turns an image into {got}, not into one vector: leave out "
+            "arguments that change its output (global_pool, features_only and the like)"
+        )
+        raise SettingsError([Problem("config", "encoder.arguments", message)])
+    patches = getattr(encoder, "patch_embed", None)
+    if {"img_size", "patch_size"} & settings.arguments.keys() and isinstance(patches, PatchEmbed):
+        patch = patches.patch_size[0]
+        if image_size % patch and not patches.dynamic_img_pad:
+            message = (
+                f"patch_size {patch} does not divide views.image_size {image_size}: timm would ignore the last "
+                f"{image_size % patch} rows and columns of pixels; give a patch_size that divides it"
+            )
+            raise SettingsError([Problem("config", "encoder.arguments", message)])
+
+
+def _size_advice(encoder: nn.Module, name: str, image_size: int) -> str:
+    patches = getattr(encoder, "patch_embed", None)
+    if not isinstance(patches, PatchEmbed) or patches.img_size is None:
+        usual = " x ".join(map(str, getattr(encoder, "pretrained_cfg", {}).get("input_size", ("another size",))))
+        return (
+            f"{name} cannot take images of 3 x {image_size} x {image_size}; it was made for {usual}: "
+            "give another views.image_size, or this one as img_size in encoder.arguments if the model has that"
+        )
+    (height, width), patch = patches.img_size, patches.patch_size[0]
+    if not patches.strict_img_size:
+        return (
+            f"{name} takes sizes that its patch_size {patch} divides, not {image_size}: give such a views.image_size, "
+            "or another patch_size in encoder.arguments"
+        )
+    return (
+        f"{name} takes images of {height} x {width} px, not {image_size}: set encoder.arguments: "
+        f"{{img_size: {image_size}}} with a patch_size that divides it (now {patch}), or views.image_size: {height}"
+    )
 
 
 def _random_layers(encoder: nn.Module) -> list[str]:
     """Layers with active dropout or stochastic depth."""
+    of_patches = (PatchDropout, PatchDropoutWithIndices)  # timm builds these only where some are to be dropped
     return [
         name
         for name, layer in encoder.named_modules()
-        if (isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p) or getattr(layer, "drop_prob", None)
+        if (isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p)
+        or getattr(layer, "drop_prob", None)
+        or isinstance(layer, of_patches)
     ]
 
 

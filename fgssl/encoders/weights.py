@@ -1,4 +1,4 @@
-"""Weights in and out: plain files with timm's key names."""
+"""Weights in and out: plain files with timm's key names; torchvision's are read too."""
 
 import hashlib
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from fgssl.encoders.key_layouts import to_timm
 from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import CheckpointError
 
@@ -31,9 +32,18 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, file: Path) -> None:
-    """Load all of `module`'s weights; a classifier in the file is left aside, any other mismatch is listed."""
-    given = {key: value for key, value in read_weights(file).items() if not key.startswith(("fc.", "classifier."))}
+    """Load all of `module`'s weights, from timm's names or torchvision's.
+
+    A classifier in the file is left aside, as is the prefix `module.` of DataParallel. Raises a `CheckpointError` that
+    lists any other mismatch.
+    """
     wanted = module.state_dict()
+    classifier = _classifier(module)
+    given = {
+        key: value
+        for key, value in to_timm(_without_data_parallel(read_weights(file))).items()
+        if key in wanted or not key.startswith(classifier)
+    }
     faults = [
         f"missing {key} {tuple(value.shape)}"
         for key, value in wanted.items()
@@ -41,7 +51,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
     ]
     faults += [f"unexpected {key}" for key in given if key not in wanted]
     faults += [
-        f"{key} has shape {tuple(given[key].shape)}, wanted {tuple(value.shape)}"
+        f"{key} has shape {tuple(given[key].shape)}, wanted {tuple(value.shape)}{_other_size(key, given[key], value)}"
         for key, value in wanted.items()
         if key in given and given[key].shape != value.shape
     ]
@@ -50,6 +60,28 @@ def load_weights(module: nn.Module, file: Path) -> None:
         more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
         raise CheckpointError(f"{file}: weights of another architecture:\n  {shown}{more}")
     module.load_state_dict(given)
+
+
+def _classifier(module: nn.Module) -> tuple[str, ...]:
+    """Prefixes of the keys of a timm model's classifier; none for other modules."""
+    names = getattr(module, "pretrained_cfg", {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+
+
+def _without_data_parallel(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = "module."
+    if not all(key.startswith(prefix) for key in state):
+        return state
+    return {key.removeprefix(prefix): value for key, value in state.items()}
+
+
+def _other_size(key: str, given: Tensor, wanted: Tensor) -> str:
+    """What to say of a table with an entry per position, if the number of positions is all that differs."""
+    if key.endswith("pos_embed") and given.shape[-1] == wanted.shape[-1]:
+        return ": its img_size or patch_size differs; give the file's in encoder.arguments, and views.image_size to it"
+    if key.endswith("relative_position_bias_table") and given.shape[-1] == wanted.shape[-1]:
+        return ": its window_size or img_size differs; give the file's in encoder.arguments, and views.image_size to it"
+    return ""
 
 
 def weights_bytes(module: nn.Module, metadata: dict[str, str] | None = None) -> bytes:

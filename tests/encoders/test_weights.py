@@ -1,6 +1,8 @@
 """Weights files: what goes out is a plain timm checkpoint, what does not fit on the way in is named."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -21,7 +23,7 @@ SMALL = EncoderSettings(name="resnet18", arguments={"channels": [8, 8, 16, 16], 
 
 def trained(settings: EncoderSettings) -> nn.Module:
     """Random weights and running statistics that are not their initial ones."""
-    encoder = build_encoder(settings).to(memory_format=torch.channels_last)
+    encoder = build_encoder(settings, 32).to(memory_format=torch.channels_last)
     encoder.train()(torch.randn(32, 3, 32, 32))
     return encoder.eval()
 
@@ -46,6 +48,44 @@ def test_the_export_loads_as_its_card_says_and_gives_the_same_features(
     assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}),
+        (
+            "swin_tiny_patch4_window7_224",
+            {
+                "img_size": 32,
+                "patch_size": 2,
+                "window_size": 4,
+                "embed_dim": 12,
+                "depths": [1, 2],
+                "num_heads": [2, 4],
+                "drop_path_rate": 0,
+            },
+        ),
+    ],
+)
+def test_the_export_of_a_transformer_loads_in_timm(
+    name: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EncoderSettings(name=name, arguments=arguments, frozen=("patch_embed",))
+    encoder = build_encoder(settings, 32).to(memory_format=torch.channels_last).eval()
+    assert not any("head" in key for key in encoder.state_dict())
+    (tmp_path / "encoder.safetensors").write_bytes(weights_bytes(encoder))
+    monkeypatch.chdir(tmp_path)
+    card = json.loads(json.dumps(encoder_card(settings)))  # as encoder.json holds it
+    images = torch.randn(4, 3, 32, 32)
+    for loaded in (
+        eval(card["load"], {"timm": timm}),
+        timm.create_model(
+            card["timm_model"], num_classes=0, checkpoint_path="encoder.safetensors", **card["arguments"]
+        ),
+    ):
+        assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in loaded.state_dict().items())
+        torch.testing.assert_close(loaded.eval()(images), encoder(images))
+
+
 def test_the_export_carries_its_metadata(tmp_path: Path) -> None:
     file = tmp_path / "encoder.safetensors"
     file.write_bytes(weights_bytes(nn.Linear(2, 2), {"timm_model": "resnet18"}))
@@ -55,7 +95,7 @@ def test_the_export_carries_its_metadata(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])
 def test_torch_files_are_read_plain_or_wrapped(wrapped: str | None, tmp_path: Path) -> None:
-    encoder, other = trained(SMALL), build_encoder(SMALL)
+    encoder, other = trained(SMALL), build_encoder(SMALL, 32)
     state = encoder.state_dict()
     torch.save(state if wrapped is None else {wrapped: state, "epoch": 3}, tmp_path / "weights.pth")
     load_weights(other, tmp_path / "weights.pth")
@@ -66,23 +106,69 @@ def test_torchvisions_resnet50_fits_and_its_classifier_is_left_aside(tmp_path: P
     state = torchvision.models.resnet50(weights=None).state_dict()
     assert "fc.weight" in state
     torch.save(state, tmp_path / "resnet50.pth")
-    encoder = build_encoder(EncoderSettings(name="resnet50"))
+    encoder = build_encoder(EncoderSettings(name="resnet50"), 32)
     load_weights(encoder, tmp_path / "resnet50.pth")
     found = encoder.state_dict()
     assert found.keys() == {key for key in state if not key.startswith("fc.")}
     assert all(torch.equal(value, state[key]) for key, value in found.items())
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "classifier"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 32, "depth": 1}, ("head.",)),
+        ("deit_tiny_distilled_patch16_224", {"img_size": 32, "depth": 1}, ("head.", "head_dist.")),
+        ("convnext_atto", {"dims": [8, 8, 8, 8]}, ("head.fc.",)),  # head.norm is part of the encoder
+    ],
+)
+def test_the_classifier_that_timm_names_is_left_aside(
+    name: str, arguments: dict[str, Any], classifier: tuple[str, ...], tmp_path: Path
+) -> None:
+    whole = timm.create_model(name, num_classes=5, **arguments).state_dict()
+    assert all(f"{prefix}weight" in whole for prefix in classifier)
+    torch.save(whole, tmp_path / "whole.pth")
+    encoder = build_encoder(EncoderSettings(name=name, arguments=arguments), 32)
+    load_weights(encoder, tmp_path / "whole.pth")
+    found = encoder.state_dict()
+    assert found.keys() == {key for key in whole if not key.startswith(classifier)}
+    assert all(torch.equal(value, whole[key]) for key, value in found.items())
+
+
+def test_another_models_classifier_is_a_mismatch(tmp_path: Path) -> None:
+    state = build_encoder(SMALL, 32).state_dict() | {"head.weight": torch.zeros(5, 16)}
+    torch.save(dict(state), tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"another architecture:\n  unexpected head\.weight$"):
+        load_weights(build_encoder(SMALL, 32), tmp_path / "other.pth")
+
+
+def test_the_prefix_of_data_parallel_is_left_aside(tmp_path: Path) -> None:
+    state = {f"module.{key}": value for key, value in trained(SMALL).state_dict().items()}
+    state["module.fc.weight"] = torch.zeros(5, 16)
+    torch.save({"state_dict": state}, tmp_path / "parallel.pth")
+    encoder = build_encoder(SMALL, 32)
+    load_weights(encoder, tmp_path / "parallel.pth")
+    assert all(torch.equal(value, state[f"module.{key}"]) for key, value in encoder.state_dict().items())
+
+
+def test_a_prefix_of_some_keys_only_is_a_mismatch(tmp_path: Path) -> None:
+    encoder = build_encoder(SMALL, 32)
+    state = dict(encoder.state_dict())
+    state["module.bn1.weight"] = state.pop("bn1.weight")
+    torch.save(state, tmp_path / "mixed.pth")
+    with pytest.raises(CheckpointError, match=r"missing bn1\.weight \(64,\)\n  unexpected module\.bn1\.weight$"):
+        load_weights(encoder, tmp_path / "mixed.pth")
+
+
 def test_older_files_without_the_count_of_batches_fit(tmp_path: Path) -> None:
     state = {key: value for key, value in trained(SMALL).state_dict().items() if "num_batches" not in key}
     torch.save(dict(state), tmp_path / "old.pth")
-    encoder = build_encoder(SMALL)
+    encoder = build_encoder(SMALL, 32)
     load_weights(encoder, tmp_path / "old.pth")
     assert all(torch.equal(encoder.state_dict()[key], value) for key, value in state.items())
 
 
 def test_every_mismatch_is_named(tmp_path: Path) -> None:
-    encoder = build_encoder(SMALL)
+    encoder = build_encoder(SMALL, 32)
     state = dict(encoder.state_dict())
     before = {key: value.clone() for key, value in state.items()}
     del state["bn1.weight"]
@@ -103,7 +189,7 @@ def test_every_mismatch_is_named(tmp_path: Path) -> None:
 def test_a_long_list_of_mismatches_is_cut(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"(?s)and \d+ more$") as caught:
-        load_weights(build_encoder(SMALL), tmp_path / "other.pth")
+        load_weights(build_encoder(SMALL, 32), tmp_path / "other.pth")
     assert len(str(caught.value).splitlines()) == 12
 
 
@@ -121,7 +207,7 @@ def test_a_file_of_something_else(name: str, content: bytes, tmp_path: Path) -> 
 
 
 def test_a_file_cut_short(tmp_path: Path) -> None:
-    (tmp_path / "cut.safetensors").write_bytes(weights_bytes(build_encoder(SMALL))[:-100])
+    (tmp_path / "cut.safetensors").write_bytes(weights_bytes(build_encoder(SMALL, 32))[:-100])
     with pytest.raises(CheckpointError, match=r"cut\.safetensors: not a readable weights file"):
         read_weights(tmp_path / "cut.safetensors")
 

@@ -1,0 +1,72 @@
+"""Names of weights as other libraries write them -> timm's, for networks that are the same but for the names.
+
+torchvision's VisionTransformer and SwinTransformer (v1), and the first release of Swin. timm's models under the new
+names have torchvision's epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) and its exact GELU, unless
+`encoder.arguments` change them. ResNets need nothing: both libraries name their weights alike.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+Rule = tuple[str, str | Callable[[re.Match[str]], str] | None]
+"""A pattern that the whole key matches, and its name in timm; None: timm has no such weight (or no classifier)."""
+
+_BLOCK = r"encoder\.layers\.encoder_layer_(\d+)\."
+TORCHVISION_VIT: tuple[Rule, ...] = (
+    (r"class_token", r"cls_token"),
+    (r"conv_proj\.(\w+)", r"patch_embed.proj.\1"),
+    (r"encoder\.pos_embedding", r"pos_embed"),
+    (_BLOCK + r"ln_([12])\.(\w+)", r"blocks.\1.norm\2.\3"),
+    (_BLOCK + r"self_attention\.in_proj_(\w+)", r"blocks.\1.attn.qkv.\2"),
+    (_BLOCK + r"self_attention\.out_proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
+    # linear_1 and linear_2 in files from before torchvision 0.14, among them the published ones.
+    (_BLOCK + r"mlp\.(?:0|linear_1)\.(\w+)", r"blocks.\1.mlp.fc1.\2"),
+    (_BLOCK + r"mlp\.(?:3|linear_2)\.(\w+)", r"blocks.\1.mlp.fc2.\2"),
+    (r"encoder\.ln\.(\w+)", r"norm.\1"),
+    (r"heads\..+", None),
+)
+
+
+def _stage(match: re.Match[str]) -> str:
+    """features.1, 3, 5, 7 are the stages, 2, 4, 6 the downsampling, which timm has at the start of the next stage."""
+    place, rest = int(match[1]), match[2]
+    rest = rest.replace("mlp.0.", "mlp.fc1.").replace("mlp.3.", "mlp.fc2.")
+    return f"layers.{place // 2}.{'blocks' if place % 2 else 'downsample'}.{rest}"
+
+
+TORCHVISION_SWIN: tuple[Rule, ...] = (
+    (r"features\.0\.0\.(\w+)", r"patch_embed.proj.\1"),
+    (r"features\.0\.2\.(\w+)", r"patch_embed.norm.\1"),
+    (r"features\.\d+\.\d+\.attn\.relative_position_index", None),  # a table of constants
+    (r"features\.([1-9])\.(.+)", _stage),
+    (r"head\.\w+", None),
+)
+
+FIRST_SWIN: tuple[Rule, ...] = (
+    (r".+\.(?:relative_position_index|attn_mask)", None),  # tables of constants
+    (r"layers\.(\d+)\.downsample\.(.+)", lambda match: f"layers.{int(match[1]) + 1}.downsample.{match[2]}"),
+    (r"head\.\w+", None),
+)
+
+_TOLD_BY: tuple[tuple[str, tuple[Rule, ...]], ...] = (
+    ("encoder.pos_embedding", TORCHVISION_VIT),
+    ("features.1.0.attn.relative_position_bias_table", TORCHVISION_SWIN),
+    ("layers.0.downsample.reduction.weight", FIRST_SWIN),  # timm's first stage does not begin with a downsampling
+)
+"""A key that only this layout has."""
+
+
+def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict under timm's names; a key that no rule knows stays as it is."""
+    rules = next((rules for key, rules in _TOLD_BY if key in state), ())
+    renamed = {_renamed(key, rules): value for key, value in state.items()}
+    return {key: value for key, value in renamed.items() if key is not None}
+
+
+def _renamed(key: str, rules: tuple[Rule, ...]) -> str | None:
+    for pattern, name in rules:
+        if match := re.fullmatch(pattern, key):
+            return name(match) if callable(name) else None if name is None else match.expand(name)
+    return key
