@@ -1,0 +1,23 @@
+"""Features and labels -> measures. `outliers` and `retrieval` are offered here, and imported when they are asked for:
+settings and names of measures lie in this package too, and are read where there is no torch."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fgssl.evaluation.centroids import outliers
+    from fgssl.evaluation.ranking import retrieval
+
+__all__ = ["outliers", "retrieval"]
+
+_MODULES = {"outliers": "centroids", "retrieval": "ranking"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fgssl.data.loader import RawBatch
+from fgssl.errors import NonFiniteError
 from fgssl.views import colour
 from fgssl.views.settings import ViewSettings
 
@@ -27,3 +28,9 @@ def features(
             images = colour.randomly_flipped(images, random_flip_seed, raw.epoch, raw.rows)
         found.append(encoder(colour.normalized(images, views)).float().cpu())
     return torch.cat(found)
+
+
+def require_finite(features: Tensor, measure: str, split: str) -> None:
+    """Raise the `NonFiniteError` that names the measure and the split, such as `test`."""
+    if not torch.isfinite(features).all():
+        raise NonFiniteError(f"{measure}: the features of the {split} images hold values that are not finite")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl.errors import DataError, NonFiniteError
+from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.measure_names import percent_name
 from fgssl.evaluation.settings import LinearProbeSettings
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
@@ -38,7 +39,7 @@ def selected_linear_probe(
     Raises `NonFiniteError` for features that are not finite or where no rate converges, `DataError` where nothing
     can be held out.
     """
-    _require_finite(train_features, "training")
+    require_finite(train_features, "linear probe", "training")
     subsets = label_subsets(train_labels, settings, seed)
     rates = choose_learning_rates(train_features, train_labels, train_groups, subsets, settings, seed)
     classifiers = fit(lambda epoch: train_features, train_labels, subsets, [(rate,) for rate in rates], settings, seed)
@@ -61,7 +62,7 @@ def fixed_linear_probe(
 
     def finite_features(epoch: int) -> Tensor:
         features = train_features(epoch)
-        _require_finite(features, "training")
+        require_finite(features, "linear probe", "training")
         return features
 
     subsets = label_subsets(train_labels, settings, seed)
@@ -199,7 +200,7 @@ def fit(
 def _measures(
     trained: list[LinearClassifiers], test_features: Tensor, test_labels: Labels, settings: LinearProbeSettings
 ) -> dict[str, float]:
-    _require_finite(test_features, "test")
+    require_finite(test_features, "linear probe", "test")
     accuracies, rates = {}, {}
     for classifiers, fraction in zip(trained, settings.label_fractions, strict=True):
         (accuracy,) = classifiers.accuracy(test_features, _tensor(test_labels, test_features))
@@ -216,11 +217,6 @@ def _diverged(classifiers: LinearClassifiers) -> NonFiniteError:
         f"linear probe: the weights are not finite after training with learning rate {rates}; "
         "give smaller evaluation.linear.learning_rates"
     )
-
-
-def _require_finite(features: Tensor, split: str) -> None:
-    if not torch.isfinite(features).all():
-        raise NonFiniteError(f"linear probe: the features of the {split} images hold values that are not finite")
 
 
 def _tensor(array: NDArray[np.int64], like: Tensor) -> Tensor:

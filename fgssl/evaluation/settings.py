@@ -1,5 +1,6 @@
 """How a frozen encoder is measured."""
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -47,7 +48,42 @@ class LinearProbeSettings:
 
 
 @settings
+class KNNSettings:
+    """Weighted vote of the nearest training images (Wu et al. 2018, arXiv:1805.01978)."""
+
+    neighbours: PositiveInt = 20
+    temperature: PositiveFloat = 0.07
+
+
+@settings
+class OutlierSettings:
+    """Test images whose nearest class centroid is another class's, counted for each named level."""
+
+    levels: Annotated[dict[str, NonNegativeInt], Field(min_length=1)]
+    """Name in the table -> level of the labels, e.g. {species: 0, genus: 1}."""
+    centroids: Literal["train", "test"] = "train"
+    """The split whose features the centroids are of."""
+
+
+@settings
 class EvaluationSettings:
-    linear: LinearProbeSettings = LinearProbeSettings()
+    """Which measures are taken. Empty or false ones are left out; the last five are so unless asked for."""
+
     label_level: NonNegativeInt = 0
-    """Level of the labels: 0 is the finest (species)."""
+    """Level of the labels of all measures but the outliers: 0 is the finest (species)."""
+    linear: LinearProbeSettings | None = LinearProbeSettings()
+    retrieval: bool = True
+    knn: KNNSettings | None = None
+    outliers: OutlierSettings | None = None
+    nuisances: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = field(default_factory=dict)
+    """Name in the table -> attributes of the data that a linear model tries to read from the features: what a good
+    encoder of species ignores, e.g. {light: [brightness, warmth]}."""
+    collapse: bool = False
+    """Whether to tell how evenly the features are spread and how many dimensions they fill."""
+    classifier: bool = False
+    """Whether to measure the classifier that `cross_entropy` trained."""
+
+    def __post_init__(self) -> None:
+        own = (self.linear, self.retrieval, self.knn, self.outliers, self.nuisances, self.collapse, self.classifier)
+        if not any(own):
+            raise ValueError("no measure is asked for: give linear, retrieval, knn, outliers, nuisances, ...")

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fgssl.errors import DataError, NonFiniteError
+from fgssl.errors import DataError
+from fgssl.evaluation.features import require_finite
 
 QUERIES_AT_ONCE = 512
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
@@ -19,8 +20,7 @@ def retrieval(features: Tensor, labels: Tensor) -> dict[str, float]:
 
     Raises `DataError` where no two images share a label, `NonFiniteError` for features that are not finite.
     """
-    if not torch.isfinite(features).all():
-        raise NonFiniteError("retrieval: the features of the test images hold values that are not finite")
+    require_finite(features, "retrieval", "test")
     # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
     directions = normalize(features.double(), dim=1)
     totals = torch.zeros(4, dtype=torch.float64, device=features.device)

@@ -9,8 +9,8 @@ from sklearn.metrics import average_precision_score
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMAP
 
 from fgssl.errors import DataError, NonFiniteError
-from fgssl.evaluation import retrieval as module
-from fgssl.evaluation.retrieval import retrieval
+from fgssl.evaluation import ranking
+from fgssl.evaluation.ranking import retrieval
 
 
 def clustered(images: int, width: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,7 +46,7 @@ def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
 @pytest.mark.parametrize("queries_at_once", [7, 512])
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_double_loop(seed: int, queries_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUERIES_AT_ONCE", queries_at_once)
+    monkeypatch.setattr(ranking, "QUERIES_AT_ONCE", queries_at_once)
     features, labels = clustered(images=60, width=8, classes=20, seed=seed)
     labels[0] = 99  # a query without a positive, that stays in the gallery
     assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)

@@ -1,0 +1,48 @@
+"""Features -> outliers: test images that lie nearer to another class than to their own."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fgssl.errors import DataError
+from fgssl.evaluation.features import require_finite
+
+IMAGES_AT_ONCE = 4096
+"""Rows of the similarity matrix held in memory; no result depends on it."""
+TIE = 1e-12
+"""Cosines that differ by less are equal: in double precision that much is rounding."""
+
+
+def outliers(
+    train_features: Tensor,
+    train_labels: Tensor | NDArray[np.int64],
+    test_features: Tensor,
+    test_labels: Tensor | NDArray[np.int64],
+) -> int:
+    """How many test images have the centroid of another class nearest (the measure of Chamidullin's HCL).
+
+    Features (N, D) and (M, D) on one device, labels (N,) and (M,), tensors or arrays. A class's centroid is the mean
+    of its l2-normalised train features; nearest is the largest cosine, of equal ones the smaller label. A zero vector
+    has cosine 0 to all. A test image whose class has no train image is always an outlier.
+
+    Raises `DataError` for a split without images, `NonFiniteError` for features that are not finite.
+    """
+    for split, features in (("training", train_features), ("test", test_features)):
+        if not len(features):
+            raise DataError(f"outliers: there are no {split} images; pack data with images in both splits")
+        require_finite(features, "outliers", split)
+    device = train_features.device
+    classes, class_of_row = torch.as_tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
+    # In double: features of an untrained encoder nearly coincide. The sum does for the mean, its length has no effect;
+    # on CUDA it is taken in any order, which differs by less than a tie.
+    sums = train_features.new_zeros(len(classes), train_features.shape[1], dtype=torch.float64)
+    centroids = normalize(sums.index_add_(0, class_of_row, normalize(train_features.double(), dim=1)), dim=1)  # (C, D)
+    labels = torch.as_tensor(test_labels, device=device)
+    wrong = 0
+    for chunk, own in zip(test_features.split(IMAGES_AT_ONCE), labels.split(IMAGES_AT_ONCE), strict=True):
+        cosine = normalize(chunk.double(), dim=1) @ centroids.T  # (Q, C)
+        nearest = (cosine >= cosine.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)  # the first of equal ones
+        wrong += int((classes[nearest] != own).sum())
+    return wrong

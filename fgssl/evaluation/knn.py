@@ -1,0 +1,68 @@
+"""Features -> accuracy of a vote of the nearest training images."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize, one_hot
+
+from fgssl.errors import DataError
+from fgssl.evaluation.features import require_finite
+from fgssl.evaluation.settings import KNNSettings
+
+QUERIES_AT_ONCE = 128
+"""Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
+
+
+def weighted_knn(
+    train_features: Tensor,
+    train_labels: NDArray[np.int64],
+    test_features: Tensor,
+    test_labels: NDArray[np.int64],
+    settings: KNNSettings,
+) -> dict[str, float]:
+    """Percent `knn` of test images whose neighbours vote for their label (Wu et al. 2018, section 3.4).
+
+    Features (N, D) and (M, D) on one device, labels (N,) and (M,). The K training images of the largest cosine s vote
+    for their class with weight exp(s / temperature); of equally near ones the first rows count, of equal votes the
+    smaller label. A test class without training images is always wrong.
+
+    Raises `DataError` where there are fewer training images than neighbours, `NonFiniteError` for features that are
+    not finite.
+    """
+    require_neighbours(len(train_features), settings)
+    require_finite(train_features, "kNN", "training")
+    require_finite(test_features, "kNN", "test")
+    device = train_features.device
+    classes, class_of_row = torch.tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
+    labels = torch.tensor(test_labels, device=device)
+    # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
+    gallery = normalize(train_features.double(), dim=1)
+    correct = 0
+    for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
+        similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
+        neighbours = _nearest(similarity, settings.neighbours)  # (Q, K)
+        exponents = similarity.gather(1, neighbours) / settings.temperature
+        weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # the largest is 1: no temperature overflows
+        ballots = one_hot(class_of_row[neighbours], len(classes)).double()  # (Q, K, C)
+        votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
+        correct += int((classes[votes.argmax(dim=1)] == own).sum())
+    return {"knn": 100 * correct / len(labels)}
+
+
+def require_neighbours(train_images: int, settings: KNNSettings) -> None:
+    """Raise the `DataError` of too few training images."""
+    if settings.neighbours > train_images:
+        raise DataError(
+            f"evaluation.knn.neighbours {settings.neighbours}: there are only {train_images} training images; "
+            "take at most as many neighbours"
+        )
+
+
+def _nearest(similarity: Tensor, number: int) -> Tensor:
+    """(Q, K) columns of the largest similarities, ascending; `topk` alone would pick any of those equal to the last."""
+    last = similarity.topk(number, dim=1).values[:, -1:]
+    nearer, level = similarity > last, similarity == last
+    places_left = number - nearer.sum(dim=1, keepdim=True)
+    taken = nearer | (level & (level.cumsum(dim=1) <= places_left))
+    return taken.nonzero()[:, 1].view(len(similarity), number)

@@ -1,0 +1,253 @@
+"""Which measures are taken, of which features, and what is refused before any is computed."""
+
+import dataclasses
+import io
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from fgssl.collapse import effective_rank, normalised_std
+from fgssl.errors import DataError, NonFiniteError, SettingsError
+from fgssl.evaluation.centroids import outliers
+from fgssl.evaluation.classifier import accuracy
+from fgssl.evaluation.knn import weighted_knn
+from fgssl.evaluation.linear import selected_linear_probe
+from fgssl.evaluation.measure import Measurement
+from fgssl.evaluation.measure_names import measure_names
+from fgssl.evaluation.nuisances import nuisance_probe
+from fgssl.evaluation.ranking import retrieval
+from fgssl.evaluation.settings import EvaluationSettings, KNNSettings, LinearProbeSettings, OutlierSettings
+from fgssl.views.settings import ViewSettings
+
+PROBE = LinearProbeSettings(epochs=3, learning_rates=(0.01, 0.1), label_fractions=(1.0, 0.5))
+NOTHING = EvaluationSettings(linear=None, retrieval=False, collapse=True)
+EVERYTHING = EvaluationSettings(
+    linear=PROBE,
+    knn=KNNSettings(neighbours=5),
+    outliers=OutlierSettings(levels={"genus": 1, "species": 0}),
+    nuisances={"light": ("brightness",), "any": ("brightness", "side")},
+    collapse=True,
+    classifier=True,
+)
+
+
+class Pictures:
+    """N images of 4 px: noise around the colours of 3 species in 2 genera, in more or less light."""
+
+    def __init__(self, images: int, seed: int, levels: int = 2) -> None:
+        random = np.random.default_rng(seed)
+        species = np.arange(images) % 3
+        self.labels: NDArray[np.int64] = np.stack([species, species // 2], axis=1)[:, :levels]
+        self.groups = np.arange(images)
+        self.source_ids = np.array([f"{row}.png" for row in range(images)])
+        light = random.uniform(0.3, 1.0, images)
+        self.attributes = {"brightness": light, "side": random.integers(0, 2, images).astype(np.float64)}
+        colours = np.array([[130, 100, 110], [110, 125, 100], [105, 110, 125]])[species]
+        pixels = light[:, None, None, None] * (colours[:, None, None] + random.normal(scale=60, size=(images, 4, 4, 3)))
+        self.pixels = pixels.clip(0, 255).astype(np.uint8)
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, row: int) -> bytes:
+        self.reads += 1
+        file = io.BytesIO()
+        Image.fromarray(self.pixels[row]).save(file, "PNG")
+        return file.getvalue()
+
+
+def splits(levels: int = 2) -> tuple[Pictures, Pictures]:
+    return Pictures(60, 0, levels), Pictures(30, 1, levels)
+
+
+def measurement(settings: EvaluationSettings) -> Measurement:
+    return Measurement(settings, ViewSettings(image_size=4), 0, torch.device("cpu"), batch_size=16, threads=1)
+
+
+def classifier(classes: int = 3) -> nn.Module:
+    made = nn.Linear(48, classes)
+    with torch.no_grad():
+        made.weight.copy_(torch.randn(classes, 48, generator=torch.Generator().manual_seed(0)))
+        made.bias.zero_()
+    return made
+
+
+ENCODER = nn.Flatten()
+
+
+def encoded(images: Pictures) -> torch.Tensor:
+    """The pixels themselves, normalised as the views' settings say."""
+    views = ViewSettings(image_size=4)
+    pixels = (images.pixels / 255 - np.array(views.mean)) / np.array(views.std)
+    return torch.tensor(pixels.transpose(0, 3, 1, 2).reshape(len(images), 48), dtype=torch.float32)
+
+
+def measured_directly(train: Pictures, test: Pictures, level: int, head: nn.Module) -> Mapping[str, float]:
+    known, seen = encoded(train), encoded(test)
+    labels, truth = train.labels[:, level], test.labels[:, level]
+    return {
+        **selected_linear_probe(known, labels, train.groups, seen, truth, PROBE, seed=0),
+        **retrieval(seen, torch.from_numpy(truth)),
+        **weighted_knn(known, labels, seen, truth, KNNSettings(neighbours=5)),
+        "outliers_genus": outliers(known, train.labels[:, 1], seen, test.labels[:, 1]),
+        "outliers_species": outliers(known, train.labels[:, 0], seen, test.labels[:, 0]),
+        **nuisance_probe(known, train.attributes, train.groups, seen, test.attributes, EVERYTHING.nuisances, seed=0),
+        "feature_std": float(normalised_std(seen)),
+        "effective_rank": float(effective_rank(seen)),
+        **accuracy(head, seen, truth),
+    }
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_everything_at_once_is_each_by_itself(level: int) -> None:
+    train, test = splits()
+    head = classifier()
+    settings = dataclasses.replace(EVERYTHING, label_level=level)
+    measures = measurement(settings)(ENCODER, train, test, head)
+    expected = measured_directly(train, test, level, head)
+    assert measures == pytest.approx(expected, rel=1e-4)
+    assert [name for name in measures if not name.startswith("learning_rate")] == list(measure_names(settings))
+    assert measures["nuisance_light"] > 80
+    assert measures["nuisance_any"] < measures["nuisance_light"] - 30
+    assert 0 < measures["outliers_species"] < 25
+    assert 20 < measures["knn"] < 95
+
+
+def test_train_images_are_encoded_once_for_all_measures() -> None:
+    train, test = splits()
+    measurement(EVERYTHING)(ENCODER, train, test, classifier())
+    assert (train.reads, test.reads) == (60, 30)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NOTHING,
+        dataclasses.replace(NOTHING, retrieval=True),
+        dataclasses.replace(NOTHING, classifier=True),
+        dataclasses.replace(NOTHING, outliers=OutlierSettings(levels={"genus": 1}, centroids="test")),
+    ],
+)
+def test_train_images_are_not_encoded_for_measures_of_the_test_split(settings: EvaluationSettings) -> None:
+    train, test = splits()
+    measures = measurement(settings)(ENCODER, train, test, classifier())
+    assert tuple(measures) == measure_names(settings)
+    assert (train.reads, test.reads) == (0, 30)
+
+
+def test_recipe_fixed_draws_train_views_every_epoch() -> None:
+    train, test = splits()
+    fixed = dataclasses.replace(PROBE, recipe="fixed", learning_rates=(0.1,))
+    measurement(EvaluationSettings(linear=fixed))(ENCODER, train, test)
+    assert (train.reads, test.reads) == (3 * 60, 30)
+    both = EvaluationSettings(linear=fixed, retrieval=False, knn=KNNSettings(neighbours=5))
+    measures = measurement(both)(ENCODER, train, test)
+    assert train.reads == 3 * 60 + 4 * 60
+    assert measures["knn"] == pytest.approx(measured_directly(train, test, 0, classifier())["knn"])
+
+
+def test_centroids_of_the_test_split() -> None:
+    train, test = splits()
+    settings = dataclasses.replace(NOTHING, outliers=OutlierSettings(levels={"species": 0}, centroids="test"))
+    measures = measurement(settings)(ENCODER, train, test)
+    labels = test.labels[:, 0]
+    assert measures["outliers_species"] == outliers(encoded(test), labels, encoded(test), labels)
+    assert isinstance(measures["outliers_species"], int)
+
+
+def test_unlabelled_images_have_nuisances_and_collapse() -> None:
+    train, test = splits(levels=0)
+    settings = dataclasses.replace(NOTHING, nuisances={"light": ("brightness",)})
+    check_and_call = measurement(settings)
+    check_and_call.check(train, test)
+    assert tuple(check_and_call(ENCODER, train, test)) == ("nuisance_light", "feature_std", "effective_rank")
+
+
+def test_collapsed_features() -> None:
+    class Constant(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(images), 8), 0.1)
+
+    train, test = splits()
+    settings = dataclasses.replace(
+        NOTHING, outliers=OutlierSettings(levels={"genus": 1}), nuisances={"light": ("brightness",)}
+    )
+    measures = measurement(settings)(Constant(), train, test)
+    assert measures["outliers_genus"] == 10  # those that are not of genus 0
+    assert measures["nuisance_light"] == pytest.approx(0, abs=10)
+    assert (measures["feature_std"], measures["effective_rank"]) == pytest.approx((0, 0), abs=1e-6)
+
+
+def test_features_that_are_not_finite_have_no_collapse_measures() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(images), 8), torch.nan)
+
+    with pytest.raises(NonFiniteError, match="collapse: the features of the test images"):
+        measurement(NOTHING)(Broken(), *splits())
+
+
+# -------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("settings", "levels", "message"),
+    [
+        (EvaluationSettings(label_level=2), 2, "evaluation.label_level 2: the train split has 2 label levels"),
+        (EvaluationSettings(linear=None), 0, "evaluation.label_level 0: the train split has 0 label levels"),
+        (
+            dataclasses.replace(NOTHING, outliers=OutlierSettings(levels={"species": 0, "genus": 1})),
+            1,
+            "evaluation.outliers.levels.genus 1: the train split has 1 label levels",
+        ),
+        (dataclasses.replace(NOTHING, classifier=True), 0, "evaluation.label_level 0"),
+        (dataclasses.replace(NOTHING, knn=KNNSettings(neighbours=61)), 2, "evaluation.knn.neighbours 61"),
+        (
+            dataclasses.replace(NOTHING, nuisances={"light": ("brihgtness",)}),
+            2,
+            "evaluation.nuisances.light: unknown attribute 'brihgtness': did you mean 'brightness'?",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_training(
+    settings: EvaluationSettings, levels: int, message: str
+) -> None:
+    train, test = splits(levels)
+    with pytest.raises(DataError, match=re.escape(message)):
+        measurement(settings).check(train, test)
+    with pytest.raises(DataError, match=re.escape(message)):
+        measurement(settings)(ENCODER, train, test, classifier())
+    assert (train.reads, test.reads) == (0, 0)
+
+
+def test_a_test_class_each_is_refused_for_retrieval_alone() -> None:
+    train, test = splits()
+    test.labels = np.stack([np.arange(30), np.arange(30)], axis=1)
+    with pytest.raises(DataError, match="retrieval: no two of the 30 test images share a label"):
+        measurement(EvaluationSettings(linear=PROBE)).check(train, test)
+    measurement(EvaluationSettings(linear=PROBE, retrieval=False)).check(train, test)
+
+
+def test_training_images_of_one_group_have_nothing_to_hold_out() -> None:
+    train, test = splits()
+    train.groups = np.zeros(60, dtype=np.int64)
+    with pytest.raises(DataError, match="linear probe: none of the classes has two groups"):
+        measurement(EvaluationSettings(linear=PROBE)).check(train, test)
+    with pytest.raises(DataError, match=r"evaluation.nuisances: the 60 training images are all of one group"):
+        measurement(dataclasses.replace(NOTHING, nuisances={"light": ("brightness",)})).check(train, test)
+    one_rate = dataclasses.replace(PROBE, learning_rates=(0.1,))
+    measurement(EvaluationSettings(linear=one_rate)).check(train, test)
+
+
+def test_no_classifier_to_measure() -> None:
+    train, test = splits()
+    with pytest.raises(SettingsError, match=r"evaluation.classifier: true, but no classifier was trained"):
+        measurement(dataclasses.replace(NOTHING, classifier=True))(ENCODER, train, test)
+    assert test.reads == 0

@@ -1,0 +1,37 @@
+"""What the package offers by name, and what importing it leaves alone."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import fgssl.evaluation
+from fgssl.evaluation import outliers, retrieval
+
+
+def test_both_measures_are_offered() -> None:
+    features, labels = torch.eye(2).repeat(2, 1), torch.tensor([0, 1, 0, 1])
+    assert outliers(features, labels, features, labels) == 0
+    assert retrieval(features, labels)["rank1"] == 100.0
+    assert {"outliers", "retrieval"} <= set(dir(fgssl.evaluation))
+    assert fgssl.evaluation.__all__ == ["outliers", "retrieval"]
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'rank'"):
+        fgssl.evaluation.rank  # noqa: B018
+
+
+def test_settings_and_names_import_no_torch() -> None:
+    code = """
+import sys
+import fgssl.evaluation, fgssl.evaluation.settings, fgssl.evaluation.measure_names
+dir(fgssl.evaluation)
+assert "torch" not in sys.modules
+from fgssl.evaluation import *
+assert "torch" in sys.modules
+print(outliers.__name__, retrieval.__name__, callable(outliers), callable(retrieval))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("outliers retrieval True True\n", "")
