@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fgssl.config import StartSource
-from fgssl.data.location import shards_folder
+from fgssl.data.location import shards_folder, toy_manifest
 from fgssl.data.manifest import MANIFEST, Manifest
+from fgssl.data.requirements import unmet
 from fgssl.errors import DataError, UserError
 from fgssl.run_folder import RunFolder, start_file
 from hpc.stages import Stage
@@ -16,14 +16,20 @@ from hpc.state import run_folder
 
 
 def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> None:
-    """Raise one `UserError` that lists all that unfinished runs lack, and finished runs whose inputs have changed.
+    """Raise one `UserError` with all `input_problems`, if there are any."""
+    if problems := input_problems(stages, out, gpus):
+        raise UserError("\n".join(problems))
+
+
+def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> list[str]:
+    """All that unfinished runs lack, then the finished runs whose inputs have changed; each once. Writes nothing.
 
     `gpus` are those that jobs may use.
     """
     missing: list[str] = []
     changed: list[str] = []
     planned = {stage.run for stage in stages}
-    data_version, sha256 = functools.cache(_data_version), functools.cache(_sha256)
+    manifest, sha256 = functools.cache(_manifest), functools.cache(_sha256)
     for stage in stages:
         folder = run_folder(stage, out)
         done, record = folder.done(stage.config), folder.trained() or {}
@@ -31,16 +37,14 @@ def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> Non
             missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
             shards = shards_folder(stage.config.data, out / "data")
-            present = data_version(shards)
+            present = manifest(shards)
         except DataError as error:
             # Shards that are gone are no matter to a finished run; other ones in their place are.
             missing += [] if done and not _packed(stage.config.data.folder) else [str(error)]
         else:
+            missing += [] if done else unmet(stage.config, present or toy_manifest(stage.config.data.toy))
             changed += _other_data(record, present, shards, folder.path)
-        for role in ("encoder", "decoder"):
-            source: StartSource | None = getattr(stage.config.start, role)
-            if source is None:
-                continue
+        for role, source in stage.config.start.sources.items():
             file = start_file(source, role, out)
             foreign = source.run is not None and source.run not in planned
             if not done and foreign and (RunFolder(file.parent).trained() is None or not file.is_file()):
@@ -59,27 +63,26 @@ def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> Non
                 missing.append(
                     f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"
                 )
-    if problems := list(dict.fromkeys([*missing, *changed])):
-        raise UserError("\n".join(problems))
+    return list(dict.fromkeys([*missing, *changed]))
 
 
 def _packed(folder: str | None) -> bool:
     return folder is not None and (Path(folder).expanduser() / MANIFEST).is_file()
 
 
-def _other_data(record: dict[str, Any], present: str | None, shards: Path, folder: Path) -> list[str]:
+def _other_data(record: dict[str, Any], present: Manifest | None, shards: Path, folder: Path) -> list[str]:
     recorded = record.get("data_version")
-    if recorded is None or present is None or recorded == present:
+    if recorded is None or present is None or recorded == present.version:
         return []
     return [
-        f"{folder}: trained on other data: version {recorded[:12]}, and {shards} now holds {present[:12]}; give the "
-        "old shards as data.folder, or choose another --out"
+        f"{folder}: trained on other data: version {recorded[:12]}, and {shards} now holds {present.version[:12]}; "
+        "give the old shards as data.folder, or choose another --out"
     ]
 
 
-def _data_version(shards: Path) -> str | None:
-    """The version in the manifest; None for the embedded set before its first use."""
-    return Manifest.read(shards).version if (shards / MANIFEST).exists() else None
+def _manifest(shards: Path) -> Manifest | None:
+    """None for the embedded set before its first use."""
+    return Manifest.read(shards) if (shards / MANIFEST).exists() else None
 
 
 def _sha256(file: Path) -> str:

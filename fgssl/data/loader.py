@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgssl.data.sampling import epoch_of_step, rows_of_step
+from fgssl.data.sampling import balanced_rows_of_step, epoch_of_step, rows_by_class, rows_of_step
 from fgssl.errors import DataError
 from fgssl.views import crops
 from fgssl.views.settings import ViewSettings
@@ -22,6 +22,9 @@ _AHEAD = 2
 class Images(Protocol):
     """A split of a dataset: encoded images by row, read from any thread."""
 
+    labels: NDArray[np.int64]
+    """(N, L), finest level first; L is 0 where there are none."""
+
     def __len__(self) -> int: ...
     def read(self, row: int) -> bytes: ...
     @property
@@ -32,8 +35,12 @@ class Images(Protocol):
 class RawBatch:
     step: int
     epoch: int
+    draw: int
+    """What views are a function of, beside the image: the epoch, or the step where an image can come twice an epoch."""
     rows: NDArray[np.int64]
     """(N,) dataset rows."""
+    labels: NDArray[np.int64]
+    """(N, L)"""
     images: NDArray[np.uint8]
     """(N, crops, H, W, C)"""
 
@@ -48,6 +55,7 @@ class _Job:
 
     step: int
     epoch: int
+    draw: int
     rows: NDArray[np.int64]
     num_crops: int
     size: int
@@ -63,24 +71,31 @@ def training_batches(
     seed: int,
     steps: range,
     global_batch_size: int,
+    images_per_class: int | None,
     threads: int,
 ) -> Iterator[RawBatch]:
     """Global batches of `steps`: `num_views` random crops, then (`with_original`) the resized image.
 
-    Crops are a function of (seed, epoch, view, dataset row).
+    Crops are a function of (seed, epoch, view, dataset row); with `images_per_class`, which can draw an image twice an
+    epoch, of the step in the epoch's place.
     """
+    by_class = rows_by_class(images.labels[:, 0]) if images_per_class else []
 
     def job(step: int) -> _Job:
         epoch = epoch_of_step(step, len(images), global_batch_size)
-        rows = rows_of_step(step, len(images), global_batch_size, seed)
-        numbers = [crops.crop_numbers(seed, "training", epoch, view, rows) for view in range(num_views)]
+        if images_per_class:
+            rows = balanced_rows_of_step(step, by_class, images_per_class, global_batch_size, seed)
+        else:
+            rows = rows_of_step(step, len(images), global_batch_size, seed)
+        draw = step if images_per_class else epoch
+        numbers = [crops.crop_numbers(seed, "training", draw, view, rows) for view in range(num_views)]
 
         def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
             if number == num_views:
                 return crops.resized(image, views.image_size)
             return crops.random_resized_crop(image, numbers[number][position], views.crop_area, views.image_size)
 
-        return _Job(step, epoch, rows, num_views + with_original, views.image_size, crop)
+        return _Job(step, epoch, draw, rows, num_views + with_original, views.image_size, crop)
 
     return _filled(images, (job(step) for step in steps), threads)
 
@@ -110,7 +125,7 @@ def evaluation_batches(
                 return crops.center_cropped(image, views.evaluation_resize, views.image_size)
             return crops.resized(image, views.image_size)
 
-        return _Job(step, epoch, rows, 1, views.image_size, crop)
+        return _Job(step, epoch, epoch, rows, 1, views.image_size, crop)
 
     return _filled(images, (job(step) for step in range(-(-len(images) // batch_size))), threads)
 
@@ -124,7 +139,7 @@ def original_batches(
         return crops.resized(image, views.image_size)
 
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    jobs = (_Job(step, 0, chunk, 1, views.image_size, crop) for step, chunk in enumerate(chunks))
+    jobs = (_Job(step, 0, 0, chunk, 1, views.image_size, crop) for step, chunk in enumerate(chunks))
     return _filled(images, jobs, threads)
 
 
@@ -137,17 +152,17 @@ def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawB
             chunks = np.array_split(np.arange(len(job.rows)), threads)  # one run of positions a thread
             waiting.append((job, out, [pool.submit(_fill, images, job, out, chunk) for chunk in chunks]))
             if len(waiting) > _AHEAD:
-                yield _result(*waiting.popleft())
+                yield _result(images, *waiting.popleft())
         while waiting:
-            yield _result(*waiting.popleft())
+            yield _result(images, *waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(job: _Job, out: NDArray[np.uint8], parts: list[Future[None]]) -> RawBatch:
+def _result(images: Images, job: _Job, out: NDArray[np.uint8], parts: list[Future[None]]) -> RawBatch:
     for part in parts:
         part.result()
-    return RawBatch(job.step, job.epoch, job.rows, out)
+    return RawBatch(job.step, job.epoch, job.draw, job.rows, images.labels[job.rows], out)
 
 
 def _fill(images: Images, job: _Job, out: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:

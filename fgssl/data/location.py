@@ -8,7 +8,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from fgssl.data.manifest import MANIFEST, Manifest
+from fgssl.data.manifest import FORMAT, MANIFEST, Level, Manifest, Shard
 from fgssl.data.settings import DataSettings, ToySettings
 from fgssl.errors import DataError
 
@@ -59,13 +59,40 @@ def ensure_toy(data: DataSettings, data_root: Path) -> Path:
     return folder
 
 
+def toy_manifest(toy: ToySettings) -> Manifest:
+    """What the embedded set's manifest will say of its images, without drawing them: its shards hold nothing yet."""
+    from fgssl.data.sources.toy_fungus import GENERA, SPECIES  # they import numpy and Pillow
+    from fgssl.data.sources.toy_scene import Nuisances
+
+    levels = (Level("species", SPECIES), Level("genus", tuple(genus.name for genus in GENERA)))
+    per_species = {"train": toy.train_images_per_species, "test": toy.test_images_per_species}
+    images = {split: count * len(SPECIES) for split, count in per_species.items()}
+    return Manifest(
+        dataset="toy",
+        source="toy",
+        arguments=dataclasses.asdict(toy),
+        levels=levels,
+        splits={split: (Shard(f"{split}-00000.h5", count, 0, ""),) for split, count in images.items()},
+        class_counts={
+            split: tuple((count // len(level.classes),) * len(level.classes) for level in levels)
+            for split, count in images.items()
+        },
+        attributes=tuple(sorted(field.name for field in dataclasses.fields(Nuisances))),
+    )
+
+
 def _toy_hash(toy: ToySettings) -> str:
-    content = [DRAWING, dataclasses.asdict(toy)]
+    content = [DRAWING, FORMAT, dataclasses.asdict(toy)]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _how_to_pack(dataset: str, folder: str) -> str:
-    source = dataset if dataset in ("toy", "gtsrb") else "folder"
-    arguments = "" if source == "toy" else " IMAGES"
-    option = f" name={dataset}" if source == "folder" else ""
-    return f"pack it with `python -m fgssl.pack {source}{arguments} {folder}{option}`"
+    if dataset == "toy":
+        return f"pack it with `python -m fgssl.pack toy {folder}`"
+    if dataset == "gtsrb":
+        return f"pack it with `python -m fgssl.pack gtsrb IMAGES {folder}`"
+    return (
+        f"fgssl.pack has no source named {dataset!r} yet: arrange the images as IMAGES/train/CLASS/*.jpg and "
+        "IMAGES/test/CLASS/*.jpg (for two levels of labels IMAGES/train/GENUS/SPECIES/*.jpg, likewise in test), then "
+        f"pack them with `python -m fgssl.pack folder IMAGES {folder} name={dataset}`"
+    )

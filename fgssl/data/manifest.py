@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from fgssl.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Of manifest and shards; raised when their layout changes."""
 MANIFEST = "manifest.json"
 LISTED_FAULTS = 20
@@ -41,6 +41,10 @@ class Manifest:
     arguments: Mapping[str, Any]
     levels: tuple[Level, ...]
     splits: Mapping[str, tuple[Shard, ...]]
+    class_counts: Mapping[str, tuple[tuple[int, ...], ...]]
+    """Split -> level, finest first -> number of images of each class."""
+    attributes: tuple[str, ...]
+    """Names of what is recorded of every image, sorted."""
 
     @property
     def version(self) -> str:
@@ -52,7 +56,11 @@ class Manifest:
 
     def _content(self) -> dict[str, Any]:
         splits = {
-            name: {"count": self.count(name), "shards": [asdict(shard) for shard in shards]}
+            name: {
+                "count": self.count(name),
+                "class_counts": [list(counts) for counts in self.class_counts[name]],
+                "shards": [asdict(shard) for shard in shards],
+            }
             for name, shards in self.splits.items()
         }
         levels = [asdict(level) for level in self.levels]
@@ -62,8 +70,17 @@ class Manifest:
             "source": self.source,
             "arguments": dict(self.arguments),
             "levels": levels,
+            "attributes": list(self.attributes),
             "splits": splits,
         }
+
+    def _check_class_counts(self) -> None:
+        """Raise a `ValueError` where they are not one number a class, or do not add up to the split's images."""
+        for split, by_level in self.class_counts.items():
+            if [len(counts) for counts in by_level] != [len(level.classes) for level in self.levels]:
+                raise ValueError(f"class_counts of split {split} do not fit the levels")
+            if any(sum(counts) != self.count(split) or min(counts) < 0 for counts in by_level):
+                raise ValueError(f"class_counts of split {split} do not add up to its {self.count(split)} images")
 
     def to_json(self) -> str:
         return json.dumps({**self._content(), "version": self.version}, indent=1) + "\n"
@@ -86,7 +103,13 @@ class Manifest:
                     name: tuple(Shard(**shard) for shard in split["shards"])
                     for name, split in content["splits"].items()
                 },
+                class_counts={
+                    name: tuple(tuple(counts) for counts in split["class_counts"])
+                    for name, split in content["splits"].items()
+                },
+                attributes=tuple(content["attributes"]),
             )
+            manifest._check_class_counts()
             stated = content["version"]
         except FileNotFoundError:
             raise DataError(f"{folder}: no packed dataset ({MANIFEST} is missing): pack it with fgssl.pack") from None

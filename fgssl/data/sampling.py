@@ -1,6 +1,7 @@
 """Which images a step sees, as a pure function of seed and step: resuming is an argument, not a state."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,31 @@ def _order(seed: int, epoch: int, dataset_size: int) -> NDArray[np.int64]:
 
 
 def rows_of_step(step: int, dataset_size: int, global_batch_size: int, seed: int) -> NDArray[np.int64]:
-    """(N,) dataset rows of the global batch of `step`, counted from 0 over all epochs."""
+    """(N,) dataset rows of the global batch of `step`, counted from 0 over all epochs: every image once an epoch."""
     epoch, position = divmod(step, steps_per_epoch(dataset_size, global_batch_size))
     order = _order(seed, epoch, dataset_size)
     return order[position * global_batch_size : (position + 1) * global_batch_size]
+
+
+def balanced_rows_of_step(
+    step: int, rows_of_class: Sequence[NDArray[np.int64]], images_per_class: int, global_batch_size: int, seed: int
+) -> NDArray[np.int64]:
+    """(N,) rows of `images_per_class` images of each of N / images_per_class classes, all drawn anew every step.
+
+    In random order: neighbours in a batch share BatchNorm statistics, which must not tell their class.
+    """
+    number = global_batch_size // images_per_class
+    classes = randomness.permutation(seed, "balanced classes", step, length=len(rows_of_class))[:number]
+    drawn = [
+        rows_of_class[label][
+            randomness.permutation(seed, "balanced images", step, int(label), length=len(rows_of_class[label]))
+        ][:images_per_class]
+        for label in classes
+    ]
+    return np.concatenate(drawn)[randomness.permutation(seed, "balanced order", step, length=global_batch_size)]
+
+
+def rows_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """For each class that there is in `labels` (N,), its rows."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)

@@ -91,20 +91,35 @@ def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 
         unreadable: list[str] = []
         group_numbers: dict[str, int] = {}
         splits: dict[str, tuple[Shard, ...]] = {}
+        class_counts: dict[str, tuple[tuple[int, ...], ...]] = {}
+        first: Sample | None = None
         for split, recipes in dataset.splits.items():
             if not recipes:
                 raise DataError(f"dataset {dataset.name}: split {split} has no images")
             shards: list[Shard] = []
+            counts = [[0] * len(level.classes) for level in dataset.levels]
             for batch in _batches(_permuted(recipes, dataset.seed, split, unreadable), shard_bytes):
                 path = temporary / f"{split}-{len(shards):05d}.h5"
-                content = _shard(path.name, batch, dataset.levels, group_numbers)
+                first = first or batch[0]
+                content = _shard(path.name, batch, dataset.levels, first, group_numbers)
                 with _writing(destination):
                     _write(path, content)
                 shards.append(Shard(path.name, len(batch), len(content), hashlib.sha256(content).hexdigest()))
-            splits[split] = tuple(shards)
+                for sample in batch:
+                    for of_level, label in zip(counts, sample.labels, strict=True):
+                        of_level[label] += 1
+            splits[split], class_counts[split] = tuple(shards), tuple(map(tuple, counts))
         if unreadable:
             raise DataError(listed(sorted(unreadable), "image that cannot be packed", "images that cannot be packed"))
-        manifest = Manifest(dataset.name, dataset.source, dataset.arguments, dataset.levels, splits)
+        manifest = Manifest(
+            dataset=dataset.name,
+            source=dataset.source,
+            arguments=dataset.arguments,
+            levels=dataset.levels,
+            splits=splits,
+            class_counts=class_counts,
+            attributes=() if first is None else tuple(sorted(first.attributes)),
+        )
         with _writing(destination):
             _write(temporary / MANIFEST, manifest.to_json().encode())
             try:
@@ -165,10 +180,12 @@ def _batches(samples: Iterator[Sample], shard_bytes: int) -> Iterator[list[Sampl
         yield batch
 
 
-def _shard(name: str, samples: Sequence[Sample], levels: Sequence[Level], group_numbers: dict[str, int]) -> bytes:
+def _shard(
+    name: str, samples: Sequence[Sample], levels: Sequence[Level], first: Sample, group_numbers: dict[str, int]
+) -> bytes:
     """The content of one HDF5 file. It is made in memory: HDF5 crashes the process when the disk fills up under it."""
     for sample in samples:
-        _check(sample, levels, samples[0])
+        _check(sample, levels, first)
     offsets = np.cumsum([0, *(len(sample.image) for sample in samples)], dtype=np.int64)
     own_group = (f"\0{number}" for number in itertools.count(len(group_numbers)))  # no name begins with NUL
     groups = [group_numbers.setdefault(sample.group or next(own_group), len(group_numbers)) for sample in samples]
@@ -182,7 +199,7 @@ def _shard(name: str, samples: Sequence[Sample], levels: Sequence[Level], group_
         file["source_ids"] = np.array(source_ids, dtype=h5py.string_dtype("utf-8", max(map(len, source_ids))))
         file["groups"] = np.array(groups, dtype=np.int64)
         attributes = file.create_group("attributes")
-        for attribute in samples[0].attributes:
+        for attribute in first.attributes:
             attributes[attribute] = np.array([sample.attributes[attribute] for sample in samples], dtype=np.float64)
         file.flush()
         content: bytes = file.id.get_file_image()
@@ -190,6 +207,7 @@ def _shard(name: str, samples: Sequence[Sample], levels: Sequence[Level], group_
 
 
 def _check(sample: Sample, levels: Sequence[Level], first: Sample) -> None:
+    """`first` is the dataset's first sample: all have the same attributes."""
     fits = len(sample.labels) == len(levels) and all(
         0 <= label < len(level.classes) for label, level in zip(sample.labels, levels, strict=True)
     )

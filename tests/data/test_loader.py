@@ -31,6 +31,7 @@ class InMemory:
             Image.fromarray(pixels).save(buffer, "PNG")
             self.encoded.append((broken or {}).get(row, buffer.getvalue()))
         self.read_rows: list[int] = []
+        self.labels = np.stack([np.arange(count) % 4, np.arange(count) % 2], axis=1)
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -45,7 +46,13 @@ class InMemory:
 
 
 def training(images: InMemory, steps: range = range(7), threads: int = 1, **changes: object) -> Iterator[RawBatch]:
-    arguments = {"num_views": 2, "with_original": True, "seed": 0, "global_batch_size": 16} | changes
+    arguments = {
+        "num_views": 2,
+        "with_original": True,
+        "seed": 0,
+        "global_batch_size": 16,
+        "images_per_class": None,
+    } | changes
     return training_batches(images, VIEWS, steps=steps, threads=threads, **arguments)  # type: ignore[arg-type]
 
 
@@ -173,3 +180,25 @@ def test_originals_come_in_the_asked_order() -> None:
     found = list(original_batches(images, VIEWS, rows, batch_size=2, threads=2))
     assert [batch.rows.tolist() for batch in found] == [[30, 2], [17, 5], [5]]
     assert (found[1].images[0, 0] == crops.resized(crops.decode(images.encoded[17]), 16)).all()
+
+
+def test_a_batch_holds_the_labels_of_its_rows() -> None:
+    images = InMemory()
+    for batch in training(images):
+        assert (batch.labels == images.labels[batch.rows]).all()
+
+
+def test_an_image_drawn_twice_an_epoch_is_cropped_anew() -> None:
+    """With balanced batches: by the step in the epoch's place."""
+    found = list(training(InMemory(), range(8), images_per_class=4))
+    assert [batch.epoch for batch in found] == [0, 0, 1, 1, 2, 2, 3, 3]
+    for batch in found:
+        assert batch.draw == batch.step
+        assert (np.bincount(batch.labels[:, 0]) == 4).all()
+    one, other = found[:2]  # of one epoch
+    twice = set(one.rows) & set(other.rows)
+    assert twice
+    for row in twice:
+        crops_of = [batch.images[list(batch.rows).index(row)] for batch in (one, other)]
+        assert (crops_of[0][:2] != crops_of[1][:2]).any()
+        assert (crops_of[0][2] == crops_of[1][2]).all()

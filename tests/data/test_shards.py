@@ -136,6 +136,7 @@ def test_unlabelled_images(tmp_path: Path) -> None:
     assert split.labels.shape == (2, 0)
     assert split.levels == []
     assert split.attributes == {}
+    assert (split.manifest.class_counts, split.manifest.attributes) == ({"train": ()}, ())
 
 
 def test_survives_a_fork(folder: Path) -> None:
@@ -234,24 +235,6 @@ def test_missing_manifest(tmp_path: Path) -> None:
         ShardedSplit(tmp_path, "train")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": 1, "splits": []}'])
-def test_broken_manifest(folder: Path, content: str) -> None:
-    (folder / "manifest.json").write_text(content)
-    with pytest.raises(DataError, match=r"manifest\.json: cannot be read as a manifest"):
-        ShardedSplit(folder, "train")
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [("dataset", "other", "was changed after packing"), ("format", 2, "has format 2, this fgssl reads 1")],
-)
-def test_changed_manifest(folder: Path, key: str, value: object, message: str) -> None:
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
-    with pytest.raises(DataError, match=message):
-        ShardedSplit(folder, "train")
-
-
 def test_unknown_split(folder: Path) -> None:
     with pytest.raises(DataError, match="has no split 'val'; it has train, test"):
         ShardedSplit(folder, "val")
@@ -285,6 +268,30 @@ def test_permutation_is_deterministic_and_follows_the_seed(tmp_path: Path) -> No
     assert orders[0] != [sample(number).source_id for number in range(60)]
     assert manifests[0].version == manifests[1].version != manifests[2].version
     assert (tmp_path / "0/train-00000.h5").read_bytes() == (tmp_path / "1/train-00000.h5").read_bytes()
+
+
+def test_manifest_counts_the_classes_and_names_the_attributes(folder: Path) -> None:
+    manifest = Manifest.read(folder)
+    assert len(manifest.splits["train"]) > 2  # several shards
+    for split in ("train", "test"):
+        labels = ShardedSplit(folder, split).labels
+        assert manifest.class_counts[split] == tuple(
+            tuple(np.bincount(labels[:, level], minlength=len(LEVELS[level].classes)).tolist()) for level in (0, 1)
+        )
+    assert manifest.class_counts["test"] == ((3, 4, 3), (7, 3))  # numbers 100 to 109
+    assert manifest.attributes == ("light", "pose")
+
+
+def test_classes_without_images_are_counted_as_none(tmp_path: Path) -> None:
+    lone = dataclasses.replace(dataset(), splits={"train": [partial(sample, 1)]})
+    assert pack(lone, tmp_path / "shards").class_counts == {"train": ((0, 1, 0), (1, 0))}
+
+
+def test_attributes_are_the_same_in_all_shards_and_splits(tmp_path: Path) -> None:
+    bare = dataclasses.replace(dataset(), splits={**dataset().splits, "test": [lambda: Sample(b"1", (0, 0), "1")]})
+    with pytest.raises(ValueError, match="do not fit the dataset"):
+        pack(bare, tmp_path / "shards")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_version_covers_classes(tmp_path: Path) -> None:

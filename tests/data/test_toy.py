@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.data.location import ensure_toy, shards_folder
+from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
+from fgssl.data.manifest import Manifest
 from fgssl.data.settings import DataSettings, ToySettings
 from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
 from fgssl.data.sources import toy
@@ -41,6 +42,17 @@ def test_counts_labels_and_classes(folder: Path) -> None:
     for species, genus in train.labels.tolist():
         assert train.levels[0].classes[species].split()[0] == train.levels[1].classes[genus]
     assert {pixels(train, row).shape for row in range(len(train))} == {(32, 32, 3)}
+
+
+def test_the_manifest_is_known_before_the_drawing(folder: Path) -> None:
+    drawn, planned = Manifest.read(folder), toy_manifest(SMALL)
+    assert planned.attributes == drawn.attributes
+    assert "brightness" in drawn.attributes
+    assert planned.class_counts == drawn.class_counts
+    assert planned.class_counts["train"] == ((2,) * 24, (8,) * 6)
+    assert (planned.dataset, planned.levels) == (drawn.dataset, drawn.levels)
+    for split in ("train", "test"):
+        assert planned.count(split) == drawn.count(split)
 
 
 def test_twice_is_the_same_and_another_seed_is_not(folder: Path, tmp_path: Path) -> None:
@@ -151,8 +163,14 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
     for data, message in (
         (DataSettings(dataset="gtsrb"), r"set data\.folder to its packed shards; .*fgssl\.pack gtsrb IMAGES FOLDER"),
         (
+            DataSettings(dataset="imagenet100"),
+            r"set data\.folder to its packed shards; fgssl\.pack has no source named 'imagenet100' yet.*"
+            r"`python -m fgssl\.pack folder IMAGES FOLDER name=imagenet100`$",
+        ),
+        (
             DataSettings(dataset="cub", folder=str(tmp_path / "cub")),
-            r"holds no packed dataset .*fgssl\.pack folder IMAGES .*/cub name=cub`",
+            r"holds no packed dataset .*fgssl\.pack has no source named 'cub' yet.*IMAGES/train/CLASS/\*\.jpg.*"
+            r"fgssl\.pack folder IMAGES .*/cub name=cub`$",
         ),
         (DataSettings(dataset="cub", folder=given), "holds dataset 'toy', but data.dataset is 'cub'"),
     ):

@@ -1,14 +1,18 @@
 """What runs read: all that is missing at once, and what changed under finished runs."""
 
+import dataclasses
 import hashlib
 
 import pytest
 
-from fgssl.data.manifest import Manifest
+from fgssl.config import StartSource
+from fgssl.data.location import toy_manifest
+from fgssl.data.settings import ToySettings
 from fgssl.errors import UserError
+from fgssl.methods.settings import CrossEntropySettings
 from fgssl.run_folder import RunFolder
 from hpc.grid import expand
-from hpc.inputs import check_inputs
+from hpc.inputs import check_inputs, input_problems
 from hpc.stages import plan
 
 
@@ -20,7 +24,7 @@ def _finish(small, stage, **record):
 
 def _manifest(folder, source):
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = Manifest(dataset="birds", source=source, arguments={}, levels=(), splits={})
+    manifest = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds", source=source)
     (folder / "manifest.json").write_text(manifest.to_json())
     return manifest.version
 
@@ -41,7 +45,7 @@ def test_everything_missing_at_once(small, sweep_file, tmp_path):
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "manifest.json" in lines[0]
-    assert "pack it with" in lines[0]
+    assert "fgssl.pack has no source named 'birds' yet" in lines[0]
     assert {line.split(": ")[1] for line in lines[1:]} == {str(tmp_path / "one.pth"), str(tmp_path / "two.pth")}
 
 
@@ -104,3 +108,40 @@ def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
     with RunFolder(small.out / "runs" / base.run).lease(base.config) as lease:
         lease.write_evaluation(base.config, {"rank1": 1.0})
     check_inputs([warm_up, base], small.out, ())
+
+
+def test_what_the_data_lacks_is_told_once_and_nothing_is_written(small, sweep_file):
+    overrides = ["evaluation.label_level=2", "training.global_batch_size=256", "method.base.queue_size=256"]
+    problems = input_problems(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+    assert [problem.split(":")[0] for problem in problems] == ["training.global_batch_size", "evaluation.label_level"]
+    assert "256 exceeds the 144 training images of dataset 'toy'" in problems[0]
+    with pytest.raises(UserError) as caught:
+        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+    assert str(caught.value).splitlines() == problems
+    assert list(small.out.iterdir()) == []
+
+
+def test_what_packed_data_lack(small, sweep_file, tmp_path):
+    _manifest(tmp_path / "shards", "test")
+    overrides = ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}", "evaluation.nuisances={light: [light]}"]
+    made = plan(expand(sweep_file, None, overrides))
+    problems = input_problems(made.stages, small.out, ())
+    assert len(problems) == 1
+    assert problems[0].startswith("evaluation.nuisances.light: unknown attribute 'light'")
+    for stage in made.stages:
+        _finish(small, stage)
+    assert input_problems(made.stages, small.out, ()) == problems  # trained, not measured
+    for stage in made.stages:
+        if stage.config.evaluation is not None:
+            with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+                lease.write_evaluation(stage.config, {"rank1": 1.0})
+    assert input_problems(made.stages, small.out, ()) == []
+
+
+def test_every_network_that_a_run_starts_from_is_looked_for(small, tmp_path):
+    file = tmp_path / "classifier.pth"
+    first = small.plan.stages[0]
+    start = dataclasses.replace(first.config.start, classifier=StartSource(file=str(file)))
+    config = dataclasses.replace(first.config, method=CrossEntropySettings(), start=start)
+    [problem] = input_problems([dataclasses.replace(first, config=config)], small.out, ())
+    assert problem.startswith(f"start.classifier.file: {file}: no such file")
