@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 import re
+import sys
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import Problem, SettingsError
 from fgssl.evaluation.settings import EvaluationSettings
 from fgssl.methods.settings import (
+    CrossEntropySettings,
     DecoderPretrainingSettings,
     MethodSettings,
     MoCoV2Settings,
@@ -55,6 +57,14 @@ class StartSettings:
     encoder: StartSource | None = None
     """Empty: random weights."""
     decoder: StartSource | None = None
+    classifier: StartSource | None = None
+    """Of `cross_entropy`: the classifier that an earlier stage trained on this encoder."""
+
+    @property
+    def sources(self) -> dict[str, StartSource]:
+        """Those that are given, by network."""
+        sources = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
+        return {network: source for network, source in sources.items() if source is not None}
 
 
 @settings
@@ -102,6 +112,20 @@ def _cross_field_faults(config: Config) -> list[str]:
         faults.append(
             f"queue_size {base.queue_size} is no multiple of training.global_batch_size {batch}: "
             f"take {max(1, round(base.queue_size / batch)) * batch}"
+        )
+    if config.evaluation is not None and config.evaluation.classifier:
+        level = config.evaluation.label_level
+        if not isinstance(method, CrossEntropySettings):
+            faults.append(f"evaluation.classifier: method {method.name} trains no classifier: only cross_entropy does")
+        elif method.level != level:
+            faults.append(
+                f"evaluation.classifier: method.level {method.level} is learnt, but evaluation.label_level {level} "
+                "measured: give both the same"
+            )
+    if training.images_per_class is not None and batch % training.images_per_class:
+        faults.append(
+            f"training.global_batch_size {batch} is no multiple of training.images_per_class "
+            f"{training.images_per_class}: change either"
         )
     if isinstance(method, SynthesizedSettings) and method.bank_size < group:
         faults.append(
@@ -177,6 +201,32 @@ def merge(
     return merged
 
 
+def override(
+    below: Mapping[str, Any], above: Mapping[str, Any], choices: Collection[tuple[str, ...]] = CHOICES
+) -> dict[str, Any]:
+    """`merge` of what the command line says; tells on stderr which settings of `below` another `name` drops."""
+    merged = merge(below, above, choices)
+    kept = leaves(merged)
+    if dropped := [key for key in leaves(below) if not overlaps(key, kept)]:
+        names = " and ".join(key for key in leaves(above) if key.rpartition(".")[2] == "name")
+        print(f"WARNING: command line: another {names} drops these settings: {', '.join(dropped)}", file=sys.stderr)
+    return merged
+
+
+def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """All values that are no mappings, or empty ones, by their dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        inner = leaves(value) if isinstance(value, Mapping) else {}
+        found |= {f"{key}.{leaf}": held for leaf, held in inner.items()} or {str(key): value}
+    return found
+
+
+def overlaps(key: str, others: Iterable[str]) -> bool:
+    """Whether the dotted key is one of `others`, lies in one or holds one."""
+    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)
+
+
 def nested(dotted_key: str, value: Any) -> dict[str, Any]:
     """`nested("a.b", 1)` is `{"a": {"b": 1}}`."""
     for part in reversed(dotted_key.split(".")):
@@ -207,10 +257,21 @@ def parse(mapping: Mapping[str, Any], source: str) -> Config:
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config in a file, with overrides; a faulty key is said to be of the command line where it was given there."""
     mapping = read_yaml(path)
-    for key, value in parse_overrides(overrides).items():
-        mapping = merge(mapping, nested(key, value))
-    return parse(mapping, str(path))
+    if "arms" in mapping or "presets" in mapping:
+        raise SettingsError([Problem(str(path), "", f"no run's config but a sweep: python -m fgssl.sweep {path}")])
+    given = parse_overrides(overrides)
+    for key, value in given.items():
+        mapping = override(mapping, nested(key, value))
+    try:
+        return parse(mapping, str(path))
+    except SettingsError as error:
+        problems = (
+            dataclasses.replace(problem, source="command line") if overlaps(problem.key, given) else problem
+            for problem in error.problems
+        )
+        raise SettingsError(list(problems)) from None
 
 
 def canonical(config: Config) -> Config:
@@ -223,6 +284,8 @@ def canonical(config: Config) -> Config:
         method = method.base
     if not isinstance(method, SynthesizedSettings | DecoderPretrainingSettings):
         decoder, start = None, dataclasses.replace(start, decoder=None)
+    if not isinstance(method, CrossEntropySettings):
+        start = dataclasses.replace(start, classifier=None)
     return dataclasses.replace(config, method=method, start=start, decoder=decoder)
 
 

@@ -14,6 +14,8 @@ class Batch:
     step: int
     indices: Tensor
     """(N,) int64 dataset rows."""
+    labels: Tensor
+    """(N, L) int64 classes, finest level first; L is 0 for unlabelled data."""
     views: tuple[Tensor, ...]
     """V augmented views, each (N, C, H, W), normalised."""
     original: Tensor | None
@@ -27,6 +29,7 @@ class Batch:
         return Batch(
             step=self.step,
             indices=self.indices[rows],
+            labels=self.labels[rows],
             views=tuple(view[rows] for view in self.views),
             original=None if self.original is None else self.original[rows],
         )

@@ -19,10 +19,12 @@ from fgssl.config import Config
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
 from fgssl.data.manifest import MANIFEST, Manifest
+from fgssl.data.requirements import unmet
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
-from fgssl.encoders.weights import encoder_card, file_sha256, load_weights, weights_bytes
+from fgssl.encoders.freezing import train_unfrozen
+from fgssl.encoders.weights import encoder_card, file_sha256, load_weights, read_weights, weights_bytes
 from fgssl.errors import DataError, Problem, SettingsError, UserError
 from fgssl.evaluation.measure import Measurement
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
@@ -72,7 +74,8 @@ def _complete(config: Config, out: Path, lease: Lease) -> None:
     accelerator = machine.accelerator(config.resources, config.training.precision)
     shards = _shards(config, out)
     train = ShardedSplit(shards, "train")
-    test = None if config.evaluation is None else _test_split(shards, train)
+    _require(config, train)
+    test = None if config.evaluation is None else ShardedSplit(shards, "test")
     if test is not None:
         _measurement(config, accelerator.device).check(train, test)
     if folder.trained() is None:
@@ -81,9 +84,12 @@ def _complete(config: Config, out: Path, lease: Lease) -> None:
     if test is not None and folder.evaluation(config) is None:
         _require_same_data(config, folder, out)
         began = time.monotonic()
-        encoder = build_encoder(config.encoder)
+        encoder = build_encoder(config.encoder, config.views.image_size)
         load_weights(encoder, folder.encoder)
-        measures = _measures(config, encoder, train, test, accelerator.device)
+        classifier = None
+        if config.evaluation is not None and config.evaluation.classifier:
+            classifier = _linear(folder.path / "classifier.safetensors")
+        measures = _measures(config, encoder, classifier, train, test, accelerator.device)
         provenance = {
             "code_version": code_version(),
             "data_version": train.version,
@@ -105,21 +111,41 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[s
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
     shards = _shards(config, folder.path.parent.parent)
     train = ShardedSplit(shards, "train")
-    test = _test_split(shards, train)
+    _require(config, train)
+    test = ShardedSplit(shards, "test")
     accelerator = machine.accelerator(config.resources, config.training.precision)
     _measurement(config, accelerator.device).check(train, test)
     found = checkpoint.read(path)
     found.require(configs.training_fingerprint(config), train.version)
-    method = build_method(config, RANDOM_START)
+    method = build_method(config, RANDOM_START, _classes(train))
     method.load_state_dict(found.state["method"])
-    return _measures(config, method.encoder, train, test, accelerator.device)
+    networks = method.exports()
+    return _measures(config, networks["encoder"], networks.get("classifier"), train, test, accelerator.device)
 
 
 def _measures(
-    config: Config, encoder: nn.Module, train: ShardedSplit, test: ShardedSplit, device: torch.device
+    config: Config,
+    encoder: nn.Module,
+    classifier: nn.Module | None,
+    train: ShardedSplit,
+    test: ShardedSplit,
+    device: torch.device,
 ) -> dict[str, Any]:
     encoder.to(device).to(memory_format=torch.channels_last)
-    return dict(_measurement(config, device)(encoder, train, test))
+    return dict(_measurement(config, device)(encoder, train, test, classifier))
+
+
+def _linear(file: Path) -> nn.Linear:
+    """The classifier that `cross_entropy` exported."""
+    weights = read_weights(file)
+    classes, width = weights["weight"].shape
+    classifier = nn.Linear(width, classes)
+    classifier.load_state_dict(weights)
+    return classifier
+
+
+def _classes(images: ShardedSplit) -> list[int]:
+    return [len(level.classes) for level in images.levels]
 
 
 def _measurement(config: Config, device: torch.device) -> Measurement:
@@ -144,13 +170,10 @@ def _shards(config: Config, out: Path) -> Path:
     return shards_folder(config.data, out / "data")
 
 
-def _test_split(shards: Path, train: ShardedSplit) -> ShardedSplit:
-    if "test" not in train.manifest.splits:
-        raise DataError(
-            f"{shards}: has no split `test` to evaluate on; pack labelled images with a test split, "
-            "or set `evaluation: null`"
-        )
-    return ShardedSplit(shards, "test")
+def _require(config: Config, images: ShardedSplit) -> None:
+    """Refuse data that lacks what `config` needs."""
+    if lacking := unmet(config, images.manifest):
+        raise DataError("\n".join(f"{images.folder}: {message}" for message in lacking))
 
 
 def _require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
@@ -168,8 +191,7 @@ def _require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
 
 def start_files(config: Config, out: Path) -> Start:
     """The weights files that `config` starts from; all missing ones in one error."""
-    sources = {"encoder": config.start.encoder, "decoder": config.start.decoder}
-    files = {name: start_file(source, name, out) if source else None for name, source in sources.items()}
+    files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
         for name, file in files.items()
@@ -192,7 +214,7 @@ def _train_and_export(config: Config, out: Path, accelerator: Accelerator, train
         networks: dict[str, nn.Module] = {"encoder": start_encoder(config, start)}
         record = {"steps": 0, "wall_s": 0.0, "code_versions": [code_version()], "metrics": {}}
     else:
-        method = build_method(config, start)
+        method = build_method(config, start, _classes(train))
         record = _train(config, accelerator, method, train, start_sha256, lease)
         networks = method.exports()
     for name, network in networks.items():
@@ -222,15 +244,10 @@ def _train(
 ) -> dict[str, Any]:
     """Train `method`, from its newest checkpoint if there is one; what to record of it."""
     training, resources, folder = config.training, config.resources, lease.folder
-    if len(train) < training.global_batch_size:
-        raise DataError(
-            f"training.global_batch_size {training.global_batch_size} exceeds the {len(train)} training images of "
-            f"{train.dataset}: not one whole batch; lower it"
-        )
     for caution in method.cautions(len(train)):
         warnings.warn(caution, stacklevel=2)
     method.to(accelerator.device).to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(training.optimizer, method.trained_parameters())
+    optimizer = build_optimizer(training.optimizer, method.parameter_groups())
     prepared_method, prepared_optimizer = accelerator.prepare(method, optimizer)
     trainer = Trainer(
         method=prepared_method,
@@ -250,7 +267,7 @@ def _train(
         trainer.resume(found.step, found.state)
         code_versions = list(dict.fromkeys([*found.code_versions, code_version()]))
     else:
-        method.train()
+        train_unfrozen(method)
         method.prepare(lambda number: _originals(config, train, number, accelerator.device))
 
     def batches(steps: range) -> Iterator[RawBatch]:
@@ -262,6 +279,7 @@ def _train(
             seed=config.seed,
             steps=steps,
             global_batch_size=training.global_batch_size,
+            images_per_class=training.images_per_class,
             threads=resources.loader_threads,
         )
 

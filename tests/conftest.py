@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
     "decoder": {"name": "light", "width": 16},
     "method": {
         "name": "synthesized",
-        "base": {"hidden_width": 16, "projection_width": 8, "queue_size": 128, "momentum": 0.9},
+        "base": {"name": "mocov2", "hidden_width": 16, "projection_width": 8, "queue_size": 128, "momentum": 0.9},
         "bank_size": 64,
     },
     "training": {"epochs": 2, "global_batch_size": 32},
@@ -65,16 +65,48 @@ def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
     """`tiny_method("method.pair_weight=0", ...)`: that config's method with random weights, in training mode."""
 
     def make(*overrides: str) -> Method:
-        from fgssl.methods.build import build_method
+        from fgssl.encoders.freezing import train_unfrozen
+        from fgssl.methods.build import RANDOM_START, build_method
 
-        return build_method(tiny_config(*overrides), {"encoder": None, "decoder": None}).train()
+        method = build_method(tiny_config(*overrides), RANDOM_START, classes=(24, 6))
+        train_unfrozen(method)
+        return method
 
     return make
 
 
+SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
+HEAD = "hidden_width: 16, projection_width: 8"
+EVERY_METHOD = {
+    "cross_entropy": ("method={name: cross_entropy}",),
+    "cross_entropy on a frozen encoder": ("method={name: cross_entropy}", "encoder.frozen=[all]"),
+    "simclr": (f"method={{name: simclr, {HEAD}}}",),
+    "supcon": (f"method={{name: supcon, {HEAD}}}",),
+    "hcl": (f"method={{name: hcl, {HEAD}}}",),
+    "hcl mass": (f"method={{name: hcl, weighting: mass, {HEAD}}}",),
+    "n_pairs": ("method={name: n_pairs, projection_width: 8}",),
+    "mocov2": ("method.noise.variant=none",),
+    "simsiam": (f"method={SIMSIAM}",),
+    "byol": (f"method={{name: byol, {HEAD}}}",),
+    "both": ("method.noise.threshold={quantile: 0.5}",),
+    "random": ("method.noise.variant=random",),
+    "attached": ("method.detach_pairs=false",),
+    "no pairs": ("method.pair_weight=0",),
+    "both on simsiam": ("method.noise.threshold={quantile: 0.5}", f"method.base={SIMSIAM}"),
+    "decoder": ("method={name: decoder}",),
+}
+
+
+@pytest.fixture(params=EVERY_METHOD.values(), ids=EVERY_METHOD)
+def every_method(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Overrides of the tiny config, for each method in turn."""
+    overrides: tuple[str, ...] = request.param
+    return overrides
+
+
 @pytest.fixture
 def random_batch() -> Callable[..., Batch]:
-    """`random_batch(step, images)`: two views and an original of pure noise."""
+    """`random_batch(step, images)`: two views and an original of pure noise; 8 species of 2 genera."""
 
     def make(step: int = 0, images: int = 32) -> Batch:
         import torch
@@ -83,6 +115,8 @@ def random_batch() -> Callable[..., Batch]:
 
         generator = torch.Generator().manual_seed(step)
         first, second, original = (torch.randn(images, 3, 16, 16, generator=generator) for _ in range(3))
-        return Batch(step, torch.arange(images) + images * step, (first, second), original)
+        species = torch.arange(images) % 8
+        labels = torch.stack([species, species // 4], dim=1)
+        return Batch(step, torch.arange(images) + images * step, labels, (first, second), original)
 
     return make

@@ -61,7 +61,7 @@ def test_a_finished_run_records_what_made_it(out):
     assert trained["steps"] == 6
     assert trained["data_version"] == measures["data_version"]
     assert trained["code_versions"] == [measures["code_version"]]
-    assert trained["start"] == {"encoder": None, "decoder": None}
+    assert trained["start"] == {"encoder": None, "decoder": None, "classifier": None}
     assert not folder.checkpoints.exists()
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert logged[-1]["step"] == 6
@@ -161,6 +161,6 @@ def test_the_code_of_every_attempt_is_recorded(interrupted, monkeypatch):
 
 def test_labels_that_cannot_be_measured_are_said_before_training(tmp_path):
     config = tiny(evaluation__label_level=2)
-    with pytest.raises(DataError, match="label_level 2"):
+    with pytest.raises(DataError, match="label_level: 2"):
         execute(config, tmp_path)
     assert not list((tmp_path / "runs").glob("*/trained.json"))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -36,8 +36,8 @@ class Method(nn.Module, ABC):
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         """The loss of the global batch."""
 
-    def after_step(self, rows: Rows, targets: Tensor | None) -> None:
-        """Moving averages, queues and banks; once per optimizer step, `rows` detached."""
+    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
+        """Moving averages, queues and banks; once per optimizer step, `rows` detached, `progress` in [0, 1)."""
 
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
         """Once before step 0; `originals(n)` gives n resized training images, (group, C, H, W) at a time."""
@@ -48,6 +48,24 @@ class Method(nn.Module, ABC):
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def constant_rate_parameters(self) -> list[nn.Parameter]:
+        """Those whose learning rate stays what the schedule starts from."""
+        return []
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """All trained parameters, as an optimizer takes them."""
+        constant = {id(parameter) for parameter in self.constant_rate_parameters()}
+        groups = [
+            {
+                "params": [
+                    parameter for parameter in self.trained_parameters() if (id(parameter) in constant) == is_constant
+                ],
+                "constant_rate": is_constant,
+            }
+            for is_constant in (False, True)
+        ]
+        return [group for group in groups if group["params"]]
 
     def exports(self) -> dict[str, nn.Module]:
         """Networks to keep after training, by file stem."""
@@ -63,19 +81,22 @@ class Base(Protocol):
     encoder: nn.Module
     num_views: int
 
-    def project(self, features: Tensor) -> Tensor:
-        """Feature (N, D) -> projection (N, P)."""
+    def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
+        """(N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
+
+        `rows` and `targets` are the base's own of the same images.
+        """
         ...
 
-    def contrast(self, projections: Tensor, targets: Tensor | None) -> Tensor:
-        """(N,) contrastive loss of each image against its own augmented view."""
+    def pair_rows(self, first: Tensor, second: Tensor) -> Rows:
+        """Features (N, D) of pairs of images -> what `pair_loss` needs of them; names begin with `pair_`."""
         ...
 
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Scalar loss of the pairs (first[i], second[i]) of projections of the global batch."""
+    def pair_loss(self, rows: Rows) -> Tensor:
+        """Scalar loss of the pairs of the global batch."""
         ...
 
     def targets(self, batch: Batch) -> Tensor | None: ...
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows: ...
     def loss(self, rows: Rows, targets: Tensor | None) -> Output: ...
-    def after_step(self, rows: Rows, targets: Tensor | None) -> None: ...
+    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None: ...

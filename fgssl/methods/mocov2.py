@@ -8,9 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl import losses, randomness
+from fgssl.collapse import normalised_std
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
 from fgssl.methods.method import Method
+from fgssl.methods.momentum import move_average
 from fgssl.methods.settings import MoCoV2Settings
 from fgssl.records import Batch, Output, Rows
 
@@ -37,20 +39,21 @@ class MoCoV2(Method):
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
-        return {"query": self.project(self.encoder(batch.views[0]))}  # queries: (N, P)
+        return {"query": self.head(self.encoder(batch.views[0]))}  # queries: (N, P)
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        per_row = self.contrast(rows["query"], targets)  # (N,)
-        queries = F.normalize(rows["query"].detach().float(), dim=1)
-        # Of the unit vectors, times sqrt(P): 1 when spread evenly over the sphere, 0 when collapsed to a point.
-        spread = queries.std(dim=0).mean() * queries.shape[1] ** 0.5
-        return Output(per_row.mean(), {"loss_contrast": per_row.detach().mean(), "query_std": spread})
+        loss = self._contrast(rows["query"], targets).mean()
+        return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalised_std(rows["query"].detach())})
+
+    def _contrast(self, queries: Tensor, keys: Tensor | None) -> Tensor:
+        assert keys is not None
+        return losses.info_nce_per_row(queries, keys, self.queue, self.settings.temperature)  # (N,)
 
     @torch.no_grad()
-    def after_step(self, rows: Rows, targets: Tensor | None) -> None:
+    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
         assert targets is not None
-        self._move_average(self.encoder, self.key_encoder)
-        self._move_average(self.head, self.key_head)
+        move_average(self.encoder, self.key_encoder, self.settings.momentum)
+        move_average(self.head, self.key_head, self.settings.momentum)
         start = int(self.queue_position)  # the queue holds a whole number of batches: no wrap inside one
         self.queue[start : start + len(targets)] = targets.to(self.queue.dtype)
         self.queue_position.fill_((start + len(targets)) % len(self.queue))
@@ -64,19 +67,13 @@ class MoCoV2(Method):
             f"{rows / dataset_size:.0f} stale keys of every image, its own among its negatives"
         ]
 
-    def _move_average(self, online: nn.Module, key: nn.Module) -> None:
-        online_weights = [parameter.detach() for parameter in online.parameters()]
-        torch._foreach_lerp_(list(key.parameters()), online_weights, 1 - self.settings.momentum)
-
     # ------------------------------------------------------------------- what synthesized pairs ask for
 
-    def project(self, features: Tensor) -> Tensor:
-        projections: Tensor = self.head(features)
-        return projections
+    def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
+        return self._contrast(self.head(features), targets)
 
-    def contrast(self, projections: Tensor, targets: Tensor | None) -> Tensor:
-        assert targets is not None
-        return losses.info_nce_per_row(projections, targets, self.queue, self.settings.temperature)
+    def pair_rows(self, first: Tensor, second: Tensor) -> Rows:
+        return {"pair_first": self.head(first), "pair_second": self.head(second)}
 
-    def compare(self, first: Tensor, second: Tensor) -> Tensor:
-        return losses.nt_xent(first, second, self.settings.temperature)
+    def pair_loss(self, rows: Rows) -> Tensor:
+        return losses.nt_xent(rows["pair_first"], rows["pair_second"], self.settings.temperature)

@@ -74,14 +74,15 @@ class Synthesized(Method):
         error = F.mse_loss(at_least_fp32(rebuilt), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
         rows |= {"feature": at_least_fp32(features), "reconstruction_error": error}
         if self.settings.pair_weight:
-            rows |= self._pair_rows(batch, targets, features, rebuilt)
+            with still_running_statistics(self.base):  # of its head and predictor too
+                rows |= self._pair_rows(batch, rows, targets, features, rebuilt)
         return rows
 
-    def _pair_rows(self, batch: Batch, targets: Tensor | None, features: Tensor, rebuilt: Tensor) -> Rows:
+    def _pair_rows(self, batch: Batch, rows: Rows, targets: Tensor | None, features: Tensor, rebuilt: Tensor) -> Rows:
         fixed = at_least_fp32(features.detach())
         noise = self.perturbation(
             fixed,
-            gradient=self._contrast_gradient(fixed, targets),
+            gradient=self._contrast_gradient(fixed, rows, targets),
             bank=self.bank[-int(self.bank_filled) :],
             step=batch.step,
             indices=batch.indices,
@@ -92,16 +93,17 @@ class Synthesized(Method):
             rebuilt_perturbed = self.decoder(source + noise.delta)  # Dec(f_p): (N, C, H, W)
         if self.settings.detach_pairs:
             rebuilt = rebuilt.detach()
-        with still_running_statistics(self.encoder):
-            first = self._base.project(self.encoder(at_least_fp32(rebuilt)))  # (N, P)
-            second = self._base.project(self.encoder(at_least_fp32(rebuilt_perturbed)))  # (N, P)
-        return {"pair_first": first, "pair_second": second} | noise.measures
+        first, second = (self.encoder(at_least_fp32(images)) for images in (rebuilt, rebuilt_perturbed))  # (N, D)
+        return self._base.pair_rows(first, second) | noise.measures
 
-    def _contrast_gradient(self, fixed: Tensor, targets: Tensor | None) -> Tensor:
-        """dL/df of each image's contrast with an augmented view of it, through the head alone: (N, D)."""
+    def _contrast_gradient(self, fixed: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
+        """dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
+
+        Each row is its own loss's gradient, but for a head with BatchNorm, through which a group's rows are one loss.
+        """
         with torch.enable_grad():
             features = fixed.clone().requires_grad_()
-            contrast = self._base.contrast(self._base.project(features), targets).sum()  # each row its own loss
+            contrast = self._base.contrast(features, rows, targets).sum()
             (gradient,) = torch.autograd.grad(contrast, features)
         return at_least_fp32(gradient)
 
@@ -115,14 +117,14 @@ class Synthesized(Method):
             "feature_std": features.std(dim=0, correction=0).mean(),
         }
         if self.settings.pair_weight:
-            pair = self._base.compare(rows["pair_first"], rows["pair_second"])  # Eq. 7
+            pair = self._base.pair_loss(rows)  # Eq. 7
             loss = loss + self.settings.pair_weight * pair
             metrics["loss_pair"] = pair.detach()
             metrics |= {name: rows[name].detach().mean() for name in rows if name.startswith("noise_")}
         return Output(loss, metrics)
 
-    def after_step(self, rows: Rows, targets: Tensor | None) -> None:
-        self.base.after_step(rows, targets)
+    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
+        self.base.after_step(rows, targets, progress)
         self._append_to_bank(rows["feature"])
 
     @torch.no_grad()
@@ -131,6 +133,9 @@ class Synthesized(Method):
         features = features.detach().to(self.bank.dtype)[-capacity:]
         self.bank.copy_(torch.cat([self.bank[len(features) :], features]))
         self.bank_filled.fill_(min(capacity, int(self.bank_filled) + len(features)))
+
+    def constant_rate_parameters(self) -> list[nn.Parameter]:
+        return self.base.constant_rate_parameters()
 
     def exports(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}

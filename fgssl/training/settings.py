@@ -18,7 +18,7 @@ from fgssl.settings import (
 class SGDSettings:
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 0.03
-    """At the start of the schedule; not scaled by the batch size."""
+    """At the start of the schedule; for each 256 images of a batch where `learning_rate_per_256` is set."""
     momentum: Fraction = 0.9
     weight_decay: NonNegativeFloat = 1e-4
 
@@ -30,7 +30,18 @@ class AdamSettings:
     weight_decay: NonNegativeFloat = 0.0
 
 
-OptimizerSettings = Annotated[SGDSettings | AdamSettings, Field(discriminator="name"), default_name("sgd")]
+@settings
+class AdamWSettings:
+    """For transformers: the weight decay is not scaled by the gradient (Loshchilov and Hutter 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    learning_rate: PositiveFloat = 1e-4
+    weight_decay: NonNegativeFloat = 0.05
+
+
+OptimizerSettings = Annotated[
+    SGDSettings | AdamSettings | AdamWSettings, Field(discriminator="name"), default_name("sgd")
+]
 
 
 @settings
@@ -38,12 +49,23 @@ class TrainingSettings:
     epochs: PositiveInt = 100
     global_batch_size: PositiveInt = 128
     """Images a step over all processes and micro-batches; negatives span it, the last partial batch is dropped."""
+    images_per_class: PositiveInt | None = None
+    """m: each batch holds m images of global_batch_size / m classes of the finest level, drawn at random. Empty: all
+    images in random order."""
     optimizer: OptimizerSettings = SGDSettings()
+    learning_rate_per_256: bool = False
+    """Whether the optimizer's rate is multiplied by global_batch_size / 256 (Goyal et al. 2017)."""
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up_epochs: NonNegativeFloat = 0.0
     """Linear rise of the learning rate from 0."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Of the networks' products and convolutions; losses stay in fp32. `tf32` matters on GPUs only."""
+
+    @property
+    def first_learning_rate(self) -> float:
+        """That the schedule starts from."""
+        rate = self.optimizer.learning_rate
+        return rate * self.global_batch_size / 256 if self.learning_rate_per_256 else rate
 
     def __post_init__(self) -> None:
         if self.warm_up_epochs >= self.epochs:

@@ -57,7 +57,9 @@ def accumulate_gradient(
     starts = np.arange(0, len(batch), shard_size).tolist()
     with torch.no_grad(), one_move_of_running_statistics(method):
         parts = [shard_rows(start, shard) for start, shard in zip(starts, batch.shards(shard_size), strict=True)]
-    leaves = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
+    leaves = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    for leaf in leaves.values():
+        leaf.requires_grad_(leaf.is_floating_point())  # labels are rows too
     output = method.loss(leaves, targets)
     output.loss.backward()
     for start, shard in zip(starts, batch.shards(shard_size), strict=True):

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from fgssl.data.loader import RawBatch
+from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import NonFiniteError
 from fgssl.methods.method import Method
 from fgssl.records import Batch
@@ -47,7 +48,7 @@ class Trainer:
         interruption: Interruption,
     ) -> None:
         """Train from `self.step` to the end; `save` is given the state every so many steps and before leaving."""
-        self.method.train()
+        train_unfrozen(self.method)
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         for raw in batches(range(self.step, self.total_steps)):
@@ -56,10 +57,11 @@ class Trainer:
 
             # ------------------------------------------------------------------ learning rate of this step
             warm_up = self.settings.warm_up_epochs / self.settings.epochs
-            factor = learning_rate_factor(raw.step / self.total_steps, self.settings.schedule, warm_up)
-            learning_rate = self.settings.optimizer.learning_rate * factor
+            progress = raw.step / self.total_steps
+            learning_rate = self.settings.first_learning_rate
+            decayed = learning_rate * learning_rate_factor(progress, self.settings.schedule, warm_up)
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate if group["constant_rate"] else decayed
 
             # ------------------------------------------------------------------ gradient of the global batch
             self.optimizer.zero_grad(set_to_none=True)
@@ -70,7 +72,7 @@ class Trainer:
 
             # ------------------------------------------------------------------ one step
             self.optimizer.step()
-            self.method.after_step(rows, targets)
+            self.method.after_step(rows, targets, progress)
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
 
@@ -84,7 +86,7 @@ class Trainer:
                         "loss": loss,
                         **metrics,
                         "gradient_norm": gradient_norm,
-                        "learning_rate": learning_rate,
+                        "learning_rate": decayed,
                     },
                 )
             reporter.advance(self.step, loss)
@@ -113,12 +115,13 @@ class Trainer:
         images = torch.from_numpy(raw.images).to(self.accelerator.device)  # (N, crops, H, W, C)
         views = tuple(
             self._input(
-                colour.augmented(colour.to_unit(images[:, view]), self.views, self.seed, raw.epoch, view, raw.rows)
+                colour.augmented(colour.to_unit(images[:, view]), self.views, self.seed, raw.draw, view, raw.rows)
             )
             for view in range(self.method.num_views)
         )
         original = self._input(colour.to_unit(images[:, -1])) if self.method.needs_original else None
-        return Batch(raw.step, torch.from_numpy(raw.rows).to(self.accelerator.device), views, original)
+        rows, labels = (torch.from_numpy(values).to(self.accelerator.device) for values in (raw.rows, raw.labels))
+        return Batch(raw.step, rows, labels, views, original)
 
     def _input(self, images: Tensor) -> Tensor:
         # Channels last, like the networks: the faster layout for convolutions on CPU and GPU.

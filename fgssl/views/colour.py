@@ -28,13 +28,14 @@ def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
 
 
 def augmented(
-    images: Tensor, settings: ViewSettings, seed: int, epoch: int, view: int, rows: NDArray[np.int64]
+    images: Tensor, settings: ViewSettings, seed: int, draw: int, view: int, rows: NDArray[np.int64]
 ) -> Tensor:
     """One view's colours of the MoCo v2 recipe: jitter, grey, blur, flip. (N, C, H, W) in [0, 1] -> the same.
 
-    A function of (seed, epoch, view, row): who computes it, and with which others in a batch, changes nothing.
+    A function of (seed, draw, view, row), where `draw` is the epoch or step: who computes it, and with which others in
+    a batch, changes nothing.
     """
-    numbers = torch.from_numpy(randomness.uniform(seed, "colour", epoch, view, rows=rows, columns=13)).float()
+    numbers = torch.from_numpy(randomness.uniform(seed, "colour", draw, view, rows=rows, columns=13)).float()
     jittered, grey, blurred, flipped = (numbers[:, column] for column in range(4))
     factors, order, sigma = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12]
     images = images.clone()

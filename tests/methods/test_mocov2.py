@@ -51,7 +51,7 @@ def test_the_moving_average_has_its_closed_form(moco: MoCoV2) -> None:
             for index, parameter in enumerate(online):
                 parameter.normal_()
                 expected[index] += (1 - momentum) * momentum ** (steps - step) * parameter
-        moco.after_step({}, torch.randn(32, 8))
+        moco.after_step({}, torch.randn(32, 8), 0.0)
     torch.testing.assert_close(keys, expected, check_stride=False)
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in moco.key_encoder.named_buffers())
 
@@ -62,7 +62,7 @@ def test_the_queue_wraps_around_as_a_deque_of_keys(moco: MoCoV2) -> None:
     expected = collections.deque(moco.queue.clone(), maxlen=128)  # oldest first
     for _ in range(11):
         keys = torch.randn(32, 8)
-        moco.after_step({}, keys)
+        moco.after_step({}, keys, 0.0)
         expected.extend(keys)
         oldest = int(moco.queue_position)
         found = torch.cat([moco.queue[oldest:], moco.queue[:oldest]])
@@ -76,7 +76,7 @@ def test_the_loss_is_against_the_queue_of_past_steps(moco: MoCoV2, random_batch:
     assert keys is not None
     assert torch.equal(moco.queue, queue)
     torch.testing.assert_close(output.loss.detach(), losses.info_nce(rows["query"], keys, queue, 0.2))
-    moco.after_step(rows, keys)
+    moco.after_step(rows, keys, 0.0)
     assert torch.equal(moco.queue[:32], keys)
     assert torch.equal(moco.queue[32:], queue[32:])
 
@@ -118,15 +118,16 @@ def test_keys_are_made_in_shuffled_groups_and_put_back_in_order(
     torch.testing.assert_close(global_targets(moco, batch, GROUP, 3, contextlib.nullcontext), keys)
 
 
-def test_contrast_and_compare_are_the_two_losses_at_the_methods_temperature(
+def test_what_synthesized_pairs_ask_for_are_the_two_losses_at_the_methods_temperature(
     tiny_method: Callable[..., Any],
 ) -> None:
     moco = tiny_method("method.noise.variant=none", "method.base.temperature=0.5")
-    first, second = torch.randn(6, 8), torch.randn(6, 8)
-    torch.testing.assert_close(
-        moco.contrast(first, second), losses.info_nce_per_row(first, second, moco.queue, 0.5), rtol=0, atol=0
-    )
-    torch.testing.assert_close(moco.compare(first, second), losses.nt_xent(first, second, 0.5), rtol=0, atol=0)
+    features, others, keys = torch.randn(6, 16), torch.randn(6, 16), torch.randn(6, 8)
+    projections = moco.head(features)
+    expected = losses.info_nce_per_row(projections, keys, moco.queue, 0.5)
+    torch.testing.assert_close(moco.contrast(features, {}, keys), expected, rtol=0, atol=0)
+    expected = losses.nt_xent(projections, moco.head(others), 0.5)
+    torch.testing.assert_close(moco.pair_loss(moco.pair_rows(features, others)), expected, rtol=0, atol=0)
 
 
 def test_the_start_is_a_function_of_the_seed(tiny_method: Callable[..., Any]) -> None:

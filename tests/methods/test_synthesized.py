@@ -150,12 +150,12 @@ def test_grad_cam_leaves_no_gradient_of_its_own(
     method = make()
     features = torch.rand(32, 16)
     keys = F.normalize(torch.randn(32, 8), dim=1)
-    gradient = method._contrast_gradient(features, keys)
+    gradient = method._contrast_gradient(features, {}, keys)
     assert gradient.shape == (32, 16)
     assert not gradient.requires_grad
     assert gradients(method) == {}
     # The head is not scale-invariant (it has biases), but its loss is each row's own:
-    torch.testing.assert_close(method._contrast_gradient(features[:3], keys[:3]), gradient[:3])
+    torch.testing.assert_close(method._contrast_gradient(features[:3], {}, keys[:3]), gradient[:3])
 
 
 def test_only_views_move_the_running_statistics_of_the_encoder(
@@ -211,7 +211,7 @@ def test_a_part_of_the_bank_is_used_while_it_fills(
     output, rows = step(method, batch)
     assert torch.equal(seen[0], filled)
     assert output.loss.isfinite()
-    method.after_step(rows, torch.randn(32, 8))
+    method.after_step(rows, torch.randn(32, 8), 0.0)
     assert int(method.bank_filled) == 48
     assert torch.equal(method.bank[-32:], rows["feature"])  # appended after use
     assert torch.equal(method.bank[-48:-32], filled)

@@ -27,7 +27,8 @@ class Silent:
 
 def batches(steps: range) -> list[RawBatch]:
     images = np.random.default_rng(0).integers(0, 256, (32, 3, 16, 16, 3), dtype=np.uint8)
-    return [RawBatch(step, step // 3, np.arange(32) + 100 * step, images) for step in steps]
+    labels = np.zeros((32, 2), dtype=np.int64)
+    return [RawBatch(step, step // 3, step // 3, np.arange(32) + 100 * step, labels, images) for step in steps]
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any])
     config, method = tiny_config("method.noise.variant=none"), tiny_method("method.noise.variant=none")
     return Trainer(
         method=method,
-        optimizer=build_optimizer(config.training.optimizer, method.trained_parameters()),
+        optimizer=build_optimizer(config.training.optimizer, method.parameter_groups()),
         accelerator=machine.accelerator(config.resources, config.training.precision),
         settings=config.training,
         views=config.views,

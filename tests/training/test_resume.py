@@ -129,5 +129,5 @@ def test_a_finished_run_is_left_alone(tiny_config: Callable[..., Config], tmp_pa
 
 def test_a_batch_larger_than_the_dataset(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
     config = tiny_config("training.global_batch_size=256", "method.base.queue_size=256")
-    with pytest.raises(DataError, match="global_batch_size 256 exceeds the 192 training images of toy"):
+    with pytest.raises(DataError, match="global_batch_size: 256 exceeds the 192 training images of dataset .toy."):
         execute(config, tmp_path)

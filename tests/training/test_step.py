@@ -1,5 +1,6 @@
 """A global batch in micro-batches is the global batch: same loss, gradients and running statistics."""
 
+import dataclasses
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -10,25 +11,16 @@ import torch
 from fgssl.records import Batch
 from fgssl.training.step import accumulate_gradient, global_targets
 
-METHODS = {
-    "mocov2": ("method.noise.variant=none",),
-    "both": ("method.noise.threshold={quantile: 0.5}",),
-    "random": ("method.noise.variant=random",),
-    "attached": ("method.detach_pairs=false",),
-    "no pairs": ("method.pair_weight=0",),
-    "decoder": ("method={name: decoder}",),
-}
-
 
 def in_precision(batch: Batch, dtype: torch.dtype) -> Batch:
     assert batch.original is not None
-    return Batch(batch.step, batch.indices, tuple(view.to(dtype) for view in batch.views), batch.original.to(dtype))
+    views = tuple(view.to(dtype) for view in batch.views)
+    return dataclasses.replace(batch, views=views, original=batch.original.to(dtype))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
-@pytest.mark.parametrize("overrides", METHODS.values(), ids=METHODS)
 def test_micro_batches_change_nothing(
-    overrides: tuple[str, ...],
+    every_method: tuple[str, ...],
     dtype: torch.dtype,
     tolerance: float,
     tiny_method: Callable[..., Any],
@@ -37,14 +29,14 @@ def test_micro_batches_change_nothing(
     batch = in_precision(random_batch(step=4, images=64), dtype)
     losses, gradients, states, metrics = [], [], [], []
     for shard_size in (64, 32):
-        method = tiny_method(*overrides).to(dtype)
+        method = tiny_method(*every_method).to(dtype)
         if hasattr(method, "fill_bank"):
             method.fill_bank(in_precision(random_batch(step=9, images=64), dtype).original.split(16))  # type: ignore[union-attr]
         output, rows, targets = accumulate_gradient(
             method, batch, shard_size, seed=0, backward=lambda loss: loss.backward(), autocast=nullcontext
         )
         gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
-        method.after_step(rows, targets)
+        method.after_step(rows, targets, 0.5)
         losses.append(output.loss.item())
         metrics.append(output.metrics)
         states.append(dict(method.named_buffers()))
@@ -52,7 +44,9 @@ def test_micro_batches_change_nothing(
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
     assert gradients[0].keys() == gradients[1].keys()
     for name, whole in gradients[0].items():
-        assert (gradients[1][name] - whole).norm() <= tolerance * max(whole.norm(), 1e-3), name
+        assert (gradients[1][name] - whole).norm() <= tolerance * max(whole.norm(), 1e-2), (
+            name
+        )  # a bias before BatchNorm has none
     assert any(name.endswith("running_var") for name in states[0])
     for name, buffer in states[0].items():  # running statistics, queue, bank
         torch.testing.assert_close(states[1][name], buffer, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,57 @@
+"""BYOL: predict the other view's projection by a slowly moving target network (Grill et al. 2020, arXiv:2006.07733)."""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from fgssl import losses
+from fgssl.collapse import normalised_std
+from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.encoders.build import feature_width
+from fgssl.methods.method import Method
+from fgssl.methods.momentum import move_average
+from fgssl.methods.settings import BYOLSettings
+from fgssl.records import Batch, Output, Rows
+
+
+class BYOL(Method):
+    num_views = 2
+
+    def __init__(self, settings: BYOLSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = encoder
+        hidden, width = settings.hidden_width, settings.projection_width
+        self.head = group_batch_norms(_two_layers(feature_width(encoder), hidden, width), batch_norm_group_size)
+        self.predictor = group_batch_norms(_two_layers(width, hidden, width), batch_norm_group_size)
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.target_head = copy.deepcopy(self.head).requires_grad_(False)
+
+    @torch.no_grad()
+    def targets(self, batch: Batch) -> Tensor:
+        return torch.cat([self.target_head(self.target_encoder(view)) for view in batch.views], dim=1)  # (N, 2P)
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        first, second = (self.predictor(self.head(self.encoder(view))) for view in batch.views)  # (N, P) each
+        return {"prediction_first": first, "prediction_second": second}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        assert targets is not None
+        first, second = targets.chunk(2, dim=1)
+        # Eq. 2 and its mirror image: |p - z|^2 of unit vectors is 2 - 2 cos
+        one = 2 + 2 * losses.negative_cosine(rows["prediction_first"], second)
+        other = 2 + 2 * losses.negative_cosine(rows["prediction_second"], first)
+        return Output(one + other, {"projection_std": normalised_std(first)})
+
+    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
+        momentum = 1 - (1 - self.settings.momentum) * (math.cos(math.pi * progress) + 1) / 2
+        move_average(self.encoder, self.target_encoder, momentum)
+        move_average(self.head, self.target_head, momentum)
+
+
+def _two_layers(width: int, hidden_width: int, out_width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(width, hidden_width), nn.BatchNorm1d(hidden_width), nn.ReLU(), nn.Linear(hidden_width, out_width)
+    )

@@ -1,0 +1,33 @@
+"""Cross-entropy: a linear classifier on the encoder's features, learnt with it, or alone on a frozen one."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fgssl.encoders.build import feature_width
+from fgssl.losses import at_least_fp32
+from fgssl.methods.method import Method
+from fgssl.methods.settings import CrossEntropySettings
+from fgssl.records import Batch, Output, Rows
+
+
+class CrossEntropy(Method):
+    num_views = 1
+
+    def __init__(self, settings: CrossEntropySettings, encoder: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = encoder
+        self.classifier = nn.Linear(feature_width(encoder), classes)
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        logits = self.classifier(self.encoder(batch.views[0]))  # (N, classes)
+        return {"logits": logits, "labels": batch.labels[:, self.settings.level]}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        logits, labels = at_least_fp32(rows["logits"]), rows["labels"]
+        loss = F.cross_entropy(logits, labels)
+        correct = (logits.detach().argmax(dim=1) == labels).float().mean()
+        return Output(loss, {"training_accuracy": 100 * correct})
+
+    def exports(self) -> dict[str, nn.Module]:
+        return {"encoder": self.encoder, "classifier": self.classifier}

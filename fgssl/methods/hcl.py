@@ -1,0 +1,43 @@
+"""HCL: supervised contrastive learning on several levels of labels (Chamidullin).
+
+A pair of one species is a positive of weight 1, a pair of one genus only a soft positive of weight lambda.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from fgssl import losses
+from fgssl.collapse import normalised_std
+from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.encoders.build import feature_width
+from fgssl.heads import projector
+from fgssl.methods.method import Method
+from fgssl.methods.settings import HCLSettings
+from fgssl.records import Batch, Output, Rows
+
+
+class HCL(Method):
+    num_views = 2
+
+    def __init__(self, settings: HCLSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = encoder
+        widths = (feature_width(encoder), settings.hidden_width, settings.projection_width)
+        self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), batch_norm_group_size)
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)
+        return {"projections": projections, "labels": batch.labels[:, : len(self.settings.level_weights)]}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        settings = self.settings
+        embeddings = rows["projections"].flatten(0, 1)  # (N*V, P)
+        labels = rows["labels"].repeat_interleave(self.num_views, dim=0)  # (N*V, L)
+        loss = losses.hcl(embeddings, labels, settings.level_weights, settings.temperature, settings.weighting)
+        mass = losses.target_mass(labels, settings.level_weights, settings.weighting)  # (L,)
+        return Output(
+            loss,
+            {"projection_std": normalised_std(embeddings.detach())}
+            | {f"target_mass_level{level}": share for level, share in enumerate(mass)},
+        )

@@ -1,0 +1,31 @@
+"""SimCLR: two views of an image against all views of the batch (Chen et al. 2020, arXiv:2002.05709)."""
+
+from torch import Tensor, nn
+
+from fgssl import losses
+from fgssl.collapse import normalised_std
+from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.encoders.build import feature_width
+from fgssl.heads import projector
+from fgssl.methods.method import Method
+from fgssl.methods.settings import SimCLRSettings
+from fgssl.records import Batch, Output, Rows
+
+
+class SimCLR(Method):
+    num_views = 2
+
+    def __init__(self, settings: SimCLRSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = encoder
+        widths = (feature_width(encoder), settings.hidden_width, settings.projection_width)
+        self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), batch_norm_group_size)
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        first, second = (self.head(self.encoder(view)) for view in batch.views)  # (N, P) each
+        return {"first": first, "second": second}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        loss = losses.nt_xent(rows["first"], rows["second"], self.settings.temperature)
+        return Output(loss, {"projection_std": normalised_std(rows["first"].detach())})

@@ -1,0 +1,34 @@
+"""SupCon: all views of a class are each other's positives (Khosla et al. 2020, arXiv:2004.11362)."""
+
+import torch
+from torch import Tensor, nn
+
+from fgssl import losses
+from fgssl.collapse import normalised_std
+from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.encoders.build import feature_width
+from fgssl.heads import projector
+from fgssl.methods.method import Method
+from fgssl.methods.settings import SupConSettings
+from fgssl.records import Batch, Output, Rows
+
+
+class SupCon(Method):
+    num_views = 2
+
+    def __init__(self, settings: SupConSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = encoder
+        widths = (feature_width(encoder), settings.hidden_width, settings.projection_width)
+        self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), batch_norm_group_size)
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)
+        return {"projections": projections, "labels": batch.labels[:, self.settings.level]}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        embeddings = rows["projections"].flatten(0, 1)  # (N*V, P)
+        labels = rows["labels"].repeat_interleave(self.num_views)  # (N*V,)
+        loss = losses.supcon(embeddings, labels, self.settings.temperature)
+        return Output(loss, {"projection_std": normalised_std(embeddings.detach())})
