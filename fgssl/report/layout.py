@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from fgssl.evaluation.measure_names import kind
 from fgssl.report.plan import Plan
 from fgssl.report.rows import Row
 from fgssl.report.tables import absences, warnings
@@ -34,27 +35,41 @@ class Layout:
 
 
 def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
-    """`table` of `tabulate` as text: measures, differences to the baseline, published values; notes under them."""
+    """`table` of `tabulate` as text: measures, differences to the baseline, published values; notes under them.
+
+    What a cell does not measure is left empty; only what is missing is marked.
+    """
     by_cell: dict[str, dict[str, Entry]] = {cell.cell: {} for cell in plan.cells}
     for entry in table.to_dict("records"):
         by_cell[entry["cell"]][entry["metric"]] = entry
 
-    def lines(text: Callable[[Entry], str], cells: Sequence[str]) -> list[list[str]]:
-        return [[cell, *(text(by_cell[cell][metric]) for metric in plan.metrics)] for cell in cells]
+    def block(
+        caption: str, text: Callable[[Entry], str], cells: Sequence[str], metrics: Sequence[str] = plan.metrics
+    ) -> Block:
+        lines = [[cell, *(text(by_cell[cell][metric]) for metric in metrics)] for cell in cells]
+        return Block(caption, ["cell", *metrics], lines)
 
-    header = ["cell", *plan.metrics]
-    counted = [[*line, _seed_count(by_cell[line[0]])] for line in lines(_measure, list(by_cell))]
-    caption = f"Percent, mean ± standard deviation over the seeds; dataset {plan.dataset}"
-    blocks = [Block(caption, [*header, "seeds"], counted)]
+    measured = block(_caption(plan), _measure, list(by_cell))
+    counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
+    blocks = [Block(measured.caption, [*measured.header, "seeds"], counted)]
     others = [cell for cell in by_cell if cell != plan.baseline]
     if plan.baseline is not None and others:
-        blocks.append(Block(f"Difference to {plan.baseline}, paired by seed", header, lines(_difference, others)))
+        of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}
+
+        def paired(text: Callable[[Entry], str]) -> Callable[[Entry], str]:
+            return lambda entry: text(entry) if _asked_for(entry) and entry["metric"] in of_baseline else EMPTY
+
+        blocks.append(block(f"Difference to {plan.baseline}, paired by seed", paired(_difference), others))
+        if counts := [metric for metric in plan.metrics if kind(metric) == "count" and metric in of_baseline]:
+            caption = f"Decrease relative to {plan.baseline}, percent, paired by seed"
+            blocks.append(block(caption, paired(_decrease), others, counts))
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
     if published:
         caption = "Published value, and the difference of this table to it"
-        blocks.append(Block(caption, header, lines(_published, published)))
+        blocks.append(block(caption, _published, published))
 
-    notes = [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
+    notes = _unit_notes(plan)
+    notes += [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
     notes += [f"Warning: {line}" for line in warnings(rows)]
     preset = f", preset {plan.preset}" if plan.preset else ""
     return Layout(f"{plan.title} ({plan.sweep}{preset})" if plan.title else f"{plan.sweep}{preset}", blocks, notes)
@@ -64,37 +79,83 @@ def _absent(value: float) -> bool:
     return math.isnan(value)
 
 
+def _asked_for(entry: Entry) -> bool:
+    """Whether the cell's settings ask for the metric."""
+    return bool(entry["n"] + entry["missing"])
+
+
+def _caption(plan: Plan) -> str:
+    mean = f"ean ± standard deviation over the seeds; dataset {plan.dataset}"
+    return f"Percent, m{mean}" if all(kind(metric) == "percent" for metric in plan.metrics) else f"M{mean}"
+
+
+def _unit_notes(plan: Plan) -> list[str]:
+    """A line for each sort of measures that is not simply a percentage of hits, more being better."""
+    sorts = {
+        "outliers_": "number of test images whose nearest class centroid is not their class's; fewer is better",
+        "nuisance_": "percent of the attributes' variance that a linear model reads from the features; lower is better",
+        "feature_std": "1 where the features' directions are spread evenly, 0 where they are all the same",
+        "effective_rank": "number of dimensions that the features fill",
+    }
+    named = {sort: [metric for metric in plan.metrics if metric.startswith(sort)] for sort in sorts}
+    notes = [f"{', '.join(metrics)}: {sorts[sort]}" for sort, metrics in named.items() if metrics]
+    if any(kind(metric) != "percent" for metric in plan.metrics):
+        hits = [metric for metric in plan.metrics if not metric.startswith(tuple(sorts))]
+        notes = [*([f"{', '.join(hits)}: percent"] if hits else []), *notes]
+    return notes
+
+
 def _seed_count(entries: dict[str, Entry]) -> str:
     """Values there are of those planned, by the metric that has fewest."""
-    fewest = min(entries.values(), key=lambda entry: entry["n"])
+    fewest = min(filter(_asked_for, entries.values()), key=lambda entry: entry["n"], default=None)
+    if fewest is None:
+        return EMPTY
     return f"{fewest['n']}/{fewest['n'] + fewest['missing']}"
 
 
 def _measure(entry: Entry) -> str:
+    if not _asked_for(entry):
+        return EMPTY
     if not entry["n"]:
         return f"{EMPTY} {MARKER}"
     marker = f" {MARKER}" if entry["missing"] else ""
-    return f"{entry['mean']:.2f}{_spread(entry['std'])}{marker}"
+    return f"{_number(entry, 'mean')}{_spread(entry, 'std')}{marker}"
 
 
 def _difference(entry: Entry) -> str:
     if not entry["delta_n"]:
         return f"{EMPTY} {MARKER}"
-    # Also where the cell has all its seeds and the baseline lacks some.
+    return f"{_number(entry, 'delta_baseline', '+')}{_spread(entry, 'delta_std')}{_fewer_pairs(entry)}"
+
+
+def _decrease(entry: Entry) -> str:
+    if not entry["delta_n"]:
+        return f"{EMPTY} {MARKER}"
+    if _absent(entry["decrease_percent"]):  # to a baseline of 0
+        return EMPTY
+    return f"{_number(entry, 'decrease_percent')}{_spread(entry, 'decrease_std')}{_fewer_pairs(entry)}"
+
+
+def _fewer_pairs(entry: Entry) -> str:
+    """Also where the cell has all its seeds and the baseline lacks some."""
     fewer = entry["delta_n"] < entry["n"] + entry["missing"]
-    pairs = f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
-    return f"{entry['delta_baseline']:+.2f}{_spread(entry['delta_std'])}{pairs}"
+    return f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
 
 
 def _published(entry: Entry) -> str:
     if _absent(entry["reference"]):
         return EMPTY
-    difference = EMPTY if _absent(entry["delta_reference"]) else f"{entry['delta_reference']:+.2f}"
-    return f"{entry['reference']:.2f} ({difference})"
+    difference = EMPTY if _absent(entry["delta_reference"]) else _number(entry, "delta_reference", "+")
+    return f"{_number(entry, 'reference')} ({difference})"
 
 
-def _spread(std: float) -> str:
-    return "" if _absent(std) else f" ± {std:.2f}"
+def _number(entry: Entry, column: str, sign: str = "") -> str:
+    decimals = 1 if kind(entry["metric"]) == "count" else 2
+    return f"{entry[column]:{sign}.{decimals}f}"
+
+
+def _spread(entry: Entry, column: str) -> str:
+    return "" if _absent(entry[column]) else f" ± {_number(entry, column)}"
 
 
 # ------------------------------------------------------------------------------------------- Markdown

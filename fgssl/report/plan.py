@@ -72,15 +72,19 @@ def read_plan(out: Path) -> Plan:
             "`python -m fgssl.sweep SWEEP.yaml --out DIR` wrote"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{file}: cannot be read: {error}; run the sweep again, it writes the plan anew") from None
+        raise UserError(
+            f"{file}: cannot be read: {error}; delete it and run the sweep again, it writes the plan anew"
+        ) from None
     found = content.get("schema") if isinstance(content, dict) else None
     if found != SCHEMA:
-        raise UserError(f"{file}: schema {found!r} is not the {SCHEMA} that this version reads; run the sweep again")
+        raise UserError(
+            f"{file}: schema {found!r} is not the {SCHEMA} that this version reads; delete it and run the sweep again"
+        )
     try:
         plan = TypeAdapter(Plan).validate_python(content)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors())
-        raise UserError(f"{file}: {faults}; run the sweep again, it writes the plan anew") from None
+        raise UserError(f"{file}: {faults}; delete it and run the sweep again, it writes the plan anew") from None
     names = [cell.cell for cell in plan.cells]
     if plan.baseline is not None and plan.baseline not in names:
         raise UserError(f"{file}: baseline: there is no cell {plan.baseline!r}; the cells are {', '.join(names)}")

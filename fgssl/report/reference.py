@@ -12,6 +12,8 @@ from fgssl.validation import unknown
 
 SUFFIXED = {"linear": "linear_100", "rank1": "rank1"}
 """Columns such as `linear_cub200` and the measure that they hold."""
+DERIVED = ("decrease_percent",)
+"""Columns that follow from the other numbers, and are no measure of a row."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ def published(file: Path) -> PublishedTable:
 def reference_values(table: str, dataset: str, match: Mapping[str, Any], folder: Path) -> dict[str, float]:
     """The published measures of one cell, by name: `table` is a file of `folder`, `match` values of its columns.
 
+    `outliers` of a line whose `level` is genus is the measure `outliers_genus`.
     Empty where the table has nothing of `dataset`, or no such line (a point that was not published). Raises `UserError`
     for an unknown table or column and where `match` fits several lines.
     """
@@ -63,10 +66,10 @@ def reference_values(table: str, dataset: str, match: Mapping[str, Any], folder:
             f"{', '.join(column for column in source.columns if column not in wanted)}"
         )
     numbers = {
-        column: number
+        _measure(column, line): number
         for line in found
         for column, text in line.items()
-        if column not in wanted and (number := _number(text)) is not None
+        if column not in (*wanted, *DERIVED) and (number := _number(text)) is not None
     }
     if "dataset" in source.columns:
         return numbers
@@ -75,6 +78,10 @@ def reference_values(table: str, dataset: str, match: Mapping[str, Any], folder:
         for prefix, measure in SUFFIXED.items()
         if f"{prefix}_{dataset}" in numbers
     }
+
+
+def _measure(column: str, line: Mapping[str, str]) -> str:
+    return f"{column}_{line['level']}" if column == "outliers" and "level" in line else column
 
 
 def _equal(text: str, value: object) -> bool:

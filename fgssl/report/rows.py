@@ -25,15 +25,13 @@ three, it holds all, joined by `+`; the last two are the newest attempt's."""
 def collect_rows(plan: Plan, out: Path) -> list[Row]:
     """One row a planned run, in the plan's order; what a run has not yielded is None. Run folders lie in `out`/runs.
 
-    Measures are percent. `wall_s` is the time of the training and the evaluation together, seconds; `fingerprint`
-    that of the training; `reason` why a run is not done.
+    What the values of a measure are, `measure_names.kind` says. `wall_s` is the time of the training and the evaluation
+    together, seconds; `fingerprint` that of the training; `reason` why a run is not done.
     """
     planned = [(cell, run, _config(run, out)) for cell in plan.cells for run in cell.runs]
     starts = {run.run: (f"cell {cell.cell}", run, config) for cell, run, config in planned}
     starts |= {stage.run: (f"stage {stage.stage}", stage, _config(stage, out)) for stage in plan.stages}
-    measures = dict.fromkeys(
-        name for *_, config in planned if config.evaluation is not None for name in measure_names(config.evaluation)
-    )
+    measures = dict.fromkeys(name for *_, config in planned for name in _measures(config))
     rows = []
     for cell, run, config in planned:
         folder = _folder(out, run.run)
@@ -56,6 +54,17 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
             }
         )
     return rows
+
+
+def measures_of_cells(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """The measures that the settings of each cell ask for; others are not missing in it."""
+    return {
+        cell.cell: _measures(configs.parse(cell.runs[0].config, f"plan.json, cell {cell.cell}")) for cell in plan.cells
+    }
+
+
+def _measures(config: Config) -> tuple[str, ...]:
+    return () if config.evaluation is None else measure_names(config.evaluation)
 
 
 def _origin(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,8 +103,8 @@ def _reason(folder: RunFolder, config: Config, state: RunState, starts: Mapping[
         return _last_line(folder.failure() or "")
     if state == "RUNNING":
         return "still at work"
-    for source in (config.start.encoder, config.start.decoder):
-        if source is not None and source.run is not None and source.run in starts:
+    for source in config.start.sources.values():
+        if source.run is not None and source.run in starts:
             label, run, before = starts[source.run]
             folder_before = _folder(out, run.run)
             state_before = folder_before.state(before)

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from fgssl.errors import UserError
+from fgssl.evaluation.measure_names import kind
 from fgssl.report.plan import Plan
-from fgssl.report.rows import Row
+from fgssl.report.rows import Row, measures_of_cells
 from fgssl.run_folder import write_atomically
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
@@ -33,6 +34,8 @@ COLUMNS = (
     "delta_baseline",
     "delta_std",
     "delta_n",
+    "decrease_percent",
+    "decrease_std",
     "reference",
     "delta_reference",
 )
@@ -41,11 +44,14 @@ COLUMNS = (
 def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
     """The columns `COLUMNS`; cells in the plan's order, each with the plan's metrics.
 
-    `mean` and `std` (ddof 1, empty for n = 1) are over the `n` runs that are done; `missing` counts the others.
+    `mean` and `std` (ddof 1, empty for n = 1) are over the `n` runs that are done; `missing` counts the others, and is
+    0 like `n` where the cell's settings do not ask for the metric.
     `delta_baseline` is the mean over the `delta_n` seeds that the cell and the baseline both have of their difference,
-    `delta_std` its standard deviation; the baseline itself has none. `delta_reference` is mean - reference.
+    `delta_std` its standard deviation; the baseline itself has none. `decrease_percent` and `decrease_std` are those of
+    100 (baseline - value) / baseline over the same seeds, for counts alone (outliers, as Chamidullin reports them);
+    empty where a baseline is 0. `delta_reference` is mean - reference.
     """
-    known = _measures(rows, plan)
+    known, wanted = _measures(rows, plan), measures_of_cells(plan)
     frame = pd.DataFrame(rows, columns=["point", "seed", "state", *known])
     if absent := [metric for metric in plan.metrics if metric not in known]:
         raise UserError(
@@ -66,7 +72,7 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
                     "mean": values.mean(),
                     "std": values.std(ddof=1),
                     "n": len(values),
-                    "missing": len(runs) - len(values),
+                    "missing": len(runs) - len(values) if metric in wanted[cell.cell] else 0,
                     "states": states,
                     **_difference(values, frame, metric, None if cell.cell == plan.baseline else plan.baseline),
                     "reference": published,
@@ -74,8 +80,10 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
                 }
             )
     table = pd.DataFrame(entries, columns=list(COLUMNS))
-    numbers = ["mean", "std", "delta_baseline", "delta_std", "reference", "delta_reference"]
-    return table.astype(dict.fromkeys(numbers, "float64") | dict.fromkeys(["n", "missing", "delta_n"], "int64"))
+    whole = dict.fromkeys(["n", "missing", "delta_n"], "int64")
+    return table.astype(
+        {name: whole.get(name, "float64") for name in COLUMNS if name not in ("cell", "metric", "states")}
+    )
 
 
 def _measures(rows: Sequence[Row], plan: Plan) -> list[str]:
@@ -94,11 +102,19 @@ def _by_seed(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
 
 def _difference(values: "pd.Series[float]", frame: pd.DataFrame, metric: str, baseline: str | None) -> dict[str, Any]:
     if baseline is None:
-        return {"delta_baseline": None, "delta_std": None, "delta_n": 0}
+        return {"delta_n": 0}
     others = _by_seed(frame[frame["point"] == baseline], metric)
     seeds = values.index.intersection(others.index)
     differences = values[seeds] - others[seeds]
-    return {"delta_baseline": differences.mean(), "delta_std": differences.std(ddof=1), "delta_n": len(differences)}
+    decreases = -100 * differences / others[seeds]
+    defined = kind(metric) == "count" and bool((others[seeds] != 0).all())
+    return {
+        "delta_baseline": differences.mean(),
+        "delta_std": differences.std(ddof=1),
+        "delta_n": len(differences),
+        "decrease_percent": decreases.mean() if defined else None,
+        "decrease_std": decreases.std(ddof=1) if defined else None,
+    }
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
@@ -137,14 +153,14 @@ def _shown(rows: Sequence[Row], column: str) -> list[str]:
 
 def absences(rows: Sequence[Row], plan: Plan) -> dict[str, str]:
     """For each cell with fewer values than seeds: which are missing and why."""
-    lines = {}
+    lines, wanted = {}, measures_of_cells(plan)
     for cell in plan.cells:
         of_cell = [row for row in rows if row["point"] == cell.cell]
         why: dict[str, list[int]] = {}
         for row in of_cell:
             if row["state"] != "DONE":
                 why.setdefault(f"{row['state']}: {row['reason']}", []).append(row["seed"])
-            elif unmeasured := [metric for metric in plan.metrics if pd.isna(row[metric])]:
+            elif unmeasured := [name for name in plan.metrics if name in wanted[cell.cell] and pd.isna(row[name])]:
                 why.setdefault(f"DONE, but without {', '.join(unmeasured)}", []).append(row["seed"])
         if why:
             there = len(of_cell) - sum(map(len, why.values()))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fgssl import config as configs
+from fgssl.evaluation.measure_names import measure_names
 from fgssl.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)
@@ -72,7 +73,7 @@ class Out:
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
             lease.write("trained.json", trained | record)
             if config.evaluation is not None:
-                zeros = dict.fromkeys(self.content["metrics"], 0.0)
+                zeros = dict.fromkeys(measure_names(config.evaluation), 0.0)
                 measures = zeros | {"linear_100": linear_100, "wall_s": 2.25}
                 lease.write_evaluation(config, measures | self.measured_by)
 

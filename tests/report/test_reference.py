@@ -42,9 +42,23 @@ def test_nothing_published_gives_nothing() -> None:
     assert reference_values("table3_sota", "cars", {"method": "dilo"}, FOLDER) == {}
 
 
-def test_words_are_no_measures() -> None:
-    values = reference_values("hcl_outliers", "df20mini", {"loss": "hcl"}, FOLDER)
-    assert values == {"outliers": 201.0, "decrease_percent": 72.3}
+def test_outliers_are_a_measure_of_their_level_and_their_decrease_is_none() -> None:
+    match = {"level": "genus", "loss": "supcon"}
+    assert reference_values("hcl_outliers", "df20mini", match, FOLDER) == {"outliers_genus": 423.0}
+    assert reference_values("hcl_outliers", "df20mini", {"loss": "hcl"}, FOLDER) == {"outliers_genus": 201.0}
+    assert reference_values("hcl_outliers", "gtsrb", match, FOLDER) == {}
+
+
+def test_the_published_decreases() -> None:
+    lines = {line["loss"]: line for line in published(FOLDER / "hcl_outliers.csv").lines}
+    outliers = {
+        loss: reference_values("hcl_outliers", "df20mini", {"level": "genus", "loss": loss}, FOLDER)["outliers_genus"]
+        for loss in lines
+    }
+    assert outliers == {"cross_entropy": 725, "supcon": 423, "hcl": 201}
+    for loss, decrease in (("supcon", 41.7), ("hcl", 72.3)):
+        recomputed = 100 * (outliers["cross_entropy"] - outliers[loss]) / outliers["cross_entropy"]
+        assert round(recomputed, 1) == decrease == float(lines[loss]["decrease_percent"])
 
 
 def test_errors_name_what_there_is() -> None:

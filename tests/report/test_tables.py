@@ -248,3 +248,124 @@ def test_mean_and_deviations_against_numpy(finished: Finished) -> None:
         if cell != "base":
             differences = np.subtract(numbers, values["base"])
             assert entry(table, cell)["delta_std"] == pytest.approx(np.std(differences, ddof=1))
+
+
+# ------------------------------------------------------------------------------------- kinds of measures
+
+
+def measure(out: Any, cells: dict[str, dict[str, Any]], metrics: list[str]) -> None:
+    """Give cells further evaluation settings, and the table these metrics."""
+    for cell, settings in cells.items():
+        for seed in (0, 1, 2):
+            out.planned(cell, seed)["config"]["evaluation"] |= settings
+    out.content["metrics"] = metrics
+    out.write_plan()
+
+
+def finish(out: Any, values: dict[str, dict[str, list[float | None]]]) -> None:
+    """Cell -> measure -> its values by seed; None is not run."""
+    for cell, by_measure in values.items():
+        for seed in (0, 1, 2):
+            of_seed = {name: numbers[seed] for name, numbers in by_measure.items()}
+            if None not in of_seed.values():
+                out.measured_by = of_seed
+                out.finish(cell, seed)
+
+
+OUTLIERS = {"outliers": {"levels": {"genus": 1}}}
+
+
+def test_the_decrease_of_counts_is_relative_and_paired(out: Any) -> None:
+    measure(out, {cell: OUTLIERS for cell in ("base", "sigma=0.1", "sigma=0.5")}, ["linear_100", "outliers_genus"])
+    numbers: dict[str, list[float | None]] = {
+        **{"base": [725.0, 100.0, 50.0], "sigma=0.1": [423.0, 80.0, 60.0], "sigma=0.5": [201.0, None, None]}
+    }
+    finish(out, {cell: {"linear_100": [1.0] * 3, "outliers_genus": by_seed} for cell, by_seed in numbers.items()})
+    table = table_of(out)
+    base, low, high = (entry(table, cell, "outliers_genus") for cell in ("base", "sigma=0.1", "sigma=0.5"))
+    decreases = [100 * (725 - 423) / 725, 20.0, -20.0]
+    assert low["decrease_percent"] == pytest.approx(np.mean(decreases))
+    assert low["decrease_std"] == pytest.approx(np.std(decreases, ddof=1))
+    assert round(high["decrease_percent"], 1) == 72.3
+    assert math.isnan(high["decrease_std"])
+    assert (low["delta_baseline"], high["delta_n"]) == (pytest.approx((-302 - 20 + 10) / 3), 1)
+    assert math.isnan(base["decrease_percent"])
+    assert math.isnan(entry(table, "sigma=0.1")["decrease_percent"])  # linear_100 is no count
+    layout = layout_of(out)
+    decrease = layout.blocks[2]
+    assert decrease.caption == "Decrease relative to base, percent, paired by seed"
+    assert decrease.header == ["cell", "outliers_genus"]
+    assert decrease.lines == [["sigma=0.1", "13.9 ± 31.3"], ["sigma=0.5", "72.3 (n = 1) †"]]
+    assert r"\medskip Decrease relative to base, percent, paired by seed:" in latex(layout)
+    assert latex(layout).isascii()
+
+
+def test_a_decrease_to_nothing_is_empty(out: Any) -> None:
+    measure(out, {cell: OUTLIERS for cell in ("base", "sigma=0.1")}, ["linear_100", "outliers_genus"])
+    finish(out, {"base": {"outliers_genus": [0.0, 10.0, 10.0]}, "sigma=0.1": {"outliers_genus": [0.0, 5.0, 5.0]}})
+    found = entry(table_of(out), "sigma=0.1", "outliers_genus")
+    assert (found["delta_baseline"], found["delta_n"]) == (pytest.approx(-10 / 3), 3)
+    assert math.isnan(found["decrease_percent"])
+    assert math.isnan(found["decrease_std"])
+    assert layout_of(out).blocks[2].lines[0] == ["sigma=0.1", "–"]
+
+
+def test_units_are_told_where_not_all_is_percent(out: Any) -> None:
+    settings = OUTLIERS | {"nuisances": {"light": ["brightness"]}, "collapse": True}
+    metrics = ["linear_100", "rank1", "outliers_genus", "nuisance_light", "feature_std", "effective_rank"]
+    measure(out, {cell: settings for cell in ("base", "sigma=0.1", "sigma=0.5")}, metrics)
+    values = dict(zip(metrics, [50.0, 40.0, 7.0, 12.5, 0.875, 31.25], strict=True))
+    finish(out, {"base": {name: [value] * 3 for name, value in values.items()}})
+    layout = layout_of(out)
+    assert layout.blocks[0].caption == "Mean ± standard deviation over the seeds; dataset toy"
+    assert layout.blocks[0].lines[0] == [
+        *("base", "50.00 ± 0.00", "40.00 ± 0.00", "7.0 ± 0.0", "12.50 ± 0.00", "0.88 ± 0.00", "31.25 ± 0.00", "3/3")
+    ]
+    assert [note.split(":")[0] for note in layout.notes[:5]] == [
+        *("linear_100, rank1", "outliers_genus", "nuisance_light", "feature_std", "effective_rank")
+    ]
+    assert layout.notes[0] == "linear_100, rank1: percent"
+    assert layout.notes[1].endswith("fewer is better")
+    assert layout.notes[2].endswith("lower is better")
+
+
+def test_nuisances_alone_are_percent_and_their_direction_is_told(out: Any) -> None:
+    metrics = ["linear_100", "nuisance_light"]
+    measure(out, {"base": {"nuisances": {"light": ["brightness"]}}}, metrics)
+    layout = layout_of(out)
+    assert layout.blocks[0].caption.startswith("Percent, mean")
+    assert layout.notes[0].startswith("nuisance_light: percent of the attributes' variance")
+
+
+def test_a_measure_that_only_some_cells_ask_for_is_not_missing_in_the_others(out: Any) -> None:
+    measure(out, {"base": {"knn": {}, **OUTLIERS}}, ["linear_100", "knn", "outliers_genus"])
+    numbers: dict[str, list[float | None]] = {"linear_100": [50.0, 51.0, 52.0]}
+    finish(out, {"base": numbers | {"knn": [60.0] * 3, "outliers_genus": [9.0] * 3}, "sigma=0.1": numbers})
+    finish(out, {"sigma=0.5": {"linear_100": [50.0, 51.0, None]}})
+    table = table_of(out)
+    absent = entry(table, "sigma=0.1", "knn")
+    assert (absent["n"], absent["missing"], absent["delta_n"], absent["states"]) == (0, 0, 0, "3 DONE")
+    assert math.isnan(absent["mean"])
+    assert (entry(table, "base", "knn")["n"], entry(table, "sigma=0.5")["missing"]) == (3, 1)
+    layout = layout_of(out)
+    assert layout.blocks[0].lines == [
+        ["base", "51.00 ± 1.00", "60.00 ± 0.00", "9.0 ± 0.0", "3/3"],
+        ["sigma=0.1", "51.00 ± 1.00", "–", "–", "3/3"],
+        ["sigma=0.5", "50.50 ± 0.71 †", "–", "–", "2/3"],
+    ]
+    assert layout.blocks[1].lines[0] == ["sigma=0.1", "+0.00 ± 0.00", "–", "–"]
+    assert layout.blocks[2].lines == [["sigma=0.1", "–"], ["sigma=0.5", "–"]]
+    assert [note for note in layout.notes if note.startswith("†")] == [
+        "† sigma=0.5: 2 of 3 seeds: seed 2 MISSING: waits for stage warm_up of seed 2, MISSING: not run yet"
+    ]
+
+
+def test_a_measure_that_the_baseline_does_not_ask_for_has_no_difference(out: Any) -> None:
+    measure(out, {"sigma=0.1": OUTLIERS}, ["linear_100", "outliers_genus"])
+    finish(
+        out, {"base": {"linear_100": [1.0] * 3}, "sigma=0.1": {"linear_100": [2.0] * 3, "outliers_genus": [3.0] * 3}}
+    )
+    layout = layout_of(out)
+    assert layout.blocks[1].lines[0] == ["sigma=0.1", "+1.00 ± 0.00", "–"]
+    assert len(layout.blocks) == 2  # nothing to take a decrease from
+    assert not any("†" in note and "sigma=0.1" in note for note in layout.notes)
