@@ -19,6 +19,10 @@ def main() -> int:
     parser.add_argument("path", type=Path, help="a run folder, or checkpoints/step-... inside one")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="e.g. evaluation.label_level=1")
     arguments = parser.parse_intermixed_args()
+    if more := [text for text in arguments.overrides if Path(text).is_dir()]:
+        raise UserError(
+            f"several folders are given, and one is taken at a time: {', '.join([str(arguments.path), *more])}"
+        )
     path = arguments.path.absolute()
     checkpoint = path if path.parent.name == "checkpoints" else None
     folder = RunFolder(path.parent.parent if checkpoint else path)

@@ -9,28 +9,28 @@ import errno
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fgssl.data.location import ensure_toy
 from fgssl.errors import UserError, exit_code
 from fgssl.run_folder import write_atomically
-from hpc.display import Display
+from hpc.display import INTERRUPTED, Display, counted, runs
 from hpc.estimate import minutes_left
 from hpc.executor import LocalMachine, cores, gpus, unused_gpus
 from hpc.grid import expand
-from hpc.inputs import check_inputs
+from hpc.inputs import check_inputs, input_problems
+from hpc.kept_plan import check_kept_plan
 from hpc.local import LocalSweep
 from hpc.snapshot import freeze, packages
 from hpc.stages import POINT, Plan, Stage, plan
-from hpc.state import State, states
+from hpc.state import State, run_folder, states
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: all runs are done; 1: some failed; 2 (by `exit_code`): the sweep could not start."""
+    """0: all runs are done; 1: some failed; 2 (also by `exit_code`): the sweep cannot start."""
     given = _parser().parse_intermixed_args(arguments)
     if given.jobs is not None and given.jobs < 1:
         raise UserError(f"--jobs {given.jobs}: is not allowed: at least 1 run at a time, or leave it out")
@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         before = states(sweep.stages, out)
         _print_plan(sweep, before, out, jobs)
+        check_kept_plan(sweep, out)
         if given.dry_run:
-            return 0
+            if problems := input_problems(sweep.stages, out, gpus()):
+                print("\n".join(["it could not start now:", *problems]), flush=True)
+            return 2 if problems else 0
         check_inputs(sweep.stages, out, gpus())
         status = _run(sweep, record, before, out, jobs)
         sys.stdout.flush()
@@ -66,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", help="one of the file's presets; its own default where left out")
     parser.add_argument("--out", type=Path, help="output folder; outputs/<name>-<preset> where left out")
     parser.add_argument("--jobs", type=int, help="runs at a time; the number of GPUs, else cores / threads")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and what it lacks, write nothing")
     return parser
 
 
@@ -80,19 +83,23 @@ def _print_plan(sweep: Plan, current: Mapping[str, State], out: Path, jobs: int)
     print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
     print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}, {jobs} at a time")
     width = max(len(name) for name in [*grid.stages, *(point.cell for point in grid.points)])
+
+    def line(name: str, stages: Sequence[Stage]) -> str:
+        return f"  {name:{width}}  {counted(_shown(current[stage.key], stage, out) for stage in stages)}"
+
     for kind in dict.fromkeys(stage.kind for stage in sweep.stages if stage.kind != POINT):
-        print(f"  {kind:{width}}  {_counts([stage for stage in sweep.stages if stage.kind == kind], current)}, shared")
+        print(f"{line(kind, [stage for stage in sweep.stages if stage.kind == kind])}, shared")
     for point in grid.points:
-        print(f"  {point.cell:{width}}  {_counts([sweep.runs[point.cell, seed] for seed in grid.seeds], current)}")
+        print(line(point.cell, [sweep.runs[point.cell, seed] for seed in grid.seeds]))
     left = sum(state is not State.DONE for state in current.values())
     minutes = minutes_left(sweep, current, out, jobs)
     estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"
-    print(f"{len(sweep.stages)} runs, {len(sweep.stages) - left} done, {left} to do{estimate}", flush=True)
+    print(f"{runs(len(sweep.stages))}, {len(sweep.stages) - left} done, {left} to do{estimate}", flush=True)
 
 
-def _counts(stages: Sequence[Stage], current: Mapping[str, State]) -> str:
-    counts = Counter(current[stage.key] for stage in stages)
-    return f"{len(stages)} runs: " + ", ".join(f"{counts[state]} {state.lower()}" for state in State if counts[state])
+def _shown(state: State, stage: Stage, out: Path) -> str:
+    begun = state is State.PENDING and any(run_folder(stage, out).checkpoints.glob("step-*"))
+    return INTERRUPTED if begun else state
 
 
 def _run(sweep: Plan, record: str, before: Mapping[str, State], out: Path, jobs: int) -> int:
@@ -121,7 +128,7 @@ def _run(sweep: Plan, record: str, before: Mapping[str, State], out: Path, jobs:
         print(f"\nFAILED {label}\n{failure.rstrip()}", file=sys.stderr)
     if failures:
         left_out = f", {skipped} that need them were not started" if skipped else ""
-        print(f"\n{len(failures)} runs failed{left_out}; the same command tries them again", file=sys.stderr)
+        print(f"\n{runs(len(failures))} failed{left_out}; the same command tries them again", file=sys.stderr)
     return 1 if failures else 0
 
 

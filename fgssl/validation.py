@@ -69,6 +69,8 @@ def _problems(error: ValidationError, kind: type, source: str) -> list[Problem]:
             problems.append(Problem(source, f"{dotted}.name", unknown(tag, allowed, what="name")))
         elif detail["type"] == "union_tag_not_found":
             problems.append(Problem(source, dotted, "`name` is missing: it says which one is meant"))
+        elif detail["type"] == "missing":
+            problems.append(Problem(source, ".".join(key[:-1]), f"`{key[-1]}` is missing: it has no default"))
         elif detail["type"] == "dataclass_type":
             keys = ", ".join(field.name for owner in _resolve(kind, location)[1] for field in dataclasses.fields(owner))
             if problems and problems[-1].key == dotted:  # the other branch of a union has spoken

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +16,8 @@ from hpc.state import OVER, State, run_folder
 
 _PLAIN_SUMMARY_EVERY_S = 30.0
 _COLOURS = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.SKIPPED: "yellow"}
+INTERRUPTED = "INTERRUPTED"
+"""Shown for a run that is pending, but has a checkpoint to go on from."""
 _MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, State.WAITING, State.DONE)
 
 
@@ -60,7 +62,7 @@ class Display:
             self._summarized = time.monotonic()
             running = [stage for stage in self._stages if states[stage.key] is State.RUNNING]
             at_work = "; ".join(f"{stage.label}: {', '.join(filter(None, self._progress(stage)))}" for stage in running)
-            self.say(f"[{self._clock()}] {_counts(states)}; {at_work}")
+            self.say(f"[{self._clock()}] {counted(states.values())}; {at_work}")
 
     def _table(self, states: Mapping[str, State]) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))
@@ -75,7 +77,7 @@ class Display:
                 columns = self._progress(stage) if state is State.RUNNING else ("", "", "", "")
                 table.add_row(stage.label, Text(state, style=_COLOURS.get(state, "")), *columns)
         left_out = f", {len(self._stages) - len(kept)} rows not shown" if len(kept) < len(self._stages) else ""
-        return Group(table, Text(f"{_counts(states)}, {self._clock()} so far{left_out}", style="bold"))
+        return Group(table, Text(f"{counted(states.values())}, {self._clock()} so far{left_out}", style="bold"))
 
     def _progress(self, stage: Stage) -> tuple[str, str, str, str]:
         progress = run_folder(stage, self._out).progress()
@@ -94,10 +96,15 @@ class Display:
         return _duration(time.monotonic() - self._began)
 
 
-def _counts(states: Mapping[str, State]) -> str:
-    counts = Counter(states.values())
-    parts = [f"{counts[state]} {state.lower()}" for state in State if counts[state]]
-    return f"{len(states)} runs: {', '.join(parts)}"
+def counted(states: Iterable[str]) -> str:
+    """E.g. `3 runs: 1 pending, 2 done`."""
+    counts = Counter(states)
+    parts = [f"{counts[state]} {state.lower()}" for state in (INTERRUPTED, *State) if counts[state]]
+    return f"{runs(counts.total())}: {', '.join(parts)}"
+
+
+def runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
 
 
 def _duration(seconds: float) -> str:

@@ -96,8 +96,8 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
 
 
 def needed_stages(config: Config) -> dict[str, str]:
-    """Role (`encoder`, `decoder`) -> name of the stage that the config starts from."""
-    runs = {role: source.run for role in _ROLES if (source := getattr(config.start, role)) is not None}
+    """Role (`encoder`, ...) -> name of the stage that the config starts from."""
+    runs = {role: source.run for role, source in config.start.sources.items()}
     return {role: run.removeprefix(_STAGE) for role, run in runs.items() if run and run.startswith(_STAGE)}
 
 

@@ -30,8 +30,8 @@ class Stage:
     @property
     def needs(self) -> tuple[str, ...]:
         """Runs that must be trained before, of this plan or not."""
-        sources = (self.config.start.encoder, self.config.start.decoder)
-        return tuple(dict.fromkeys(source.run for source in sources if source is not None and source.run is not None))
+        sources = self.config.start.sources.values()
+        return tuple(dict.fromkeys(source.run for source in sources if source.run is not None))
 
     @property
     def key(self) -> str:

@@ -8,17 +8,17 @@
     preset, presets        the default one; {name: {extends: FILE, measured_minutes, any key above, over it}}
 
 Order, later ones win: the file that the preset extends, the sweep, its own preset block, the command line. Null
-removes an arm or a stage.
+removes an arm or a stage. A stage that nothing starts from is taken for mistyped, unless the extended file has it: that
+one serves many sweeps.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fgssl.config import CHOICES, Config, merge, nested, parse_overrides, read_yaml
+from fgssl.config import CHOICES, Config, leaves, merge, nested, overlaps, override, parse_overrides, read_yaml
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings import NonNegativeInt, PositiveFloat, settings
 from fgssl.validation import unknown, validate
@@ -78,6 +78,8 @@ class Layer:
     prefix: str
     """Of its keys in that file, e.g. `presets.demo.`."""
     mapping: Mapping[str, Any]
+    extended: bool = False
+    """Whether it is the file that the preset extends."""
 
     def holds(self, path: Sequence[str]) -> bool:
         inner: Any = self.mapping
@@ -120,13 +122,15 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
     """
     problems: list[Problem] = []
     content = read_yaml(file)
+    if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
+        raise SettingsError([Problem(str(file), "", f"no sweep but one run's config: python -m fgssl.train {file}")])
     chosen, layers = _file_layers(file, content, preset, problems)
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer.mapping, _CHOICES)
     command_line = _command_line_layer(merged, overrides, problems)
     layers.append(command_line)
-    merged = merge(merged, command_line.mapping, _CHOICES)
+    merged = override(merged, command_line.mapping, _CHOICES)
 
     sweep = Sweep(file, chosen, SweepSettings(name=file.stem), {}, {}, layers, ())
     checked = _validate_sweep(merged, sweep, problems)
@@ -141,6 +145,7 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
                 problems.append(sweep.problem([["arms", name, *problem.key.split(".")]], problem.message))
             # The expansion goes on without this arm, so that the other arms' faults are found too.
     stages = {name: mapping for name, mapping in checked.stages.items() if mapping is not None}
+    problems += _mistyped_stages(stages, sweep)
     return dataclasses.replace(sweep, settings=checked, arms=arms, stages=stages, problems=problems)
 
 
@@ -169,15 +174,15 @@ def _file_layers(
         )
     layers = [root]
     if chosen is not None and chosen not in presets:
-        place = Problem(COMMAND_LINE, "--preset", "") if preset is not None else Problem(str(file), "preset", "")
-        message = unknown(str(chosen), list(presets), what="preset")
-        problems.append(dataclasses.replace(place, message=message))
-    elif chosen is not None:
+        place = (COMMAND_LINE, "--preset") if preset is not None else (str(file), "preset")
+        # Alone: what the preset would have brought is missed everywhere else.
+        raise SettingsError([Problem(*place, unknown(str(chosen), list(presets), what="preset"))])
+    if chosen is not None:
         block = dict(presets[chosen] or {})
         extended = block.pop("extends", None)
         if extended is not None:
             beside = file.parent / str(extended)
-            layers.insert(0, Layer(str(beside), "", read_yaml(beside)))
+            layers.insert(0, Layer(str(beside), "", read_yaml(beside), extended=True))
         layers.append(Layer(str(file), f"presets.{chosen}.", block))
     for layer in layers:
         known = (*_SWEEP_KEYS, "preset", "presets") if layer is root else _SWEEP_KEYS
@@ -185,6 +190,32 @@ def _file_layers(
             if key not in known:
                 problems.append(Problem(layer.source, f"{layer.prefix}{key}", unknown(str(key), known)))
     return (str(chosen) if chosen is not None else None), layers
+
+
+def _mistyped_stages(stages: Collection[str], sweep: Sweep) -> Iterator[Problem]:
+    """Stages that no layer names as a start, whatever the other layers make of it, and the extended file has not."""
+    started = {name for layer in sweep.layers for name in _named_stages(layer.mapping) if isinstance(name, str)}
+    extended = {name for layer in sweep.layers if layer.extended for name in stages if layer.holds(["stages", name])}
+    known = sorted(started | extended)
+    for name in stages:
+        if name not in known:
+            message = f"nothing starts from it: name it in a `start: {{encoder: {{stage: {name}}}}}`, or set it to null"
+            if known:
+                message = f"{unknown(name, known, what='stage')}; {message}"
+            yield sweep.problem([["stages", name]], message)
+
+
+def _named_stages(content: Any) -> Iterator[Any]:
+    """Every name at a key `stage`, also at a grid's dotted key, however deep."""
+    if isinstance(content, list | tuple):
+        for item in content:
+            yield from _named_stages(item)
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            if str(key).rpartition(".")[2] == "stage":
+                yield from value if isinstance(value, list | tuple) else [value]
+            else:
+                yield from _named_stages(value)
 
 
 def _validate_sweep(merged: Mapping[str, Any], sweep: Sweep, problems: list[Problem]) -> SweepSettings:
@@ -247,30 +278,18 @@ def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems
 def _who_sets(merged: Mapping[str, Any], parts: Sequence[str], value: Any) -> list[str]:
     """Dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
     setters = []
-    leaves = [".".join(path) for path in _leaves(nested(".".join(parts), value))]
+    keys = leaves(nested(".".join(parts), value))
     for kind, inside in (("arms", "settings."), ("stages", "")):
         for name, entry in (merged.get(kind) or {}).items():
             if not isinstance(entry, Mapping):
                 continue
             there = entry if kind == "stages" else entry.get("settings") or {}
-            there_leaves = {".".join(path) for path in _leaves(there)} if isinstance(there, Mapping) else set()
-            setters += [f"{kind}.{name}.{inside}{leaf}" for leaf in leaves if _overlaps(leaf, there_leaves)]
+            set_there = leaves(there) if isinstance(there, Mapping) else {}
+            setters += [f"{kind}.{name}.{inside}{key}" for key in keys if overlaps(key, set_there)]
             grid = entry.get("grid") if kind == "arms" else None
             if isinstance(grid, Mapping):
-                setters += [f"arms.{name}.grid.{leaf}" for leaf in leaves if _overlaps(leaf, map(str, grid))]
+                setters += [f"arms.{name}.grid.{key}" for key in keys if overlaps(key, map(str, grid))]
     return setters
-
-
-def _overlaps(key: str, others: Any) -> bool:
-    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)
-
-
-def _leaves(mapping: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    nested_leaves = (
-        [(str(key), *inner) for inner in _leaves(value)] if isinstance(value, Mapping) and value else [(str(key),)]
-        for key, value in mapping.items()
-    )
-    return list(itertools.chain.from_iterable(nested_leaves))
 
 
 def _shown(layer: Layer, path: Sequence[str]) -> str:

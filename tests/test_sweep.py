@@ -1,5 +1,6 @@
 """`python -m fgssl.sweep` as a user meets it, with faked runs."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from fgssl.config import run_name
-from fgssl.data.manifest import Manifest
+from fgssl.data.location import toy_manifest
+from fgssl.data.settings import ToySettings
 from fgssl.errors import UserError
 from fgssl.run_folder import RunFolder
 from fgssl.sweep import main
@@ -49,10 +51,10 @@ sys.exit(code)
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch) -> Path:
-    """The sweep file, in a working directory of its own, on a packed dataset of no images."""
+    """The sweep file, in a working directory of its own, on a packed dataset whose images nobody reads."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
-    manifest = Manifest(dataset="birds", source="test", arguments={}, levels=(), splits={})
+    manifest = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds")
     (tmp_path / "shards" / "manifest.json").write_text(manifest.to_json())
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP.replace("SHARDS", str(tmp_path / "shards")))
@@ -88,6 +90,46 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
         "  long epochs=5  2 runs: 2 waiting",
         "6 runs, 0 done, 6 to do, about 6 minutes",
     ]
+
+
+def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
+    monkeypatch.setattr("fgssl.sweep.gpus", list)
+    overrides = ["resources.device=cuda", "arms.base.settings.start.encoder={stage: null, file: no.pth}"]
+    before = sorted(sweep.parent.rglob("*"))
+    assert main([str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
+    assert sorted(sweep.parent.rglob("*")) == before
+    printed = capsys.readouterr().out.splitlines()
+    heading = printed.index("it could not start now:")
+    assert "  base           1 run: 1 pending" in printed[:heading]
+    assert [line.partition(": ")[0] for line in printed[heading + 1 :]] == ["resources.device", "start.encoder.file"]
+
+
+def test_a_dry_run_shows_interrupted_runs(sweep, capsys):
+    made = plan(expand(sweep))
+    first, second = (stage.config for stage in made.stages[:2])
+    for config in (first, second):
+        (_out(sweep) / "runs" / run_name(config) / "checkpoints" / "step-00000005").mkdir(parents=True)
+    with RunFolder(_out(sweep) / "runs" / run_name(second)).lease(second):
+        assert main([str(sweep), "--dry-run"]) == 0
+    assert "  warm_up        2 runs: 1 interrupted, 1 running, shared" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.usefixtures("faked")
+def test_overrides_that_make_another_table_do_not_replace_the_one_that_is_there(sweep):
+    assert main([str(sweep), "--jobs", "2", "seeds=[0]"]) == 0
+    files = {file: (_out(sweep) / file).read_text() for file in ("plan.json", "table.csv", "executed.log")}
+    other = [str(sweep), "--jobs", "2", "seeds=[0]", "arms.base.settings.training.epochs=7"]
+    for options in ([], ["--dry-run"]):
+        with pytest.raises(UserError) as caught:
+            main([*other, *options])
+        assert "base, seed 0: training.epochs 100 there, 7 now" in str(caught.value)
+        assert "give --out DIR" in str(caught.value)
+    assert {file: (_out(sweep) / file).read_text() for file in files} == files
+    assert main([*other, "--out", "other"]) == 0
+
+    (_out(sweep) / "plan.json").unlink()  # as the message says: the runs that are there are used
+    assert main(other) == 0
+    assert len((_out(sweep) / "executed.log").read_text().splitlines()) == 4
 
 
 @pytest.mark.usefixtures("faked")
@@ -128,7 +170,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     printed = capsys.readouterr()
     assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
     assert "RuntimeError: this run fails" in printed.err
-    assert "1 runs failed; the same command tries them again" in printed.err
+    assert "1 run failed; the same command tries them again" in printed.err
     assert "base" in (_out(sweep) / "table.csv").read_text()
     (_out(sweep) / "behaviour.json").unlink()
     assert main([str(sweep), "--jobs", "2"]) == 0

@@ -19,7 +19,7 @@ title: Small
 baseline: base
 seeds: [0, 1]
 settings:
-  data: {toy: {train_images_per_species: 4, test_images_per_species: 2}}
+  data: {toy: {train_images_per_species: 6, test_images_per_species: 2}}
   start: {encoder: {stage: warm_up}, decoder: {stage: decoder}}
   method: {name: synthesized, base: {queue_size: 128}}
   views: {image_size: 32}

@@ -67,6 +67,7 @@ def test_arm_settings_and_grid_lie_over_the_shared_settings(tmp_path):
     assert isinstance(points[0].config.method, MoCoV2Settings)  # canonical: no noise is the base method
     method = points[2].config.method
     assert isinstance(method, SynthesizedSettings)
+    assert isinstance(method.base, MoCoV2Settings)
     assert (method.pair_weight, method.noise.sigma_grad_cam, method.base.queue_size) == (0.25, 0.001, 128)
     assert points[2].grid == {SIGMA: 0.001, "encoder.name": "x"}
 
@@ -112,9 +113,10 @@ def test_cell_names_show_every_kind_of_value(tmp_path):
 
 
 def test_stages_are_named_by_configs_and_not_measured(tmp_path):
+    first, measured = ({"start": {"encoder": {"stage": stage}}} for stage in ("first", "measured"))
     stages = {"first": {"training": {"epochs": 3}}, "measured": {"evaluation": {"label_level": 1}}}
-    grid = expand(_write(tmp_path, stages=stages, arms={"a": {"settings": {"start": {"encoder": {"stage": "first"}}}}}))
-    assert needed_stages(grid.points[0].config) == {"encoder": "first"}
+    grid = expand(_write(tmp_path, stages=stages, arms={"a": {"settings": first}, "b": {"settings": measured}}))
+    assert [needed_stages(point.config) for point in grid.points] == [{"encoder": "first"}, {"encoder": "measured"}]
     assert grid.stages["first"].evaluation is None
     assert grid.stages["measured"].evaluation is not None
 
@@ -131,6 +133,60 @@ def test_unknown_stage_and_both_stage_and_file(tmp_path):
     keys = {key: message for _, key, message in errors}
     assert "did you mean 'warm_up'?" in keys["settings.start.encoder.stage"]
     assert "give exactly one of `stage`, `file` and `run`, not stage, file" in keys["settings.start.decoder"]
+
+
+@pytest.mark.parametrize("place", ["settings", "arms", "grid", "another stage"])
+def test_a_stage_that_is_named_somewhere_is_not_mistyped(tmp_path, place):
+    start = {"start": _start("warm_up")}
+    stages: dict[str, object] = {"warm_up": {"start": {"encoder": None}}}
+    contents: dict[str, dict[str, object]] = {
+        "settings": {"settings": merge(BASE, start, ())},
+        "arms": {"arms": {"a": {"settings": start}}},
+        "grid": {"arms": {"a": {"grid": {"start.encoder.stage": ["warm_up"]}}}},
+        "another stage": {"stages": stages | {"next": start}, "arms": {"a": {"grid": {"start": [_start("next")]}}}},
+    }
+    expand(_write(tmp_path, **({"stages": stages} | contents[place])))
+
+
+def _start(stage: str) -> dict[str, object]:
+    return {"encoder": {"stage": stage}}
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "place"),
+    [
+        ({"stages": {"warmup": {}}}, (), ("sweep.yaml", "stages.warmup")),
+        (
+            {"presets": {"p": {"extends": "low.yaml", "stages": {"warmup": {}}}}},
+            (),
+            ("sweep.yaml", "presets.p.stages.warmup"),
+        ),
+        ({}, ("stages={warmup: {}}",), ("command line", "stages.warmup")),
+        ({}, ("stages.warmup.training.epochs=2",), ("command line", "stages.warmup.training.epochs")),
+    ],
+)
+def test_a_mistyped_stage(tmp_path, content, overrides, place):
+    (tmp_path / "low.yaml").write_text(
+        yaml.safe_dump({"settings": {"start": _start("warm_up")}, "stages": {"warm_up": {"start": {"encoder": None}}}})
+    )
+    presets = {"preset": "p", "presets": {"p": {"extends": "low.yaml"}}}
+    source, key, message = _error(_write(tmp_path, **(presets | content)), None, overrides)
+    assert (source, key) == place
+    assert "unknown stage 'warmup': did you mean 'warm_up'?" in message
+
+
+def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
+    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"stages": {"warm_up": {"training": {"epochs": 3}}}}))
+    block = {"extends": "low.yaml", "stages": {"warm_up": {"training": {"epochs": 2}}, "own": None}}
+    grid = expand(_write(tmp_path, stages={"own": {}}, preset="p", presets={"p": block}))
+    assert grid.stages["warm_up"].training.epochs == 2
+
+
+def test_an_override_does_not_turn_a_stage_into_a_mistyped_one(tmp_path):
+    file = _write(
+        tmp_path, settings=BASE | {"start": _start("warm_up")}, stages={"warm_up": {"start": {"encoder": None}}}
+    )
+    expand(file, None, ["settings.start.encoder={stage: null, file: weights.pth}"])
 
 
 def test_a_circle_of_stages_is_told_once(tmp_path):
@@ -195,7 +251,6 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"seeds": []}, "seeds", "empty"),
         ({"seeds": [-1]}, "seeds", "-1 is not allowed"),
         ({"seeds": 3}, "seeds", "3 is not allowed"),
-        ({"preset": "demo"}, "preset", "unknown preset 'demo'"),
         ({"arms": {"a": {"grid": {SIGMA: []}}}}, f"arms.a.grid.{SIGMA}", "empty"),
         ({"arms": {"a": {"grid": {SIGMA: 0.1}}}}, f"arms.a.grid.{SIGMA}", "give a list"),
         ({"arms": {"a": {"grid": {SIGMA: [0.001, "1e-3"]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
@@ -215,6 +270,22 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
 def test_bad_content(tmp_path, content, key, words):
     found = [(found_key, message) for _, found_key, message in _errors(_write(tmp_path, **content))]
     assert any(found_key == key and words in message for found_key, message in found), found
+
+
+def test_an_unknown_preset_is_the_only_error(tmp_path):
+    """What the preset would have brought is missed in many places: those are no errors of their own."""
+    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"arms": {"base": {}}}))
+    file = _write(tmp_path, arms={}, baseline="base", preset="demo", presets={"demo": {"extends": "low.yaml"}})
+    source, key, message = _error(file, "dmo")
+    assert (source, key) == ("command line", "--preset")
+    assert "did you mean 'demo'?" in message
+    assert _error(_write(tmp_path, baseline="x", preset="demo"))[:2] == ("sweep.yaml", "preset")
+
+
+def test_a_config_of_one_run_is_told_apart(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 3\nmethod: {name: mocov2}\n")
+    assert _error(file) == ("config.yaml", "", f"no sweep but one run's config: python -m fgssl.train {file}")
 
 
 def test_missing_files(tmp_path):
@@ -242,6 +313,25 @@ def test_bad_overrides(tmp_path, override, words):
     assert words in message
 
 
+def test_settings_that_another_name_drops_are_told(tmp_path, capsys):
+    file = _write(tmp_path)
+    expand(file, None, ["method.pair_weight=0.1"])
+    assert capsys.readouterr().err == ""
+    assert expand(file, None, ["method.name=simclr"]).points[0].config.method.name == "simclr"
+    assert capsys.readouterr().err == (
+        "WARNING: command line: another settings.method.name drops these settings: settings.method.base.queue_size\n"
+    )
+
+
+def test_a_missing_key_is_told_where_it_is_missing(tmp_path):
+    settings = BASE | {"evaluation": {"outliers": {"centroids": "test"}}}
+    assert _error(_write(tmp_path, settings=settings)) == (
+        "sweep.yaml",
+        "settings.evaluation.outliers",
+        "`levels` is missing: it has no default",
+    )
+
+
 def test_an_unknown_key_in_an_override_is_shown_as_typed(tmp_path):
     source, key, message = _error(_write(tmp_path), None, ["training.epoch=2"])
     assert (source, key) == ("command line", "training.epoch")
@@ -258,7 +348,12 @@ def test_an_unknown_key_in_an_override_is_shown_as_typed(tmp_path):
             "training.epochs=2",
             "arms.a.settings.training.epochs",
         ),
-        ({"stages": {"s": {"training": {"epochs": 5}}}}, "training.epochs=2", "stages.s.training.epochs"),
+        (
+            {"settings": BASE | {"start": {"encoder": {"stage": "s"}}}}
+            | {"stages": {"s": {"start": {"encoder": None}, "training": {"epochs": 5}}}},
+            "training.epochs=2",
+            "stages.s.training.epochs",
+        ),
     ],
 )
 def test_an_override_that_an_arm_or_stage_would_undo(tmp_path, content, override, setter):
@@ -269,7 +364,8 @@ def test_an_override_that_an_arm_or_stage_would_undo(tmp_path, content, override
 
 
 def test_overrides_of_the_sweep_itself(tmp_path):
-    file = _write(tmp_path, arms={"a": {"grid": {SIGMA: [0.1, 0.2]}}}, stages={"s": {}})
+    arms = {"a": {"settings": {"start": _start("s")}, "grid": {SIGMA: [0.1, 0.2]}}}
+    file = _write(tmp_path, arms=arms, stages={"s": {}})
     grid = expand(file, None, ["seeds=[7]", f"arms.a.grid.{SIGMA}=[0.3]", "stages.s.training.epochs=9"])
     assert grid.seeds == (7,)
     assert [point.grid[SIGMA] for point in grid.points] == [0.3]

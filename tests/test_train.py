@@ -1,0 +1,61 @@
+"""What `python -m fgssl.train` and `fgssl.evaluate` say of a wrong command line, before anything is imported or run."""
+
+from pathlib import Path
+
+import pytest
+
+from fgssl.errors import SettingsError, UserError
+from fgssl.evaluate import main as evaluate
+from fgssl.train import main as train
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "run.yaml"
+    path.write_text("method: {name: mocov2, queue_size: 4096, momentum: 0.9}\nviews: {crap: 1}\n")
+    return path
+
+
+def _problems(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[tuple[str, str], str]:
+    monkeypatch.setattr("sys.argv", ["train", *arguments])
+    with pytest.raises(SettingsError) as caught:
+        train()
+    return {(Path(problem.source).name, problem.key): problem.message for problem in caught.value.problems}
+
+
+def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file, monkeypatch):
+    found = _problems(
+        monkeypatch, str(file), "training.epoch=2", "trainin.epochs=2", "method.queue_size=-1", "evaluation.outliers={}"
+    )
+    assert "did you mean 'epochs'?" in found["command line", "training.epoch"]
+    assert "did you mean 'training'?" in found["command line", "trainin"]
+    assert "-1 is not allowed" in found["command line", "method.queue_size"]
+    assert found["command line", "evaluation.outliers"] == "`levels` is missing: it has no default"
+    assert "unknown key 'crap'" in found["run.yaml", "views.crap"]
+    assert len(found) == 5
+
+
+def test_settings_that_another_name_drops_are_told(file, monkeypatch, capsys):
+    _problems(monkeypatch, str(file), "method.momentum=0.5")
+    assert capsys.readouterr().err == ""
+    _problems(monkeypatch, str(file), "method.name=simsiam", "method.hidden_width=64")
+    assert capsys.readouterr().err == (
+        "WARNING: command line: another method.name drops these settings: method.queue_size, method.momentum\n"
+    )
+
+
+def test_a_sweep_is_told_apart(file, monkeypatch):
+    file.write_text("name: x\nsettings: {method: {name: mocov2}}\narms: {a: {}}\n")
+    assert _problems(monkeypatch, str(file)) == {
+        ("run.yaml", ""): f"no run's config but a sweep: python -m fgssl.sweep {file}"
+    }
+
+
+def test_several_folders_are_evaluated_one_at_a_time(tmp_path, monkeypatch):
+    folders = [str(tmp_path / name) for name in ("one", "two", "three")]
+    for folder in folders:
+        Path(folder).mkdir()
+    monkeypatch.setattr("sys.argv", ["evaluate", *folders, "evaluation.label_level=1"])
+    with pytest.raises(UserError, match=f"one is taken at a time: {', '.join(folders)}$"):
+        evaluate()
