@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from fgssl.data.location import shards_folder
+from fgssl.errors import UserError
 from fgssl.methods.settings import SynthesizedSettings
+from fgssl.sweep import main
 from hpc.grid import Grid, expand
 from hpc.stages import plan
 from hpc.sweep_file import preset_names
 
+ON_TRAFFIC_SIGNS = ("ablation_sigma", "noises", "small_sets", "hcl_outliers", "hcl_lambda")
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(SWEEPS.glob("*.yaml"))
 CASES = [(file, preset) for file in FILES for preset in preset_names(file)]
@@ -43,9 +46,11 @@ def _grids(grid: Grid) -> dict[str, list[object]]:
 def test_the_sweeps_that_are_promised_are_there():
     names = {file.stem for file in FILES}
     assert names == {
-        "smoke", "ablation_sigma", "ablation_lambda", "ablation_tau", "ablation_reconstruction", "noises", "main"
+        "smoke", "ablation_sigma", "ablation_lambda", "ablation_tau", "ablation_reconstruction", "noises", "main",
+        "sota", "small_sets", "general_sets", "hcl_outliers", "hcl_lambda", "n_pairs_cifar10",
     }  # fmt: skip
-    assert {file.stem for file, preset in CASES if preset == "gtsrb"} == {"ablation_sigma", "noises"}
+    assert {file.stem for file in FILES if "gtsrb" in preset_names(file)} == set(ON_TRAFFIC_SIGNS)
+    assert all(len(preset_names(file)) > 1 for file in FILES)
 
 
 @pytest.mark.parametrize(("file", "preset"), CASES, ids=[f"{file.stem}-{preset}" for file, preset in CASES])
@@ -55,12 +60,14 @@ def test_expands_and_plans(file, preset):
     assert grid.name == file.stem
     assert grid.baseline in {cell["cell"] for cell in record["cells"]}
     assert grid.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
-    assert {"demo", "paper"} <= set(preset_names(file))
     assert expand(file).preset == "demo"
-    assert len(file.read_text().splitlines()) <= 50  # a screen
+    assert len(file.read_text().splitlines()) <= 55  # a screen
     assert file.read_text().startswith("#")
-    stage_names = {stage["stage"] for stage in record["stages"]}
-    assert stage_names == ({"decoder"} if preset == "paper" else {"warm_up", "decoder"})
+    starts_from_a_file = any(point.config.start.encoder and point.config.start.encoder.file for point in grid.points)
+    assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
+    assert ("decoder" in {stage["stage"] for stage in record["stages"]}) == any(
+        isinstance(point.config.method, SynthesizedSettings) for point in grid.points
+    )
 
 
 def test_planning_imports_neither_torch_nor_pandas_nor_h5py():
@@ -117,5 +124,64 @@ def test_the_demo_needs_no_file_and_has_twelve_runs():
 
 
 def test_traffic_signs_are_not_flipped_anywhere():
-    for name in ("ablation_sigma", "noises"):
+    for name in ON_TRAFFIC_SIGNS:
         assert not any(stage.config.views.horizontal_flip for stage in plan(_grid(name, "gtsrb")).stages)
+
+
+def test_two_stages_of_contrastive_training_share_what_they_share():
+    """n-pairs, a classifier on its frozen encoder, then all of both: the second is a row and the third's start."""
+    made = plan(_grid("n_pairs_cifar10", "cifar10"))
+    assert len(made.stages) == 4 * 3
+    by_cell = {cell: made.runs[cell, 0] for cell in ("cross_entropy", "two_stage", "fine_tuned")}
+    two_stage, fine_tuned = by_cell["two_stage"], by_cell["fine_tuned"]
+    assert two_stage.config.encoder.frozen == ("all",)
+    assert fine_tuned.config.encoder.frozen == by_cell["cross_entropy"].config.encoder.frozen == ()
+    assert (*two_stage.needs, two_stage.run) == fine_tuned.needs
+    assert by_cell["cross_entropy"].needs == ()
+
+
+def test_all_losses_are_fine_tuned_from_one_start():
+    made = plan(_grid("hcl_outliers", "gtsrb"))
+    for seed in (0, 1, 2):
+        assert len({made.runs[point.cell, seed].needs for point in made.grid.points}) == 1
+    configs = [point.config for point in made.grid.points]
+    assert {config.training.images_per_class for config in configs} == {4}
+    warm_up = next(stage for stage in made.stages if stage.kind == "warm_up")
+    assert warm_up.config.training.images_per_class is None  # it sees no labels
+
+
+def test_hcl_stands_beside_its_published_outliers():
+    reference = plan(_grid("hcl_outliers", "vit")).record()["reference"]
+    assert {cell: values["outliers_genus"] for cell, values in reference.items()} == {
+        "cross_entropy": 725, "supcon": 423, "hcl": 201
+    }  # fmt: skip
+    swin = {point.config.encoder.name for point in _grid("hcl_outliers", "swin").points}
+    assert swin == {"swin_tiny_patch4_window7_224"}
+
+
+def test_the_rows_of_table_3_that_there_are():
+    reference = plan(_grid("sota", "paper")).record()["reference"]
+    assert {cell: values["linear_100"] for cell, values in reference.items()} == {
+        "supervised": 77.46, "simsiam": 46.75, "mocov2": 63.98, "synthesized_simsiam": 57.80, "synthesized": 66.17
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "dataset"),
+    [
+        ("small_sets", "isic2017", "isic2017"),
+        ("general_sets", "cifar100", "cifar100"),
+        ("general_sets", "imagenet100", "imagenet100"),
+        ("n_pairs_cifar10", "cifar10", "cifar10"),
+        ("hcl_outliers", "vit", "df20mini"),
+        ("main", "paper", "cub200"),
+    ],
+)
+def test_a_dataset_that_pack_cannot_read_yet_says_how_to_use_folder(name, preset, dataset, tmp_path):
+    arguments = [str(SWEEPS / f"{name}.yaml"), "--preset", preset, "--out", str(tmp_path / "out")]
+    with pytest.raises(UserError) as caught:
+        main(arguments)
+    assert f"no source named {dataset!r}" in str(caught.value)
+    assert "python -m fgssl.pack folder" in str(caught.value)
+    assert f"name={dataset}" in str(caught.value)
+    assert not (tmp_path / "out").exists()
