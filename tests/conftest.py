@@ -97,7 +97,7 @@ EVERY_METHOD = {
 }
 
 
-@pytest.fixture(params=EVERY_METHOD.values(), ids=EVERY_METHOD)
+@pytest.fixture(params=list(EVERY_METHOD.values()), ids=list(EVERY_METHOD))
 def every_method(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """Overrides of the tiny config, for each method in turn."""
     overrides: tuple[str, ...] = request.param

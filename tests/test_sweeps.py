@@ -8,7 +8,7 @@ import pytest
 
 from fgssl.data.location import shards_folder
 from fgssl.errors import UserError
-from fgssl.methods.settings import SynthesizedSettings
+from fgssl.methods.settings import MoCoV2Settings, SynthesizedSettings
 from fgssl.sweep import main
 from hpc.grid import Grid, expand
 from hpc.stages import plan
@@ -87,8 +87,10 @@ def test_the_paper_preset_is_the_papers():
     config = _grid("main", "paper").points[-1].config
     method, training = config.method, config.training
     assert isinstance(method, SynthesizedSettings)
+    assert isinstance(method.base, MoCoV2Settings)
     assert config.decoder is not None
     assert config.evaluation is not None
+    assert config.evaluation.linear is not None
     assert (method.base.queue_size, method.base.momentum, method.base.temperature) == (65536, 0.999, 0.2)
     assert (method.pair_weight, method.reconstruction_weight, method.noise.threshold) == (0.5, 0.5, 0.02)
     assert (training.global_batch_size, training.epochs, training.optimizer.learning_rate) == (128, 100, 0.03)

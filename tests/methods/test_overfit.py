@@ -62,7 +62,10 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         (f"method={{name: supcon, {HEAD}}}", of_projections),
         (f"method={{name: hcl, {HEAD}}}", of_projections),
         (f"method={{name: hcl, weighting: mass, {HEAD}}}", of_projections),
-        ("method={name: n_pairs, projection_width: 16}", lambda rows, _: margin(*[rows["embeddings"]] * 2, SPECIES)),
+        (
+            "method={name: n_pairs, projection_width: 16}",
+            lambda rows, _: margin(rows["embeddings"], rows["embeddings"], SPECIES),
+        ),
         ("method.noise.variant=none", of_targets("query")),
         (f"method={SIMSIAM}", of_views("p1", "z2")),
         (f"method={{name: byol, momentum: 0.9, {HEAD}}}", of_targets("prediction_first")),

@@ -74,7 +74,7 @@ def test_simsiams_heads_are_the_papers(tiny_method: Make) -> None:
 @pytest.mark.parametrize("where", ["method", "method.base"])
 def test_the_predictors_rate_is_constant(where: str, tiny_method: Make) -> None:
     method = tiny_method(f"{where}={SIMSIAM}")
-    simsiam = method.base if isinstance(method, Synthesized) else method
+    simsiam: Any = method.base if isinstance(method, Synthesized) else method
     groups = {group["constant_rate"]: {id(p) for p in group["params"]} for group in method.parameter_groups()}
     assert groups[True] == {id(parameter) for parameter in simsiam.predictor.parameters()}
     assert groups[True] | groups[False] == {id(parameter) for parameter in method.parameters()}
