@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -200,6 +201,19 @@ def test_a_circle_of_stages_is_told_once(tmp_path):
         "stages.a.start",
         "a circle: a needs b needs c needs a",
     )
+
+
+def test_a_decoder_or_classifier_comes_from_a_stage_that_trains_one(tmp_path):
+    stages: dict[str, Any] = {"pretrained": {"start": {"encoder": None}}}
+    start = {"encoder": {"stage": "pretrained"}, "classifier": {"stage": "pretrained"}}
+    arms = {"base": {"settings": {"method": {"name": "cross_entropy"}, "start": start}}}
+    assert _error(_write(tmp_path, stages=stages, arms=arms)) == (
+        "sweep.yaml",
+        "arms.base.settings.start.classifier.stage",
+        "stage 'pretrained' (synthesized) trains no classifier",
+    )
+    stages["pretrained"]["method"] = {"name": "cross_entropy"}
+    expand(_write(tmp_path, stages=stages, arms=arms))
 
 
 # ------------------------------------------------------------------------------------------ errors
