@@ -286,7 +286,9 @@ def canonical(config: Config) -> Config:
         decoder, start = None, dataclasses.replace(start, decoder=None)
     if not isinstance(method, CrossEntropySettings):
         start = dataclasses.replace(start, classifier=None)
-    return dataclasses.replace(config, method=method, start=start, decoder=decoder)
+    frozen = () if isinstance(method, UntouchedSettings) else tuple(sorted(set(config.encoder.frozen)))
+    encoder = dataclasses.replace(config.encoder, frozen=frozen)
+    return dataclasses.replace(config, encoder=encoder, method=method, start=start, decoder=decoder)
 
 
 # ------------------------------------------------------------------------------------------------ out

@@ -4,9 +4,9 @@ from torch import nn
 
 
 def projector(feature_width: int, hidden_width: int, projection_width: int, batch_norm: bool = False) -> nn.Sequential:
-    """Two layers, without BatchNorm (MoCo v2, arXiv:2003.04297) or with it after each (SimCLR's official code).
+    """Two layers, without BatchNorm (MoCo v2, arXiv:2003.04297) or with it after each. (N, D) -> (N, P).
 
-    (N, D) -> (N, P).
+    SimCLR's official code has the latter, there without a shift in the last.
     """
     if not batch_norm:
         return nn.Sequential(

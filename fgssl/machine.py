@@ -23,7 +23,8 @@ def accelerator(resources: ResourceSettings, precision: str) -> Accelerator:
     torch.set_num_threads(resources.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # of convolutions; losses are products of matrices
+    torch.backends.cuda.matmul.allow_tf32 = False
     # Accelerate keeps its state for the process, but a process makes several runs, each with settings of its own.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()

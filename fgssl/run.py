@@ -2,9 +2,9 @@
 
 import contextlib
 import gc
+import sys
 import time
 import traceback
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from fgssl.config import Config
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
 from fgssl.data.manifest import MANIFEST, Manifest
-from fgssl.data.requirements import unmet
+from fgssl.data.requirements import cautions, unmet
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
@@ -244,8 +244,8 @@ def _train(
 ) -> dict[str, Any]:
     """Train `method`, from its newest checkpoint if there is one; what to record of it."""
     training, resources, folder = config.training, config.resources, lease.folder
-    for caution in method.cautions(len(train)):
-        warnings.warn(caution, stacklevel=2)
+    for caution in cautions(config, train.manifest):
+        print(f"WARNING: {caution}", file=sys.stderr)
     method.to(accelerator.device).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(training.optimizer, method.parameter_groups())
     prepared_method, prepared_optimizer = accelerator.prepare(method, optimizer)

@@ -19,7 +19,7 @@ from hpc.display import INTERRUPTED, Display, counted, runs
 from hpc.estimate import minutes_left
 from hpc.executor import LocalMachine, cores, gpus, unused_gpus
 from hpc.grid import expand
-from hpc.inputs import check_inputs, input_problems
+from hpc.inputs import check_inputs, input_cautions, input_problems
 from hpc.kept_plan import check_kept_plan
 from hpc.local import LocalSweep
 from hpc.snapshot import freeze, packages
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         before = states(sweep.stages, out)
         _print_plan(sweep, before, out, jobs)
+        for caution in input_cautions(sweep.stages, out):
+            print(f"WARNING: {caution}", file=sys.stderr)
         check_kept_plan(sweep, out)
         if given.dry_run:
             if problems := input_problems(sweep.stages, out, gpus()):

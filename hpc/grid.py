@@ -24,17 +24,12 @@ from fgssl.config import (
     training_fingerprint,
 )
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.methods.settings import CrossEntropySettings, DecoderPretrainingSettings, SynthesizedSettings
 from fgssl.report.reference import reference_values
 from fgssl.validation import unknown
+from hpc.chains import misfits
 from hpc.sweep_file import Arm, Sweep, read_sweep
 
 _STAGE = "stage:"
-_TRAINED_BY: Mapping[str, tuple[type, ...]] = {
-    "encoder": (object,),
-    "decoder": (DecoderPretrainingSettings, SynthesizedSettings),
-    "classifier": (CrossEntropySettings,),
-}
 _ROLES = tuple(entry.name for entry in dataclasses.fields(StartSettings))
 
 
@@ -284,15 +279,14 @@ def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) 
 def _check_what_stages_train(
     stages: Mapping[str, Config], points: Sequence[Point], sweep: Sweep, faults: _Faults
 ) -> None:
-    """A decoder or classifier can only come from a stage whose method leaves one."""
+    """What a run starts from must be trained by the stage, and fit."""
     configs = [(["stages", name], config) for name, config in stages.items()]
     configs += [(["arms", point.arm, "settings"], point.config) for point in points]
     for place, config in configs:
         for role, stage in needed_stages(config).items():
-            if stage in stages and not isinstance(stages[stage].method, _TRAINED_BY[role]):
-                path = ["start", role, "stage"]
-                method = stages[stage].method.name
-                faults.add([[*place, *path], ["settings", *path]], f"stage {stage!r} ({method}) trains no {role}")
+            path = ["start", role, "stage"]
+            for misfit in misfits(role, stages[stage], config) if stage in stages else ():
+                faults.add([[*place, *path], ["settings", *path]], f"stage {stage!r} {misfit}")
 
 
 def _check_points(points: Sequence[Point], sweep: Sweep, faults: _Faults) -> None:

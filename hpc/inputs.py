@@ -8,7 +8,7 @@ from typing import Any
 
 from fgssl.data.location import shards_folder, toy_manifest
 from fgssl.data.manifest import MANIFEST, Manifest
-from fgssl.data.requirements import unmet
+from fgssl.data.requirements import cautions, unmet
 from fgssl.errors import DataError, UserError
 from fgssl.run_folder import RunFolder, start_file
 from hpc.stages import Stage
@@ -64,6 +64,21 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> l
                     f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"
                 )
     return list(dict.fromkeys([*missing, *changed]))
+
+
+def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
+    """What a user should know of the data of unfinished runs; each once. Writes nothing."""
+    found: list[str] = []
+    manifest = functools.cache(_manifest)
+    for stage in stages:
+        if run_folder(stage, out).done(stage.config):
+            continue
+        try:
+            present = manifest(shards_folder(stage.config.data, out / "data"))
+        except DataError:  # among the `input_problems`
+            continue
+        found += cautions(stage.config, present or toy_manifest(stage.config.data.toy))
+    return list(dict.fromkeys(found))
 
 
 def _packed(folder: str | None) -> bool:

@@ -31,6 +31,7 @@ preset: small
 settings:
   data: {dataset: birds, folder: SHARDS}
   views: {image_size: 32}
+  method: {name: mocov2, queue_size: 128}
   evaluation: {linear: {epochs: 1}}
 stages:
   warm_up: {training: {epochs: 3}}
@@ -102,6 +103,19 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
     heading = printed.index("it could not start now:")
     assert "  base           1 run: 1 pending" in printed[:heading]
     assert [line.partition(": ")[0] for line in printed[heading + 1 :]] == ["resources.device", "start.encoder.file"]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []])
+@pytest.mark.usefixtures("faked")
+def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
+    assert main([str(sweep), "seeds=[0]", "method.queue_size=8192", *options]) == 0
+    error = capsys.readouterr().err.splitlines()
+    assert [line for line in error if "queue_size" in line] == [
+        "WARNING: queue_size 8192 exceeds the 960 training images of dataset 'birds': the queue holds about 8.5 "
+        "stale keys of every image, its own among its negatives"
+    ]
+    assert main([str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_dry_run_shows_interrupted_runs(sweep, capsys):

@@ -1,9 +1,11 @@
-"""What `python -m fgssl.train` and `fgssl.evaluate` say of a wrong command line, before anything is imported or run."""
+"""What `python -m fgssl.train` and `fgssl.evaluate` say of a command line; of a wrong one before anything is run."""
 
 from pathlib import Path
 
 import pytest
+import yaml
 
+from fgssl import config as configs
 from fgssl.errors import SettingsError, UserError
 from fgssl.evaluate import main as evaluate
 from fgssl.train import main as train
@@ -59,3 +61,16 @@ def test_several_folders_are_evaluated_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["evaluate", *folders, "evaluation.label_level=1"])
     with pytest.raises(UserError, match=f"one is taken at a time: {', '.join(folders)}$"):
         evaluate()
+
+
+def test_cautions_are_told_before_the_training(tiny_config, tmp_path, monkeypatch, capsys):
+    config = tiny_config("training.epochs=1", "method.noise.variant=none", "method.base.queue_size=512")
+    settings = configs.to_mapping(config)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    monkeypatch.setattr("sys.argv", ["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
+    assert train() == 0
+    error = capsys.readouterr().err
+    assert error.startswith("WARNING: queue_size 512 exceeds the 192 training images of dataset 'toy': the queue holds")
+    assert error.count("queue_size") == 1
+    assert train() == 0  # trained: nothing to caution against any more
+    assert "queue_size" not in capsys.readouterr().err

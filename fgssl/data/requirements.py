@@ -1,4 +1,4 @@
-"""What a config asks of its data, and a dataset does not have: told before anything runs.
+"""What a config asks of its data, and a dataset does not have, or has less of than is good: told before anything runs.
 
 Light to import: planning a sweep needs neither torch nor h5py. Only the manifest is looked at.
 """
@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from fgssl.config import Config
 from fgssl.data.manifest import Manifest
 from fgssl.evaluation.settings import EvaluationSettings
-from fgssl.methods.settings import SUPERVISED, HCLSettings, UntouchedSettings
-from fgssl.training.settings import TrainingSettings
+from fgssl.methods.settings import SUPERVISED, HCLSettings, MoCoV2Settings, SynthesizedSettings, UntouchedSettings
 from fgssl.validation import unknown
 
 LISTED_CLASSES = 5
@@ -22,10 +21,24 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
         return [f"data.dataset: {_name(manifest)} has no split `train` (it has {there}): pack it with one"]
     faults = []
     if not isinstance(config.method, UntouchedSettings):  # which trains nothing
-        faults += [*_of_method(config, manifest), *_of_training(config.training, manifest)]
+        faults += [*_of_method(config, manifest), *_of_training(config, manifest)]
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
     return faults
+
+
+def cautions(config: Config, manifest: Manifest) -> list[str]:
+    """What a user should know of training on the dataset of `manifest`, though it can be done: a line each."""
+    method = config.method.base if isinstance(config.method, SynthesizedSettings) else config.method
+    if not isinstance(method, MoCoV2Settings) or "train" not in manifest.splits:
+        return []
+    rows, images = method.queue_size, manifest.count("train")
+    if rows <= images:
+        return []
+    return [
+        f"queue_size {rows} exceeds the {images} training images of {_name(manifest)}: the queue holds about "
+        f"{rows / images:.1f} stale keys of every image, its own among its negatives"
+    ]
 
 
 # ------------------------------------------------------------------------------------------ training
@@ -40,17 +53,14 @@ def _of_method(config: Config, manifest: Manifest) -> list[str]:
             f"method.name: {method.name} needs labels, but {_name(manifest)} is unlabelled: pack its images in a "
             "folder for each class, or take a method without labels, such as simclr"
         ]
-    if isinstance(method, HCLSettings):
-        level, given = 0, list(method.level_weights)
-        if len(given) > levels:
-            return [
-                f"method.level_weights: {given} are {len(given)} weights, but {_levels(manifest)}: give one weight a "
-                f"level, finest first, {levels} at most"
-            ]
-    else:
-        level = method.level
-        if level >= levels:
-            return [_no_level("method.level", level, manifest)]
+    if isinstance(method, HCLSettings) and len(given := list(method.level_weights)) > levels:
+        return [
+            f"method.level_weights: {given} are {len(given)} weights, but {_levels(manifest)}: give one weight a "
+            f"level, finest first, {levels} at most"
+        ]
+    level = getattr(method, "level", 0)  # of a method without one the finest
+    if level >= levels:
+        return [_no_level("method.level", level, manifest)]
     classes = sum(count > 0 for count in manifest.class_counts["train"][level])
     if classes < 2:
         return [
@@ -61,7 +71,8 @@ def _of_method(config: Config, manifest: Manifest) -> list[str]:
     return []
 
 
-def _of_training(training: TrainingSettings, manifest: Manifest) -> list[str]:
+def _of_training(config: Config, manifest: Manifest) -> list[str]:
+    training = config.training
     batch, images, balanced = training.global_batch_size, manifest.count("train"), training.images_per_class
     faults = []
     if batch > images:
@@ -92,6 +103,12 @@ def _of_training(training: TrainingSettings, manifest: Manifest) -> list[str]:
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} asks for "
             f"{batch // balanced} classes a batch, but {_name(manifest)} has training images of {len(present)} "
             f"({finest.name}): take a batch of {balanced * len(present)} at most, or more images per class"
+        )
+    if batch // balanced < 2 and isinstance(config.method, SUPERVISED):
+        lower = f"take {batch // 2} at most, or " if batch > 1 else ""
+        faults.append(
+            f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class a batch, but "
+            f"method {config.method.name} tells classes apart: {lower}a batch of {2 * balanced} or more"
         )
     return faults
 

@@ -12,6 +12,8 @@ from fgssl.encoders.key_layouts import to_timm
 from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import CheckpointError
 
+LISTED_FAULTS = 40
+
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """A state dict from `.safetensors` or a torch file (also under `state_dict` or `model`)."""
@@ -56,8 +58,8 @@ def load_weights(module: nn.Module, file: Path) -> None:
         if key in given and given[key].shape != value.shape
     ]
     if faults:
-        shown = "\n  ".join(faults[:10])
-        more = f"\n  and {len(faults) - 10} more" if len(faults) > 10 else ""
+        shown = "\n  ".join(faults[:LISTED_FAULTS])
+        more = f"\n  and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
         raise CheckpointError(f"{file}: weights of another architecture:\n  {shown}{more}")
     module.load_state_dict(given)
 

@@ -1,6 +1,7 @@
 """Features -> outliers: test images that lie nearer to another class than to their own."""
 
-import numpy as np
+from typing import Any
+
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,19 +17,20 @@ TIE = 1e-12
 
 
 def outliers(
-    train_features: Tensor,
-    train_labels: Tensor | NDArray[np.int64],
-    test_features: Tensor,
-    test_labels: Tensor | NDArray[np.int64],
+    train_features: Tensor | NDArray[Any],
+    train_labels: Tensor | NDArray[Any],
+    test_features: Tensor | NDArray[Any],
+    test_labels: Tensor | NDArray[Any],
 ) -> int:
     """How many test images have the centroid of another class nearest (the measure of Chamidullin's HCL).
 
-    Features (N, D) and (M, D) on one device, labels (N,) and (M,), tensors or arrays. A class's centroid is the mean
-    of its l2-normalised train features; nearest is the largest cosine, of equal ones the smaller label. A zero vector
-    has cosine 0 to all. A test image whose class has no train image is always an outlier.
+    Features (N, D) and (M, D) on one device, labels (N,) and (M,), all tensors or arrays. A class's centroid is the
+    mean of its l2-normalised train features; nearest is the largest cosine, of equal ones the smaller label. A zero
+    vector has cosine 0 to all. A test image whose class has no train image is always an outlier.
 
     Raises `DataError` for a split without images, `NonFiniteError` for features that are not finite.
     """
+    train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     for split, features in (("training", train_features), ("test", test_features)):
         if not len(features):
             raise DataError(f"outliers: there are no {split} images; pack data with images in both splits")

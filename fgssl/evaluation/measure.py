@@ -104,7 +104,7 @@ class Measurement:
                 self.seed,
             )
         if settings.retrieval:
-            measures |= retrieval(test_features, torch.from_numpy(test.labels[:, level]).to(test_features.device))
+            measures |= retrieval(test_features, test.labels[:, level])
         if settings.knn:
             measures |= weighted_knn(
                 train_features(), train.labels[:, level], test_features, test.labels[:, level], settings.knn

@@ -1,6 +1,9 @@
 """Features -> rank-1, rank-5 and mAP of leave-one-out retrieval."""
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -11,15 +14,18 @@ QUERIES_AT_ONCE = 512
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 
 
-def retrieval(features: Tensor, labels: Tensor) -> dict[str, float]:
+def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> dict[str, float]:
     """Percent `rank1`, `rank5` and `mAP` of features (N, D) with labels (N,), each image a query to all others.
 
+    Both are tensors or arrays; the features decide the device.
     Cosine similarity; equal ones stand in the order of the rows. Rank-k: any of the k nearest has the query's label.
     mAP: average precision over the whole ranking. All are means over the queries that have a positive; images
     without one stay in the gallery.
 
     Raises `DataError` where no two images share a label, `NonFiniteError` for features that are not finite.
     """
+    features = torch.as_tensor(features)
+    labels = torch.as_tensor(labels, device=features.device)
     require_finite(features, "retrieval", "test")
     # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
     directions = normalize(features.double(), dim=1)

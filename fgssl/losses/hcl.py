@@ -37,8 +37,8 @@ def hcl(
     For nested labels lambda = 0 is SupCon on species and lambda = 1 SupCon on genus, in both.
 
     Raises:
-        ValueError: shapes, weights or a weighting that do not fit; `NoPositivesError`, if no anchor has a positive
-            (`mass`: at one of the levels whose coefficient is not 0).
+        ValueError: shapes, weights or a weighting that do not fit, a temperature that is not above 0;
+            `NoPositivesError`, if no anchor has a positive (`mass`: at one of the levels whose coefficient is not 0).
     """
     log_p = log_softmax_without_self(embeddings, temperature)  # (M, M)
     require_labels(labels, len(log_p), len(level_weights))

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgssl.losses.precision import at_least_fp32
-from fgssl.losses.shapes import require_pairs
+from fgssl.losses.shapes import require_pairs, require_temperature
 
 
 def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -14,8 +14,9 @@ def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: flo
     query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalised here.
 
     Raises:
-        ValueError: shapes that do not fit; `NoPositivesError`, if N = 0.
+        ValueError: shapes that do not fit, a temperature that is not above 0; `NoPositivesError`, if N = 0.
     """
+    require_temperature(temperature)
     require_pairs(query, key)
     if queue.ndim != 2 or queue.shape[1] != query.shape[1]:
         raise ValueError(f"queue of shape {tuple(queue.shape)}: must be (K, {query.shape[1]}), as wide as the queries")

@@ -15,7 +15,7 @@ def n_pairs(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
     over the rows of its label, labels (M,), again itself included: unlike in SupCon, every anchor has a positive.
 
     Raises:
-        ValueError: shapes that do not fit; `NoPositivesError`, if there are no rows.
+        ValueError: shapes that do not fit, a temperature that is not above 0; `NoPositivesError`, if there are no rows.
     """
     logits = cosine_logits(embeddings, temperature)  # (M, M)
     require_labels(labels, len(logits))

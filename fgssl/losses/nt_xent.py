@@ -14,7 +14,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     first, second (N, D) are a positive pair row by row; l2-normalised here.
 
     Raises:
-        ValueError: shapes that differ; `NoPositivesError`, if N = 0.
+        ValueError: shapes that differ, a temperature that is not above 0; `NoPositivesError`, if N = 0.
     """
     require_pairs(first, second)
     log_p = log_softmax_without_self(torch.cat([first, second]), temperature)  # (2N, 2N)

@@ -1,4 +1,5 @@
-"""What the losses are given, checked: a wrong shape would broadcast into a wrong loss, an empty batch into NaN."""
+"""What the losses are given, checked: a wrong shape would broadcast into a wrong loss, an empty batch into NaN, a
+negative temperature would push positives apart."""
 
 from torch import Tensor
 
@@ -28,3 +29,9 @@ def require_labels(labels: Tensor, rows: int, levels: int | None = None) -> None
     expected = (rows,) if levels is None else (rows, levels)
     if tuple(labels.shape) != expected:
         raise ValueError(f"labels of shape {tuple(labels.shape)}: must be {expected}, one row for each embedding")
+
+
+def require_temperature(temperature: float) -> None:
+    """A number above 0; a `ValueError` otherwise."""
+    if not temperature > 0:  # also of NaN
+        raise ValueError(f"temperature {temperature}: must be above 0")

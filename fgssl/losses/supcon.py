@@ -13,7 +13,8 @@ def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
     softmax over all rows but i. Anchors without a positive leave the mean.
 
     Raises:
-        ValueError: shapes that do not fit; `NoPositivesError`, if no anchor has a positive.
+        ValueError: shapes that do not fit, a temperature that is not above 0; `NoPositivesError`, if no anchor has a
+            positive.
     """
     log_p = log_softmax_without_self(embeddings, temperature)  # (M, M)
     require_labels(labels, len(log_p))

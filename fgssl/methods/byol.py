@@ -18,6 +18,7 @@ from fgssl.records import Batch, Output, Rows
 
 class BYOL(Method):
     num_views = 2
+    has_targets = True
 
     def __init__(self, settings: BYOLSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
         super().__init__()

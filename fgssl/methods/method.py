@@ -23,10 +23,12 @@ class Method(nn.Module, ABC):
     """Augmented views that a batch must hold."""
     needs_original: bool = False
     """Whether a batch must hold the resized-only images."""
+    has_targets: bool = False
+    """Whether there is a branch without gradient: `targets`."""
 
-    def targets(self, batch: Batch) -> Tensor | None:
-        """(N, P) results of a branch without gradient (keys of a momentum encoder), or None."""
-        return None
+    def targets(self, batch: Batch) -> Tensor:
+        """(N, P) results of a branch without gradient (keys of a momentum encoder), if the method `has_targets`."""
+        raise NotImplementedError
 
     @abstractmethod
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
@@ -41,10 +43,6 @@ class Method(nn.Module, ABC):
 
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
         """Once before step 0; `originals(n)` gives n resized training images, (group, C, H, W) at a time."""
-
-    def cautions(self, dataset_size: int) -> list[str]:
-        """What a user should know before training on so many images."""
-        return []
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -80,6 +78,7 @@ class Base(Protocol):
 
     encoder: nn.Module
     num_views: int
+    has_targets: bool
 
     def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
         """(N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
@@ -96,7 +95,7 @@ class Base(Protocol):
         """Scalar loss of the pairs of the global batch."""
         ...
 
-    def targets(self, batch: Batch) -> Tensor | None: ...
+    def targets(self, batch: Batch) -> Tensor: ...
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows: ...
     def loss(self, rows: Rows, targets: Tensor | None) -> Output: ...
     def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None: ...

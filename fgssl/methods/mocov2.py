@@ -19,6 +19,7 @@ from fgssl.records import Batch, Output, Rows
 
 class MoCoV2(Method):
     num_views = 2
+    has_targets = True
     queue: Tensor
     queue_position: Tensor
 
@@ -57,15 +58,6 @@ class MoCoV2(Method):
         start = int(self.queue_position)  # the queue holds a whole number of batches: no wrap inside one
         self.queue[start : start + len(targets)] = targets.to(self.queue.dtype)
         self.queue_position.fill_((start + len(targets)) % len(self.queue))
-
-    def cautions(self, dataset_size: int) -> list[str]:
-        rows = len(self.queue)
-        if rows <= dataset_size:
-            return []
-        return [
-            f"queue_size {rows} exceeds the {dataset_size} training images: the queue holds about "
-            f"{rows / dataset_size:.0f} stale keys of every image, its own among its negatives"
-        ]
 
     # ------------------------------------------------------------------- what synthesized pairs ask for
 

@@ -101,8 +101,8 @@ class SupConSettings:
     hidden_width: PositiveInt = 2048
     projection_width: PositiveInt = 128
     head_batch_norm: bool = True
-    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it the
-    directions of all embeddings start out nearly the same, and short trainings can stay there."""
+    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
+    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
     temperature: PositiveFloat = 0.1
     level: NonNegativeInt = 0
     """Level of the labels: 0 is the finest (species)."""
@@ -116,14 +116,14 @@ class HCLSettings:
     hidden_width: PositiveInt = 2048
     projection_width: PositiveInt = 128
     head_batch_norm: bool = True
-    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it the
-    directions of all embeddings start out nearly the same, and short trainings can stay there."""
+    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
+    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
     temperature: PositiveFloat = 0.1
     level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (1.0, 0.1)
     """Weight of a pair by the finest level that it shares, finest first: (1, lambda) for species and genus."""
     weighting: Literal["pair", "mass"] = "pair"
-    """`pair`: the weights are of pairs, so many genus positives outweigh few of the species. `mass`: they divide the
-    target's mass between the levels, whatever the number of positives."""
+    """`pair`: the weights are of pairs, so many genus positives outweigh few of the species. `mass`: a mean of SupCon's
+    loss at each level, (1 - lambda) on species and lambda on genus, whatever the number of positives."""
 
     def __post_init__(self) -> None:
         weights = self.level_weights

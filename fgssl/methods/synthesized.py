@@ -44,15 +44,16 @@ class Synthesized(Method):
         return self.base.num_views
 
     @property
+    def has_targets(self) -> bool:  # type: ignore[override]
+        return self.base.has_targets
+
+    @property
     def _base(self) -> Base:
         return self.base  # type: ignore[return-value]
 
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
         self.base.prepare(originals)
         self.fill_bank(originals(len(self.bank)))
-
-    def cautions(self, dataset_size: int) -> list[str]:
-        return self.base.cautions(dataset_size)
 
     @torch.no_grad()
     def fill_bank(self, originals: Iterable[Tensor]) -> None:
@@ -61,7 +62,7 @@ class Synthesized(Method):
             for original in originals:
                 self._append_to_bank(self.encoder(original))
 
-    def targets(self, batch: Batch) -> Tensor | None:
+    def targets(self, batch: Batch) -> Tensor:
         return self.base.targets(batch)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
@@ -114,7 +115,7 @@ class Synthesized(Method):
         features = rows["feature"].detach()
         metrics = output.metrics | {
             "reconstruction_error": reconstruction.detach(),
-            "feature_std": features.std(dim=0, correction=0).mean(),
+            "feature_dimension_std": features.std(dim=0, correction=0).mean(),
         }
         if self.settings.pair_weight:
             pair = self._base.pair_loss(rows)  # Eq. 7

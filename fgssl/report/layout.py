@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from fgssl.evaluation.measure_names import kind
+from fgssl.evaluation.measure_names import kind, lower_is_better
 from fgssl.report.plan import Plan
 from fgssl.report.rows import Row
 from fgssl.report.tables import absences, warnings
@@ -92,13 +92,17 @@ def _caption(plan: Plan) -> str:
 def _unit_notes(plan: Plan) -> list[str]:
     """A line for each sort of measures that is not simply a percentage of hits, more being better."""
     sorts = {
-        "outliers_": "number of test images whose nearest class centroid is not their class's; fewer is better",
-        "nuisance_": "percent of the attributes' variance that a linear model reads from the features; lower is better",
+        "outliers_": "number of test images whose nearest class centroid is not their class's",
+        "nuisance_": "percent of the attributes' variance that a linear model reads from the features",
         "feature_std": "1 where the features' directions are spread evenly, 0 where they are all the same",
         "effective_rank": "number of dimensions that the features fill",
     }
     named = {sort: [metric for metric in plan.metrics if metric.startswith(sort)] for sort in sorts}
-    notes = [f"{', '.join(metrics)}: {sorts[sort]}" for sort, metrics in named.items() if metrics]
+    notes = [
+        f"{', '.join(metrics)}: {sorts[sort]}{'; lower is better' if lower_is_better(metrics[0]) else ''}"
+        for sort, metrics in named.items()
+        if metrics
+    ]
     if any(kind(metric) != "percent" for metric in plan.metrics):
         hits = [metric for metric in plan.metrics if not metric.startswith(tuple(sorts))]
         notes = [*([f"{', '.join(hits)}: percent"] if hits else []), *notes]

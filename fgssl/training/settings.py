@@ -59,7 +59,7 @@ class TrainingSettings:
     warm_up_epochs: NonNegativeFloat = 0.0
     """Linear rise of the learning rate from 0."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Of the networks' products and convolutions; losses stay in fp32. `tf32` matters on GPUs only."""
+    """Of the networks; losses stay in fp32. `tf32` is of convolutions on GPUs only: for transformers take `bf16`."""
 
     @property
     def first_learning_rate(self) -> float:

@@ -17,20 +17,19 @@ Autocast = Callable[[], AbstractContextManager[None]]
 
 
 def global_targets(method: Method, batch: Batch, shard_size: int, seed: int, autocast: Autocast) -> Tensor | None:
-    """Targets (N, P) of the whole batch, in its order.
+    """Targets (N, P) of the whole batch, in its order; None for a method without.
 
     Computed on a shuffled batch (He et al. 2020, Sec. 3.3), so that a key shares its BatchNorm group with other images
     than its query does. The order is a function of (seed, step) over the *global* batch.
     """
+    if not method.has_targets:
+        return None
     order = torch.from_numpy(randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch)))
     order = order.to(batch.indices.device)
     with torch.no_grad(), autocast(), one_move_of_running_statistics(method):
-        parts = [method.targets(shard) for shard in batch.select(order).shards(shard_size)]
-    shuffled = [part for part in parts if part is not None]
-    if not shuffled:
-        return None
-    targets = torch.empty_like(torch.cat(shuffled))
-    targets[order] = torch.cat(shuffled)
+        shuffled = torch.cat([method.targets(batch.select(rows)) for rows in order.split(shard_size)])
+    targets = torch.empty_like(shuffled)
+    targets[order] = shuffled
     return targets
 
 

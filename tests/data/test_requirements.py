@@ -9,7 +9,8 @@ import pytest
 
 from fgssl import config as configs
 from fgssl.data.manifest import Level, Manifest, Shard
-from fgssl.data.requirements import unmet
+from fgssl.data.requirements import cautions, unmet
+from fgssl.methods.settings import SimCLRSettings
 
 COUNTS = {"train": ((40, 40, 40, 40), (80, 80)), "test": ((5, 5, 5, 5), (10, 10))}
 
@@ -147,6 +148,49 @@ def test_a_batch_larger_than_the_data() -> None:
         "take 80 at most"
     )
     assert faults(few, method={"name": "untouched"}) == []  # trains nothing
+
+
+@pytest.mark.parametrize("method", SUPERVISED)
+def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
+    training = {"global_batch_size": 32, "images_per_class": 32}
+    assert fault(fungi(), method=method, training=training) == (
+        f"training.images_per_class: 32 at training.global_batch_size 32 draws one class a batch, but method "
+        f"{method['name']} tells classes apart: take 16 at most, or a batch of 64 or more"
+    )
+    assert faults(fungi(), method=method, training=training | {"images_per_class": 16}) == []
+    assert faults(fungi(), method={"name": "simclr"}, training=training) == []
+
+
+def test_a_supervised_method_without_a_level_has_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fgssl.data.requirements.SUPERVISED", (SimCLRSettings,))
+    assert faults(fungi()) == []
+    assert "of one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
+
+
+# ----------------------------------------------------------------------------------------- cautions
+
+
+def told(manifest: Manifest, method: dict[str, Any]) -> list[str]:
+    return cautions(configs.parse({"views": {"image_size": 32}, "method": method}, "test"), manifest)
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_a_queue_larger_than_the_data(base: bool) -> None:
+    def method(queue_size: int) -> dict[str, Any]:
+        moco = {"name": "mocov2", "queue_size": queue_size}
+        return {"name": "synthesized", "base": moco} if base else moco
+
+    assert told(fungi(), method(384)) == [
+        "queue_size 384 exceeds the 160 training images of dataset 'fungi': the queue holds about 2.4 stale keys of "
+        "every image, its own among its negatives"
+    ]
+    assert told(fungi(train=((96, 96, 96, 96), (192, 192))), method(384)) == []
+    assert told(without("train"), method(384)) == []  # what `unmet` tells
+
+
+def test_methods_without_a_queue() -> None:
+    assert told(fungi(), {"name": "simclr"}) == []
+    assert told(fungi(), {"name": "synthesized", "base": {"name": "simsiam"}}) == []
 
 
 # ---------------------------------------------------------------------------------------- evaluation

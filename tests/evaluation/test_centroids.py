@@ -86,9 +86,10 @@ def test_example_by_hand() -> None:
 
 def test_takes_arrays_too() -> None:
     train, train_labels, test, test_labels = clustered(images=60, width=6, classes=4, seed=0)
-    assert outliers(train, train_labels.numpy(), test, test_labels.numpy()) == outliers(
-        train, train_labels, test, test_labels
-    )
+    expected = outliers(train, train_labels, test, test_labels)
+    assert 0 < expected < 60
+    assert outliers(train, train_labels.numpy(), test, test_labels.numpy()) == expected
+    assert outliers(train.numpy(), train_labels.numpy(), test.numpy(), test_labels.numpy()) == expected
 
 
 def test_ties_go_to_the_smaller_label() -> None:

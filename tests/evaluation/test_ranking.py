@@ -103,6 +103,13 @@ def test_nearly_equal_features_keep_their_order() -> None:
     assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)
 
 
+def test_takes_arrays_too() -> None:
+    features, labels = clustered(images=50, width=8, classes=5, seed=0)
+    expected = retrieval(features, labels)
+    assert retrieval(features, labels.numpy()) == expected
+    assert retrieval(features.numpy(), labels.numpy()) == expected
+
+
 def test_errors() -> None:
     with pytest.raises(DataError, match="no query has a positive"):
         retrieval(torch.eye(3), torch.tensor([0, 1, 2]))

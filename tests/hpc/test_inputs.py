@@ -12,7 +12,7 @@ from fgssl.errors import UserError
 from fgssl.methods.settings import CrossEntropySettings
 from fgssl.run_folder import RunFolder
 from hpc.grid import expand
-from hpc.inputs import check_inputs, input_problems
+from hpc.inputs import check_inputs, input_cautions, input_problems
 from hpc.stages import plan
 
 
@@ -145,3 +145,20 @@ def test_every_network_that_a_run_starts_from_is_looked_for(small, tmp_path):
     config = dataclasses.replace(first.config, method=CrossEntropySettings(), start=start)
     [problem] = input_problems([dataclasses.replace(first, config=config)], small.out, ())
     assert problem.startswith(f"start.classifier.file: {file}: no such file")
+
+
+def test_a_caution_is_told_once_and_not_of_finished_runs(small, sweep_file, tmp_path):
+    assert input_cautions(small.plan.stages, small.out) == []
+    stages = plan(expand(sweep_file, None, ["method.base.queue_size=256"])).stages
+    # Of the embedded set before it is packed: 24 species of 6 images.
+    [caution] = input_cautions(stages, small.out)
+    assert caution.startswith("queue_size 256 exceeds the 144 training images of dataset 'toy'")
+    for stage in stages:
+        _finish(small, stage)
+        if stage.config.evaluation is not None:
+            with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+                lease.write_evaluation(stage.config, {"rank1": 1.0})
+    assert input_cautions(stages, small.out) == []
+    # What is not there is no matter of cautions.
+    gone = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'gone'}"]))
+    assert input_cautions(gone.stages, small.out) == []

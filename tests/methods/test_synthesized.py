@@ -87,7 +87,9 @@ def test_the_loss_is_equation_8(
     torch.testing.assert_close(output.loss.detach(), (by_views + 0.7 * error + 0.3 * pair).detach())
     measured = [output.metrics[name] for name in ("loss_contrast", "reconstruction_error", "loss_pair")]
     torch.testing.assert_close(measured, [by_views.detach(), error.detach(), pair.detach()])
-    assert output.metrics["feature_std"].item() == pytest.approx(features.std(dim=0, correction=0).mean().item(), 1e-5)
+    assert output.metrics["feature_dimension_std"].item() == pytest.approx(
+        features.std(dim=0, correction=0).mean().item(), 1e-5
+    )
     assert output.metrics["noise_rms"] > 0.1
 
 

@@ -1,7 +1,7 @@
 """A sweep's output folder, made by hand."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,14 @@ class Out:
 
     def folder(self, cell: str, seed: int) -> Path:
         return self.path / "runs" / self.planned(cell, seed)["run"]
+
+    def measure(self, cells: Iterable[str], settings: dict[str, Any], metrics: list[str]) -> None:
+        """Give cells further evaluation settings, and the table these metrics."""
+        for cell in cells:
+            for seed in SEEDS:
+                self.planned(cell, seed)["config"]["evaluation"] |= settings
+        self.content["metrics"] = metrics
+        self.write_plan()
 
     def finish(self, cell: str, seed: int, linear_100: float | None = None, **record: Any) -> None:
         """Write what a finished run leaves; every measure but `linear_100` is 0."""

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from fgssl.errors import UserError
+from fgssl.evaluation.measure_names import lower_is_better
 from fgssl.report.layout import Layout, latex, lay_out, markdown
 from fgssl.report.plan import read_plan
 from fgssl.report.rows import collect_rows
@@ -253,15 +254,6 @@ def test_mean_and_deviations_against_numpy(finished: Finished) -> None:
 # ------------------------------------------------------------------------------------- kinds of measures
 
 
-def measure(out: Any, cells: dict[str, dict[str, Any]], metrics: list[str]) -> None:
-    """Give cells further evaluation settings, and the table these metrics."""
-    for cell, settings in cells.items():
-        for seed in (0, 1, 2):
-            out.planned(cell, seed)["config"]["evaluation"] |= settings
-    out.content["metrics"] = metrics
-    out.write_plan()
-
-
 def finish(out: Any, values: dict[str, dict[str, list[float | None]]]) -> None:
     """Cell -> measure -> its values by seed; None is not run."""
     for cell, by_measure in values.items():
@@ -276,7 +268,7 @@ OUTLIERS = {"outliers": {"levels": {"genus": 1}}}
 
 
 def test_the_decrease_of_counts_is_relative_and_paired(out: Any) -> None:
-    measure(out, {cell: OUTLIERS for cell in ("base", "sigma=0.1", "sigma=0.5")}, ["linear_100", "outliers_genus"])
+    out.measure(["base", "sigma=0.1", "sigma=0.5"], OUTLIERS, ["linear_100", "outliers_genus"])
     numbers: dict[str, list[float | None]] = {
         **{"base": [725.0, 100.0, 50.0], "sigma=0.1": [423.0, 80.0, 60.0], "sigma=0.5": [201.0, None, None]}
     }
@@ -301,7 +293,7 @@ def test_the_decrease_of_counts_is_relative_and_paired(out: Any) -> None:
 
 
 def test_a_decrease_to_nothing_is_empty(out: Any) -> None:
-    measure(out, {cell: OUTLIERS for cell in ("base", "sigma=0.1")}, ["linear_100", "outliers_genus"])
+    out.measure(["base", "sigma=0.1"], OUTLIERS, ["linear_100", "outliers_genus"])
     finish(out, {"base": {"outliers_genus": [0.0, 10.0, 10.0]}, "sigma=0.1": {"outliers_genus": [0.0, 5.0, 5.0]}})
     found = entry(table_of(out), "sigma=0.1", "outliers_genus")
     assert (found["delta_baseline"], found["delta_n"]) == (pytest.approx(-10 / 3), 3)
@@ -313,7 +305,7 @@ def test_a_decrease_to_nothing_is_empty(out: Any) -> None:
 def test_units_are_told_where_not_all_is_percent(out: Any) -> None:
     settings = OUTLIERS | {"nuisances": {"light": ["brightness"]}, "collapse": True}
     metrics = ["linear_100", "rank1", "outliers_genus", "nuisance_light", "feature_std", "effective_rank"]
-    measure(out, {cell: settings for cell in ("base", "sigma=0.1", "sigma=0.5")}, metrics)
+    out.measure(["base", "sigma=0.1", "sigma=0.5"], settings, metrics)
     values = dict(zip(metrics, [50.0, 40.0, 7.0, 12.5, 0.875, 31.25], strict=True))
     finish(out, {"base": {name: [value] * 3 for name, value in values.items()}})
     layout = layout_of(out)
@@ -325,20 +317,20 @@ def test_units_are_told_where_not_all_is_percent(out: Any) -> None:
         *("linear_100, rank1", "outliers_genus", "nuisance_light", "feature_std", "effective_rank")
     ]
     assert layout.notes[0] == "linear_100, rank1: percent"
-    assert layout.notes[1].endswith("fewer is better")
-    assert layout.notes[2].endswith("lower is better")
+    directions = [note.endswith("; lower is better") for note in layout.notes[1:5]]
+    assert directions == [lower_is_better(metric) for metric in metrics[2:]] == [True, True, False, False]
 
 
 def test_nuisances_alone_are_percent_and_their_direction_is_told(out: Any) -> None:
     metrics = ["linear_100", "nuisance_light"]
-    measure(out, {"base": {"nuisances": {"light": ["brightness"]}}}, metrics)
+    out.measure(["base"], {"nuisances": {"light": ["brightness"]}}, metrics)
     layout = layout_of(out)
     assert layout.blocks[0].caption.startswith("Percent, mean")
     assert layout.notes[0].startswith("nuisance_light: percent of the attributes' variance")
 
 
 def test_a_measure_that_only_some_cells_ask_for_is_not_missing_in_the_others(out: Any) -> None:
-    measure(out, {"base": {"knn": {}, **OUTLIERS}}, ["linear_100", "knn", "outliers_genus"])
+    out.measure(["base"], {"knn": {}, **OUTLIERS}, ["linear_100", "knn", "outliers_genus"])
     numbers: dict[str, list[float | None]] = {"linear_100": [50.0, 51.0, 52.0]}
     finish(out, {"base": numbers | {"knn": [60.0] * 3, "outliers_genus": [9.0] * 3}, "sigma=0.1": numbers})
     finish(out, {"sigma=0.5": {"linear_100": [50.0, 51.0, None]}})
@@ -361,7 +353,7 @@ def test_a_measure_that_only_some_cells_ask_for_is_not_missing_in_the_others(out
 
 
 def test_a_measure_that_the_baseline_does_not_ask_for_has_no_difference(out: Any) -> None:
-    measure(out, {"sigma=0.1": OUTLIERS}, ["linear_100", "outliers_genus"])
+    out.measure(["sigma=0.1"], OUTLIERS, ["linear_100", "outliers_genus"])
     finish(
         out, {"base": {"linear_100": [1.0] * 3}, "sigma=0.1": {"linear_100": [2.0] * 3, "outliers_genus": [3.0] * 3}}
     )
