@@ -85,5 +85,5 @@ def test_beats_its_untrained_encoder(method: dict[str, Any], training: dict[str,
             gains[name].append(trained[name] - untrained[name])
     print(gains)
     for name, gained in gains.items():
-        assert sum(gained) / len(gained) > 5, (name, gained)  # points; measured: 9 and more
+        assert sum(gained) / len(gained) > 4, (name, gained)  # points; measured: 6 (byol, rank1) to 49
         assert min(gained) > 0, (name, gained)

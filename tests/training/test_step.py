@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from fgssl.methods.byol import BYOL
 from fgssl.records import Batch
 from fgssl.training.step import accumulate_gradient, global_targets
 
@@ -16,6 +17,10 @@ def in_precision(batch: Batch, dtype: torch.dtype) -> Batch:
     assert batch.original is not None
     views = tuple(view.to(dtype) for view in batch.views)
     return dataclasses.replace(batch, views=views, original=batch.original.to(dtype))
+
+
+BEFORE_BATCH_NORM = {"head.0.bias", "head.3.bias", "predictor.0.bias"}
+"""BYOL's biases that are added before a BatchNorm, which takes them away again: their gradient is 0 up to rounding."""
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])
@@ -43,10 +48,10 @@ def test_micro_batches_change_nothing(
         assert output.loss.dtype == dtype
     assert losses[1] == pytest.approx(losses[0], rel=tolerance)
     assert gradients[0].keys() == gradients[1].keys()
+    without_gradient = BEFORE_BATCH_NORM if isinstance(method, BYOL) else set()
     for name, whole in gradients[0].items():
-        assert (gradients[1][name] - whole).norm() <= tolerance * max(whole.norm(), 1e-2), (
-            name
-        )  # a bias before BatchNorm has none
+        scale = 0.1 if name in without_gradient else max(whole.norm(), 1e-3)
+        assert (gradients[1][name] - whole).norm() <= tolerance * scale, name
     assert any(name.endswith("running_var") for name in states[0])
     for name, buffer in states[0].items():  # running statistics, queue, bank
         torch.testing.assert_close(states[1][name], buffer, rtol=tolerance, atol=tolerance)

@@ -1,0 +1,92 @@
+"""What the trainer gives the optimizer and the method at each step."""
+
+import math
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fgssl import machine
+from fgssl.config import Config
+from fgssl.data.loader import RawBatch
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Output, Rows
+from fgssl.training.interruption import Interruption
+from fgssl.training.reporter import Reporter
+from fgssl.training.trainer import Trainer
+
+
+class Spy(Method):
+    num_views = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Linear(3, 2)
+        self.predictor = nn.Linear(2, 1)
+        self.told: list[float] = []
+
+    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+        return {"prediction": self.predictor(self.encoder(batch.views[0].mean(dim=(2, 3))))}
+
+    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+        return Output(rows["prediction"].square().mean(), {})
+
+    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
+        self.told.append(progress)
+
+    def constant_rate_parameters(self) -> list[nn.Parameter]:
+        return list(self.predictor.parameters())
+
+
+def batches(steps: range) -> list[RawBatch]:
+    images = np.random.default_rng(0).integers(0, 256, (32, 2, 16, 16, 3), dtype=np.uint8)
+    return [RawBatch(step, 0, 0, np.arange(32), np.zeros((32, 2), dtype=np.int64), images) for step in steps]
+
+
+COSINE = [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]  # at 0, 1/4, 1/2 and 3/4
+
+
+@pytest.mark.parametrize(
+    ("overrides", "first", "factors"),
+    [
+        ((), 0.8, COSINE),
+        (("learning_rate_per_256=true",), 0.1, COSINE),  # 32 images a batch: an eighth
+        (("schedule=constant", "warm_up_epochs=1"), 0.8, [0.0, 0.5, 1.0, 1.0]),  # over the first half of 2 epochs
+    ],
+)
+def test_rates_and_progress_of_every_step(
+    overrides: tuple[str, ...], first: float, factors: list[float], tiny_config: Callable[..., Config]
+) -> None:
+    """Also of a training that goes on from step 1: both are of the whole."""
+    config = tiny_config(*(f"training.{item}" for item in ("optimizer.learning_rate=0.8", *overrides)))
+    for start in (0, 1):
+        method, reporter = Spy(), Mock(spec=Reporter)
+        optimizer = torch.optim.SGD(method.parameter_groups(), lr=123.0)
+        rates: list[dict[bool, float]] = []
+        optimizer.register_step_pre_hook(
+            lambda optimizer, *_, rates=rates: rates.append(
+                {g["constant_rate"]: g["lr"] for g in optimizer.param_groups}
+            )
+        )
+        trainer = Trainer(
+            method=method,
+            optimizer=optimizer,
+            accelerator=machine.accelerator(config.resources, config.training.precision),
+            settings=config.training,
+            views=config.views,
+            seed=0,
+            total_steps=4,
+            micro_batch_size=32,
+            log_every_steps=1,
+            checkpoint_every_s=1000.0,
+            step=start,
+        )
+        trainer.train(batches, reporter, lambda state: None, Interruption())
+        decayed = pytest.approx([first * factor for factor in factors[start:]])
+        assert [rate[False] for rate in rates] == decayed
+        assert [rate[True] for rate in rates] == pytest.approx([first] * (4 - start))
+        assert [call.args[1]["learning_rate"] for call in reporter.log.call_args_list] == decayed
+        assert method.told == [0.0, 0.25, 0.5, 0.75][start:]
