@@ -19,7 +19,6 @@ from fgssl.config import Config
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
 from fgssl.data.manifest import MANIFEST, Manifest
-from fgssl.data.requirements import cautions, unmet
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
@@ -31,6 +30,7 @@ from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.methods.settings import UntouchedSettings
 from fgssl.provenance import code_version, versions
+from fgssl.requirements import cautions, unmet
 from fgssl.run_folder import Lease, RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.interruption import Interruption

@@ -8,8 +8,8 @@ from typing import Any
 
 from fgssl.data.location import shards_folder, toy_manifest
 from fgssl.data.manifest import MANIFEST, Manifest
-from fgssl.data.requirements import cautions, unmet
 from fgssl.errors import DataError, UserError
+from fgssl.requirements import cautions, unmet
 from fgssl.run_folder import RunFolder, start_file
 from hpc.stages import Stage
 from hpc.state import run_folder

@@ -9,8 +9,8 @@ import pytest
 
 from fgssl import config as configs
 from fgssl.data.manifest import Level, Manifest, Shard
-from fgssl.data.requirements import cautions, unmet
 from fgssl.methods.settings import SimCLRSettings
+from fgssl.requirements import cautions, unmet
 
 COUNTS = {"train": ((40, 40, 40, 40), (80, 80)), "test": ((5, 5, 5, 5), (10, 10))}
 
@@ -162,7 +162,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
 
 
 def test_a_supervised_method_without_a_level_has_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgssl.data.requirements.SUPERVISED", (SimCLRSettings,))
+    monkeypatch.setattr("fgssl.requirements.SUPERVISED", (SimCLRSettings,))
     assert faults(fungi()) == []
     assert "of one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
 
@@ -279,5 +279,5 @@ def test_all_at_once_in_single_lines() -> None:
 
 
 def test_requirements_are_light_to_import() -> None:
-    code = "import fgssl.data.requirements, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
+    code = "import fgssl.requirements, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
