@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -74,6 +75,17 @@ class GroupedBatchNorm2d(_GroupedBatchNorm):
     _check_input_dim = nn.BatchNorm2d._check_input_dim
 
 
+class GroupedBatchNormAct2d(GroupedBatchNorm2d):
+    """timm's BatchNorm, dropout and activation under one name (EfficientNet, DenseNet and others)."""
+
+    def __init__(self, like: BatchNormAct2d, group_size: int) -> None:
+        super().__init__(like, group_size)
+        self.drop, self.act = like.drop, like.act
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.act(self.drop(super().forward(input)))
+
+
 def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
     """Replace every BatchNorm inside `module`, parameters and buffers kept; state dict keys do not change."""
     for name, child in module.named_children():
@@ -81,6 +93,8 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
             setattr(module, name, GroupedBatchNorm1d(child, group_size))
         elif type(child) is nn.BatchNorm2d:
             setattr(module, name, GroupedBatchNorm2d(child, group_size))
+        elif type(child) is BatchNormAct2d:
+            setattr(module, name, GroupedBatchNormAct2d(child, group_size))
         elif isinstance(child, _BatchNorm) and not isinstance(child, _GroupedBatchNorm):
             raise NotImplementedError(f"{name}: {type(child).__name__} cannot be grouped; BatchNorm1d and 2d can")
         else:

@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -154,3 +155,24 @@ def test_a_part_of_a_group_is_refused() -> None:
 def test_a_kind_of_batch_norm_that_is_not_known_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="norm: BatchNorm3d cannot be grouped"):
         group_batch_norms(nn.ModuleDict({"norm": nn.BatchNorm3d(3)}), group_size=4)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "densenet121"])
+def test_timms_batch_norm_with_activation(name: str) -> None:
+    """Two groups are as two batches of the plain model; running statistics move by the mean of the two."""
+    torch.manual_seed(0)
+    plain = timm.create_model(name, num_classes=0).train()
+    grouped = group_batch_norms(copy.deepcopy(plain), group_size=2)
+    assert grouped.state_dict().keys() == plain.state_dict().keys()
+    images = torch.randn(4, 3, 64, 64)
+    first, second = copy.deepcopy(plain), copy.deepcopy(plain)
+    torch.testing.assert_close(
+        grouped(images), torch.cat([first(images[:2]), second(images[2:])]), rtol=1e-4, atol=1e-4
+    )
+    for key, value in statistics(grouped).items():
+        if key.endswith("running_mean"):
+            expected = (statistics(first)[key] + statistics(second)[key]) / 2
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+    grouped.eval()
+    plain.load_state_dict(grouped.state_dict())
+    torch.testing.assert_close(grouped(images), plain.eval()(images), rtol=0, atol=0)
