@@ -91,6 +91,15 @@ class Config:
 def _cross_field_faults(config: Config) -> list[str]:
     method, training = config.method, config.training
     faults: list[str] = []
+    if config.evaluation is not None and config.evaluation.classifier:
+        level = config.evaluation.label_level
+        if not isinstance(method, CrossEntropySettings):
+            faults.append(f"evaluation.classifier: method {method.name} trains no classifier, only cross_entropy does")
+        elif method.level != level:
+            faults.append(
+                f"evaluation.classifier: method.level {method.level} is learnt, but evaluation.label_level {level} "
+                "measured: give both the same"
+            )
     if isinstance(method, UntouchedSettings):
         return faults
     batch, group, micro = (
@@ -113,15 +122,6 @@ def _cross_field_faults(config: Config) -> list[str]:
             f"queue_size {base.queue_size} is no multiple of training.global_batch_size {batch}: "
             f"take {max(1, round(base.queue_size / batch)) * batch}"
         )
-    if config.evaluation is not None and config.evaluation.classifier:
-        level = config.evaluation.label_level
-        if not isinstance(method, CrossEntropySettings):
-            faults.append(f"evaluation.classifier: method {method.name} trains no classifier: only cross_entropy does")
-        elif method.level != level:
-            faults.append(
-                f"evaluation.classifier: method.level {method.level} is learnt, but evaluation.label_level {level} "
-                "measured: give both the same"
-            )
     if training.images_per_class is not None and batch % training.images_per_class:
         faults.append(
             f"training.global_batch_size {batch} is no multiple of training.images_per_class "

@@ -291,3 +291,12 @@ def test_yaml_holds_the_whole_config(tmp_path: Path, threshold):
 def test_settings_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         _config().seed = 3  # type: ignore[misc]
+
+
+def test_a_classifier_is_measured_only_where_one_is_trained():
+    for method in ("untouched", "mocov2"):
+        with pytest.raises(SettingsError, match=f"method {method} trains no classifier, only cross_entropy does"):
+            parse({"views": {"image_size": 32}, "method": {"name": method}, "evaluation": {"classifier": True}}, "x")
+    with pytest.raises(SettingsError, match=r"method.level 1 is learnt, but evaluation.label_level 0 measured"):
+        parse({"method": {"name": "cross_entropy", "level": 1}, "evaluation": {"classifier": True}}, "x")
+    parse({"method": {"name": "cross_entropy"}, "evaluation": {"classifier": True}}, "x")

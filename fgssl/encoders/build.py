@@ -23,10 +23,15 @@ def build_encoder(settings: EncoderSettings, image_size: int) -> nn.Module:
     """
     if not timm.is_model(settings.name):
         raise SettingsError([Problem("config", "encoder.name", _unknown_name(settings.name))])
+    if "pretrained" in settings.arguments:
+        message = (
+            "nothing is downloaded: save the weights to a file where there is internet, and give start.encoder.file"
+        )
+        raise SettingsError([Problem("config", "encoder.arguments.pretrained", message)])
     arguments: dict[str, Any] = {**settings.arguments}
     try:
         encoder = timm.create_model(settings.name, pretrained=False, num_classes=0, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
         message = f"timm.create_model({settings.name!r}, {settings.arguments}) refuses them: {error}"
         raise SettingsError([Problem("config", "encoder.arguments", message)]) from error
     if random_layers := _random_layers(encoder):

@@ -27,6 +27,13 @@ def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
                 for name in missing
             ]
         )
+    if empty := [name for name in names if name in modules and not any(True for _ in modules[name].parameters())]:
+        raise SettingsError(
+            [
+                Problem("config", "encoder.frozen", f"{name}: has no weights in this encoder: remove it")
+                for name in empty
+            ]
+        )
     for name in names:
         if name in modules:
             modules[name].requires_grad_(False).eval()

@@ -1,6 +1,7 @@
 """Weights in and out: plain files with timm's key names; torchvision's are read too."""
 
 import hashlib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         if file.suffix == ".safetensors":
             return load(file.read_bytes())
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # what torch refuses to run
+        message = "holds more than tensors, such as a whole model: save `model.state_dict()` instead"
+        raise CheckpointError(f"{file}: {message}") from error
     except Exception as error:  # safetensors, pickle and zip each raise their own kinds
         raise CheckpointError(f"{file}: not a readable weights file: {error}") from error
     for key in ("state_dict", "model"):
@@ -60,6 +64,8 @@ def load_weights(module: nn.Module, file: Path) -> None:
     if faults:
         shown = "\n  ".join(faults[:LISTED_FAULTS])
         more = f"\n  and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
+        if not given.keys() & wanted.keys():  # as where a wrapper put its name before every key
+            more += f"\n  the file holds {len(given)} other tensors: {', '.join(list(given)[:3])}, ..."
         raise CheckpointError(f"{file}: weights of another architecture:\n  {shown}{more}")
     module.load_state_dict(given)
 

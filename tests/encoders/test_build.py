@@ -66,15 +66,20 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
     )
 
 
-@pytest.mark.parametrize("arguments", [{"chanels": [8, 8, 8, 8]}, {"output_stride": 5}, {"layers": "many"}])
+@pytest.mark.parametrize(
+    "arguments", [{"chanels": [8, 8, 8, 8]}, {"norm_layer": "none"}, {"output_stride": 5}, {"layers": "many"}]
+)
 def test_arguments_that_timm_refuses(arguments: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"encoder.arguments: timm.create_model\('resnet18', .* refuses them: "):
         build_encoder(EncoderSettings(name="resnet18", arguments=arguments), 32)
 
 
-def test_a_model_whose_batch_norms_cannot_be_grouped() -> None:
-    with pytest.raises(SettingsError, match=r"encoder.name: mobilenetv3_small_050: .* cannot be grouped"):
-        build_encoder(EncoderSettings(name="mobilenetv3_small_050"), 32)
+def test_a_model_whose_batch_norms_cannot_be_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = timm.create_model("resnet18", num_classes=0)
+    model.bn1 = nn.SyncBatchNorm(64)  # which would let the number of processes into the result
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: model)
+    with pytest.raises(SettingsError, match=r"encoder.name: resnet18: .*SyncBatchNorm cannot be grouped"):
+        build_encoder(EncoderSettings(name="resnet18"), 32)
 
 
 # ------------------------------------------------------------------------------- every kind of model
@@ -192,3 +197,11 @@ def test_an_image_size_that_another_model_cannot_take(name: str, image_size: int
 def test_a_model_that_gives_no_vector(arguments: dict[str, Any], got: str) -> None:
     with pytest.raises(SettingsError, match=f"encoder.arguments: .* turns an image into {got}, not into one vector"):
         build_encoder(EncoderSettings(name="vit_tiny_patch16_224", arguments=arguments), 32)
+
+
+def test_nothing_is_downloaded() -> None:
+    settings = EncoderSettings(name="resnet18", arguments={"pretrained": True})
+    with pytest.raises(
+        SettingsError, match=r"encoder.arguments.pretrained: nothing is downloaded: .* start.encoder.file"
+    ):
+        build_encoder(settings, 32)

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -126,3 +127,9 @@ def test_all_unknown_names_are_told_and_nothing_is_frozen() -> None:
         "unknown module 'head.fc'",
     ]
     assert all(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_a_part_without_weights_is_refused() -> None:
+    encoder = timm.create_model("resnet18", num_classes=0)
+    with pytest.raises(SettingsError, match=r"encoder.frozen: fc: has no weights in this encoder: remove it"):
+        freeze(encoder, ["layer1", "fc"])

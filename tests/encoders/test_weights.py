@@ -232,6 +232,20 @@ def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
 
     state: dict[str, Tensor | Malicious] = {"weight": Malicious()}
     torch.save(state, tmp_path / "bad.pth")
-    with pytest.raises(CheckpointError, match="not a readable weights file"):
+    with pytest.raises(CheckpointError, match="holds more than tensors"):
         read_weights(tmp_path / "bad.pth")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_whole_model_in_the_place_of_its_weights(tmp_path: Path) -> None:
+    model = nn.Linear(2, 3)
+    torch.save(model, tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=r"holds more than tensors, .* save `model.state_dict\(\)` instead"):
+        load_weights(nn.Linear(2, 3), tmp_path / "model.pth")
+
+
+def test_what_the_file_holds_is_told(tmp_path: Path) -> None:
+    state = {f"backbone.{key}": value for key, value in nn.Linear(2, 3).state_dict().items()}
+    torch.save(state, tmp_path / "prefixed.pth")
+    with pytest.raises(CheckpointError, match=r"the file holds 2 other tensors: backbone.weight, backbone.bias"):
+        load_weights(nn.Linear(2, 3), tmp_path / "prefixed.pth")
