@@ -59,6 +59,7 @@ def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
         env=os.environ | {"PYTHONPATH": str(fake_sources)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which `nohup` ignores, for all below it
     )
 
 
