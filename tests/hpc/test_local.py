@@ -51,6 +51,12 @@ def _wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
+def _with_default_signals() -> None:
+    """`nohup` ignores SIGHUP and a script's background SIGINT, for all processes below."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
     """The whole sweep in a process of its own, which a test can kill."""
     return subprocess.Popen(
@@ -59,7 +65,7 @@ def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
         env=os.environ | {"PYTHONPATH": str(fake_sources)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which `nohup` ignores, for all below it
+        preexec_fn=_with_default_signals,
     )
 
 
