@@ -22,6 +22,7 @@ from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import Problem, SettingsError
 from fgssl.evaluation.settings import EvaluationSettings
 from fgssl.methods.settings import (
+    BYOLSettings,
     CrossEntropySettings,
     DecoderPretrainingSettings,
     MethodSettings,
@@ -117,6 +118,7 @@ def _cross_field_faults(config: Config) -> list[str]:
             f"and be a multiple of encoder.batch_norm_group_size {group}"
         )
     base = method.base if isinstance(method, SynthesizedSettings) else method
+    faults += _process_faults(config)
     if isinstance(base, MoCoV2Settings) and base.queue_size % batch:
         faults.append(
             f"queue_size {base.queue_size} is no multiple of training.global_batch_size {batch}: "
@@ -143,6 +145,66 @@ def _cross_field_faults(config: Config) -> list[str]:
         elif isinstance(config.decoder, MirroredResNetDecoderSettings) and size % 32:
             faults.append(f"views.image_size {size}: decoder mirrored_resnet50 makes multiples of 32 pixels")
     return faults
+
+
+def _process_faults(config: Config) -> list[str]:
+    """What cannot be had with several processes, or not with the engine asked for."""
+    training, resources, group = config.training, config.resources, config.encoder.batch_norm_group_size
+    method = config.method.base if isinstance(config.method, SynthesizedSettings) else config.method
+    faults: list[str] = []
+    if training.invariant == "exact":
+        shard, batch = training.exact_shard_size or group, training.global_batch_size
+        if shard % group:
+            faults.append(
+                f"training.exact_shard_size {shard} is no multiple of encoder.batch_norm_group_size "
+                f"{group}: change either"
+            )
+        if batch % shard or (batch // shard).bit_count() != 1:
+            faults.append(
+                f"training.invariant exact adds up a power of two of shards, but training.global_batch_size {batch} is "
+                f"no power of two times {shard} images (exact_shard_size, or else encoder.batch_norm_group_size)"
+            )
+        if resources.micro_batch_size is not None:
+            faults.append(
+                "resources.micro_batch_size has no place beside training.invariant exact: training.exact_shard_size "
+                "says how many images are in memory at once"
+            )
+        if training.precision == "fp16":
+            faults.append(
+                "training.precision fp16 scales the gradient by its history, training.invariant exact does not know "
+                "that: take bf16"
+            )
+        if resources.engine == "zero3":
+            faults.append(
+                "resources.engine zero3 adds up gradients in an order of its own: training.invariant exact runs on "
+                "ddp, zero0, zero1 and zero2"
+            )
+    if resources.engine != "ddp" and training.precision in ("fp16", "fp64"):
+        faults.append(
+            f"training.precision {training.precision} runs on resources.engine ddp only, not {resources.engine}: "
+            "take bf16 or fp32"
+        )
+    if resources.engine == "zero3" and isinstance(method, MoCoV2Settings | BYOLSettings):
+        faults.append(
+            f"resources.engine zero3: the moving average of {method.name} needs all weights on every process, which "
+            "zero3 divides: take ddp or zero0 to zero2"
+        )
+    return faults
+
+
+def shard_unit(config: Config) -> int:
+    """Images that no number of processes divides: a micro-batch, or the shard of `invariant: exact`."""
+    group = config.encoder.batch_norm_group_size
+    if config.training.invariant == "exact":
+        return config.training.exact_shard_size or group
+    return config.resources.micro_batch_size or group
+
+
+def possible_processes(config: Config) -> list[int]:
+    """The numbers of processes that can share a batch, ascending."""
+    units = config.training.global_batch_size // shard_unit(config)
+    exact = config.training.invariant == "exact"
+    return [size for size in range(1, units + 1) if units % size == 0 and (size.bit_count() == 1 or not exact)]
 
 
 CHOICES: Collection[tuple[str, ...]] = frozenset(choices(Config))
@@ -286,9 +348,12 @@ def canonical(config: Config) -> Config:
         decoder, start = None, dataclasses.replace(start, decoder=None)
     if not isinstance(method, CrossEntropySettings):
         start = dataclasses.replace(start, classifier=None)
+    training = config.training
+    if training.invariant == "close":
+        training = dataclasses.replace(training, exact_shard_size=None)
     frozen = () if isinstance(method, UntouchedSettings) else tuple(sorted(set(config.encoder.frozen)))
     encoder = dataclasses.replace(config.encoder, frozen=frozen)
-    return dataclasses.replace(config, encoder=encoder, method=method, start=start, decoder=decoder)
+    return dataclasses.replace(config, encoder=encoder, method=method, start=start, decoder=decoder, training=training)
 
 
 # ------------------------------------------------------------------------------------------------ out

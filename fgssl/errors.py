@@ -47,6 +47,10 @@ class NonFiniteError(UserError):
     """Training met a value that is not finite."""
 
 
+class PeerLostError(UserError):
+    """Another process of the run ended or does not answer; why, that one says."""
+
+
 class LeaseError(UserError):
     """Another process owns the run folder."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of one step (or of a shard of it), on the device, in fp32."""
+    """The images of one step, or of a share or shard of it, on the device, in fp32."""
 
     step: int
     indices: Tensor
@@ -17,7 +17,7 @@ class Batch:
     labels: Tensor
     """(N, L) int64 classes, finest level first; L is 0 for unlabelled data."""
     views: tuple[Tensor, ...]
-    """V augmented views, each (N, C, H, W), normalised."""
+    """The augmented views that the method's rows are of, each (N, C, H, W), normalised."""
     original: Tensor | None
     """(N, C, H, W), resized only, normalised; None where the method needs none."""
 

@@ -5,16 +5,17 @@ import gc
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from fgssl import config as configs
 from fgssl import machine, randomness
+from fgssl.collectives import World, peer_lost
 from fgssl.config import Config
 from fgssl.data.loader import RawBatch, original_batches, training_batches
 from fgssl.data.location import ensure_toy, shards_folder
@@ -22,6 +23,7 @@ from fgssl.data.manifest import MANIFEST, Manifest
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
+from fgssl.encoders.checkpointing import checkpoint_activations
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.encoders.weights import encoder_card, file_sha256, load_weights, read_weights, weights_bytes
 from fgssl.errors import DataError, Problem, SettingsError, UserError
@@ -29,57 +31,107 @@ from fgssl.evaluation.measure import Measurement
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.methods.settings import UntouchedSettings
+from fgssl.processes import ALONE, Processes
 from fgssl.provenance import code_version, versions
 from fgssl.requirements import cautions, unmet
 from fgssl.run_folder import Lease, RunFolder, start_file
 from fgssl.training import checkpoint
-from fgssl.training.interruption import Interruption
-from fgssl.training.optim import build_optimizer
-from fgssl.training.reporter import Reporter
-from fgssl.training.trainer import Trainer
+from fgssl.training.engines.build import build_engine
+from fgssl.training.interruption import Interrupted, Interruption
+from fgssl.training.reporter import Reporter, Silence
+from fgssl.training.trainer import Listener, Trainer
 from fgssl.views import colour
 
+_VISIBLE_WITHIN_S = 60.0
 
-def execute(config: Config, out: Path, folder: RunFolder | None = None) -> RunFolder:
+
+def execute(
+    config: Config,
+    out: Path,
+    folder: RunFolder | None = None,
+    processes: Processes = ALONE,
+    last_step: int | None = None,
+) -> RunFolder:
     """Make the run folder of `config` complete, in `out`/runs unless `folder` is given; returns it.
 
-    Raises `UserError` for what a user can mend, `Interrupted` when told to stop (a checkpoint is saved then). The
-    traceback of a failure lies in failure.txt.
+    With several processes, all call it; the first one writes, and evaluates when the others have left. Training leaves
+    after `last_step` as if told to. Raises `UserError` for what a user can mend, `Interrupted` when told to stop (a
+    checkpoint is saved then). The traceback of a failure lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
     folder = folder or RunFolder(out / "runs" / configs.run_name(config))
-    if folder.done(config):
+    if processes.world_size == 1 and folder.done(config):
         _require_same_data(config, folder, out)
         return folder
+    world = machine.world(config.resources, config.training, processes)
+    try:
+        if world.rank == 0:
+            _lead(config, out, folder, world, last_step)
+        else:
+            _follow(config, out, folder, world, last_step)
+    except RuntimeError as error:
+        if (lost := peer_lost(error, world)) is None:
+            raise
+        raise lost from error
+    finally:
+        gc.collect()  # a process makes several runs: the networks of this one must not wait in memory
+    return folder
+
+
+def _lead(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
     with folder.lease(config) as lease:
-        if folder.done(config):  # by another process, between the look and the lease
-            return folder
+        if folder.done(config):
+            _require_same_data(config, folder, out)
+            world.broadcast(None)
+            return
         try:
-            _complete(config, out, lease)
+            _complete(config, out, world, lease, last_step)
         except Exception as error:
+            text = traceback.format_exc()
+            if peer_lost(error, world) is not None:
+                text = folder.failures_of_others(patience_s=2.0) + text  # the cause first
+                print(text, file=sys.stderr)
             with contextlib.suppress(UserError):  # a full disk must not hide the failure itself
-                lease.write("failure.txt", traceback.format_exc())
+                lease.write("failure.txt", text)
             if isinstance(error, torch.OutOfMemoryError):
                 advice = "lower resources.micro_batch_size (results stay the same up to rounding)"
                 raise UserError(f"{folder.path}: the GPU's memory is exhausted; {advice}: {error}") from error
             raise
-        finally:
-            gc.collect()  # a process makes several runs: the networks of this one must not wait in memory
         lease.clear_failure()
-    return folder
 
 
-def _complete(config: Config, out: Path, lease: Lease) -> None:
+def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
+    """What all processes but the first do: they read, train, and write nothing but why they failed."""
+    data_version = world.broadcast("")
+    if not data_version:
+        return
+    try:
+        train = ShardedSplit(_visible(_shards_of(config, out)), "train")
+        if train.version != data_version:
+            raise DataError(
+                f"{train.folder}: process {world.rank} sees version {train.version[:12]}, the first one "
+                f"{data_version[:12]}: give all nodes the same shards"
+            )
+        method = build_method(config, RANDOM_START, _classes(train))
+        _train(config, world, method, train, None, last_step)
+    except Exception as error:
+        if peer_lost(error, world) is None:
+            folder.note_failure(world.rank, traceback.format_exc())
+        raise
+
+
+def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: int | None) -> None:
     folder = lease.folder
-    accelerator = machine.accelerator(config.resources, config.training.precision)
     shards = _shards(config, out)
     train = ShardedSplit(shards, "train")
     _require(config, train)
     test = None if config.evaluation is None else ShardedSplit(shards, "test")
     if test is not None:
-        _measurement(config, accelerator.device).check(train, test)
+        _measurement(config, world.device).check(train, test)
     if folder.trained() is None:
-        _train_and_export(config, out, accelerator, train, lease)
+        _train_and_export(config, out, world, train, lease, last_step)
+    else:
+        world.broadcast(None)
     checkpoint.delete_all(folder.checkpoints)
     if test is not None and folder.evaluation(config) is None:
         _require_same_data(config, folder, out)
@@ -89,11 +141,11 @@ def _complete(config: Config, out: Path, lease: Lease) -> None:
         classifier = None
         if config.evaluation is not None and config.evaluation.classifier:
             classifier = _linear(folder.path / "classifier.safetensors")
-        measures = _measures(config, encoder, classifier, train, test, accelerator.device)
+        measures = _measures(config, encoder, classifier, train, test, world.device)
         provenance = {
             "code_version": code_version(),
             "data_version": train.version,
-            "device": machine.device_name(accelerator.device),
+            "device": machine.device_name(world.device),
         }
         lease.write_evaluation(config, measures | {"wall_s": time.monotonic() - began} | provenance)
 
@@ -113,14 +165,14 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[s
     train = ShardedSplit(shards, "train")
     _require(config, train)
     test = ShardedSplit(shards, "test")
-    accelerator = machine.accelerator(config.resources, config.training.precision)
-    _measurement(config, accelerator.device).check(train, test)
+    device = machine.world(config.resources, config.training).device
+    _measurement(config, device).check(train, test)
     found = checkpoint.read(path)
     found.require(configs.training_fingerprint(config), train.version)
     method = build_method(config, RANDOM_START, _classes(train))
     method.load_state_dict(found.state["method"])
     networks = method.exports()
-    return _measures(config, networks["encoder"], networks.get("classifier"), train, test, accelerator.device)
+    return _measures(config, networks["encoder"], networks.get("classifier"), train, test, device)
 
 
 def _measures(
@@ -167,7 +219,22 @@ def _measurement(config: Config, device: torch.device) -> Measurement:
 def _shards(config: Config, out: Path) -> Path:
     if config.data.dataset == "toy" and config.data.folder is None:
         return ensure_toy(config.data, out / "data")
+    return _shards_of(config, out)
+
+
+def _shards_of(config: Config, out: Path) -> Path:
     return shards_folder(config.data, out / "data")
+
+
+def _visible(shards: Path) -> Path:
+    """`shards`, once this node sees what another one may just have written (shared file systems keep lists)."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while not (shards / MANIFEST).is_file() and time.monotonic() < deadline:
+        for parent in (shards.parent.parent, shards.parent, shards):
+            if parent.is_dir():
+                list(parent.iterdir())  # asks the server again
+        time.sleep(0.2)
+    return shards
 
 
 def _require(config: Config, images: ShardedSplit) -> None:
@@ -178,7 +245,7 @@ def _require(config: Config, images: ShardedSplit) -> None:
 
 def _require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
     """Refuse other shards than the run was trained on; where there are none any more, nothing can be mixed up."""
-    shards = Path(config.data.folder).expanduser() if config.data.folder else shards_folder(config.data, out / "data")
+    shards = Path(config.data.folder).expanduser() if config.data.folder else _shards_of(config, out)
     if not (shards / MANIFEST).is_file():
         return
     trained, present = (folder.trained() or {})["data_version"], Manifest.read(shards).version
@@ -205,20 +272,22 @@ def start_files(config: Config, out: Path) -> Start:
 # ------------------------------------------------------------------------------------------ training
 
 
-def _train_and_export(config: Config, out: Path, accelerator: Accelerator, train: ShardedSplit, lease: Lease) -> None:
+def _train_and_export(
+    config: Config, out: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
+) -> None:
     """Leave the trained networks and, last of all, trained.json in the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
-    record: dict[str, Any]
     if isinstance(config.method, UntouchedSettings):
-        networks: dict[str, nn.Module] = {"encoder": start_encoder(config, start)}
-        record = {"steps": 0, "wall_s": 0.0, "code_versions": [code_version()], "metrics": {}}
+        world.broadcast(None)  # nothing for the others to do
+        lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
+        record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "code_versions": [code_version()], "metrics": {}}
     else:
         method = build_method(config, start, _classes(train))
-        record = _train(config, accelerator, method, train, start_sha256, lease)
-        networks = method.exports()
-    for name, network in networks.items():
-        lease.write(f"{name}.safetensors", weights_bytes(network))
+        world.broadcast(train.version)
+        trained = _train(config, world, method, train, _Books(lease, start_sha256), last_step)
+        assert trained is not None
+        record = trained
     lease.write("encoder.json", encoder_card(config.encoder))
     lease.write(
         "trained.json",
@@ -228,78 +297,130 @@ def _train_and_export(config: Config, out: Path, accelerator: Accelerator, train
             "start": start_sha256,
             "code_version": code_version(),
             "threads": config.resources.threads,
-            "device": machine.device_name(accelerator.device),
+            "device": machine.device_name(world.device),
             "versions": versions(),
         },
     )
 
 
+@dataclass(frozen=True)
+class _Books:
+    """What the one process that writes needs for it."""
+
+    lease: Lease
+    start_sha256: dict[str, str | None]
+
+
 def _train(
-    config: Config,
-    accelerator: Accelerator,
-    method: Method,
-    train: ShardedSplit,
-    start_sha256: dict[str, str | None],
-    lease: Lease,
-) -> dict[str, Any]:
-    """Train `method`, from its newest checkpoint if there is one; what to record of it."""
-    training, resources, folder = config.training, config.resources, lease.folder
-    for caution in cautions(config, train.manifest):
-        print(f"WARNING: {caution}", file=sys.stderr)
-    method.to(accelerator.device).to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(training.optimizer, method.parameter_groups())
-    prepared_method, prepared_optimizer = accelerator.prepare(method, optimizer)
+    config: Config, world: World, method: Method, train: ShardedSplit, books: _Books | None, last_step: int | None
+) -> dict[str, Any] | None:
+    """Train `method`, from its newest checkpoint if there is one. With `books`, what to record of it; the networks then
+    lie in the run folder."""
+    training, resources = config.training, config.resources
+    method.to(world.device).to(memory_format=torch.channels_last)
+    if training.precision == "fp64":
+        method.double()
+    if resources.activation_checkpointing:
+        checkpoint_activations(method.encoder)
+    world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    engine = build_engine(method, training, resources, world)
     trainer = Trainer(
-        method=prepared_method,
-        optimizer=prepared_optimizer,
-        accelerator=accelerator,
+        engine=engine,
+        world=world,
         settings=training,
         views=config.views,
         seed=config.seed,
         total_steps=training.epochs * steps_per_epoch(len(train), training.global_batch_size),
-        micro_batch_size=resources.micro_batch_size or training.global_batch_size,
+        shard_size=_shard_size(config, world),
+        autocast=machine.autocast(world.device, training.precision),
         log_every_steps=resources.log_every_steps,
         checkpoint_every_s=resources.checkpoint_every_s,
     )
-    identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, start_sha256)
-    code_versions = [code_version()]
-    if found := checkpoint.latest(folder.checkpoints, identity):
-        trainer.resume(found.step, found.state)
-        code_versions = list(dict.fromkeys([*found.code_versions, code_version()]))
-    else:
-        train_unfrozen(method)
-        method.prepare(lambda number: _originals(config, train, number, accelerator.device))
+    with contextlib.ExitStack() as stack:
+        writer: checkpoint.Writer | None = None
+        if books is not None:
+            identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, books.start_sha256)
+            checkpoints = books.lease.folder.checkpoints
+            writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
+            found = checkpoint.latest(checkpoints, identity)
+            for caution in cautions(config, train.manifest):
+                print(f"WARNING: {caution}", file=sys.stderr)
+        found = world.broadcast(found if books is not None else None)
+        code_versions = [code_version()]
+        if found is not None:
+            trainer.resume(found.step, found.state)
+            code_versions = list(dict.fromkeys([*found.code_versions, code_version()]))
+        else:
+            train_unfrozen(method)
+            dtype = next(method.parameters()).dtype
+            method.prepare(
+                lambda number: (images.to(dtype) for images in _originals(config, train, number, world.device))
+            )
 
-    def batches(steps: range) -> Iterator[RawBatch]:
-        return training_batches(
-            train,
-            config.views,
-            num_views=method.num_views,
-            with_original=method.needs_original,
-            seed=config.seed,
-            steps=steps,
-            global_batch_size=training.global_batch_size,
-            images_per_class=training.images_per_class,
-            threads=resources.loader_threads,
-        )
+        def save(state: dict[str, Any]) -> None:
+            if writer is not None:
+                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, code_versions))
 
-    def save(state: dict[str, Any]) -> None:
-        whole = checkpoint.Checkpoint(trainer.step, state, identity, code_versions)
-        checkpoint.save(folder.checkpoints, whole, lease, resources.keep_checkpoints)
-
-    title = f"{config.method.name} seed {config.seed}"
-    with (
-        Interruption() as interruption,
-        Reporter(lease, title, trainer.step, trainer.total_steps, training.global_batch_size) as reporter,
-    ):
-        trainer.train(batches, reporter, save, interruption)
-    accelerator.free_memory()
+        listener: Listener = Silence()
+        if books is not None:
+            title = f"{config.method.name} seed {config.seed}"
+            listener = stack.enter_context(
+                Reporter(books.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
+            )
+        interruption = stack.enter_context(Interruption())
+        try:
+            trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
+        except Interrupted:
+            if writer is not None:
+                writer.wait()
+            world.barrier()  # a process that leaves with a code may end those still at work: the first one writes
+            raise
+    state = engine.state()
+    with engine.whole():
+        if books is None:
+            return None
+        for name, network in method.exports().items():
+            books.lease.write(f"{name}.safetensors", weights_bytes(network))
     return {
         "steps": trainer.step,
         "wall_s": trainer.wall_s,
         "code_versions": code_versions,
-        "metrics": reporter.last,
+        "metrics": listener.last,
+        "state_sha256": checkpoint.state_sha256(state),
     }
+
+
+def _shard_size(config: Config, world: World) -> int:
+    """Images whose networks run at once. Raises a `UserError` where the batch cannot be divided among the processes."""
+    training, possible, unit = config.training, configs.possible_processes(config), configs.shard_unit(config)
+    exact = training.invariant == "exact"
+    if world.size not in possible:
+        raise UserError(
+            f"training.global_batch_size {training.global_batch_size} in units of {unit} images cannot be divided "
+            f"among {world.size} processes{', a power of two under invariant: exact' if exact else ''}: start one of "
+            f"{', '.join(map(str, possible))}, or change the batch, encoder.batch_norm_group_size or "
+            f"{'training.exact_shard_size' if exact else 'resources.micro_batch_size'}"
+        )
+    return unit if exact or config.resources.micro_batch_size else training.global_batch_size // world.size
+
+
+def _batches(
+    config: Config, method: Method, train: ShardedSplit, world: World
+) -> Callable[[range], Iterator[RawBatch]]:
+    """This process's shares of the batches of some steps."""
+    training = config.training
+    return lambda steps: training_batches(
+        train,
+        config.views,
+        num_views=method.num_views,
+        with_original=method.needs_original,
+        seed=config.seed,
+        steps=steps,
+        global_batch_size=training.global_batch_size,
+        images_per_class=training.images_per_class,
+        threads=config.resources.loader_threads,
+        share=world.share(training.global_batch_size),
+    )
 
 
 def _originals(config: Config, train: ShardedSplit, number: int, device: torch.device) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ decoder.safetensors       where the method has one
 trained.json              written last: the training is complete
 evaluation-<hash>.json    one per evaluation setting: the measures
 failure.txt               traceback of the newest attempt, if it failed
+failure-rank-<n>.txt      traceback of another process than the first, if that one failed
 """
 
 import contextlib
@@ -26,6 +27,8 @@ from typing import IO, Any, Literal, Self, TypeAlias
 
 from fgssl import config as configs
 from fgssl.errors import LeaseError, Problem, SettingsError, UserError
+
+_OTHERS_FAILURES = "failure-rank-*.txt"
 
 RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 
@@ -97,6 +100,19 @@ class RunFolder:
         except FileNotFoundError:
             return None
 
+    def note_failure(self, rank: int, text: str) -> None:
+        """Of a process that does not write otherwise."""
+        with contextlib.suppress(UserError):
+            write_atomically(self.path / f"failure-rank-{rank}.txt", text)
+
+    def failures_of_others(self, patience_s: float) -> str:
+        """Tracebacks of other processes, the first failure first; waits for one for a while. Empty if none came."""
+        deadline = time.monotonic() + patience_s
+        while not (files := list(self.path.glob(_OTHERS_FAILURES))) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        files.sort(key=lambda file: file.stat().st_mtime)
+        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text()}\n" for file in files)
+
     def config(self) -> configs.Config:
         return configs.load(self.config_file)
 
@@ -142,7 +158,7 @@ class RunFolder:
 
     def _clear_leftovers(self) -> None:
         """What a killed attempt was writing: nobody else writes here now."""
-        for file in self.path.glob(".*"):
+        for file in (*self.path.glob(".*"), *self.path.glob(_OTHERS_FAILURES)):
             file.unlink()
         for folder in self.checkpoints.glob(".step-*"):
             shutil.rmtree(folder)

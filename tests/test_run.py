@@ -120,10 +120,10 @@ def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
     config = tiny(start={"encoder": {"run": start.path.name}}, training__epochs=4)
     finite = Trainer._finite
 
-    def stop_at_step_3(trainer, loss, raw):
+    def stop_at_step_3(trainer, loss, gradient_norm, raw):
         if raw.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return finite(trainer, loss, raw)
+        return finite(trainer, loss, gradient_norm, raw)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_finite", stop_at_step_3)

@@ -38,11 +38,13 @@ class RawBatch:
     draw: int
     """What views are a function of, beside the image: the epoch, or the step where an image can come twice an epoch."""
     rows: NDArray[np.int64]
-    """(N,) dataset rows."""
+    """(n,) dataset rows of this process's share of the batch."""
+    global_rows: NDArray[np.int64]
+    """(N,) those of the whole batch."""
     labels: NDArray[np.int64]
-    """(N, L)"""
+    """(n, L)"""
     images: NDArray[np.uint8]
-    """(N, crops, H, W, C)"""
+    """(n, crops, H, W, C)"""
 
 
 Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
@@ -57,6 +59,7 @@ class _Job:
     epoch: int
     draw: int
     rows: NDArray[np.int64]
+    global_rows: NDArray[np.int64]
     num_crops: int
     size: int
     crop: Crop
@@ -73,8 +76,9 @@ def training_batches(
     global_batch_size: int,
     images_per_class: int | None,
     threads: int,
+    share: slice = slice(None),
 ) -> Iterator[RawBatch]:
-    """Global batches of `steps`: `num_views` random crops, then (`with_original`) the resized image.
+    """The `share` of the global batches of `steps`: `num_views` random crops, then (`with_original`) the resized image.
 
     Crops are a function of (seed, epoch, view, dataset row); with `images_per_class`, which can draw an image twice an
     epoch, of the step in the epoch's place.
@@ -84,9 +88,10 @@ def training_batches(
     def job(step: int) -> _Job:
         epoch = epoch_of_step(step, len(images), global_batch_size)
         if images_per_class:
-            rows = balanced_rows_of_step(step, by_class, images_per_class, global_batch_size, seed)
+            global_rows = balanced_rows_of_step(step, by_class, images_per_class, global_batch_size, seed)
         else:
-            rows = rows_of_step(step, len(images), global_batch_size, seed)
+            global_rows = rows_of_step(step, len(images), global_batch_size, seed)
+        rows = global_rows[share]
         draw = step if images_per_class else epoch
         numbers = [crops.crop_numbers(seed, "training", draw, view, rows) for view in range(num_views)]
 
@@ -95,7 +100,7 @@ def training_batches(
                 return crops.resized(image, views.image_size)
             return crops.random_resized_crop(image, numbers[number][position], views.crop_area, views.image_size)
 
-        return _Job(step, epoch, draw, rows, num_views + with_original, views.image_size, crop)
+        return _Job(step, epoch, draw, rows, global_rows, num_views + with_original, views.image_size, crop)
 
     return _filled(images, (job(step) for step in steps), threads)
 
@@ -125,7 +130,7 @@ def evaluation_batches(
                 return crops.center_cropped(image, views.evaluation_resize, views.image_size)
             return crops.resized(image, views.image_size)
 
-        return _Job(step, epoch, epoch, rows, 1, views.image_size, crop)
+        return _Job(step, epoch, epoch, rows, rows, 1, views.image_size, crop)
 
     return _filled(images, (job(step) for step in range(-(-len(images) // batch_size))), threads)
 
@@ -139,7 +144,7 @@ def original_batches(
         return crops.resized(image, views.image_size)
 
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    jobs = (_Job(step, 0, 0, chunk, 1, views.image_size, crop) for step, chunk in enumerate(chunks))
+    jobs = (_Job(step, 0, 0, chunk, chunk, 1, views.image_size, crop) for step, chunk in enumerate(chunks))
     return _filled(images, jobs, threads)
 
 
@@ -162,7 +167,7 @@ def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawB
 def _result(images: Images, job: _Job, out: NDArray[np.uint8], parts: list[Future[None]]) -> RawBatch:
     for part in parts:
         part.result()
-    return RawBatch(job.step, job.epoch, job.draw, job.rows, images.labels[job.rows], out)
+    return RawBatch(job.step, job.epoch, job.draw, job.rows, job.global_rows, images.labels[job.rows], out)
 
 
 def _fill(images: Images, job: _Job, out: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:

@@ -6,6 +6,7 @@ taken over `group_size` consecutive samples of the global batch, and running sta
 
 import contextlib
 from collections.abc import Iterator
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +45,7 @@ class _GroupedBatchNorm(_BatchNorm):
         ]
         if self.moves_running_statistics:
             if self.gathered is None:
-                self._move(means, variances)
+                self.move(_sums(means, variances))
             else:
                 self.gathered.append((means, variances))
         return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
@@ -53,18 +54,28 @@ class _GroupedBatchNorm(_BatchNorm):
     def _dtype(self) -> torch.dtype:
         return self.running_mean.dtype  # type: ignore[union-attr]
 
-    @torch.no_grad()
-    def _move(self, means: Tensor, variances: Tensor) -> None:
-        """One move of the running statistics towards the mean over all groups, (groups, C) each."""
-        momentum = 0.1 if self.momentum is None else self.momentum
-        self.running_mean.lerp_(means.mean(dim=0), momentum)  # type: ignore[union-attr]
-        self.running_var.lerp_(variances.mean(dim=0), momentum)  # type: ignore[union-attr]
-        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+    def taken(self) -> Tensor:
+        """(2 C + 1,) sums of the means and variances of all groups since the last call, and the number of groups."""
+        assert self.gathered is not None
+        if not self.gathered:
+            return torch.zeros(2 * self.num_features + 1, dtype=self._dtype, device=self.running_mean.device)  # type: ignore[union-attr]
+        means, variances = map(torch.cat, zip(*self.gathered, strict=True))  # (groups, C) each
+        self.gathered.clear()
+        return _sums(means, variances)
 
-    def move_by_gathered(self) -> None:
-        if self.gathered:
-            self._move(*map(torch.cat, zip(*self.gathered, strict=True)))
-        self.gathered = None
+    @torch.no_grad()
+    def move(self, sums: Tensor) -> None:
+        """One move of the running statistics towards the mean over all groups, from `taken` summed over all shards."""
+        moved = sums[-1] > 0
+        mean, variance = (sums[:-1] / sums[-1].clamp_min(1)).chunk(2)
+        momentum = moved * (0.1 if self.momentum is None else self.momentum)
+        self.running_mean.lerp_(mean, momentum.to(mean.dtype))  # type: ignore[union-attr]
+        self.running_var.lerp_(variance, momentum.to(mean.dtype))  # type: ignore[union-attr]
+        self.num_batches_tracked.add_(moved)  # type: ignore[union-attr]
+
+
+def _sums(means: Tensor, variances: Tensor) -> Tensor:
+    return torch.cat([means.sum(dim=0), variances.sum(dim=0), means.new_tensor([len(means)])])
 
 
 class GroupedBatchNorm1d(_GroupedBatchNorm):
@@ -116,14 +127,27 @@ def still_running_statistics(module: nn.Module) -> Iterator[None]:
             layer.moves_running_statistics = moves
 
 
-@contextlib.contextmanager
-def one_move_of_running_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it, passes of shards only gather; the running statistics move once, at the end, over all groups."""
-    layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
-    for layer in layers:
-        layer.gathered = []
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.move_by_gathered()
+class RunningStatistics:
+    """Within it, forward passes of `module` only gather what moves the running statistics: they move once a step,
+    towards the mean over all groups of all shards."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
+
+    def __enter__(self) -> Self:
+        for layer in self._layers:
+            layer.gathered = []
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for layer in self._layers:
+            layer.gathered = None
+
+    def taken(self) -> Tensor:
+        """(P,) what the passes since the last call have gathered, to be added up over shards and processes."""
+        return torch.cat([layer.taken() for layer in self._layers]) if self._layers else torch.zeros(0)
+
+    def move(self, sums: Tensor) -> None:
+        lengths = [2 * layer.num_features + 1 for layer in self._layers]
+        for layer, part in zip(self._layers, sums.split(lengths) if lengths else (), strict=True):
+            layer.move(part)

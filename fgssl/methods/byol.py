@@ -18,7 +18,7 @@ from fgssl.records import Batch, Output, Rows
 
 class BYOL(Method):
     num_views = 2
-    has_targets = True
+    target_views = (0, 1)
 
     def __init__(self, settings: BYOLSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class BYOL(Method):
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 
     @torch.no_grad()
-    def targets(self, batch: Batch) -> Tensor:
-        return torch.cat([self.target_head(self.target_encoder(view)) for view in batch.views], dim=1)  # (N, 2P)
+    def targets(self, *views: Tensor) -> Tensor:
+        return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2P)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         first, second = (self.predictor(self.head(self.encoder(view))) for view in batch.views)  # (N, P) each

@@ -12,22 +12,28 @@ from fgssl.records import Batch, Output, Rows
 class Method(nn.Module, ABC):
     """One module that holds every network of a method.
 
-    The trainer calls, per step: `targets` on shards of the shuffled global batch, `rows` on shards in order, `loss`
-    once on the rows of the whole global batch, and `after_step` once the optimizer has stepped. Only `targets` and
-    `rows` run networks on images, only `loss` sees images together: negatives span the global batch by construction.
+    Each process calls, per step: `targets` on its shards of the shuffled global batch, `rows` on its shards in order,
+    `loss` on the rows of the whole global batch, and `after_step` once the optimizer has stepped. Only `targets` and
+    `rows` run networks on images, only `loss` sees images together: negatives span the global batch by construction,
+    and every process computes the same loss, queue and bank.
     """
 
     encoder: nn.Module
     """All that evaluation loads."""
     num_views: int
-    """Augmented views that a batch must hold."""
+    """Augmented views that are made of an image."""
     needs_original: bool = False
     """Whether a batch must hold the resized-only images."""
-    has_targets: bool = False
-    """Whether there is a branch without gradient: `targets`."""
+    target_views: tuple[int, ...] = ()
+    """Numbers of the views that the branch without gradient sees; () where there is none."""
 
-    def targets(self, batch: Batch) -> Tensor:
-        """(N, P) results of a branch without gradient (keys of a momentum encoder), if the method `has_targets`."""
+    @property
+    def row_views(self) -> tuple[int, ...]:
+        """Numbers of the views that `rows` sees, in `batch.views`."""
+        return tuple(range(self.num_views))
+
+    def targets(self, *views: Tensor) -> Tensor:
+        """(N, P) results of a branch without gradient (keys of a momentum encoder) on the `target_views`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -78,7 +84,8 @@ class Base(Protocol):
 
     encoder: nn.Module
     num_views: int
-    has_targets: bool
+    row_views: tuple[int, ...]
+    target_views: tuple[int, ...]
 
     def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
         """(N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
@@ -95,7 +102,7 @@ class Base(Protocol):
         """Scalar loss of the pairs of the global batch."""
         ...
 
-    def targets(self, batch: Batch) -> Tensor: ...
+    def targets(self, *views: Tensor) -> Tensor: ...
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows: ...
     def loss(self, rows: Rows, targets: Tensor | None) -> Output: ...
     def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None: ...

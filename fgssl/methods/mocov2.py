@@ -19,7 +19,8 @@ from fgssl.records import Batch, Output, Rows
 
 class MoCoV2(Method):
     num_views = 2
-    has_targets = True
+    row_views = (0,)
+    target_views = (1,)
     queue: Tensor
     queue_position: Tensor
 
@@ -35,8 +36,8 @@ class MoCoV2(Method):
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def targets(self, batch: Batch) -> Tensor:
-        keys = self.key_head(self.key_encoder(batch.views[1]))  # (N, P)
+    def targets(self, *views: Tensor) -> Tensor:
+        keys = self.key_head(self.key_encoder(views[0]))  # (N, P)
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:

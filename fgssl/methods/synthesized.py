@@ -44,8 +44,12 @@ class Synthesized(Method):
         return self.base.num_views
 
     @property
-    def has_targets(self) -> bool:  # type: ignore[override]
-        return self.base.has_targets
+    def row_views(self) -> tuple[int, ...]:
+        return self.base.row_views
+
+    @property
+    def target_views(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.base.target_views
 
     @property
     def _base(self) -> Base:
@@ -62,8 +66,8 @@ class Synthesized(Method):
             for original in originals:
                 self._append_to_bank(self.encoder(original))
 
-    def targets(self, batch: Batch) -> Tensor:
-        return self.base.targets(batch)
+    def targets(self, *views: Tensor) -> Tensor:
+        return self.base.targets(*views)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         assert batch.original is not None

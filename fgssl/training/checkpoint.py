@@ -1,20 +1,29 @@
-"""Checkpoints: written aside, hashed, renamed, then marked COMPLETE; a damaged one is skipped with a warning."""
+"""Checkpoints: written aside, hashed, marked COMPLETE, renamed; a damaged one is skipped with a warning."""
 
+import copy
+import hashlib
 import io
 import json
+import os
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from fgssl.encoders.weights import file_sha256
 from fgssl.errors import CheckpointError, UserError
 from fgssl.run_folder import Lease, write_atomically
 
 _STATE, _MARK = "state.pt", "COMPLETE"
+_RESULT = ("method", "optimizer")
+"""The parts of a state that depend on nothing but the settings and the data; the time taken does not belong to them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,8 @@ class Checkpoint:
     identity: Identity
     code_versions: list[str]
     """Of all attempts so far, the newest last."""
+    state_sha256: str | None = None
+    """`state_sha256` of the method and the optimizer; None only until it is written."""
 
     def require(self, fingerprint: str, data_version: str, start_sha256: dict[str, str | None] | None = None) -> None:
         """Raise a `CheckpointError` that says what does not fit; the start weights count where they are given."""
@@ -56,34 +67,138 @@ class Checkpoint:
             )
 
 
-def save(folder: Path, checkpoint: Checkpoint, lease: Lease, keep: int) -> None:
-    """Write `folder`/step-<step>, then delete all but the newest `keep` checkpoints."""
-    lease.check()
-    path = folder / f"step-{checkpoint.step:08d}"
-    aside = folder / f".{path.name}-{lease.attempt}"
-    buffer = io.BytesIO()
-    torch.save(checkpoint.state, buffer)
-    try:
-        aside.mkdir(parents=True, exist_ok=True)
-        write_atomically(aside / _STATE, buffer.getvalue())
-        mark = {
-            "step": checkpoint.step,
-            "identity": asdict(checkpoint.identity),
-            "code_versions": checkpoint.code_versions,
-            "sha256": {_STATE: file_sha256(aside / _STATE)},
-        }
-        write_atomically(aside / _MARK, json.dumps(mark))
-        lease.check()
-        if path.exists():  # damaged, else it would have been resumed from and passed
-            shutil.rmtree(path)
-        aside.rename(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    whole = [other for other in _newest_first(folder) if other.name <= path.name]  # a later one was skipped
-    for old in set(_newest_first(folder)) - set(whole[:keep]):
-        shutil.rmtree(old)
+class Writer:
+    """Writes checkpoints of one run in a thread of its own, one at a time; used as a context manager."""
+
+    def __init__(self, folder: Path, lease: Lease, keep: int) -> None:
+        """`folder` will hold step-<step> of the newest `keep` intact checkpoints."""
+        self._folder, self._lease, self._keep = folder, lease, keep
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        self._buffers: dict[tuple[Any, ...], Tensor] = {}
+        self._checked: dict[Path, bool] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except Exception as failure:
+            if error is None:
+                raise
+            warnings.warn(f"the last checkpoint was not written: {failure}", stacklevel=2)
+        finally:
+            self._thread.shutdown()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Copy the state, which may then change, and return; waits first if the one before is still being written."""
+        self.wait()
+        with torch.no_grad():
+            state = self._copied(checkpoint.state)
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        whole = replace(checkpoint, state=state, code_versions=list(checkpoint.code_versions))
+        self._pending = self._thread.submit(self._write, whole)
+
+    def wait(self) -> None:
+        """Return when all is on disk; raises what went wrong in the thread."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _copied(self, value: Any, *names: Any) -> Any:
+        """`value` in the memory kept for it: new memory would cost several times the copying, in page faults."""
+        if isinstance(value, dict):
+            copied = copy.copy(value)  # with the versions that torch notes on a module's state
+            copied.update({name: self._copied(item, *names, name) for name, item in value.items()})
+            return copied
+        if isinstance(value, list | tuple):
+            items = [self._copied(item, *names, index) for index, item in enumerate(value)]
+            return items if isinstance(value, list) else tuple(items)
+        if not isinstance(value, Tensor):
+            return copy.deepcopy(value)
+        kept = self._buffers.get(names)
+        if kept is None or (kept.shape, kept.stride(), kept.dtype) != (value.shape, value.stride(), value.dtype):
+            kept = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+            self._buffers[names] = kept
+        return kept.copy_(value, non_blocking=True)
+
+    # ----------------------------------------------------------------------------------- in the thread
+
+    def _write(self, checkpoint: Checkpoint) -> None:
+        self._lease.check()
+        path = self._folder / f"step-{checkpoint.step:08d}"
+        if not self._intact(path):  # an intact one of this very step stays: there is no moment without it
+            self._write_new(path, checkpoint)
+            self._checked[path] = True
+        there = _newest_first(self._folder)
+        intact = [other for other in there if other <= path and self._intact(other)]  # a later one was skipped
+        for old in there:
+            if old not in intact[: self._keep]:
+                _delete(old)
+
+    def _write_new(self, path: Path, checkpoint: Checkpoint) -> None:
+        aside = self._folder / f".{path.name}-{self._lease.attempt}"
+        try:
+            aside.mkdir(parents=True, exist_ok=True)
+            mark = {
+                "step": checkpoint.step,
+                "identity": asdict(checkpoint.identity),
+                "code_versions": checkpoint.code_versions,
+                "state_sha256": state_sha256({name: checkpoint.state[name] for name in _RESULT}),
+                "sha256": {_STATE: _write_hashed(aside / _STATE, checkpoint.state)},
+            }
+            write_atomically(aside / _MARK, json.dumps(mark))
+            _flush(aside)
+            self._lease.check()
+            _delete(path)  # damaged
+            aside.rename(path)
+            _flush(self._folder)
+            _flush(self._folder.parent)  # which the folder itself may be new in
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _intact(self, path: Path) -> bool:
+        """Whether it can be read; one of another attempt is tried once, one of this attempt is known to be whole."""
+        if path not in self._checked:
+            try:
+                _read(path, in_memory=False)
+                self._checked[path] = True
+            except DamagedCheckpointError:
+                self._checked[path] = False
+        return self._checked[path]
+
+
+def state_sha256(state: Mapping[str, Any]) -> str:
+    """Of names, types, shapes and numbers; wherever the tensors lie, however they lie, in whatever order of names."""
+    digest = hashlib.sha256()
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            digest.update(f"tensor {value.dtype} {list(value.shape)}\n".encode())
+            numbers = value.detach().cpu().contiguous().flatten()
+            digest.update(numbers.view(torch.uint8).numpy().data)
+        elif isinstance(value, Mapping):
+            digest.update(f"mapping {len(value)}\n".encode())
+            for name in sorted(value, key=repr):
+                digest.update(f"{name!r}\n".encode())
+                add(value[name])
+        elif isinstance(value, list | tuple):
+            digest.update(f"sequence {len(value)}\n".encode())
+            for item in value:
+                add(item)
+        elif value is None or type(value) in (bool, int, float, str):
+            digest.update(f"{value!r}\n".encode())
+        else:
+            raise TypeError(f"a state holds tensors and plain values, not {type(value).__name__}")
+
+    add(state)
+    return digest.hexdigest()
 
 
 def latest(folder: Path, identity: Identity) -> Checkpoint | None:
@@ -101,15 +216,24 @@ def latest(folder: Path, identity: Identity) -> Checkpoint | None:
 
 def read(path: Path) -> Checkpoint:
     """One checkpoint folder; a `DamagedCheckpointError` where it is not whole."""
+    return _read(path, in_memory=True)
+
+
+def _read(path: Path, in_memory: bool) -> Checkpoint:
     try:
         mark = json.loads((path / _MARK).read_text())
+        identity, expected = Identity(**mark["identity"]), mark["sha256"][_STATE]
+        step, code_versions, result_sha256 = int(mark["step"]), list(mark["code_versions"]), str(mark["state_sha256"])
         found = file_sha256(path / _STATE)
-    except (OSError, ValueError) as error:
-        raise DamagedCheckpointError(f"{path}: incomplete: {error}") from error
-    if found != mark["sha256"][_STATE]:
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedCheckpointError(f"{path}: incomplete: {error!r}") from error
+    if found != expected:
         raise DamagedCheckpointError(f"{path}: {_STATE} does not match its SHA-256")
-    state = torch.load(path / _STATE, map_location="cpu", weights_only=True)
-    return Checkpoint(int(mark["step"]), state, Identity(**mark["identity"]), mark["code_versions"])
+    try:
+        state = torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=not in_memory)
+    except Exception as error:  # of many types, with a text that advises to load it unsafely
+        raise DamagedCheckpointError(f"{path}: {_STATE} cannot be loaded by torch {torch.__version__}") from error
+    return Checkpoint(step, state, identity, code_versions, result_sha256)
 
 
 def delete_all(folder: Path) -> None:
@@ -117,7 +241,57 @@ def delete_all(folder: Path) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"), reverse=True)
+    return sorted(folder.glob(f"step-{'[0-9]' * 8}"), reverse=True)
+
+
+def _delete(path: Path) -> None:
+    """Whatever lies there, if anything."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be deleted: {error.strerror}") from error
+
+
+def _flush(folder: Path) -> None:
+    """To the disk: which files the folder holds, under which names."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_hashed(path: Path, state: dict[str, Any]) -> str:
+    """Write `state` to the disk; SHA-256 of the file."""
+    with _HashedFile(path) as file:
+        torch.save(state, file)
+        if file.error is not None:
+            raise file.error
+        file.flush()
+        os.fsync(file.fileno())
+    return file.digest.hexdigest()
+
+
+class _HashedFile(io.BufferedWriter):
+    """Hashed while it is written: as fast as reading it again, and like the writing done without Python's lock."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "wb"))
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+        """What went wrong first; raised from `write`, torch would hide it behind an error of its own."""
+
+    def write(self, data: Any, /) -> int:
+        if self.error is None:
+            self.digest.update(data)
+            try:
+                super().write(data)
+            except OSError as error:
+                self.error = error
+        return memoryview(data).nbytes
 
 
 class DamagedCheckpointError(CheckpointError):

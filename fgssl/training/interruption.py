@@ -1,24 +1,28 @@
-"""TERM and INT only set a flag; the trainer saves at the next step boundary and leaves."""
+"""USR2, TERM and INT only set a flag; all processes agree at the next step boundary, save together, and leave."""
 
 import signal
 import threading
 from types import FrameType
 from typing import Self
 
-EXIT_CODE = 143
-"""Of a run that was told to stop, saved, and left: 128 + SIGTERM."""
+EXIT_CODE = 75
+"""Of a run that was told to stop, saved, and left: "try again later" (EX_TEMPFAIL of sysexits.h), that is, requeue me.
+"""
+
+_NOTED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
     """A context within which signals are noted instead of obeyed; a second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received = 0
+        """Number of the signal; 0: none."""
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _NOTED:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -31,9 +35,24 @@ class Interruption:
             raise KeyboardInterrupt
         self.received = number
 
-    def raise_if_received(self) -> None:
-        if self.received is not None:
-            raise Interrupted(self.received)
+    def ask(self) -> None:
+        """Do as if TERM had come."""
+        self.received = self.received or signal.SIGTERM
+
+    def leave(self, number: int) -> None:
+        """Leave if the processes agreed on a signal: `number` is not 0."""
+        if number:
+            raise Interrupted(number)
+
+
+def leave_when_told() -> None:
+    """From now on, outside an `Interruption`, USR2 and TERM end this process at once, to be started again."""
+    for number in (signal.SIGUSR2, signal.SIGTERM):
+        signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
 
 
 class Interrupted(SystemExit):

@@ -79,6 +79,18 @@ class Reporter:
             self.lease.write("progress.json", {**record, "updated": time.time()}, durable=False)
 
 
+class Silence:
+    """The reporter of processes that do not write."""
+
+    last: dict[str, float] = {}  # noqa: RUF012
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        pass
+
+    def advance(self, step: int, loss: float) -> None:
+        pass
+
+
 def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
     """Drop what an interrupted attempt logged after its last checkpoint, those steps are done again; the last kept."""
     last: dict[str, float] = {}

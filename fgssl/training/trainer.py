@@ -1,38 +1,52 @@
 """The loop. It is handed objects and reads no settings file; read it aloud."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
+from fgssl import randomness
+from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import NonFiniteError
-from fgssl.methods.method import Method
 from fgssl.records import Batch
 from fgssl.schedules import learning_rate_factor
+from fgssl.training.engines.engine import Engine
 from fgssl.training.interruption import Interruption
-from fgssl.training.reporter import Reporter
 from fgssl.training.settings import TrainingSettings
-from fgssl.training.step import accumulate_gradient
+from fgssl.training.step import Autocast, Shuffled, StepMaker
 from fgssl.views import colour
 from fgssl.views.settings import ViewSettings
 
 
+class Listener(Protocol):
+    """Is told what happens: `fgssl.training.reporter`."""
+
+    last: dict[str, float]
+    """The newest metrics."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None: ...
+    def advance(self, step: int, loss: float) -> None: ...
+
+
 @dataclass
 class Trainer:
-    method: Method
-    optimizer: torch.optim.Optimizer
-    accelerator: Accelerator
+    """On every process alike; images differ."""
+
+    engine: Engine
+    world: World
     settings: TrainingSettings
     views: ViewSettings
     seed: int
     total_steps: int
-    micro_batch_size: int
+    shard_size: int
+    """Images whose networks run at once."""
+    autocast: Autocast
     log_every_steps: int
     checkpoint_every_s: float
     step: int = 0
@@ -43,43 +57,44 @@ class Trainer:
     def train(
         self,
         batches: Callable[[range], Iterable[RawBatch]],
-        reporter: Reporter,
+        listener: Listener,
         save: Callable[[dict[str, Any]], None],
         interruption: Interruption,
+        last_step: int | None = None,
     ) -> None:
-        """Train from `self.step` to the end; `save` is given the state every so many steps and before leaving."""
-        train_unfrozen(self.method)
+        """Train from `self.step` to the end; `save` is given the state every so many steps and before leaving.
+
+        `batches` are this process's shares. Leaves as if told to after `last_step`, if that comes before the end.
+        """
+        method = self.engine.method
+        train_unfrozen(method)
+        make = StepMaker(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         for raw in batches(range(self.step, self.total_steps)):
             # ------------------------------------------------------------------ images to the device, views
-            batch = self._batch(raw)
+            batch, shuffled = self._batch(raw), self._shuffled(raw)
 
             # ------------------------------------------------------------------ learning rate of this step
             warm_up = self.settings.warm_up_epochs / self.settings.epochs
             progress = raw.step / self.total_steps
             learning_rate = self.settings.first_learning_rate
             decayed = learning_rate * learning_rate_factor(progress, self.settings.schedule, warm_up)
-            for group in self.optimizer.param_groups:
+            for group in self.engine.parameter_groups:
                 group["lr"] = learning_rate if group["constant_rate"] else decayed
 
-            # ------------------------------------------------------------------ gradient of the global batch
-            self.optimizer.zero_grad(set_to_none=True)
-            output, rows, targets = accumulate_gradient(
-                self.method, batch, self.micro_batch_size, self.seed, self.accelerator.backward, self._autocast
-            )
-            loss, gradient_norm = self._finite(output.loss, raw)
-
-            # ------------------------------------------------------------------ one step
-            self.optimizer.step()
-            self.method.after_step(rows, targets, progress)
+            # ------------------------------------------------------------------ gradient of the global batch, one step
+            output, rows, targets = make.accumulate_gradient(self.engine, batch, shuffled)
+            gradient_norm = self.engine.step()
+            loss = self._finite(float(output.loss.detach()), gradient_norm, raw)
+            method.after_step(rows, targets, progress)
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
 
             # ------------------------------------------------------------------ tell
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
                 metrics = {name: float(value) for name, value in output.metrics.items()}
-                reporter.log(
+                listener.log(
                     self.step,
                     {
                         "epoch": raw.epoch,
@@ -89,54 +104,78 @@ class Trainer:
                         "learning_rate": decayed,
                     },
                 )
-            reporter.advance(self.step, loss)
+            listener.advance(self.step, loss)
 
-            # ------------------------------------------------------------------ keep
+            # ------------------------------------------------------------------ keep: all processes, or none
+            if self.step == last_step:
+                interruption.ask()
             due = time.monotonic() - saved_at >= self.checkpoint_every_s and self.step < self.total_steps
-            if due or (interruption.received is not None and self.step > saved_step):
+            stop, due_on_first = self.world.agree_max([interruption.received, due and self.world.rank == 0])
+            if due_on_first or (stop and self.step > saved_step):
                 save(self.state())
                 saved_step, saved_at = self.step, time.monotonic()
-            interruption.raise_if_received()
+            interruption.leave(stop)
 
     def state(self) -> dict[str, Any]:
-        """All that the steps done so far leave behind."""
-        return {
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "wall_s": self.wall_s,
-        }
+        """All that the steps done so far leave behind; called by all processes."""
+        return {**self.engine.state(), "wall_s": self.wall_s}
 
     def resume(self, step: int, state: dict[str, Any]) -> None:
-        self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.engine.load(state)
         self.step, self.wall_s = step, state["wall_s"]
 
+    # ---------------------------------------------------------------------------------- views, on the device
+
     def _batch(self, raw: RawBatch) -> Batch:
-        images = torch.from_numpy(raw.images).to(self.accelerator.device)  # (N, crops, H, W, C)
-        views = tuple(
-            self._input(
-                colour.augmented(colour.to_unit(images[:, view]), self.views, self.seed, raw.draw, view, raw.rows)
-            )
-            for view in range(self.method.num_views)
+        """This process's share of the batch."""
+        images, method = self._on_device(raw.images), self.engine.method  # (n, crops, H, W, C)
+        views = tuple(self._view(images[:, view], raw, view, raw.rows) for view in method.row_views)
+        original = None
+        if method.needs_original:
+            original = self._input(colour.to_unit(images[:, -1]))
+        return Batch(raw.step, self._on_device(raw.rows), self._on_device(raw.labels), views, original)
+
+    def _shuffled(self, raw: RawBatch) -> Shuffled | None:
+        """This process's share of the shuffled batch: crops are exchanged as bytes and coloured where they are used."""
+        numbers = self.engine.method.target_views
+        if not numbers:
+            return None
+        order = randomness.permutation(self.seed, "key_shuffle", raw.step, length=len(raw.global_rows))
+        images = self.world.shuffled(self._on_device(raw.images[:, list(numbers)]), order)
+        rows = raw.global_rows[order[self.world.share(len(order))]]
+        views = (self._view(images[:, place], raw, view, rows) for place, view in enumerate(numbers))
+        return Shuffled(tuple(views), order)
+
+    def _view(self, images: Tensor, raw: RawBatch, view: int, rows: Any) -> Tensor:
+        """(n, H, W, C) crops of dataset `rows` -> (n, C, H, W), a shard at a time: what kernels compute of an image
+        can depend on how many they are given."""
+        size = self.shard_size
+        shards = (slice(start, start + size) for start in range(0, len(images), size))
+        return torch.cat(
+            [
+                self._input(
+                    colour.augmented(colour.to_unit(images[part]), self.views, self.seed, raw.draw, view, rows[part])
+                )
+                for part in shards
+            ]
         )
-        original = self._input(colour.to_unit(images[:, -1])) if self.method.needs_original else None
-        rows, labels = (torch.from_numpy(values).to(self.accelerator.device) for values in (raw.rows, raw.labels))
-        return Batch(raw.step, rows, labels, views, original)
 
     def _input(self, images: Tensor) -> Tensor:
         # Channels last, like the networks: the faster layout for convolutions on CPU and GPU.
-        return colour.normalized(images, self.views).contiguous(memory_format=torch.channels_last)
+        normalized = colour.normalized(images, self.views).contiguous(memory_format=torch.channels_last)
+        return normalized.double() if self.settings.precision == "fp64" else normalized
 
-    def _autocast(self) -> Any:
-        return self.accelerator.autocast()
+    def _on_device(self, values: Any) -> Tensor:
+        return torch.from_numpy(values).to(self.world.device)
 
-    def _finite(self, loss: Tensor, raw: RawBatch) -> tuple[float, float]:
-        gradients = [parameter.grad for parameter in self.method.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
-        loss_value, norm_value = torch.stack([loss.detach().float(), norm.float()]).tolist()  # one synchronisation
-        if not torch.isfinite(torch.tensor([loss_value, norm_value])).all():
+    # ------------------------------------------------------------------------------------------------ checks
+
+    def _finite(self, loss: float, gradient_norm: float, raw: RawBatch) -> float:
+        overflow_is_skipped = self.settings.precision == "fp16"
+        if not math.isfinite(loss) or not (math.isfinite(gradient_norm) or overflow_is_skipped):
             raise NonFiniteError(
-                f"step {raw.step} (epoch {raw.epoch}): loss {loss_value}, gradient norm {norm_value}; dataset rows of "
-                f"the batch: {raw.rows.tolist()}. A lower training.optimizer.learning_rate or precision fp32 may help"
+                f"step {raw.step} (epoch {raw.epoch}): loss {loss}, gradient norm {gradient_norm}; dataset rows of "
+                f"the batch: {raw.global_rows.tolist()}. A lower training.optimizer.learning_rate or precision fp32 "
+                "may help"
             )
-        return loss_value, norm_value
+        return loss

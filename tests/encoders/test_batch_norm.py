@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from fgssl.encoders.batch_norm import (
     GroupedBatchNorm1d,
     GroupedBatchNorm2d,
+    RunningStatistics,
     group_batch_norms,
-    one_move_of_running_statistics,
     still_running_statistics,
 )
 
@@ -118,11 +118,12 @@ def test_shards_move_the_running_statistics_as_the_whole_batch_does() -> None:
     sharded = copy.deepcopy(whole)
     images = torch.randn(16, 3, 2, 2) * 2 + 1
     whole(images)
-    with one_move_of_running_statistics(sharded):
+    with RunningStatistics(sharded) as gathered:
         for shard in images.split(8):
             sharded(shard)
             with still_running_statistics(sharded):
                 sharded(shard * 10)  # is not gathered
+        gathered.move(gathered.taken())
     assert statistics(sharded).keys() == statistics(whole).keys()
     torch.testing.assert_close(statistics(sharded), statistics(whole))
     assert statistics(sharded)["0.num_batches_tracked"] == 1

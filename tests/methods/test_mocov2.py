@@ -1,7 +1,6 @@
 """MoCo v2: the moving average, the queue, the keys and their shuffling, each against its definition."""
 
 import collections
-import contextlib
 import copy
 import math
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from torch import nn
 from fgssl import losses, randomness
 from fgssl.methods.mocov2 import MoCoV2
 from fgssl.records import Batch
-from fgssl.training.step import accumulate_gradient, global_targets
+from tests.one_process import accumulate_gradient, global_targets
 
 GROUP = 16  # of BatchNorm, in the tiny config
 
@@ -72,7 +71,7 @@ def test_the_queue_wraps_around_as_a_deque_of_keys(moco: MoCoV2) -> None:
 def test_the_loss_is_against_the_queue_of_past_steps(moco: MoCoV2, random_batch: Callable[..., Batch]) -> None:
     """A step's own keys join the queue after its loss."""
     batch, queue = random_batch(), moco.queue.clone()
-    output, rows, keys = accumulate_gradient(moco, batch, 32, 0, backward, contextlib.nullcontext)
+    output, rows, keys = accumulate_gradient(moco, batch, 32, 0)
     assert keys is not None
     assert torch.equal(moco.queue, queue)
     torch.testing.assert_close(output.loss.detach(), losses.info_nce(rows["query"], keys, queue, 0.2))
@@ -82,12 +81,12 @@ def test_the_loss_is_against_the_queue_of_past_steps(moco: MoCoV2, random_batch:
 
 
 def test_the_first_loss_is_near_the_log_of_the_candidates(moco: MoCoV2, random_batch: Callable[..., Batch]) -> None:
-    output, _, _ = accumulate_gradient(moco, random_batch(), 32, 0, backward, contextlib.nullcontext)
+    output, _, _ = accumulate_gradient(moco, random_batch(), 32, 0)
     assert 0.4 * math.log(1 + 128) < output.loss.item() < 1.5 * math.log(1 + 128)
 
 
 def test_only_the_online_networks_learn(moco: MoCoV2, random_batch: Callable[..., Batch]) -> None:
-    _, _, keys = accumulate_gradient(moco, random_batch(), 32, 0, backward, contextlib.nullcontext)
+    _, _, keys = accumulate_gradient(moco, random_batch(), 32, 0)
     online = [*moco.encoder.parameters(), *moco.head.parameters()]
     assert all(parameter.grad is not None for parameter in online)
     for network in (moco.encoder, moco.head):
@@ -110,12 +109,12 @@ def test_keys_are_made_in_shuffled_groups_and_put_back_in_order(
         images = order[start : start + GROUP]
         for image, key in zip(images, plain(batch.views[1][images]), strict=True):
             expected[image] = F.normalize(key, dim=0)
-    keys = global_targets(moco, batch, 32, 3, contextlib.nullcontext)
+    keys = global_targets(moco, batch, 32, 3)
     assert keys is not None
     torch.testing.assert_close(keys, torch.stack([expected[image] for image in range(32)]))
     unshuffled = torch.cat([plain(views) for views in batch.views[1].split(GROUP)])
     assert not torch.allclose(keys, F.normalize(unshuffled, dim=1), atol=1e-3)  # the groups do matter
-    torch.testing.assert_close(global_targets(moco, batch, GROUP, 3, contextlib.nullcontext), keys)
+    torch.testing.assert_close(global_targets(moco, batch, GROUP, 3), keys)
 
 
 def test_what_synthesized_pairs_ask_for_are_the_two_losses_at_the_methods_temperature(

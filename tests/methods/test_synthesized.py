@@ -16,7 +16,7 @@ from fgssl.methods.mocov2 import MoCoV2
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
 from fgssl.records import Batch, Output
-from fgssl.training.step import accumulate_gradient, global_targets
+from tests.one_process import accumulate_gradient, global_targets
 
 Make = Callable[..., Any]
 
@@ -37,7 +37,7 @@ def make(tiny_method: Make, random_batch: Callable[..., Batch]) -> Callable[...,
 
 
 def step(method: Any, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
-    output, rows, _ = accumulate_gradient(method, batch, len(batch), 0, lambda loss: loss.backward(), _no_autocast)
+    output, rows, _ = accumulate_gradient(method, batch, len(batch), 0)
     return output, rows
 
 
@@ -65,7 +65,7 @@ def test_the_loss_is_equation_8(
     assert isinstance(base, MoCoV2)
     assert batch.original is not None
     encoder, head, decoder = (copy.deepcopy(module) for module in (base.encoder, base.head, method.decoder))
-    keys = global_targets(copy.deepcopy(method), batch, 32, 0, _no_autocast)
+    keys = global_targets(copy.deepcopy(method), batch, 32, 0)
     assert keys is not None
 
     by_views = losses.info_nce(head(encoder(batch.views[0])), keys, base.queue, 0.2)

@@ -1,48 +1,48 @@
 """Values that are not finite stop a training before they reach the weights."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl import machine
 from fgssl.config import Config
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
+from fgssl.training.engines.build import build_engine
 from fgssl.training.interruption import Interruption
-from fgssl.training.optim import build_optimizer
+from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
 
 
-class Silent:
-    """A reporter that tells nothing."""
-
-    def log(self, step: int, metrics: dict[str, float]) -> None: ...
-
-    def advance(self, step: int, loss: float) -> None: ...
+def rows(step: int) -> NDArray[np.int64]:
+    return np.arange(32) + 100 * step
 
 
 def batches(steps: range) -> list[RawBatch]:
     images = np.random.default_rng(0).integers(0, 256, (32, 3, 16, 16, 3), dtype=np.uint8)
     labels = np.zeros((32, 2), dtype=np.int64)
-    return [RawBatch(step, step // 3, step // 3, np.arange(32) + 100 * step, labels, images) for step in steps]
+    return [RawBatch(step, step // 3, step // 3, rows(step), rows(step), labels, images) for step in steps]
 
 
 @pytest.fixture
 def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any]) -> Trainer:
     config, method = tiny_config("method.noise.variant=none"), tiny_method("method.noise.variant=none")
+    world = machine.world(config.resources, config.training)
     return Trainer(
-        method=method,
-        optimizer=build_optimizer(config.training.optimizer, method.parameter_groups()),
-        accelerator=machine.accelerator(config.resources, config.training.precision),
+        engine=build_engine(method, config.training, config.resources, world),
+        world=world,
         settings=config.training,
         views=config.views,
         seed=0,
         total_steps=6,
-        micro_batch_size=32,
+        shard_size=32,
+        autocast=contextlib.nullcontext,
         log_every_steps=1,
         checkpoint_every_s=1000.0,
     )
@@ -50,7 +50,7 @@ def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any])
 
 def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """From `step` on the loss is not a number, or is one with an infinite slope."""
-    loss = trainer.method.loss
+    loss = trainer.engine.method.loss
 
     def broken(rows: dict[str, Tensor], targets: Tensor | None) -> Any:
         output = loss(rows, targets)
@@ -60,22 +60,22 @@ def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPa
             return type(output)(output.loss * torch.nan, output.metrics)
         return type(output)(output.loss + (rows["query"] * 0).abs().sum().sqrt(), output.metrics)
 
-    monkeypatch.setattr(trainer.method, "loss", broken)
+    monkeypatch.setattr(trainer.engine.method, "loss", broken)
 
 
 @pytest.mark.parametrize(("what", "said"), [("loss", "loss nan"), ("gradient", "gradient norm nan")])
 def test_the_error_names_step_and_rows(what: str, said: str, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at(4, what, trainer, monkeypatch)
     with pytest.raises(NonFiniteError) as caught:
-        trainer.train(batches, Silent(), lambda state: None, Interruption())  # type: ignore[arg-type]
+        trainer.train(batches, Silence(), lambda state: None, Interruption())
     message = str(caught.value)
     assert message.startswith("step 4 (epoch 1): loss ")
     assert said in message
     assert f"dataset rows of the batch: {list(range(400, 432))}" in message
     assert trainer.step == 4
-    assert all(value.isfinite().all() for value in trainer.method.state_dict().values())
+    assert all(value.isfinite().all() for value in trainer.engine.method.state_dict().values())
 
 
 def test_finite_values_go_through(trainer: Trainer) -> None:
-    trainer.train(batches, Silent(), lambda state: None, Interruption())  # type: ignore[arg-type]
+    trainer.train(batches, Silence(), lambda state: None, Interruption())
     assert trainer.step == 6

@@ -1,5 +1,6 @@
 """What the trainer gives the optimizer and the method at each step."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from unittest.mock import Mock
@@ -9,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fgssl import machine
+from fgssl.collectives import World
 from fgssl.config import Config
 from fgssl.data.loader import RawBatch
 from fgssl.methods.method import Method
 from fgssl.records import Batch, Output, Rows
+from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Reporter
 from fgssl.training.trainer import Trainer
@@ -43,7 +45,8 @@ class Spy(Method):
 
 def batches(steps: range) -> list[RawBatch]:
     images = np.random.default_rng(0).integers(0, 256, (32, 2, 16, 16, 3), dtype=np.uint8)
-    return [RawBatch(step, 0, 0, np.arange(32), np.zeros((32, 2), dtype=np.int64), images) for step in steps]
+    rows = np.arange(32)
+    return [RawBatch(step, 0, 0, rows, rows, np.zeros((32, 2), dtype=np.int64), images) for step in steps]
 
 
 COSINE = [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]  # at 0, 1/4, 1/2 and 3/4
@@ -72,14 +75,14 @@ def test_rates_and_progress_of_every_step(
             )
         )
         trainer = Trainer(
-            method=method,
-            optimizer=optimizer,
-            accelerator=machine.accelerator(config.resources, config.training.precision),
+            engine=DataParallel(method, optimizer, World()),
+            world=World(),
             settings=config.training,
             views=config.views,
             seed=0,
             total_steps=4,
-            micro_batch_size=32,
+            shard_size=32,
+            autocast=contextlib.nullcontext,
             log_every_steps=1,
             checkpoint_every_s=1000.0,
             step=start,

@@ -1,0 +1,174 @@
+"""What the processes of one run tell each other; for one process, the identity. The only user of torch.distributed.
+
+Each process holds a contiguous share of the global batch, in the order of the ranks: process r of W has its images
+[r N / W, (r + 1) N / W).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgssl.errors import PeerLostError
+from fgssl.records import Rows
+
+Object = TypeVar("Object")
+
+_LOST = re.compile(
+    r"gloo|Connection (closed|reset|refused)|Broken pipe|NCCL|TCPStore|Timed out|timed out|store|socket", re.IGNORECASE
+)
+
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of a run, seen from one of them. Every method but `share` is called by all, in the same order."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = _CPU
+    """Where tensors that are exchanged lie."""
+
+    @classmethod
+    def joined(cls, device: torch.device) -> "World":
+        """The world of the process group that this process has joined, if it has."""
+        if not dist.is_initialized():
+            return cls(device=device)
+        return cls(dist.get_rank(), dist.get_world_size(), device)
+
+    def share(self, length: int) -> slice:
+        """This process's positions among `length` that all hold together, a multiple of the number of processes."""
+        each = length // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    # ------------------------------------------------------------------------------------ per step
+
+    def gather(self, rows: Rows) -> Rows:
+        """Rows (n, ...) of each process -> detached rows (N, ...) of all, by rank; one message for all of them."""
+        rows = {name: value.detach() for name, value in rows.items()}
+        if self.size == 1:
+            return rows
+        own = [value.reshape(len(value), -1).contiguous().view(torch.uint8) for value in rows.values()]  # (n, bytes)
+        packed = torch.cat(own, dim=1)
+        everyone = packed.new_empty(self.size * len(packed), packed.shape[1])
+        dist.all_gather_into_tensor(everyone, packed)
+        columns = everyone.split([part.shape[1] for part in own], dim=1)
+        return {
+            name: column.contiguous().view(value.dtype).reshape(len(everyone), *value.shape[1:])
+            for (name, value), column in zip(rows.items(), columns, strict=True)
+        }
+
+    def sum(self, flat: Tensor) -> Tensor:
+        """`flat` (P,) summed over the processes, in the order that the network likes best: equal up to rounding."""
+        if self.size > 1:
+            dist.all_reduce(flat)
+        return flat
+
+    def tree_sum(self, flat: Tensor) -> Tensor:
+        """`flat` (P,) summed over 2^k processes in a balanced binary tree over their ranks.
+
+        Joined with `balanced_sum` over each process's shards, the order of additions does not depend on the number of
+        processes: the same bits for 1, 2, 4, 8. Recursive halving, then doubling (Rabenseifner 2004): each process
+        sends 2 P (W - 1) / W numbers, as many as a ring does, in 2 log2 W messages. a + b = b + a to the bit.
+        """
+        if self.size == 1:
+            return flat
+        work = torch.nn.functional.pad(flat, (0, -len(flat) % self.size))
+        partners = [self.rank ^ (1 << level) for level in range(self.size.bit_length() - 1)]
+        first, last = 0, len(work)
+        for partner in partners:
+            middle = (first + last) // 2
+            mine, other = slice(first, middle), slice(middle, last)
+            if partner < self.rank:
+                mine, other = other, mine
+            work[mine] += _exchanged(work[other], partner)
+            first, last = mine.start, mine.stop
+        for partner in reversed(partners):
+            length = last - first
+            other = slice(last, last + length) if partner > self.rank else slice(first - length, first)
+            work[other] = _exchanged(work[first:last], partner)
+            first, last = min(first, other.start), max(last, other.stop)
+        return work[: len(flat)]
+
+    def shuffled(self, values: Tensor, order: NDArray[np.int64]) -> Tensor:
+        """Values (n, ...) of each process's share -> those of its share of `order` (N,), positions in the batch."""
+        wanted = order[self.share(len(order))]
+        if self.size == 1:
+            return values[torch.from_numpy(wanted).to(values.device)]
+        share, each = self.share(len(order)), len(wanted)
+        # What process d wants of this one, in the order in which d wants it.
+        asked = [order[d * each : (d + 1) * each] for d in range(self.size)]
+        outgoing = [one[(one >= share.start) & (one < share.stop)] - share.start for one in asked]
+        sent = values[torch.from_numpy(np.concatenate(outgoing)).to(values.device)].contiguous()
+        senders = wanted // each  # (n,) who holds each wanted value
+        received = torch.empty_like(sent)
+        counts = np.bincount(senders, minlength=self.size).tolist()
+        dist.all_to_all_single(received, sent, counts, [len(one) for one in outgoing])
+        arrived_at = np.argsort(senders, kind="stable")  # of each received value, its place in `wanted`
+        places = np.empty_like(arrived_at)
+        places[arrived_at] = np.arange(each)
+        return received[torch.from_numpy(places).to(values.device)]
+
+    def agree_max(self, numbers: Sequence[int]) -> list[int]:
+        """The largest of each number over the processes."""
+        if self.size == 1:
+            return list(numbers)
+        largest = torch.tensor(numbers, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return [int(number) for number in largest.tolist()]
+
+    # -------------------------------------------------------------------------------------- per run
+
+    def broadcast(self, value: Object) -> Object:
+        """Rank 0's value, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]
+
+    def broadcast_into(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite each process's tensors by rank 0's."""
+        if self.size > 1:
+            for tensor in tensors:
+                dense = tensor.contiguous()
+                dist.broadcast(dense, src=0)
+                tensor.copy_(dense)
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            self.agree_max([0])
+
+
+def leave() -> None:
+    """Close this process's connections to the others."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
+    """What to say where `error` only tells that another process is gone or does not answer; None for other errors."""
+    if world.size == 1 or not isinstance(error, RuntimeError) or not _LOST.search(str(error)):
+        return None
+    first_line = str(error).strip().splitlines()[0]
+    return PeerLostError(
+        f"process {world.rank} of {world.size} lost contact with the others: one of them ended, or the network between "
+        f"them failed for longer than resources.collective_timeout_s ({first_line})"
+    )
+
+
+def _exchanged(sent: Tensor, partner: int) -> Tensor:
+    """What `partner` sends, as much as it is sent."""
+    received = torch.empty_like(sent)
+    both = [dist.P2POp(dist.isend, sent.contiguous(), partner), dist.P2POp(dist.irecv, received, partner)]
+    for work in dist.batch_isend_irecv(both):
+        work.wait()
+    return received

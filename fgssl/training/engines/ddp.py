@@ -1,0 +1,84 @@
+"""Each process holds everything; torch's DistributedDataParallel sums their gradients while they are computed."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from fgssl.collectives import World
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Rows
+from fgssl.training.engines.engine import Engine, start_state
+
+
+class DataParallel(Engine):
+    """With one process, the method and its optimizer as they are."""
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        clip_norm: float | None = None,
+        scales_gradient: bool = False,
+    ) -> None:
+        """`scales_gradient`: for fp16, whose smallest numbers are too large for gradients."""
+        self.method, self.optimizer, self._world = method, optimizer, world
+        self._clip_norm = clip_norm
+        self._scaler = torch.amp.GradScaler(world.device.type, enabled=scales_gradient)
+        self._parallel = None
+        if world.size > 1 and method.trained_parameters():
+            # Buffers are equal by construction.
+            self._parallel = DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+        start_state(optimizer)
+
+    @property
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self.optimizer.param_groups
+
+    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+        if self._parallel is None or not torch.is_grad_enabled():
+            return self.method(shard, targets)
+        self._parallel.require_backward_grad_sync = last
+        return self._parallel(shard, targets)
+
+    def backward(self, surrogate: Tensor, last: bool) -> None:
+        # DistributedDataParallel takes the mean over processes.
+        self._scaler.scale(surrogate * self._world.size).backward()
+
+    def step(self) -> float:
+        self._scaler.unscale_(self.optimizer)
+        norm = self._clip()
+        if math.isfinite(norm) or self._scaler.is_enabled():  # which skips a step that overflowed, and scales less
+            self._scaler.step(self.optimizer)
+            self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def step_with(self, gradients: list[Tensor]) -> None:
+        """One step with a gradient from elsewhere, shaped like the method's trained parameters."""
+        for parameter, gradient in zip(self.method.trained_parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _clip(self) -> float:
+        parameters = [parameter for parameter in self.method.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+        if self._clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
+        return float(norm)
+
+    def state(self) -> dict[str, Any]:
+        state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self._scaler.is_enabled():
+            state["scaler"] = self._scaler.state_dict()
+        return state
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict(state["scaler"])

@@ -1,0 +1,65 @@
+"""What the trainer asks of whoever holds a method, its gradient and its optimizer, and spreads them over processes."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Rows
+
+
+class Engine(ABC):
+    """Every process calls the same methods in the same order; afterwards each holds the same method, bit by bit."""
+
+    method: Method
+    """The plain module."""
+
+    @property
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Whose `lr` the trainer sets before a step, as of `Method.parameter_groups`."""
+
+    @abstractmethod
+    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+        """The method's rows of one shard; `last`: of those of the step whose gradient will be asked for."""
+
+    @abstractmethod
+    def backward(self, surrogate: Tensor, last: bool) -> None:
+        """Add the gradient of one shard's scalar to that of the step: a sum over all shards of all processes."""
+
+    @abstractmethod
+    def step(self) -> float:
+        """Complete the gradient, clip it, take one step, forget it; returns the norm before clipping.
+
+        With a norm that is not finite, no step is taken where the engine knows it in time.
+        """
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """`method` and `optimizer`: the whole of both on every process, alike for every engine and any number of
+        processes; tensors may be those that training goes on to change."""
+
+    @abstractmethod
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a `state`."""
+
+    def whole(self) -> AbstractContextManager[Any]:
+        """Within it every process can read all weights of the method."""
+        return nullcontext()
+
+
+def start_state(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimizer the state that its first step would make, so that states are alike from step 0 on."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if isinstance(optimizer, torch.optim.SGD):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            else:
+                optimizer.state[parameter] = {
+                    "step": torch.zeros(()),
+                    "exp_avg": torch.zeros_like(parameter),
+                    "exp_avg_sq": torch.zeros_like(parameter),
+                }

@@ -1,0 +1,71 @@
+"""Gradients added up in one tree over all shards of all processes: the same bits for 1, 2, 4, 8 processes.
+
+The price: an addition per shard, a few gradients in memory, and communication that does not overlap with computation.
+"""
+
+import math
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fgssl.collectives import World
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Rows
+from fgssl.training.engines.engine import Engine
+from fgssl.training.tree import BalancedSum
+
+
+class Stepper(Protocol):
+    """An engine that can take a step with a whole gradient, the same on every process."""
+
+    method: Method
+
+    def step_with(self, gradients: list[Tensor]) -> None: ...
+    @property
+    def parameter_groups(self) -> list[dict[str, Any]]: ...
+    def state(self) -> dict[str, Any]: ...
+    def load(self, state: dict[str, Any]) -> None: ...
+    def whole(self) -> AbstractContextManager[Any]: ...
+
+
+class Exact(Engine):
+    """Computes the gradient; `stepper` steps, and holds the optimizer in its own way."""
+
+    def __init__(self, stepper: Stepper, world: World, clip_norm: float | None = None) -> None:
+        self.method, self._stepper, self._world, self._clip_norm = stepper.method, stepper, world, clip_norm
+        self._parameters = self.method.trained_parameters()
+        self._sum = BalancedSum()
+
+    @property
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self._stepper.parameter_groups
+
+    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+        return self.method(shard, targets)
+
+    def backward(self, surrogate: Tensor, last: bool) -> None:
+        gradients = torch.autograd.grad(surrogate, self._parameters, allow_unused=True, materialize_grads=True)
+        self._sum.add(torch.cat([gradient.reshape(-1) for gradient in gradients]))  # (P,)
+
+    def step(self) -> float:
+        flat, self._sum = self._world.tree_sum(self._sum.total()), BalancedSum()
+        norm = flat.norm()
+        if self._clip_norm is not None:
+            flat *= (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+        if not math.isfinite(norm_value := float(norm)):
+            return norm_value
+        parts = flat.split([parameter.numel() for parameter in self._parameters])
+        shaped = [part.view(parameter.shape) for part, parameter in zip(parts, self._parameters, strict=True)]
+        self._stepper.step_with(shaped)
+        return norm_value
+
+    def state(self) -> dict[str, Any]:
+        return self._stepper.state()
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._stepper.load(state)
+
+    def whole(self) -> AbstractContextManager[Any]:
+        return self._stepper.whole()

@@ -1,0 +1,243 @@
+"""DeepSpeed's ZeRO: the optimizer's state (1), the gradient too (2), the weights too (3) divided among the processes.
+
+DeepSpeed is called directly: Accelerate's way to it imports transformers.
+"""
+
+import logging
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgssl.collectives import World
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Rows
+from fgssl.training.engines.engine import Engine, start_state
+
+_LARGEST_BUCKET = 50_000_000  # numbers that are reduced at once; DeepSpeed reserves room for as many
+
+
+class Zero(Engine):
+    """Weights, gradients between processes and optimizer are fp32 whatever the autocast around the networks."""
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        world: World,
+        stage: int,
+        clip_norm: float | None = None,
+    ) -> None:
+        """Takes over `method` and `optimizer`, which has not stepped yet."""
+        self.method, self._world, self._stage = method, world, stage
+        self._plain_groups = optimizer.state_dict()["param_groups"]  # with the numbers of their parameters
+        self._groups = [list(group["params"]) for group in optimizer.param_groups]
+        self._parameters = [parameter for group in self._groups for parameter in group]
+        self._zero = _deepspeed(world)
+        method.to(memory_format=torch.contiguous_format)  # DeepSpeed copies weights flat; images stay channels last
+        with _silent():
+            self._engine, *_ = self._zero.initialize(model=method, optimizer=optimizer, config=self._config(clip_norm))
+        self._optimizer = optimizer  # of this process's partitions from now on
+        if stage == 3:
+            with self._partitions():
+                start_state(optimizer)
+        else:
+            start_state(optimizer)
+
+    def _config(self, clip_norm: float | None) -> dict[str, Any]:
+        trained = sum(parameter.numel() for parameter in self._parameters)
+        bucket = min(trained + trained % 2, _LARGEST_BUCKET)
+        return {
+            "train_micro_batch_size_per_gpu": 1,  # asked for, and not used
+            "gradient_accumulation_steps": 1,  # the trainer says which backward is a step's last
+            "gradient_clipping": clip_norm or 0.0,
+            "zero_allow_untested_optimizer": True,  # SGD: tested by this package
+            "zero_force_ds_cpu_optimizer": False,  # else a compiler is needed
+            "zero_optimization": {
+                "stage": self._stage,
+                "reduce_bucket_size": bucket,
+                "allgather_bucket_size": bucket,
+            },
+            "timers": {"throughput": {"enabled": False}},  # each would wait for the GPU
+        }
+
+    @property
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self._optimizer.param_groups
+
+    # ------------------------------------------------------------------------------------ per step
+
+    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+        # Not by the engine's own forward, which would switch an autocast around it off.
+        if self._stage and hasattr(self._engine.optimizer, "clear_backward_seen_flag") and torch.is_grad_enabled():
+            self._engine.optimizer.clear_backward_seen_flag()
+        return self.method(shard, targets)
+
+    def backward(self, surrogate: Tensor, last: bool) -> None:
+        self._engine.set_gradient_accumulation_boundary(last)
+        # DeepSpeed takes the mean over processes.
+        self._engine.backward(surrogate * self._world.size, scale_wrt_gas=False)
+
+    def step(self) -> float:
+        if self._stage:
+            self._engine.step()  # none is taken where the norm is not finite
+            return float(self._engine.get_global_grad_norm())
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if math.isfinite(norm):
+            self._engine.step()
+        else:
+            self._engine.zero_grad()
+        return norm
+
+    def step_with(self, gradients: list[Tensor]) -> None:
+        """One step with a gradient from elsewhere, the same on every process, shaped like the trained parameters.
+
+        To the bit: it passes through DeepSpeed's mean as this process's W times itself, added to W - 1 times -0, the
+        one number that changes nothing that it is added to.
+        """
+        surrogate = torch.zeros((), device=self._world.device)
+        for parameter, gradient in zip(self.method.trained_parameters(), gradients, strict=True):
+            own = gradient * self._world.size if self._world.rank == 0 else torch.full_like(gradient, -0.0)
+            surrogate = surrogate + (parameter * own).sum()
+        self._engine.set_gradient_accumulation_boundary(True)
+        self._engine.backward(surrogate, scale_wrt_gas=False)
+        self._engine.step()
+
+    # -------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict[str, Any]:
+        with self.whole():
+            method = self.method.state_dict()
+            if self._stage == 3:
+                method = {name: value.clone() for name, value in method.items()}
+        if self._stage == 0:
+            return {"method": method, "optimizer": self._optimizer.state_dict()}
+        groups = [
+            {name: group[name] for name in plain if name != "params"} | {"params": plain["params"]}
+            for group, plain in zip(self._optimizer.param_groups, self._plain_groups, strict=True)
+        ]
+        whole = self._gathered_by_parameter() if self._stage == 3 else self._gathered_by_group()
+        return {"method": method, "optimizer": {"state": dict(enumerate(whole)), "param_groups": groups}}
+
+    def load(self, state: dict[str, Any]) -> None:
+        with self._whole(modified=True):
+            self.method.load_state_dict(state["method"])
+            weights = [parameter.detach().clone() for parameter in self._parameters]
+        if self._stage == 0:
+            self._optimizer.load_state_dict(state["optimizer"])
+            return
+        for group, saved in zip(self._optimizer.param_groups, state["optimizer"]["param_groups"], strict=True):
+            group |= {name: value for name, value in saved.items() if name != "params"}
+        whole = [state["optimizer"]["state"][number] for number in range(len(weights))]
+        if self._stage == 3:
+            self._scatter_by_parameter(weights, whole)
+        else:
+            self._scatter_by_group(weights, whole)
+
+    # Stages 1 and 2 lay the weights of a group end to end, pad, and cut into one partition for each process. A sum of
+    # partitions and zeros, which DeepSpeed's own functions for this make, would turn -0 into 0.
+
+    def _gathered_by_group(self) -> Iterator[dict[str, Tensor]]:
+        for parameters, group in zip(self._groups, self._optimizer.param_groups, strict=True):
+            own = self._optimizer.state[group["params"][0]]
+            whole = self._world.gather({name: value for name, value in own.items() if name != "step"})
+            first = 0
+            for parameter in parameters:
+                last = first + parameter.numel()
+                parts = {name: flat[first:last].view(parameter.shape) for name, flat in whole.items()}
+                yield {name: value.clone() if name == "step" else parts[name] for name, value in own.items()}
+                first = last
+
+    def _scatter_by_group(self, weights: list[Tensor], whole: list[dict[str, Tensor]]) -> None:
+        first = 0
+        for parameters, group in zip(self._groups, self._optimizer.param_groups, strict=True):
+            last = first + len(parameters)
+            partition = group["params"][0]
+            with torch.no_grad():
+                self._cut(weights[first:last], partition)
+            for name, value in self._optimizer.state[partition].items():
+                if name == "step":
+                    value.copy_(whole[first][name])
+                else:
+                    self._cut([one[name] for one in whole[first:last]], value)
+            first = last
+
+    def _cut(self, values: list[Tensor], partition: Tensor) -> None:
+        flat = torch.cat([value.reshape(-1) for value in values])
+        own = flat[self._world.rank * len(partition) :][: len(partition)]
+        partition[: len(own)] = own
+
+    # Stage 3 cuts each weight for itself.
+
+    def _gathered_by_parameter(self) -> Iterator[dict[str, Tensor]]:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        own = next(iter(self._optimizer.state.values()))  # of any partition: all have taken every step
+        for parameter in self._parameters:
+            yield {
+                name: value.clone() if name == "step" else safe_get_full_optimizer_state(parameter, name)
+                for name, value in own.items()
+            }
+
+    def _scatter_by_parameter(self, weights: list[Tensor], whole: list[dict[str, Tensor]]) -> None:
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        for parameter, weight, values in zip(self._parameters, weights, whole, strict=True):
+            safe_set_full_fp32_param(parameter, weight)
+            for name, value in values.items():
+                if name != "step":
+                    safe_set_full_optimizer_state(parameter, value.to(self._world.device), name)
+        for own in self._optimizer.state.values():
+            if "step" in own:
+                own["step"].copy_(whole[0]["step"])
+
+    def whole(self) -> AbstractContextManager[Any]:
+        return self._whole(modified=False)
+
+    def _whole(self, modified: bool) -> AbstractContextManager[Any]:
+        if self._stage < 3:
+            return nullcontext()
+        gathered = self._zero.zero.GatheredParameters
+        return gathered(list(self.method.parameters()), modifier_rank=0 if modified else None)
+
+    @contextmanager
+    def _partitions(self) -> Iterator[None]:
+        """Within it the optimizer's groups hold this process's partitions, as without stage 3 they always do."""
+        self._engine.optimizer._set_fp32_optimizer_param_groups()
+        try:
+            yield
+        finally:
+            self._engine.optimizer._clear_fp32_optimizer_param_groups()
+
+
+def _deepspeed(world: World) -> Any:
+    """The package `deepspeed`, set up for this process's device without a look at the machine and without compiling."""
+    os.environ.setdefault("DS_ACCELERATOR", world.device.type)
+    os.environ.setdefault("LOCAL_RANK", "0")
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__ = defaultdict(bool)  # all False: nothing is built, on the CPU for a minute
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if world.size == 1:
+        deepspeed.init_distributed(
+            auto_mpi_discovery=False, init_method="tcp://127.0.0.1:0", rank=0, world_size=1, verbose=False
+        )
+    return deepspeed
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without DeepSpeed's warnings at the start, of an optimizer that it was not tested with."""
+    logger = logging.getLogger("DeepSpeed")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

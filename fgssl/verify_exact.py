@@ -1,0 +1,134 @@
+"""Whether this machine keeps the promise of `invariant: exact`: a short training, again and again, by other numbers of
+processes, told to stop, killed, continued; all must end in the same bits."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgssl import config as configs
+from fgssl.config import Config
+from fgssl.errors import UserError
+from fgssl.run_folder import RunFolder, read_json
+from fgssl.training.interruption import EXIT_CODE
+
+STEPS = 8
+_MOST_PROCESSES_ON_CPU = 4
+_SETTINGS = (
+    "training.invariant=exact",
+    "evaluation=null",
+    "resources.checkpoint_every_s=0",
+    "resources.log_every_steps=1",
+    "resources.micro_batch_size=null",
+    "resources.expected_processes=null",
+)
+_TAIL_LINES = 30
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training to `STEPS` by several launches, all but the last of which are ended after their first step."""
+
+    processes: tuple[int, ...]
+    """Of each launch."""
+    ended_by: signal.Signals | None = None
+
+    def __str__(self) -> str:
+        first, *others = (f"{number} process{'es' if number > 1 else ''}" for number in self.processes)
+        how = {signal.SIGTERM: "told to stop", signal.SIGKILL: "killed"}
+        return ", ".join([first, *(f"{how[self.ended_by]}, then {other}" for other in others if self.ended_by)])
+
+
+def cases(sizes: Sequence[int]) -> list[Case]:
+    """`sizes`: the numbers of processes that can be had, ascending."""
+    most, fewest = sizes[-1], sizes[0]
+    straight = [Case((size,)) for size in sizes]
+    return [*straight, Case((most, fewest), signal.SIGTERM), Case((fewest, most), signal.SIGKILL)]
+
+
+def verify(config_file: Path, overrides: Sequence[str], out: Path) -> bool:
+    """Print one line a case and a verdict; what the runs leave lies in `out`/verify-exact."""
+    settings = (*overrides, *_SETTINGS)
+    config = configs.load(config_file, settings)
+    sizes = [size for size in configs.possible_processes(config) if size <= _most_processes(config)]
+    folder = out / "verify-exact"
+    shutil.rmtree(folder, ignore_errors=True)
+    print(f"verify-exact: {STEPS} steps of {config.method.name}, {config.resources.engine}, in {folder}", flush=True)
+    found: dict[str, str] = {}
+    for number, case in enumerate(cases(sizes)):
+        began = time.monotonic()
+        found[str(case)] = _state_after(
+            case, [str(config_file), *settings, "--out", str(out)], folder / f"case-{number}"
+        )
+        same = "" if len(found) == 1 else " (same)" if len(set(found.values())) == 1 else " (DIFFERENT)"
+        print(f"  {found[str(case)][:16]}  {case}{same}, {time.monotonic() - began:.0f} s", flush=True)
+    passed = len(set(found.values())) == 1
+    if len(sizes) == 1:
+        print("only one process was tried: there are no more GPUs here, or the batch cannot be divided")
+    print("verdict: exact, to the last bit" if passed else "verdict: NOT exact: the same training gave different bits")
+    return passed
+
+
+def _most_processes(config: Config) -> int:
+    import torch
+
+    on_gpu = config.resources.device != "cpu" and torch.cuda.is_available()
+    return torch.cuda.device_count() if on_gpu else _MOST_PROCESSES_ON_CPU
+
+
+def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
+    """SHA-256 of the state after `STEPS`."""
+    for processes in case.processes[:-1]:
+        _launch(processes, arguments, folder, case.ended_by)
+        if _steps(folder) == STEPS:
+            print(f"  (all {STEPS} steps were done before it was ended: give larger images or batches)", flush=True)
+    _launch(case.processes[-1], arguments, folder, None)
+    record = read_json(folder / "trained.json") or read_json(folder / "checkpoints" / f"step-{STEPS:08d}" / "COMPLETE")
+    if record is None:
+        raise UserError(f"{folder}: neither a trained network nor a checkpoint of step {STEPS} is left")
+    return str(record["state_sha256"])
+
+
+def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: signal.Signals | None) -> None:
+    """Train, by one process or by torchrun; `ended_by` comes once the first new step is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    module = ["-m", "fgssl.train", *arguments, "--run-folder", str(folder), "--stop-after-step", str(STEPS)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(torchrun if processes > 1 else []), *module]
+    before, log = _steps(folder), folder.with_suffix(".log")
+    with log.open("a") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        try:
+            while ended_by is not None and process.poll() is None and _steps(folder) <= before:
+                time.sleep(0.01)
+            if ended_by == signal.SIGKILL:
+                _kill(process)
+            elif ended_by is not None:
+                process.send_signal(ended_by)
+            process.wait()
+        finally:
+            _kill(process)
+    if ended_by is None and process.returncode not in (0, EXIT_CODE) and _steps(folder) < STEPS:
+        tail = "\n".join(log.read_text().splitlines()[-_TAIL_LINES:])
+        raise UserError(f"{' '.join(command)} failed ({process.returncode}); the end of {log}:\n{tail}")
+
+
+def _steps(folder: Path) -> int:
+    """Logged so far."""
+    with contextlib.suppress(OSError):
+        lines = RunFolder(folder).metrics.read_text().splitlines()
+        return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+    return 0
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,95 @@
+"""`invariant: close`: another number of processes, or another engine, changes a result by rounding only."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fgssl.training import checkpoint
+from tests.conftest import EVERY_METHOD
+from tests.distributed.conftest import Launch
+
+WORLD_SIZES = (1, 2, 4)
+GROUPS = ("encoder.batch_norm_group_size=8", "training.global_batch_size=32", "training.epochs=4")
+MOMENTUM_IS_GRADIENT = ("training.optimizer={name: sgd, weight_decay: 0}",)
+"""After one step, SGD's momentum is the gradient of that step."""
+NOT_ON_ZERO_3 = ("mocov2", "byol", "both", "random", "attached", "no pairs")
+"""Those with a moving average."""
+
+CALM = "training.optimizer.learning_rate=0.003"
+"""At ten times the rate a method or two multiply a difference of rounding by ten at each step."""
+
+pytestmark = pytest.mark.slow
+
+
+def state_at(out: Path, step: int) -> dict[str, Any]:
+    (path,) = out.glob(f"runs/*/checkpoints/step-{step:08d}")
+    return checkpoint.read(path).state
+
+
+def cell(out: Path, name: str, step: int, *overrides: str) -> dict[str, Any]:
+    return {"out": str(out), "overrides": [*EVERY_METHOD[name], *GROUPS, *overrides], "last_step": step}
+
+
+def assert_close(found: dict[Any, Tensor], expected: dict[Any, Tensor], relative: float) -> None:
+    """Norm of the difference, relative to that of all together: some gradients are 0 up to rounding."""
+    assert found.keys() == expected.keys()
+    whole = torch.stack([value.double().norm() for value in expected.values()]).norm()
+    for name, value in expected.items():
+        scale = max(float(value.double().norm()), 1e-3 * float(whole))
+        assert float((found[name].double() - value.double()).norm()) <= relative * scale, name
+
+
+@pytest.fixture(scope="session")
+def gradients(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[tuple[str, int, str], Path]:
+    """Output folders of one step of every method, in fp32."""
+    out, found = tmp_path_factory.mktemp("gradients"), {}
+    for world_size, engines in ((1, ("ddp",)), (2, ("ddp", "zero0", "zero1", "zero2", "zero3")), (4, ("ddp",))):
+        cells = []
+        for name in EVERY_METHOD:
+            for engine in engines:
+                if engine == "zero3" and name in NOT_ON_ZERO_3:
+                    continue
+                folder = found[name, world_size, engine] = out / f"{name.replace(' ', '-')}-{world_size}-{engine}"
+                cells.append(cell(folder, name, 1, f"resources.engine={engine}", *MOMENTUM_IS_GRADIENT))
+        launch(world_size, cells)
+    return found
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_gradients_of_one_step(name: str, gradients: dict[tuple[str, int, str], Path]) -> None:
+    def gradient(folder: Path) -> dict[int, Tensor]:
+        states = state_at(folder, 1)["optimizer"]["state"]
+        return {number: state["momentum_buffer"] for number, state in states.items()}
+
+    alone = gradient(gradients[name, 1, "ddp"])
+    assert any(value.norm() > 0 for value in alone.values())
+    others = [folder for (of, _, _), folder in gradients.items() if of == name]
+    assert len(others) >= 6
+    for folder in others:
+        assert_close(gradient(folder), alone, 1e-5)
+
+
+@pytest.fixture(scope="session")
+def twenty_steps(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[tuple[str, int], Path]:
+    """Output folders of 20 steps of every method in double precision; with 2 processes in two shards each."""
+    out, found = tmp_path_factory.mktemp("twenty"), {}
+    for world_size in WORLD_SIZES:
+        cells = []
+        for name in EVERY_METHOD:
+            folder = found[name, world_size] = out / f"{name.replace(' ', '-')}-{world_size}"
+            shards = ("resources.micro_batch_size=8",) if world_size == 2 else ()
+            cells.append(cell(folder, name, 20, "training.precision=fp64", CALM, *shards))
+        launch(world_size, cells)
+    return found
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_twenty_steps_in_double_precision(name: str, twenty_steps: dict[tuple[str, int], Path]) -> None:
+    alone, *others = (state_at(twenty_steps[name, size], 20) for size in WORLD_SIZES)
+    for other in others:
+        assert_close(other["method"], alone["method"], 1e-9)
+        for number, expected in alone["optimizer"]["state"].items():
+            assert_close(other["optimizer"]["state"][number], expected, 1e-7)  # momenta: differences of the weights

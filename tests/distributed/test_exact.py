@@ -1,0 +1,55 @@
+"""`invariant: exact`: every method on every number of processes and every engine ends in the same bits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import EVERY_METHOD
+from tests.distributed.conftest import Launch, record
+
+WORLD_SIZES, ENGINES = (1, 2, 4), ("ddp", "zero1", "zero2")
+SHARDS = ("encoder.batch_norm_group_size=4", "training.global_batch_size=16", "training.invariant=exact")
+TWENTY_STEPS = ("data.toy.train_images_per_species=7", "training.epochs=2", "resources.log_every_steps=1")
+VARIED = {
+    # Settings that touch the gradient or the optimizer, each on a method or two.
+    "simclr": ("training.gradient_clip_norm=0.5", "training.optimizer.name=adamw"),
+    "both": ("training.optimizer={name: adam, learning_rate: 0.001}",),
+    "hcl": ("training.images_per_class=2", "training.exact_shard_size=4"),
+    "byol": ("training.precision=bf16",),
+    "supcon": ("resources.activation_checkpointing=true",),
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[tuple[str, int, str], Path]:
+    """Output folders of all runs, by method, number of processes and engine."""
+    out = tmp_path_factory.mktemp("exact")
+    found = {}
+    for world_size in WORLD_SIZES:
+        cells: list[dict[str, Any]] = []
+        for name, overrides in EVERY_METHOD.items():
+            for engine in ENGINES:
+                folder = out / f"{name.replace(' ', '-')}-{world_size}-{engine}"
+                found[name, world_size, engine] = folder
+                settings = (*overrides, *SHARDS, *TWENTY_STEPS, *VARIED.get(name, ()), f"resources.engine={engine}")
+                cells.append({"out": str(folder), "overrides": settings})
+        launch(world_size, cells)
+    return found
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_one_hash_for_all_numbers_of_processes_and_engines(
+    name: str, folders: dict[tuple[str, int, str], Path]
+) -> None:
+    records = {(size, engine): record(folders[name, size, engine]) for size in WORLD_SIZES for engine in ENGINES}
+    assert {found["steps"] for found in records.values()} == {20}
+    hashes = {cell: found["state_sha256"] for cell, found in records.items()}
+    assert len(set(hashes.values())) == 1, json.dumps({str(cell): value[:8] for cell, value in hashes.items()})
+    # What is told of every step is the same too.
+    metrics = {next(folders[name, *cell].glob("runs/*/metrics.jsonl")).read_text() for cell in records}
+    assert len(metrics) == 1
+    assert len(metrics.pop().splitlines()) == 20

@@ -1,0 +1,37 @@
+"""What each process of a launch runs: one run after the other, each into an output folder of its own.
+
+argv: a JSON file with [{"out": folder, "overrides": ["key=value", ...], "last_step": null}, ...] on the tiny config.
+"""
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from fgssl import config as configs
+from fgssl.collectives import leave
+from fgssl.processes import Processes
+from fgssl.run import execute
+from fgssl.training.interruption import Interrupted
+from tests.conftest import TINY
+
+
+def main() -> None:
+    rank, world_size, local_rank, local_world_size = (int(os.environ.get(*item)) for item in _VARIABLES.items())
+    processes = Processes(rank, world_size, local_rank, local_world_size, launcher="torchrun")
+    for cell in json.loads(Path(sys.argv[1]).read_text()):
+        mapping = TINY
+        for key, value in configs.parse_overrides(cell["overrides"]).items():
+            mapping = configs.merge(mapping, configs.nested(key, value))
+        with contextlib.suppress(Interrupted):  # after the last step
+            execute(
+                configs.parse(mapping, "test"), Path(cell["out"]), processes=processes, last_step=cell.get("last_step")
+            )
+    leave()
+
+
+_VARIABLES = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""A training step on one process, for tests that hold a method and a batch; run by `python -m pytest` from the root."""
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgssl import randomness
+from fgssl.collectives import World
+from fgssl.methods.method import Method
+from fgssl.records import Batch, Output, Rows
+from fgssl.training.engines.ddp import DataParallel
+from fgssl.training.step import Autocast, Shuffled, StepMaker
+
+
+def accumulate_gradient(
+    method: Method, batch: Batch, shard_size: int, seed: int = 0, autocast: Autocast = contextlib.nullcontext
+) -> tuple[Output, Rows, Tensor | None]:
+    """Leave the gradient of the batch's loss in `.grad`; `batch` holds all views."""
+    optimizer: Any = torch.optim.SGD(method.parameter_groups(), lr=0.1)
+    engine = DataParallel(method, optimizer, World())
+    order = randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch))
+    shuffled = Shuffled(tuple(batch.views[view][order] for view in method.target_views), order)
+    make = StepMaker(World(), shard_size, exact=False, autocast=autocast)
+    return make.accumulate_gradient(engine, batch, shuffled if method.target_views else None)
+
+
+def global_targets(
+    method: Method, batch: Batch, shard_size: int, seed: int = 0, autocast: Autocast = contextlib.nullcontext
+) -> Tensor | None:
+    return accumulate_gradient(method, batch, shard_size, seed, autocast)[2]
