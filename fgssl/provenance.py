@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import platform
 from pathlib import Path
+from typing import Any
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "h5py")
 
@@ -24,6 +25,18 @@ def versions() -> dict[str, str]:
     """Python, the libraries and the processor: equal bits are promised for equal ones only."""
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), **found, "processor": _processor()}
+
+
+def attempt(processes: int, engine: str, threads: int, device: str) -> dict[str, Any]:
+    """What one attempt at a training was made by; `device` is its name, `threads` are each process's."""
+    return {
+        "code_version": code_version(),
+        "processes": processes,
+        "engine": engine,
+        "threads": threads,
+        "device": device,
+        "versions": versions(),
+    }
 
 
 def _processor() -> str:

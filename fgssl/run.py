@@ -32,7 +32,7 @@ from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.methods.settings import UntouchedSettings
 from fgssl.processes import ALONE, Processes
-from fgssl.provenance import code_version, versions
+from fgssl.provenance import attempt, code_version
 from fgssl.requirements import cautions, unmet
 from fgssl.run_folder import Lease, RunFolder, start_file
 from fgssl.training import checkpoint
@@ -281,7 +281,7 @@ def _train_and_export(
     if isinstance(config.method, UntouchedSettings):
         world.broadcast(None)  # nothing for the others to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
-        record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "code_versions": [code_version()], "metrics": {}}
+        record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "metrics": {}, "attempts": [_attempt(config, world)]}
     else:
         method = build_method(config, start, _classes(train))
         world.broadcast(train.version)
@@ -289,18 +289,12 @@ def _train_and_export(
         assert trained is not None
         record = trained
     lease.write("encoder.json", encoder_card(config.encoder))
-    lease.write(
-        "trained.json",
-        record
-        | {
-            "data_version": train.version,
-            "start": start_sha256,
-            "code_version": code_version(),
-            "threads": config.resources.threads,
-            "device": machine.device_name(world.device),
-            "versions": versions(),
-        },
-    )
+    lease.write("trained.json", record | {"data_version": train.version, "start": start_sha256})
+
+
+def _attempt(config: Config, world: World) -> dict[str, Any]:
+    resources = config.resources
+    return attempt(world.size, resources.engine, resources.threads, machine.device_name(world.device))
 
 
 @dataclass(frozen=True)
@@ -317,7 +311,9 @@ def _train(
     """Train `method`, from its newest checkpoint if there is one. With `books`, what to record of it; the networks then
     lie in the run folder."""
     training, resources = config.training, config.resources
-    method.to(world.device).to(memory_format=torch.channels_last)
+    # Kernels round by the layout of weights, and DeepSpeed has one of its own.
+    layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
+    method.to(world.device).to(memory_format=layout)
     if training.precision == "fp64":
         method.double()
     if resources.activation_checkpointing:
@@ -346,10 +342,10 @@ def _train(
             for caution in cautions(config, train.manifest):
                 print(f"WARNING: {caution}", file=sys.stderr)
         found = world.broadcast(found if books is not None else None)
-        code_versions = [code_version()]
+        attempts = [_attempt(config, world)]
         if found is not None:
             trainer.resume(found.step, found.state)
-            code_versions = list(dict.fromkeys([*found.code_versions, code_version()]))
+            attempts = [*(earlier for earlier in found.attempts if earlier not in attempts), *attempts]
         else:
             train_unfrozen(method)
             dtype = next(method.parameters()).dtype
@@ -359,7 +355,7 @@ def _train(
 
         def save(state: dict[str, Any]) -> None:
             if writer is not None:
-                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, code_versions))
+                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, attempts))
 
         listener: Listener = Silence()
         if books is not None:
@@ -371,9 +367,11 @@ def _train(
         try:
             trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
         except Interrupted:
-            if writer is not None:
-                writer.wait()
-            world.barrier()  # a process that leaves with a code may end those still at work: the first one writes
+            try:
+                if writer is not None:
+                    writer.wait()
+            finally:
+                world.barrier()  # a process that leaves with a code may end those still at work: the first one writes
             raise
     state = engine.state()
     with engine.whole():
@@ -384,7 +382,7 @@ def _train(
     return {
         "steps": trainer.step,
         "wall_s": trainer.wall_s,
-        "code_versions": code_versions,
+        "attempts": attempts,
         "metrics": listener.last,
         "state_sha256": checkpoint.state_sha256(state),
     }

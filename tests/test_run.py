@@ -60,7 +60,10 @@ def test_a_finished_run_records_what_made_it(out):
     trained, measures = present(folder.trained()), present(folder.evaluation(tiny()))
     assert trained["steps"] == 6
     assert trained["data_version"] == measures["data_version"]
-    assert trained["code_versions"] == [measures["code_version"]]
+    (attempt,) = trained["attempts"]
+    assert attempt["code_version"] == measures["code_version"]
+    assert (attempt["processes"], attempt["engine"], attempt["threads"]) == (1, "ddp", 1)
+    assert attempt["versions"]["processor"]
     assert trained["start"] == {"encoder": None, "decoder": None, "classifier": None}
     assert not folder.checkpoints.exists()
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
@@ -152,9 +155,9 @@ def test_other_start_weights_are_not_mixed_in(interrupted):
 
 def test_the_code_of_every_attempt_is_recorded(interrupted, monkeypatch):
     config, out = interrupted
-    monkeypatch.setattr("fgssl.run.code_version", lambda: "edited")
+    monkeypatch.setattr("fgssl.provenance.code_version", lambda: "edited")
     folder = execute(config, out)
-    versions = present(folder.trained())["code_versions"]
+    versions = [attempt["code_version"] for attempt in present(folder.trained())["attempts"]]
     assert len(versions) == 2
     assert versions[-1] == "edited"
 

@@ -17,9 +17,11 @@ Row: TypeAlias = dict[str, Any]
 Start: TypeAlias = tuple[str, PlannedRun, Config]
 """A run that others start from, with its name for people."""
 
-ORIGIN = ("code_version", "data_version", "device", "threads", "versions")
-"""Columns that say what made a result. Where the attempts of a training or its evaluation differ in one of the first
-three, it holds all, joined by `+`; the last two are the newest attempt's."""
+ORIGIN = ("code_version", "data_version", "device", "processes", "engine", "threads", "versions")
+"""Columns that say what made a result. Where the attempts of a training, or its evaluation, differ in one, it holds all
+of them, joined by `AND`."""
+
+AND = " + "
 
 
 def collect_rows(plan: Plan, out: Path) -> list[Row]:
@@ -68,18 +70,10 @@ def _measures(config: Config) -> tuple[str, ...]:
 
 
 def _origin(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    codes = training.get("code_versions") or [training.get("code_version")]
-    made_by = {
-        "code_version": [*codes, evaluation.get("code_version")],
-        "data_version": [training.get("data_version"), evaluation.get("data_version")],
-        "device": [training.get("device"), evaluation.get("device")],
-    }
-    libraries = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
-    return {
-        **{column: "+".join(dict.fromkeys(filter(None, values))) or None for column, values in made_by.items()},
-        "threads": training.get("threads"),
-        "versions": libraries or None,
-    }
+    sources = [*training.get("attempts", []), {"data_version": training.get("data_version")}, evaluation]
+    values = {column: [source[column] for source in sources if source.get(column)] for column in ORIGIN}
+    values["versions"] = [", ".join(map(" ".join, versions.items())) for versions in values["versions"]]
+    return {column: AND.join(dict.fromkeys(map(str, found))) or None for column, found in values.items()}
 
 
 def write_rows(rows: Sequence[Row], file: Path) -> None:

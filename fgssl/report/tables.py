@@ -10,7 +10,7 @@ import pandas as pd
 from fgssl.errors import UserError
 from fgssl.evaluation.measure_names import kind
 from fgssl.report.plan import Plan
-from fgssl.report.rows import Row, measures_of_cells
+from fgssl.report.rows import AND, Row, measures_of_cells
 from fgssl.run_folder import write_atomically
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
@@ -18,11 +18,11 @@ _ORIGINS = {
     "code_version": "code versions",
     "data_version": "data versions",
     "device": "devices",
+    "processes": "numbers of processes",
+    "engine": "engines",
     "threads": "numbers of threads",
     "versions": "library versions",
 }
-_SEVERAL = ("code_version", "data_version", "device")
-"""Columns in which one run can hold several, joined by `+`."""
 COLUMNS = (
     "cell",
     "metric",
@@ -129,7 +129,7 @@ def warnings(rows: Sequence[Row]) -> list[str]:
             for row, text in zip(done, shown, strict=True):
                 if row["point"] == cell:
                     seeds_of.setdefault(text, []).append(row["seed"])
-            if len(seeds_of) > 1 or (column in _SEVERAL and "+" in next(iter(seeds_of))):
+            if len(seeds_of) > 1 or any(AND in str(row[column]) for row in done if row["point"] == cell):
                 mixed = True
                 each = "; ".join(f"{text} ({_seeds(seeds)})" for text, seeds in seeds_of.items())
                 lines.append(f"{cell} averages runs of different {what}: {each}")
@@ -143,7 +143,7 @@ def _shown(rows: Sequence[Row], column: str) -> list[str]:
     """The column as text: hashes by their first digits, of library versions those that are not the same everywhere."""
     texts = [str(row[column]) for row in rows]
     if column == "data_version":
-        return ["+".join(version[:12] for version in text.split("+")) for text in texts]
+        return [AND.join(version[:12] for version in text.split(AND)) for text in texts]
     if column == "versions" and texts:
         parts = [text.split(", ") for text in texts]
         same = set.intersection(*map(set, parts))

@@ -43,8 +43,8 @@ class Checkpoint:
     """Steps done."""
     state: dict[str, Any]
     identity: Identity
-    code_versions: list[str]
-    """Of all attempts so far, the newest last."""
+    attempts: list[dict[str, Any]]
+    """What each attempt so far was made by, the newest last: `fgssl.provenance.attempt`."""
     state_sha256: str | None = None
     """`state_sha256` of the method and the optimizer; None only until it is written."""
 
@@ -100,7 +100,7 @@ class Writer:
             state = self._copied(checkpoint.state)
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        whole = replace(checkpoint, state=state, code_versions=list(checkpoint.code_versions))
+        whole = replace(checkpoint, state=state, attempts=list(checkpoint.attempts))
         self._pending = self._thread.submit(self._write, whole)
 
     def wait(self) -> None:
@@ -147,7 +147,7 @@ class Writer:
             mark = {
                 "step": checkpoint.step,
                 "identity": asdict(checkpoint.identity),
-                "code_versions": checkpoint.code_versions,
+                "attempts": checkpoint.attempts,
                 "state_sha256": state_sha256({name: checkpoint.state[name] for name in _RESULT}),
                 "sha256": {_STATE: _write_hashed(aside / _STATE, checkpoint.state)},
             }
@@ -223,7 +223,7 @@ def _read(path: Path, in_memory: bool) -> Checkpoint:
     try:
         mark = json.loads((path / _MARK).read_text())
         identity, expected = Identity(**mark["identity"]), mark["sha256"][_STATE]
-        step, code_versions, result_sha256 = int(mark["step"]), list(mark["code_versions"]), str(mark["state_sha256"])
+        step, attempts, result_sha256 = int(mark["step"]), list(mark["attempts"]), str(mark["state_sha256"])
         found = file_sha256(path / _STATE)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedCheckpointError(f"{path}: incomplete: {error!r}") from error
@@ -233,7 +233,7 @@ def _read(path: Path, in_memory: bool) -> Checkpoint:
         state = torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=not in_memory)
     except Exception as error:  # of many types, with a text that advises to load it unsafely
         raise DamagedCheckpointError(f"{path}: {_STATE} cannot be loaded by torch {torch.__version__}") from error
-    return Checkpoint(step, state, identity, code_versions, result_sha256)
+    return Checkpoint(step, state, identity, attempts, result_sha256)
 
 
 def delete_all(folder: Path) -> None:

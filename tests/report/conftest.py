@@ -76,8 +76,12 @@ class Out:
     def finish(self, cell: str, seed: int, linear_100: float | None = None, **record: Any) -> None:
         """Write what a finished run leaves; every measure but `linear_100` is 0."""
         config = configs.parse(self.planned(cell, seed)["config"], "test")
-        trained = {"wall_s": 10.5, "code_version": "c1", "data_version": "d1", "threads": 1, "device": "cpu"}
-        trained["versions"] = {"python": "3.11", "torch": "2.14"}
+        made_by = {"code_version": "c1", "processes": 1, "engine": "ddp", "threads": 1, "device": "cpu"}
+        made_by["versions"] = {"python": "3.11", "torch": "2.14"}
+        made_by |= {name: record.pop(name) for name in made_by if name in record}
+        codes = record.pop("code_versions", [made_by["code_version"]])
+        attempts = [made_by | {"code_version": code} for code in codes]
+        trained = {"wall_s": 10.5, "attempts": attempts, "data_version": "d1"}
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
             lease.write("trained.json", trained | record)
             if config.evaluation is not None:

@@ -21,7 +21,18 @@ def test_columns_and_order_follow_the_plan(out: Any) -> None:
     assert list(rows[0]) == [
         *("sweep", "preset", "point", "seed", KEY, "state"),
         *("linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"),
-        *("wall_s", "fingerprint", "code_version", "data_version", "device", "threads", "versions", "reason"),
+        *(
+            "wall_s",
+            "fingerprint",
+            "code_version",
+            "data_version",
+            "device",
+            "processes",
+            "engine",
+            "threads",
+            "versions",
+            "reason",
+        ),
     ]
     assert [(row["point"], row["seed"]) for row in rows] == [
         (cell, seed) for cell in ("base", "sigma=0.1", "sigma=0.5") for seed in (0, 1, 2)
@@ -49,7 +60,15 @@ def test_a_done_run(out: Any) -> None:
         **{"sweep": "ablation_sigma", "preset": "demo", "point": "sigma=0.1", "seed": 2, KEY: 0.1, "state": "DONE"},
         **{"linear_100": AWKWARD, "linear_50": 0.0, "linear_20": 0.0, "rank1": 0.0, "rank5": 0.0, "mAP": 0.0},
         **{"wall_s": 12.75, "fingerprint": configs.training_fingerprint(config), "code_version": "abc"},
-        **{"data_version": "d1", "device": "cpu", "threads": 1, "versions": "python 3.11, torch 2.14", "reason": None},
+        **{
+            "data_version": "d1",
+            "device": "cpu",
+            "processes": "1",
+            "engine": "ddp",
+            "threads": "1",
+            "versions": "python 3.11, torch 2.14",
+            "reason": None,
+        },
     }
     assert out.planned("sigma=0.1", 2)["run"].endswith(row["fingerprint"])
 
@@ -57,11 +76,11 @@ def test_a_done_run(out: Any) -> None:
 def test_all_code_data_and_devices_that_took_part(out: Any) -> None:
     out.finish("base", 0, 50.0, code_version="c2", code_versions=["c1", "c2"])
     row = collect_rows(read_plan(out.path), out.path)[0]
-    assert (row["code_version"], row["data_version"], row["device"]) == ("c1+c2", "d1", "cpu")
+    assert (row["code_version"], row["data_version"], row["device"]) == ("c1 + c2", "d1", "cpu")
     out.measured_by = {"code_version": "c3", "data_version": "d1", "device": "H100"}
     out.finish("base", 0, 50.0, code_version="c2", code_versions=["c1", "c2"])
     row = collect_rows(read_plan(out.path), out.path)[0]
-    assert (row["code_version"], row["data_version"], row["device"]) == ("c1+c2+c3", "d1", "cpu+H100")
+    assert (row["code_version"], row["data_version"], row["device"]) == ("c1 + c2 + c3", "d1", "cpu + H100")
 
 
 def test_numbers_survive_the_file_to_the_last_digit(out: Any) -> None:

@@ -226,7 +226,7 @@ def test_runs_that_were_all_trained_by_the_same_two_codes_are_told(finished: Fin
     for seed in (0, 1, 2):
         out.finish("base", seed, 51.0, code_version="c2", code_versions=["c1", "c2"])
     assert warnings(collect_rows(read_plan(out.path), out.path)) == [
-        "base averages runs of different code versions: c1+c2 (seeds 0, 1, 2)"
+        "base averages runs of different code versions: c1 + c2 (seeds 0, 1, 2)"
     ]
 
 
@@ -235,7 +235,7 @@ def test_an_evaluation_by_other_code_is_told(finished: Finished) -> None:
     out.measured_by = {"code_version": "c9", "data_version": "d1", "device": "cpu"}
     out.finish("base", 1, 51.0)
     assert warnings(collect_rows(read_plan(out.path), out.path)) == [
-        "base averages runs of different code versions: c1 (seeds 0, 2); c1+c9 (seed 1)"
+        "base averages runs of different code versions: c1 (seeds 0, 2); c1 + c9 (seed 1)"
     ]
 
 

@@ -34,7 +34,7 @@ def state(step: int) -> dict[str, Any]:
 
 
 def of(step: int) -> Checkpoint:
-    return Checkpoint(step, state(step), MINE, ["code-1"])
+    return Checkpoint(step, state(step), MINE, [{"code_version": "code-1"}])
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def newest(lease: Lease) -> int | None:
     assert found.state["method"]["weight"].tolist() == [found.step] * 3
     assert found.state["wall_s"] == 1.5 * found.step
     assert found.identity == MINE
-    assert found.code_versions == ["code-1"]
+    assert found.attempts == [{"code_version": "code-1"}]
     return found.step
 
 
@@ -117,7 +117,7 @@ def damage(kind: str, folder: Path) -> None:
 KINDS = [
     *("half a state", "one bit", "half a mark", "no mark", "no state", "mark of another kind", "hashed but no state"),
     *("empty folder", "a file in its place"),
-    *(f"mark without {key}" for key in ("step", "identity", "code_versions", "state_sha256", "sha256")),
+    *(f"mark without {key}" for key in ("step", "identity", "attempts", "state_sha256", "sha256")),
 ]
 
 
@@ -284,7 +284,7 @@ def test_training_may_change_the_state_once_save_has_returned(lease: Lease, monk
             method["weight"].add_(1)
             method["late"] = torch.ones(1)
             optimizer["param_groups"][0]["lr"] = 0.1
-            given.code_versions.append("code-2")
+            given.attempts.append({"code_version": "code-2"})
             changed.set()
             writer.wait()
             changed.clear()
@@ -446,7 +446,7 @@ def newest():
     return found.step
 
 def save(first, number, last_operation):
-    # Killed at its so manieth operation on a file of a checkpoint, if there are so many.
+    # Killed at this operation (counted) on a file of a checkpoint, if there are so many.
     operations = 0
     def count(event, arguments):
         nonlocal operations

@@ -186,13 +186,16 @@ class Zero(Engine):
             }
 
     def _scatter_by_parameter(self, weights: list[Tensor], whole: list[dict[str, Tensor]]) -> None:
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+        from deepspeed.utils import safe_set_local_fp32_param, safe_set_local_optimizer_state
 
         for parameter, weight, values in zip(self._parameters, weights, whole, strict=True):
-            safe_set_full_fp32_param(parameter, weight)
+            partition = torch.zeros_like(parameter.ds_tensor)
+            self._cut([weight], partition)
+            safe_set_local_fp32_param(parameter, partition)
             for name, value in values.items():
                 if name != "step":
-                    safe_set_full_optimizer_state(parameter, value.to(self._world.device), name)
+                    self._cut([value], partition)
+                    safe_set_local_optimizer_state(parameter, partition, name)
         for own in self._optimizer.state.values():
             if "step" in own:
                 own["step"].copy_(whole[0]["step"])
