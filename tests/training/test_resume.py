@@ -52,13 +52,22 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, ("method.noise.variant=none", "training.warm_up_epochs=0.5", "resources.micro_batch_size=16")),
         (1, ("method={name: decoder}", "training.optimizer={name: adam, learning_rate: 0.001}")),
         (1, ("method.noise.variant=random", "training.precision=bf16")),
+        (1, ("method={name: simclr, hidden_width: 16, projection_width: 8}", "training.precision=fp16")),
         (1, ("method={name: byol, hidden_width: 16, projection_width: 8}", "training.optimizer.name=adamw")),
         (1, ("method={name: hcl, hidden_width: 16, projection_width: 8}", "training.images_per_class=2")),
         (1, ("method={name: cross_entropy}", "encoder.frozen=[conv1, bn1, layer1]", "training.images_per_class=4")),
         (1, ("method.base={name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}",)),
     ],
     ids=[
-        *("both", "mocov2 in micro-batches", "decoder", "random in bf16", "byol by adamw", "hcl in balanced batches"),
+        *(
+            "both",
+            "mocov2 in micro-batches",
+            "decoder",
+            "random in bf16",
+            "simclr in fp16",
+            "byol by adamw",
+            "hcl in balanced batches",
+        ),
         *("cross_entropy, partly frozen", "both on simsiam"),
     ],
 )
