@@ -7,22 +7,22 @@ Each process holds a contiguous share of the global batch, in the order of the r
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fgssl.errors import PeerLostError
 from fgssl.records import Rows
 
 Object = TypeVar("Object")
 
-_LOST = re.compile(
-    r"gloo|Connection (closed|reset|refused)|Broken pipe|NCCL|TCPStore|Timed out|timed out|store|socket", re.IGNORECASE
-)
+_LOST = re.compile(r"gloo/|Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL error|Socket Timeout")
+"""What gloo, which raises plain RuntimeErrors, and torch's store say of it."""
 
 
 _CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ class World:
 
     def sum(self, flat: Tensor) -> Tensor:
         """`flat` (P,) summed over the processes, in the order that the network likes best: equal up to rounding."""
-        if self.size > 1:
+        if self.size > 1 and len(flat):
             dist.all_reduce(flat)
         return flat
 
@@ -79,7 +79,7 @@ class World:
         processes: the same bits for 1, 2, 4, 8. Recursive halving, then doubling (Rabenseifner 2004): each process
         sends 2 P (W - 1) / W numbers, as many as a ring does, in 2 log2 W messages. a + b = b + a to the bit.
         """
-        if self.size == 1:
+        if self.size == 1 or not len(flat):
             return flat
         work = torch.nn.functional.pad(flat, (0, -len(flat) % self.size))
         partners = [self.rank ^ (1 << level) for level in range(self.size.bit_length() - 1)]
@@ -135,6 +135,22 @@ class World:
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def broadcast_tensors(self, value: Any) -> Any:
+        """Rank 0's nested dicts and lists, whose tensors lie on the CPU, on every process; one tensor at a time."""
+        if self.size == 1:
+            return value
+        leaves, structure = tree_flatten(value)
+        held = [leaf.to("meta") if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        held, structure = self.broadcast((held, structure))
+        for place, leaf in enumerate(held):
+            if isinstance(leaf, Tensor):
+                moving = torch.empty_like(leaf, device=self.device, memory_format=torch.contiguous_format)
+                if self.rank == 0:
+                    moving.copy_(leaves[place])
+                dist.broadcast(moving, src=0)
+                held[place] = moving.cpu()
+        return tree_unflatten(held, structure)
+
     def broadcast_into(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite each process's tensors by rank 0's."""
         if self.size > 1:
@@ -156,12 +172,13 @@ def leave() -> None:
 
 def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
     """What to say where `error` only tells that another process is gone or does not answer; None for other errors."""
-    if world.size == 1 or not isinstance(error, RuntimeError) or not _LOST.search(str(error)):
+    if world.size == 1 or not isinstance(error, RuntimeError):
         return None
-    first_line = str(error).strip().splitlines()[0]
+    if not isinstance(error, dist.DistError) and not _LOST.search(str(error)):
+        return None
     return PeerLostError(
         f"process {world.rank} of {world.size} lost contact with the others: one of them ended, or the network between "
-        f"them failed for longer than resources.collective_timeout_s ({first_line})"
+        f"them failed for longer than resources.collective_timeout_s ({str(error).strip()})"
     )
 
 

@@ -29,12 +29,12 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
     if processes.rank == 0:
         _advise(resources, gpu)
     on_cpu = resources.device == "cpu" or not gpu
-    if not on_cpu and processes.local_world_size > torch.cuda.device_count():
+    # Where SLURM binds a GPU to each task, each sees one; NCCL refuses one GPU for two.
+    if not on_cpu and processes.local_world_size > torch.cuda.device_count() > 1:
         raise UserError(
             f"{processes.local_world_size} processes on this node, but torch sees {torch.cuda.device_count()} GPUs: "
             "start one process per GPU, or give each node's job more GPUs"
         )
-    torch.set_num_threads(resources.threads)
     # cuBLAS is deterministic with a workspace of its own only; read when the first product is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=training.invariant != "exact")
@@ -48,6 +48,7 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
     accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
     if (accelerator.device.type == "cpu") != on_cpu:
         raise RuntimeError(f"Accelerate chose {accelerator.device}, resources.device is {resources.device}")
+    torch.set_num_threads(resources.threads)  # Accelerate has just chosen a number of its own
     joined = World.joined(accelerator.device)
     if (joined.rank, joined.size) != (processes.rank, processes.world_size):
         raise UserError(

@@ -37,7 +37,7 @@ from fgssl.requirements import cautions, unmet
 from fgssl.run_folder import Lease, RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.engines.build import build_engine
-from fgssl.training.interruption import Interrupted, Interruption
+from fgssl.training.interruption import Interrupted, Interruption, stop_leaving
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
 from fgssl.views import colour
@@ -87,9 +87,10 @@ def _lead(config: Config, out: Path, folder: RunFolder, world: World, last_step:
         try:
             _complete(config, out, world, lease, last_step)
         except Exception as error:
+            stop_leaving()
             text = traceback.format_exc()
-            if peer_lost(error, world) is not None:
-                text = folder.failures_of_others(patience_s=2.0) + text  # the cause first
+            if (lost := peer_lost(error, world)) is not None:
+                text = f"{folder.failures_of_others(patience_s=2.0)}{lost}\n\n{text}"  # the cause first
                 print(text, file=sys.stderr)
             with contextlib.suppress(UserError):  # a full disk must not hide the failure itself
                 lease.write("failure.txt", text)
@@ -115,6 +116,7 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
         method = build_method(config, RANDOM_START, _classes(train))
         _train(config, world, method, train, None, last_step)
     except Exception as error:
+        stop_leaving()
         if peer_lost(error, world) is None:
             folder.note_failure(world.rank, traceback.format_exc())
         raise
@@ -341,11 +343,14 @@ def _train(
             found = checkpoint.latest(checkpoints, identity)
             for caution in cautions(config, train.manifest):
                 print(f"WARNING: {caution}", file=sys.stderr)
-        found = world.broadcast(found if books is not None else None)
         attempts = [_attempt(config, world)]
-        if found is not None:
-            trainer.resume(found.step, found.state)
-            attempts = [*(earlier for earlier in found.attempts if earlier not in attempts), *attempts]
+        begun = world.broadcast((found.step, found.attempts) if books is not None and found else None)
+        if begun is not None:
+            step, earlier = begun
+            trainer.resume(step, world.broadcast_tensors(found.state if books is not None and found else None))
+            if training.invariant == "exact":
+                _warn_of_other_bits(earlier, attempts[0])
+            attempts = [*(one for one in earlier if one not in attempts), *attempts]
         else:
             train_unfrozen(method)
             dtype = next(method.parameters()).dtype
@@ -367,11 +372,7 @@ def _train(
         try:
             trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
         except Interrupted:
-            try:
-                if writer is not None:
-                    writer.wait()
-            finally:
-                world.barrier()  # a process that leaves with a code may end those still at work: the first one writes
+            _wait_for_all(writer, world)
             raise
     state = engine.state()
     with engine.whole():
@@ -384,8 +385,34 @@ def _train(
         "wall_s": trainer.wall_s,
         "attempts": attempts,
         "metrics": listener.last,
-        "state_sha256": checkpoint.state_sha256(state),
+        "state_sha256": checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
     }
+
+
+def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
+    """Until the last checkpoint is there: a process that leaves may end those still at work, and the first one writes.
+
+    Where it cannot be written, nobody asks to be started again.
+    """
+    failure: Exception | None = None
+    try:
+        if writer is not None:
+            writer.wait()
+    except Exception as error:
+        failure = error
+    (failed,) = world.agree_max([failure is not None])
+    if failed:
+        raise failure or UserError("the first process could not write the last checkpoint; it says why")
+
+
+def _warn_of_other_bits(earlier: list[dict[str, Any]], now: dict[str, Any]) -> None:
+    for name in ("threads", "device", "versions"):
+        if others := [attempt[name] for attempt in earlier if attempt[name] != now[name]]:
+            print(
+                f"WARNING: training.invariant exact promises equal bits for equal {name} only: this attempt has "
+                f"{now[name]}, an earlier one had {others[-1]}",
+                file=sys.stderr,
+            )
 
 
 def _shard_size(config: Config, world: World) -> int:

@@ -98,7 +98,7 @@ class RunFolder:
         try:
             return (self.path / "failure.txt").read_text()
         except FileNotFoundError:
-            return None
+            return self.failures_of_others(patience_s=0.0) or None  # the first process had no time to tell
 
     def note_failure(self, rank: int, text: str) -> None:
         """Of a process that does not write otherwise."""

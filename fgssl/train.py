@@ -4,11 +4,13 @@ Also started several times, as the processes of one run: by torchrun, `accelerat
 """
 
 import argparse
+import os
 import sys
+import traceback
 from pathlib import Path
 
 from fgssl import config as configs
-from fgssl.errors import PeerLostError, exit_code
+from fgssl.errors import PeerLostError, UserError, exit_code
 from fgssl.run_folder import RunFolder
 from fgssl.training.interruption import Interrupted, leave_when_told
 from fgssl.verify_exact import verify
@@ -36,9 +38,9 @@ def main() -> int:
     config = configs.load(arguments.config, arguments.overrides)
     if arguments.verify_exact:
         return 0 if verify(arguments.config, arguments.overrides, arguments.out) else 1
-    leave_when_told()
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(arguments.out, config.resources.expected_processes)
+    leave_when_told(alone=processes.world_size == 1)
 
     from fgssl.collectives import leave
     from fgssl.run import execute  # after validation: importing torch takes seconds
@@ -48,18 +50,29 @@ def main() -> int:
         folder = execute(config, arguments.out, folder, processes, arguments.stop_after_step)
     except Interrupted as interrupted:
         if processes.rank == 0:
-            print("interrupted; what was done is saved, the same command goes on from there", file=sys.stderr)
-        return int(interrupted.code or 0)
-    except PeerLostError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_PEER_LOST
-    finally:
+            print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         leave()
+        return int(interrupted.code or 0)
+    except Exception as error:
+        if processes.world_size > 1:
+            _end_at_once(error)
+        raise
+    leave()
     if processes.rank == 0:
         print(f"run folder: {folder.path}")
         for name, value in (folder.evaluation(config) or {}).items():
             print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0
+
+
+def _end_at_once(error: Exception) -> None:
+    """Say why, and end without a word to the other processes: they may be waiting for this one, and it for them."""
+    if isinstance(error, UserError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+    sys.stderr.flush()
+    os._exit(EXIT_PEER_LOST if isinstance(error, PeerLostError) else 2 if isinstance(error, UserError) else 1)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def _steps() -> list[tuple[str, str]]:
     for language, body in re.findall(r"^```(console|yaml|python)\n(.*?)^```$", README, flags=re.M | re.S):
         lines = body.splitlines() if language == "console" else [body]
         steps += [(language, line.removeprefix("$ ")) for line in lines]
-    return [(language, text) for language, text in steps if not text.endswith("-m pytest")]
+    return [(language, text) for language, text in steps if "-m pytest" not in text]
 
 
 def _parameters() -> list[object]:
@@ -116,7 +116,7 @@ def test_output_folder_is_as_described(clone: Path) -> None:
 
 
 def test_ci_runs_the_second_command() -> None:
-    second = next(line for line in README.splitlines() if line.endswith("-m pytest"))
+    second = next(line for line in README.splitlines() if "-m pytest" in line)
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     positions = [lines.index(part) for part in second.removeprefix("$ ").split(" && ")]
     assert positions == sorted(positions)

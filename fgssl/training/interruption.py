@@ -26,7 +26,9 @@ class Interruption:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            stop_leaving()
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -45,14 +47,27 @@ class Interruption:
             raise Interrupted(number)
 
 
-def leave_when_told() -> None:
-    """From now on, outside an `Interruption`, USR2 and TERM end this process at once, to be started again."""
+def leave_when_told(alone: bool) -> None:
+    """From now on, outside an `Interruption`, USR2 and TERM end this process at once, to be started again.
+
+    Not `alone`, TERM asks for nothing: launchers send it to the other processes when one has failed.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        if _leaves:
+            raise Interrupted(number) if alone or number == signal.SIGUSR2 else SystemExit(128 + number)
+
+    _leaves.add(True)
     for number in (signal.SIGUSR2, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, leave)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
+def stop_leaving() -> None:
+    """This process has failed: it says why, whatever signal comes meanwhile."""
+    _leaves.clear()
+
+
+_leaves: set[bool] = set()
 
 
 class Interrupted(SystemExit):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fgssl.collectives import World
 from fgssl.encoders.batch_norm import RunningStatistics, still_running_statistics
+from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
 from fgssl.records import Batch, Output, Rows
 from fgssl.training.engines.engine import Engine
@@ -64,16 +65,19 @@ class StepMaker:
                 shard, start = shards[index], starts[index]
                 own_targets = None if targets is None else targets[start : start + len(shard)]
                 with self.autocast():
-                    return engine.rows(shard, own_targets, last=index == len(shards) - 1)
+                    rows = engine.rows(shard, own_targets, last=index == len(shards) - 1)
+                # Their gradient, and the scale that fp16 gives it, are larger than fp16 can hold.
+                return {
+                    name: at_least_fp32(value) if value.is_floating_point() else value for name, value in rows.items()
+                }
 
             moves = BalancedSum()
             parts = []
             # Under `exact` always as with a graph: what kernels compute must not depend on the number of shards here.
             with torch.set_grad_enabled(self.exact or len(shards) == 1):
                 for index in range(len(shards)):
-                    rows = rows_of(index)
+                    parts.append(rows_of(index) if len(shards) == 1 else _detached(rows_of(index)))
                     moves.add(statistics.taken())
-                    parts.append(rows if len(shards) == 1 else _detached(rows))
             statistics.move(self._over_processes(moves.total() + moves_of_targets))
 
             leaves = self.world.gather({name: torch.cat([part[name] for part in parts]) for name in parts[0]})

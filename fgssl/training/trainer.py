@@ -71,6 +71,9 @@ class Trainer:
         make = StepMaker(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
+        if last_step is not None and last_step <= self.step < self.total_steps:
+            interruption.ask()
+            interruption.leave(interruption.received)
         for raw in batches(range(self.step, self.total_steps)):
             # ------------------------------------------------------------------ images to the device, views
             batch, shuffled = self._batch(raw), self._shuffled(raw)

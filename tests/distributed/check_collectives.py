@@ -52,6 +52,16 @@ def checks(world: World) -> None:
 
     assert world.agree_max([world.rank, 5 - world.rank]) == [size - 1, 5]
     assert world.broadcast({"from": world.rank}) == {"from": 0}
+    state = {
+        "weights": [torch.arange(6.0).reshape(2, 3).T, torch.ones(3).bfloat16()],
+        "step": torch.tensor(4),
+        "lr": 0.1,
+    }
+    received = world.broadcast_tensors(state if world.rank == 0 else None)
+    assert torch.equal(received["weights"][0], state["weights"][0])  # type: ignore[index]
+    assert received["weights"][1].dtype == torch.bfloat16
+    assert (received["step"].item(), received["lr"]) == (4, 0.1)
+    assert world.sum(torch.zeros(0)).shape == world.tree_sum(torch.zeros(0)).shape == (0,)
     tensor = torch.full((2, 3, 4, 5), float(world.rank)).to(memory_format=torch.channels_last)
     world.broadcast_into([tensor])
     assert (tensor == 0).all()

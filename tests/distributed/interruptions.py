@@ -76,6 +76,12 @@ class Runs:
         code = process.wait(TIME_LIMIT_S)
         if happened and trial.before == 1:
             assert code == (-9 if "kill" in trial.event else 75), f"{code}: {_log(out)}"
+        if happened and code and "kill" not in trial.event:
+            assert "interrupted; the same command goes on" in _log(out), "it did not save and leave"
+            (newest,) = sorted(out.glob("runs/*/checkpoints/step-*"))[-1:]
+            assert newest.name == f"step-{_steps_told(out):08d}", "the last step that was told is not the one saved"
+        if happened and code and "kill -9 of one" in trial.event and trial.before > 1:
+            assert "interrupted; the same command goes on" not in _log(out), "a failure asks to be started again"
         if code:
             again = self._start(out, trial.method, trial.engine, trial.after)
             assert again.wait(TIME_LIMIT_S) == 0, _log(out)
@@ -107,12 +113,12 @@ class Runs:
                 time.sleep(0.0005)
         else:
             time.sleep(choose.uniform(0, 0.3))
-        agent = psutil.Process(process.pid)
         try:
+            agent = psutil.Process(process.pid)
             processes = agent.children() if trial.before > 1 else [agent]
+            processes = [one for one in processes if "fgssl.train" in " ".join(one.cmdline())]
         except psutil.NoSuchProcess:
             return False
-        processes = [one for one in processes if "fgssl.train" in " ".join(one.cmdline())]
         if "one" in trial.event:
             processes = [choose.choice(processes)] if processes else []
         number = signal.SIGKILL if "kill" in trial.event else signal.Signals["SIG" + trial.event.split()[0]]

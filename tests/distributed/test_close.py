@@ -15,6 +15,7 @@ WORLD_SIZES = (1, 2, 4)
 GROUPS = ("encoder.batch_norm_group_size=8", "training.global_batch_size=32", "training.epochs=4")
 MOMENTUM_IS_GRADIENT = ("training.optimizer={name: sgd, weight_decay: 0}",)
 """After one step, SGD's momentum is the gradient of that step."""
+SEVERAL_KINDS = ("cross_entropy", "simclr", "hcl", "simsiam", "mocov2", "byol", "both", "both on simsiam")
 NOT_ON_ZERO_3 = ("mocov2", "byol", "both", "random", "attached", "no pairs")
 """Those with a moving average."""
 
@@ -49,7 +50,7 @@ def gradients(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[
     for world_size, engines in ((1, ("ddp",)), (2, ("ddp", "zero0", "zero1", "zero2", "zero3")), (4, ("ddp",))):
         cells = []
         for name in EVERY_METHOD:
-            for engine in engines:
+            for engine in engines if name in SEVERAL_KINDS else engines[:1]:
                 if engine == "zero3" and name in NOT_ON_ZERO_3:
                     continue
                 folder = found[name, world_size, engine] = out / f"{name.replace(' ', '-')}-{world_size}-{engine}"
@@ -67,7 +68,7 @@ def test_gradients_of_one_step(name: str, gradients: dict[tuple[str, int, str], 
     alone = gradient(gradients[name, 1, "ddp"])
     assert any(value.norm() > 0 for value in alone.values())
     others = [folder for (of, _, _), folder in gradients.items() if of == name]
-    assert len(others) >= 6
+    assert len(others) >= (6 if name in SEVERAL_KINDS else 3)
     for folder in others:
         assert_close(gradient(folder), alone, 1e-5)
 
@@ -78,7 +79,7 @@ def twenty_steps(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> di
     out, found = tmp_path_factory.mktemp("twenty"), {}
     for world_size in WORLD_SIZES:
         cells = []
-        for name in EVERY_METHOD:
+        for name in SEVERAL_KINDS:
             folder = found[name, world_size] = out / f"{name.replace(' ', '-')}-{world_size}"
             shards = ("resources.micro_batch_size=8",) if world_size == 2 else ()
             cells.append(cell(folder, name, 20, "training.precision=fp64", CALM, *shards))
@@ -86,7 +87,7 @@ def twenty_steps(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> di
     return found
 
 
-@pytest.mark.parametrize("name", EVERY_METHOD)
+@pytest.mark.parametrize("name", SEVERAL_KINDS)
 def test_twenty_steps_in_double_precision(name: str, twenty_steps: dict[tuple[str, int], Path]) -> None:
     alone, *others = (state_at(twenty_steps[name, size], 20) for size in WORLD_SIZES)
     for other in others:

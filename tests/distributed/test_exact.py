@@ -12,11 +12,12 @@ from tests.distributed.conftest import Launch, record
 WORLD_SIZES, ENGINES = (1, 2, 4), ("ddp", "zero1", "zero2")
 SHARDS = ("encoder.batch_norm_group_size=4", "training.global_batch_size=16", "training.invariant=exact")
 TWENTY_STEPS = ("data.toy.train_images_per_species=7", "training.epochs=2", "resources.log_every_steps=1")
+TWICE_THE_IMAGES = ("training.global_batch_size=32", "training.epochs=4")
 VARIED = {
     # Settings that touch the gradient or the optimizer, each on a method or two.
     "simclr": ("training.gradient_clip_norm=0.5", "training.optimizer.name=adamw"),
     "both": ("training.optimizer={name: adam, learning_rate: 0.001}",),
-    "hcl": ("training.images_per_class=2", "training.exact_shard_size=4"),
+    "hcl": ("training.images_per_class=2", "training.exact_shard_size=8", *TWICE_THE_IMAGES),
     "byol": ("training.precision=bf16",),
     "supcon": ("resources.activation_checkpointing=true",),
 }
@@ -53,3 +54,13 @@ def test_one_hash_for_all_numbers_of_processes_and_engines(
     metrics = {next(folders[name, *cell].glob("runs/*/metrics.jsonl")).read_text() for cell in records}
     assert len(metrics) == 1
     assert len(metrics.pop().splitlines()) == 20
+
+
+def test_eight_processes(tmp_path: Path, launch: Launch) -> None:
+    hashes = set()
+    for world_size in (1, 8):
+        out = tmp_path / str(world_size)
+        settings = (*EVERY_METHOD["both"], *SHARDS, "training.global_batch_size=32", "training.epochs=1")
+        launch(world_size, [{"out": str(out), "overrides": settings}])
+        hashes.add(record(out)["state_sha256"])
+    assert len(hashes) == 1

@@ -30,8 +30,10 @@ class DataParallel(Engine):
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=scales_gradient)
         self._parallel = None
         if world.size > 1 and method.trained_parameters():
-            # Buffers are equal by construction.
-            self._parallel = DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+            # Weights and buffers are equal already, and buffers stay so by construction.
+            self._parallel = DistributedDataParallel(
+                method, broadcast_buffers=False, gradient_as_bucket_view=True, init_sync=False
+            )
         start_state(optimizer)
 
     @property
@@ -45,10 +47,11 @@ class DataParallel(Engine):
         return self._parallel(shard, targets)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
-        # DistributedDataParallel takes the mean over processes.
-        self._scaler.scale(surrogate * self._world.size).backward()
+        self._scaler.scale(surrogate).backward()
 
     def step(self) -> float:
+        if self._parallel is not None:  # which takes the mean over processes
+            torch._foreach_mul_(self._gradients(), self._world.size)
         self._scaler.unscale_(self.optimizer)
         norm = self._clip()
         if math.isfinite(norm) or self._scaler.is_enabled():  # which skips a step that overflowed, and scales less
@@ -65,11 +68,13 @@ class DataParallel(Engine):
         self.optimizer.zero_grad(set_to_none=True)
 
     def _clip(self) -> float:
-        parameters = [parameter for parameter in self.method.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+        norm = torch.nn.utils.get_total_norm(self._gradients())
         if self._clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, norm)
+            torch.nn.utils.clip_grads_with_norm_(self.method.trained_parameters(), self._clip_norm, norm)
         return float(norm)
+
+    def _gradients(self) -> list[Tensor]:
+        return [parameter.grad for parameter in self.method.trained_parameters() if parameter.grad is not None]
 
     def state(self) -> dict[str, Any]:
         state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -6,19 +6,24 @@ DeepSpeed is called directly: Accelerate's way to it imports transformers.
 import logging
 import math
 import os
-from collections import defaultdict
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fgssl.collectives import World
+from fgssl.errors import UserError
 from fgssl.methods.method import Method
 from fgssl.records import Batch, Rows
 from fgssl.training.engines.engine import Engine, start_state
 
+_OLDEST = (0, 19, 8)
+"""Older ones give wrong gradients of several shards (0.18.1, stage 2) and take steps that are not finite."""
 _LARGEST_BUCKET = 50_000_000  # numbers that are reduced at once; DeepSpeed reserves room for as many
 
 
@@ -41,7 +46,12 @@ class Zero(Engine):
         self._zero = _deepspeed(world)
         method.to(memory_format=torch.contiguous_format)  # DeepSpeed copies weights flat; images stay channels last
         with _silent():
-            self._engine, *_ = self._zero.initialize(model=method, optimizer=optimizer, config=self._config(clip_norm))
+            self._engine, *_ = self._zero.initialize(
+                SimpleNamespace(device_rank=world.device.index or 0),
+                model=method,
+                optimizer=optimizer,
+                config=self._config(clip_norm),
+            )
         self._optimizer = optimizer  # of this process's partitions from now on
         if stage == 3:
             with self._partitions():
@@ -74,7 +84,8 @@ class Zero(Engine):
 
     def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
         # Not by the engine's own forward, which would switch an autocast around it off.
-        if self._stage and hasattr(self._engine.optimizer, "clear_backward_seen_flag") and torch.is_grad_enabled():
+        # What that does besides is for the division of gradients: it counts the shards of a step.
+        if self._stage and torch.is_grad_enabled():
             self._engine.optimizer.clear_backward_seen_flag()
         return self.method(shard, targets)
 
@@ -220,17 +231,24 @@ class Zero(Engine):
 
 
 def _deepspeed(world: World) -> Any:
-    """The package `deepspeed`, set up for this process's device without a look at the machine and without compiling."""
-    os.environ.setdefault("DS_ACCELERATOR", world.device.type)
+    """The package `deepspeed`, for this process's device, without compiling anything."""
+    try:
+        installed = metadata.version("deepspeed")
+    except metadata.PackageNotFoundError:
+        installed = "none"
+    if tuple(int(number) for number in re.findall(r"\d+", installed)[:3]) < _OLDEST:
+        raise UserError(
+            f"resources.engine: zero0 to zero3 need DeepSpeed {'.'.join(map(str, _OLDEST))} or newer (installed: "
+            f"{installed}): pip install 'fgssl[deepspeed]', or set it to ddp"
+        )
+    os.environ["DS_ACCELERATOR"] = world.device.type
     os.environ.setdefault("LOCAL_RANK", "0")
     import deepspeed
 
-    deepspeed.ops.__compatible_ops__ = defaultdict(bool)  # all False: nothing is built, on the CPU for a minute
+    deepspeed.ops.__compatible_ops__ = {}  # else, on the CPU, it looks for a compiler and builds for a minute
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if world.size == 1:
-        deepspeed.init_distributed(
-            auto_mpi_discovery=False, init_method="tcp://127.0.0.1:0", rank=0, world_size=1, verbose=False
-        )
+    if world.size == 1:  # perhaps without a process group, which DeepSpeed wants
+        deepspeed.init_distributed(auto_mpi_discovery=False, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     return deepspeed
 
 
