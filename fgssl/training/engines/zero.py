@@ -109,8 +109,8 @@ class Zero(Engine):
     def step_with(self, gradients: list[Tensor]) -> None:
         """One step with a gradient from elsewhere, the same on every process, shaped like the trained parameters.
 
-        To the bit: it passes through DeepSpeed's mean as this process's W times itself, added to W - 1 times -0, the
-        one number that changes nothing that it is added to.
+        Equal to a plain optimizer's to the bit: through DeepSpeed's mean passes W times the gradient from rank 0, and
+        -0, which changes no number that it is added to, from the others. For engines without `clip_norm`.
         """
         surrogate = torch.zeros((), device=self._world.device)
         for parameter, gradient in zip(self.method.trained_parameters(), gradients, strict=True):
