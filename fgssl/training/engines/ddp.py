@@ -1,5 +1,6 @@
 """Each process holds everything; torch's DistributedDataParallel sums their gradients while they are computed."""
 
+import inspect
 import math
 from typing import Any
 
@@ -11,6 +12,12 @@ from fgssl.collectives import World
 from fgssl.methods.method import Method
 from fgssl.records import Batch, Rows
 from fgssl.training.engines.engine import Engine, start_state
+
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"  # torch before 2.13
+)
 
 
 class DataParallel(Engine):
@@ -32,7 +39,10 @@ class DataParallel(Engine):
         if world.size > 1 and method.trained_parameters():
             # Weights and buffers are equal already, and buffers stay so by construction.
             self._parallel = DistributedDataParallel(
-                method, broadcast_buffers=False, gradient_as_bucket_view=True, init_sync=False
+                method,
+                init_sync=False,
+                gradient_as_bucket_view=True,
+                **{_SYNC_BUFFERS: False},  # type: ignore[arg-type]
             )
         start_state(optimizer)
 
