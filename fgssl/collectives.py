@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fgssl.errors import PeerLostError
+from fgssl.processes import Processes
 from fgssl.records import Rows
 
 Object = TypeVar("Object")
@@ -159,6 +160,14 @@ class World:
                 dist.broadcast(dense, src=0)
                 tensor.copy_(dense)
 
+    def share_patience(self) -> None:
+        """Let every group of processes that a library has made wait as long as this one: torch gives each 30 minutes,
+        whatever the run asks for."""
+        if self.size > 1:
+            patience = dist.distributed_c10d._get_default_group()._get_backend(self.device).options._timeout
+            for group in dist.distributed_c10d._world.pg_map:
+                group._get_backend(self.device)._set_default_timeout(patience)
+
     def barrier(self) -> None:
         if self.size > 1:
             self.agree_max([0])
@@ -172,14 +181,28 @@ def leave() -> None:
 
 def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
     """What to say where `error` only tells that another process is gone or does not answer; None for other errors."""
-    if world.size == 1 or not isinstance(error, RuntimeError):
-        return None
-    if not isinstance(error, dist.DistError) and not _LOST.search(str(error)):
+    if world.size == 1 or not _tells_of_others(error):
         return None
     return PeerLostError(
         f"process {world.rank} of {world.size} lost contact with the others: one of them ended, or the network between "
         f"them failed for longer than resources.collective_timeout_s ({str(error).strip()})"
     )
+
+
+def peers_missed(error: BaseException, processes: Processes) -> PeerLostError | None:
+    """What to say where `error` only tells that the processes did not find each other at the start."""
+    if processes.world_size == 1 or not _tells_of_others(error):
+        return None
+    return PeerLostError(
+        f"process {processes.rank} of {processes.world_size} did not find the others within "
+        f"resources.collective_timeout_s ({str(error).strip()}). Did all begin, and does every node reach MASTER_ADDR "
+        "and the others? Where a node's own name does not lead to its address, export GLOO_SOCKET_IFNAME (on GPUs "
+        "NCCL_SOCKET_IFNAME) on every node: the interface that the others reach it by (`ip -brief address` lists them)"
+    )
+
+
+def _tells_of_others(error: BaseException) -> bool:
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(_LOST.search(str(error))))
 
 
 def _exchanged(sent: Tensor, partner: int) -> Tensor:

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import InitProcessGroupKwargs
 
-from fgssl.collectives import World
+from fgssl.collectives import World, peers_missed
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
 from fgssl.training.settings import ResourceSettings, TrainingSettings
@@ -45,7 +45,12 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     patience = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=resources.collective_timeout_s))
-    accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
+    try:
+        accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
+    except RuntimeError as error:
+        if (missed := peers_missed(error, processes)) is None:
+            raise
+        raise missed from error
     if (accelerator.device.type == "cpu") != on_cpu:
         raise RuntimeError(f"Accelerate chose {accelerator.device}, resources.device is {resources.device}")
     torch.set_num_threads(resources.threads)  # Accelerate has just chosen a number of its own

@@ -1,5 +1,6 @@
 """What each of some processes runs: `World` against what one process computes of the same numbers. argv: a folder."""
 
+import datetime
 import sys
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import torch.distributed as dist
 from fgssl.collectives import World, leave
 from fgssl.training.tree import BalancedSum
 
+PATIENCE = datetime.timedelta(seconds=77)
+
 
 def main() -> None:
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=PATIENCE)
     world = World.joined(torch.device("cpu"))
     checks(world)
     dist.barrier()
@@ -46,6 +49,11 @@ def checks(world: World) -> None:
     shards = torch.randn(4 * size, 1003, generator=generator) * torch.logspace(-6, 6, 4 * size)[:, None]
     plain = world.sum(shards[own].sum(dim=0))
     torch.testing.assert_close(plain.double(), shards.double().sum(dim=0), rtol=1e-5, atol=0.1)
+    if size > 1:  # a group that a library makes
+        backend = dist.new_group()._get_backend(world.device)  # type: ignore[union-attr]
+        assert backend.options._timeout != PATIENCE
+        world.share_patience()
+        assert backend.options._timeout == PATIENCE
     if size.bit_count() == 1:
         assert torch.equal(world.tree_sum(tree(shards[own])), tree(shards))
         assert not torch.equal(tree(shards), shards.sum(dim=0))  # else the test shows nothing

@@ -52,6 +52,7 @@ class Zero(Engine):
                 optimizer=optimizer,
                 config=self._config(clip_norm),
             )
+        world.share_patience()
         self._optimizer = optimizer  # of this process's partitions from now on
         if stage == 3:
             with self._partitions():
