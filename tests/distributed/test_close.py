@@ -13,6 +13,8 @@ from tests.distributed.conftest import Launch
 
 WORLD_SIZES = (1, 2, 4)
 GROUPS = ("encoder.batch_norm_group_size=8", "training.global_batch_size=32", "training.epochs=4")
+LARGE_GROUPS = ("encoder.batch_norm_group_size=16", "training.global_batch_size=64")
+"""Statistics of few images that are nearly alike magnify rounding."""
 MOMENTUM_IS_GRADIENT = ("training.optimizer={name: sgd, weight_decay: 0}",)
 """After one step, SGD's momentum is the gradient of that step."""
 SEVERAL_KINDS = ("cross_entropy", "simclr", "hcl", "simsiam", "mocov2", "byol", "both", "both on simsiam")
@@ -34,12 +36,12 @@ def cell(out: Path, name: str, step: int, *overrides: str) -> dict[str, Any]:
     return {"out": str(out), "overrides": [*EVERY_METHOD[name], *GROUPS, *overrides], "last_step": step}
 
 
-def assert_close(found: dict[Any, Tensor], expected: dict[Any, Tensor], relative: float) -> None:
-    """Norm of the difference, relative to that of all together: some gradients are 0 up to rounding."""
+def assert_close(found: dict[Any, Tensor], expected: dict[Any, Tensor], relative: float, share: float = 1e-3) -> None:
+    """Norm of each difference, relative to that of the value, or where that is small to a `share` of all together."""
     assert found.keys() == expected.keys()
     whole = torch.stack([value.double().norm() for value in expected.values()]).norm()
     for name, value in expected.items():
-        scale = max(float(value.double().norm()), 1e-3 * float(whole))
+        scale = max(float(value.double().norm()), share * float(whole))
         assert float((found[name].double() - value.double()).norm()) <= relative * scale, name
 
 
@@ -54,7 +56,7 @@ def gradients(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[
                 if engine == "zero3" and name in NOT_ON_ZERO_3:
                     continue
                 folder = found[name, world_size, engine] = out / f"{name.replace(' ', '-')}-{world_size}-{engine}"
-                cells.append(cell(folder, name, 1, f"resources.engine={engine}", *MOMENTUM_IS_GRADIENT))
+                cells.append(cell(folder, name, 1, f"resources.engine={engine}", *LARGE_GROUPS, *MOMENTUM_IS_GRADIENT))
         launch(world_size, cells)
     return found
 
@@ -70,7 +72,7 @@ def test_gradients_of_one_step(name: str, gradients: dict[tuple[str, int, str], 
     others = [folder for (of, _, _), folder in gradients.items() if of == name]
     assert len(others) >= (6 if name in SEVERAL_KINDS else 3)
     for folder in others:
-        assert_close(gradient(folder), alone, 1e-5)
+        assert_close(gradient(folder), alone, 1e-5, share=1.0)  # of the gradient: small parts of it are differences
 
 
 @pytest.fixture(scope="session")
