@@ -21,8 +21,8 @@ SEVERAL_KINDS = ("cross_entropy", "simclr", "hcl", "simsiam", "mocov2", "byol", 
 NOT_ON_ZERO_3 = ("mocov2", "byol", "both", "random", "attached", "no pairs")
 """Those with a moving average."""
 
-CALM = "training.optimizer.learning_rate=0.003"
-"""At ten times the rate a method or two multiply a difference of rounding by ten at each step."""
+CALM = "training.optimizer.learning_rate=0.001"
+"""At thirty times the rate a method or two multiply a difference of rounding by ten at each step."""
 
 pytestmark = pytest.mark.slow
 
