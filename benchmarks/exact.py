@@ -1,0 +1,184 @@
+"""`python -m benchmarks.exact`: what a step under `exact` takes, as ratios to `close`; one thread a process.
+
+MoCo v2 on a ResNet-18 at 64 pixels, a global batch of 64, for shards of several sizes; BatchNorm groups are as large as
+the shards. Three ways of each take turns: `close`, the whole share at once; `close` in micro-batches as large as the
+shards of `exact`; `exact`. On one process, then on two. Processor seconds, so that other work on the machine counts
+little; waiting for the other process is not in them.
+"""
+
+import argparse
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist  # noqa: TID251  # to start processes that are timed
+from torch import Tensor
+
+from benchmarks.step import Watched, config_with, made_up, make_trainer, train_one_step
+from fgssl.collectives import World, leave
+from fgssl.data.loader import RawBatch
+from fgssl.records import Batch, Rows
+from fgssl.training.engines.engine import Engine
+from fgssl.training.trainer import Trainer
+
+BATCH = 64
+SHARDS = (4, 8, 16, 32)
+WAYS = {
+    "whole": (),
+    "micro": ("resources.micro_batch_size={shard}",),
+    "exact": ("training.invariant=exact",),
+}
+SETTINGS = (
+    "encoder.name=resnet18",
+    "views.image_size=64",
+    "method={name: mocov2, queue_size: 4096}",
+    f"training.global_batch_size={BATCH}",
+)
+
+
+class Stopwatch(Engine):
+    """An engine, and the processor seconds of the parts of its steps."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.method = engine, engine.method
+        self.taken_s: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        began = time.process_time()
+        yield
+        self.taken_s[part] += time.process_time() - began
+
+    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+        # Once a gradient was asked for, they are those that were computed before, for the loss.
+        with self.timed("rows" if "gradient" not in self.taken_s else "rows again"):
+            return self.engine.rows(shard, targets, last)
+
+    def backward(self, surrogate: Tensor, last: bool) -> None:
+        with self.timed("gradient"):
+            self.engine.backward(surrogate, last)
+
+    def step(self) -> float:
+        with self.timed("step"):
+            return self.engine.step()
+
+    @property
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return self.engine.parameter_groups
+
+    def state(self) -> dict[str, Any]:
+        return self.engine.state()
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.engine.load(state)
+
+    def whole(self) -> AbstractContextManager[Any]:
+        return self.engine.whole()
+
+
+@dataclass
+class Way:
+    """One of the ways to take a step."""
+
+    trainer: Trainer
+    batch: RawBatch
+    most: int
+    """Bytes of tensors, at most."""
+    steps: list[dict[str, float]] = field(default_factory=list)
+    """Seconds of each part of each step."""
+
+    def step(self) -> None:
+        engine = self.trainer.engine
+        self.trainer.engine = stopwatch = Stopwatch(engine)
+        with stopwatch.timed("all"):
+            train_one_step(self.trainer, self.batch)
+        self.trainer.engine = engine
+        self.steps.append(stopwatch.taken_s)
+
+
+def prepare(shard: int, way: str, world: World) -> Way:
+    settings = (setting.format(shard=shard) for setting in WAYS[way])
+    with Watched() as watched:
+        trainer = make_trainer(config_with(*SETTINGS, f"encoder.batch_norm_group_size={shard}", *settings), world)
+        batch = made_up(trainer, BATCH)
+        train_one_step(trainer, batch)  # the first lays out the buckets
+        gc.collect()
+        watched.most = watched.alive
+        train_one_step(trainer, batch)
+    return Way(trainer, batch, watched.most)
+
+
+def compare(rounds: int) -> None:
+    """By each process of a launch."""
+    if dist.is_torchelastic_launched():
+        dist.init_process_group("gloo")
+    world = World.joined(torch.device("cpu"))
+    ways = {(shard, way): prepare(shard, way, world) for shard in SHARDS for way in WAYS}
+    for _ in range(rounds):
+        for way in ways.values():
+            way.step()
+    if world.rank == 0:
+        print(f"\nProcesses: {world.size}, images of each: {BATCH // world.size}, rounds: {rounds}\n")
+        print(
+            "| images of a shard | shards of each | exact / whole "
+            "| = 1 + smaller shards | + rows again | + sum | + rest "
+            "| exact / micro-batches | memory: exact / whole | exact / micro-batches |"
+        )
+        print("|" + "---:|" * 10)
+        for shard in SHARDS:
+            line = [shard, BATCH // world.size // shard, *columns(*(ways[shard, way] for way in WAYS))]
+            print(f"| {' | '.join(map(str, line))} |", flush=True)
+    leave()
+
+
+def columns(whole: Way, micro: Way, exact: Way) -> list[str]:
+    def surplus(*terms: tuple[int, Way, str]) -> float:
+        """In steps of `whole`, median over the rounds."""
+        return statistics.median(
+            sum(sign * way.steps[number].get(part, 0.0) for sign, way, part in terms) / step["all"]
+            for number, step in enumerate(whole.steps)
+        )
+
+    # By shards, as `exact` computes rows and micro-batches their gradients, against both of all images at once.
+    smaller = surplus((1, exact, "rows"), (-1, whole, "rows"), (1, micro, "gradient"), (-1, whole, "gradient"))
+    again = surplus((1, exact, "rows again"))
+    added_up = surplus((1, exact, "gradient"), (-1, micro, "gradient"), (1, exact, "step"), (-1, whole, "step"))
+    rest = surplus((1, exact, "all"), (-1, whole, "all")) - smaller - again - added_up
+    parts = [f"{part:+.2f}" for part in (smaller, again, added_up, rest)]
+    memory = [f"{exact.most / whole.most:.2f}", f"{exact.most / micro.most:.2f}"]
+    return [ratio(exact, whole), *parts, ratio(exact, micro), *memory]
+
+
+def ratio(above: Way, below: Way) -> str:
+    ratios = [one["all"] / other["all"] for one, other in zip(above.steps, below.steps, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--process", action="store_true", help=argparse.SUPPRESS)  # of a launch
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.process:
+        compare(arguments.rounds)
+        return
+    print(f"torch {torch.__version__}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}", flush=True)
+    script = ["-m", "benchmarks.exact", "--process", "--rounds", str(arguments.rounds)]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for launcher in ([], torchrun):
+        subprocess.run([sys.executable, *launcher, *script], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""A real training step on made-up images, and what it sends and holds; for the benchmarks beside this file."""
+
+import weakref
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from fgssl import config as configs
+from fgssl import machine
+from fgssl.collectives import World
+from fgssl.config import Config
+from fgssl.data.loader import RawBatch
+from fgssl.methods.build import RANDOM_START, build_method
+from fgssl.methods.method import Method
+from fgssl.training.engines.build import build_engine
+from fgssl.training.interruption import Interruption
+from fgssl.training.reporter import Silence
+from fgssl.training.trainer import Trainer
+
+CLASSES = (8, 4)
+"""Of the made-up labels, at two levels."""
+
+
+def config_with(*overrides: str) -> Config:
+    mapping: dict[str, Any] = {"evaluation": None, "resources": {"device": "cpu"}}
+    for key, value in configs.parse_overrides(overrides).items():
+        mapping = configs.merge(mapping, configs.nested(key, value))
+    return configs.parse(mapping, "benchmark")
+
+
+def make_method(config: Config) -> Method:
+    method = build_method(config, RANDOM_START, CLASSES).to(memory_format=torch.channels_last)
+    size = config.views.image_size
+    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size)
+    method.prepare(lambda number: [originals])
+    return method
+
+
+def make_trainer(config: Config, world: World) -> Trainer:
+    share = config.training.global_batch_size // world.size
+    in_shards = config.training.invariant == "exact" or config.resources.micro_batch_size
+    return Trainer(
+        engine=build_engine(make_method(config), config.training, config.resources, world),
+        world=world,
+        settings=config.training,
+        views=config.views,
+        seed=config.seed,
+        total_steps=1,
+        shard_size=configs.shard_unit(config) if in_shards else share,
+        autocast=machine.autocast(world.device, config.training.precision),
+        log_every_steps=1,
+        checkpoint_every_s=float("inf"),
+    )
+
+
+def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
+    """A process's share of a batch, two images a class."""
+    method, rows = trainer.engine.method, np.arange(global_batch_size)
+    own, size = trainer.world.share(global_batch_size), trainer.views.image_size
+    crops = method.num_views + method.needs_original
+    labels = np.stack([rows // 2 % classes for classes in CLASSES], axis=1)
+    images = np.random.default_rng(trainer.world.rank).integers(
+        0, 256, (len(rows[own]), crops, size, size, 3), dtype=np.uint8
+    )
+    return RawBatch(0, 0, 0, rows[own], rows, labels[own], images)
+
+
+def train_one_step(trainer: Trainer, batch: RawBatch) -> None:
+    trainer.step = 0
+    trainer.train(lambda steps: [batch], Silence(), lambda state: None, Interruption())
+
+
+class Watched(TorchDispatchMode):
+    """Within it, what is given to torch.distributed, by Python or by C++, what memory tensors take, and operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: Counter[str] = Counter()
+        """Bytes that this process has given to each operation."""
+        self.alive = self.most = 0
+        """Bytes of the tensors made within it that are in use; the most there were."""
+        self.flops = 0
+        """Of products and convolutions: two for a multiplication and an addition."""
+        self._storages: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), keywords: dict[str, Any] | None = None
+    ) -> Any:
+        if function.namespace == "c10d" and function._opname not in ("recv_", "monitored_barrier_"):
+            self.given[function._opname] += sum(tensor.nbytes for tensor in _input(function._opname, arguments))
+        result = function(*arguments, **(keywords or {}))
+        if (operations := flop_registry.get(function._overloadpacket)) is not None:
+            self.flops += operations(*arguments, **(keywords or {}), out_val=result)
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and not tensor.is_meta:
+                self._see(tensor.untyped_storage())
+        return result
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        if storage._cdata not in self._storages:
+            self._storages.add(storage._cdata)
+            self.alive += storage.nbytes()
+            self.most = max(self.most, self.alive)
+            weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
+
+    def _forget(self, number: int, size: int) -> None:
+        self._storages.discard(number)
+        self.alive -= size
+
+
+def _input(operation: str, arguments: Sequence[Any]) -> list[Tensor]:
+    """What a process sends of: operations whose name ends in base_ take the tensor for the result first."""
+    given = arguments[1] if operation.endswith("base_") else arguments[0]
+    return [tensor for tensor in tree_leaves(given) if isinstance(tensor, Tensor)]
