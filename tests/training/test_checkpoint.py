@@ -437,6 +437,7 @@ from fgssl.training.checkpoint import Checkpoint, Identity, Writer
 MINE = Identity("f00d", "images-1", {})
 config, folder = configs.load(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
 size, kills = int(sys.argv[3]), json.loads(sys.argv[4])
+torch.set_num_threads(1)  # a forked child waits for ever for OpenMP's threads of its parent
 
 def newest():
     found = checkpoint.latest(folder.checkpoints, MINE)
