@@ -1,0 +1,847 @@
+"""What Slurm says: its real words, recorded from Slurm 22.05 and cut short, and whole stories with the fake one."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from submitit.slurm.slurm import SlurmExecutor
+
+from fgssl.errors import UserError
+from hpc.cluster import slurm as slurm_module
+from hpc.cluster.slurm import (
+    UNKNOWN,
+    JobFact,
+    Refusal,
+    RefusedError,
+    SchedulerUnavailableError,
+    Slurm,
+    refusal,
+    refused,
+)
+from tests.hpc.fake_slurm.cluster import FakeSlurm
+
+SCRIPT = "#!/bin/sh\n#SBATCH --job-name=run\n#SBATCH --time=60\nexit 0\n"
+Record = Callable[..., None]
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """`record("squeue", "stdout", "stderr", 1)`: what a command answers, whatever it is asked."""
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def record(command: str, stdout: str = "", stderr: str = "", status: int = 0) -> None:
+        (folder / f"{command}.out").write_text(stdout)
+        (folder / f"{command}.err").write_text(stderr)
+        script = folder / command
+        script.write_text(f"#!/bin/sh\ncat {folder}/{command}.out\ncat {folder}/{command}.err >&2\nexit {status}\n")
+        script.chmod(0o755)
+
+    record("squeue")
+    record("sacct")
+    return record
+
+
+def sbatch(*options: str, script: str = SCRIPT) -> str:
+    """The id of the job."""
+    command = ["sbatch", "--parsable", *options, *([] if "--wrap" in options else ["/dev/stdin"])]
+    return subprocess.run(command, input=script, text=True, capture_output=True, check=True).stdout.strip()
+
+
+def states(*job_ids: str) -> dict[str, str]:
+    return {job_id: fact.state for job_id, fact in Slurm().facts(job_ids).items()}
+
+
+# ------------------------------------------------------------------------------------- recorded: squeue
+
+QUEUE = """\
+1|COMPLETED|None|0|0|1795268426|1795268427|1:00:00|n1|fg-ok
+2|FAILED|NonZeroExitCode|768|0|1795268426|1795268426|1:00:00|n1|fg-fail
+3|FAILED|JobLaunchFailure|139|0|1795268426|1795268426|1:00:00|n1|fg-seg
+6|PENDING|Dependency|0|0|N/A|N/A|1:00:00||fg-dep
+8|PENDING|BeginTime|0|0|1795272026|1795275626|1:00:00||fg-begin
+9|PENDING|DependencyNeverSatisfied|0|0|N/A|N/A|1:00:00||fg-depbad
+7|PENDING|JobHeldUser|0|0|N/A|N/A|1:00:00||fg|pipe name
+4|RUNNING|None|0|0|1795268426|1795272026|1:00:00|n[1-2]|fg-run
+19|PENDING|JobHeldUser|0|0|N/A|N/A|1-02:04:00||two
+lines
+22|PENDING|JobHeldUser|0|0|N/A|N/A|UNLIMITED||wrap
+41|TIMEOUT|TimeLimit|15|0|1795268735|1795268821|1:00|n1|fg-time
+46|PENDING|job requeued in held state|0|1|1795268902|1795272502|1:00:00||fg-rh
+47|SPECIAL_EXIT|job requeued in held state|0|1|1795268902|1795272502|1:00:00||fg-se
+48|SUSPENDED|None|0|0|1795268888|1795272488|1:00:00|n1|fg-susp
+67|FAILED|JobLaunchFailure|4021|0|1795269570|1795269570|1:00:00|n1|wrap
+91|COMPLETING|None|0|1|1795271141|1795274741|1:00:00|n3|node
+94_6|PENDING|JobArrayTaskLimit|0|0|N/A|N/A|1:00:00||arr
+94_4|RUNNING|None|0|0|1795271105|1795274705|1:00:00|n1|arr
+97|PENDING|launch failed requeued held|0|1|1795271159|1795274759|1:00:00||held
+"""
+
+
+def queue_fact(record: Record, job_id: str, queue: str = QUEUE) -> JobFact:
+    record("squeue", queue)
+    return Slurm().facts([job_id])[job_id]
+
+
+def test_a_running_job(record: Record) -> None:
+    fact = queue_fact(record, "4")
+    assert fact == JobFact(
+        job_id="4",
+        name="fg-run",
+        state="RUNNING",
+        reason="",
+        nodes=("n1", "n2"),
+        started=1795268426.0,
+        ended=None,  # squeue's is when the limit will be reached
+        time_limit_min=60,
+        source="squeue",
+    )
+
+
+def test_a_waiting_job_has_no_times_though_squeue_expects_some(record: Record) -> None:
+    fact = queue_fact(record, "8")
+    assert (fact.state, fact.reason, fact.started, fact.ended) == ("PENDING", "BeginTime", None, None)
+
+
+@pytest.mark.parametrize(
+    ("job_id", "ending"),
+    [
+        ("1", ("COMPLETED", 0, 0, "")),
+        ("2", ("FAILED", 3, 0, "NonZeroExitCode")),
+        ("3", ("FAILED", 0, 11, "JobLaunchFailure")),
+        ("41", ("TIMEOUT", 0, 15, "TimeLimit")),
+        ("67", ("FAILED", 0, 53, "JobLaunchFailure")),  # its working directory did not exist
+    ],
+)
+def test_how_a_job_ended(record: Record, job_id: str, ending: tuple[str, int, int, str]) -> None:
+    fact = queue_fact(record, job_id)
+    assert (fact.state, fact.exit_code, fact.signal, fact.reason) == ending
+    assert fact.over
+    assert fact.ended is not None
+
+
+def test_names_may_hold_the_separator_and_line_breaks(record: Record) -> None:
+    assert queue_fact(record, "7").name == "fg|pipe name"
+    assert queue_fact(record, "19").name == "two"
+    assert queue_fact(record, "22").name == "wrap"
+
+
+def test_time_limits(record: Record) -> None:
+    limits = {job_id: queue_fact(record, job_id).time_limit_min for job_id in ("4", "19", "22", "41")}
+    assert limits == {"4": 60, "19": 26 * 60 + 4, "22": None, "41": 1}
+
+
+def test_tasks_of_an_array(record: Record) -> None:
+    assert queue_fact(record, "94_4").state == "RUNNING"
+    assert queue_fact(record, "94_6").reason == "JobArrayTaskLimit"
+
+
+def test_what_is_held_and_what_only_waits(record: Record) -> None:
+    record("squeue", QUEUE)
+    facts = Slurm().facts([line.partition("|")[0] for line in QUEUE.splitlines()])
+    assert {job_id for job_id, fact in facts.items() if fact.held} == {"7", "19", "22", "46", "47", "97"}
+
+
+def test_a_launch_that_failed_is_held_by_whatever_name(record: Record) -> None:
+    assert queue_fact(record, "97").restarts == 1
+    newer = QUEUE.replace("launch failed requeued held", "launch_failed_requeued_held")
+    assert queue_fact(record, "97", newer) == queue_fact(record, "97")
+    assert queue_fact(record, "97").reason == "launch failed requeued held"
+
+
+def test_what_cleans_up_is_not_over(record: Record) -> None:
+    assert not queue_fact(record, "91").over
+
+
+@pytest.mark.parametrize(
+    ("text", "nodes"),
+    [
+        ("", []),
+        ("None assigned", []),
+        ("login1", ["login1"]),
+        ("n[1-2]", ["n1", "n2"]),
+        ("nid[0009-0011,0100],g1", ["nid0009", "nid0010", "nid0011", "nid0100", "g1"]),
+        ("r[1-2]c[3,5]-ib", ["r1c3-ib", "r1c5-ib", "r2c3-ib", "r2c5-ib"]),
+    ],
+)
+def test_lists_of_nodes(record: Record, text: str, nodes: list[str]) -> None:
+    line = f"4|RUNNING|None|0|0|1795268426|1795272026|1:00:00|{text}|fg-run\n"
+    assert list(queue_fact(record, "4", line).nodes) == nodes
+
+
+# -------------------------------------------------------------------------------------- recorded: sacct
+
+DATABASE = """\
+2|FAILED|None|3:0|2|1795268426|1795268426|60|n1|fg-fail
+3|FAILED|None|0:11|3|1795268426|1795268426|60|n1|fg-seg
+4|CANCELLED|None|0:15|4|1795268426|1795268608|60|n[1-2]|fg-run
+7|CANCELLED|JobHeldUser|0:0|7|None|1795268608|60|None assigned|fg|pipe name
+34|REQUEUED|None|0:0|34|1795268694|1795268696|60|n1|fg-requeue
+35|PREEMPTED|None|0:0|35|1795268694|1795268696|60|n3|fg-preempt
+36|PREEMPTED|None|0:15|36|1795268694|1795268696|60|n4|fg-norequeue
+34|COMPLETED|BeginTime|0:0|34|1795268711|1795268726|60|n1|fg-requeue
+35|COMPLETED|BeginTime|0:0|35|1795268711|1795268726|60|n3|fg-preempt
+41|TIMEOUT|None|0:15|41|1795268735|1795268821|1|n1|fg-time
+67|FAILED|None|0:53|67|1795269570|1795269570|60|n1|wrap
+74_0|COMPLETED|None|0:0|75|1795269796|1795269799|60|n1|fg-x
+74_1|CANCELLED|JobArrayTaskLimit|0:15|76|1795269800|1795269802|60|n1|fg-x
+74_[2-5%1]|CANCELLED|JobArrayTaskLimit|0:0|74|None|1795269802|60|None assigned|fg-x
+89_[2,9,22,26,29,31,64,96,104,120,137,214,221,224,227,234,236,238,261,272]\
+|PENDING|JobHeldUser|0:0|89|Unknown|Unknown|60|None assigned|irregular
+90_[0-1,4-5]|PENDING|JobHeldUser|0:0|90|Unknown|Unknown|60|None assigned|part
+91|NODE_FAIL|None|0:0|91|1795271105|1795271136|60|n[2-3]|node
+94_4|RUNNING|None|0:0|95|1795271105|Unknown|60|n1|arr
+94_[6-9%2]|PENDING|JobArrayTaskLimit|0:0|94|Unknown|Unknown|60|None assigned|arr
+"""
+
+
+def test_what_the_controller_has_forgotten(record: Record) -> None:
+    record("sacct", DATABASE)
+    found = {
+        job_id: (fact.state, fact.exit_code, fact.signal, fact.nodes, fact.source)
+        for job_id, fact in Slurm().facts(["2", "3", "4", "7", "36", "41", "67", "74_0", "74_1"]).items()
+    }
+    assert found == {
+        "2": ("FAILED", 3, 0, ("n1",), "sacct"),
+        "3": ("FAILED", 0, 11, ("n1",), "sacct"),
+        "4": ("CANCELLED", 0, 15, ("n1", "n2"), "sacct"),
+        "7": ("CANCELLED", 0, 0, (), "sacct"),
+        "36": ("PREEMPTED", 0, 15, ("n4",), "sacct"),
+        "41": ("TIMEOUT", 0, 15, ("n1",), "sacct"),
+        "67": ("FAILED", 0, 53, ("n1",), "sacct"),
+        "74_0": ("COMPLETED", 0, 0, ("n1",), "sacct"),
+        "74_1": ("CANCELLED", 0, 15, ("n1",), "sacct"),
+    }
+
+
+def test_who_cancelled_it_is_no_part_of_the_state(record: Record) -> None:
+    record("sacct", "90_[0-1,4-5]|CANCELLED by 0|JobHeldUser|0:0|90|None|1795271144|60|None assigned|part\n")
+    assert states("90_0", "90_2", "90_4") == {"90_0": "CANCELLED", "90_4": "CANCELLED"}
+
+
+def test_the_database_says_no_reason_of_what_is_over(record: Record) -> None:
+    """It has the one for which the job waited."""
+    record("sacct", DATABASE)
+    assert {fact.reason for fact in Slurm().facts(["7", "34", "74_1"]).values()} == {""}
+
+
+def test_the_last_start_counts_and_all_are_in_the_history(record: Record) -> None:
+    record("sacct", DATABASE)
+    fact = Slurm().facts(["34"])["34"]
+    assert (fact.state, fact.restarts, fact.started, fact.ended) == ("COMPLETED", 1, 1795268711.0, 1795268726.0)
+    starts = Slurm().history(["35"])["35"]
+    assert [(start.state, start.nodes, start.restarts) for start in starts] == [
+        ("PREEMPTED", ("n3",), 0),
+        ("COMPLETED", ("n3",), 1),
+    ]
+
+
+def test_tasks_cancelled_before_they_began_share_a_line(record: Record) -> None:
+    record("sacct", DATABASE)
+    facts = Slurm().facts([f"74_{task}" for task in range(8)])
+    assert {job_id for job_id, fact in facts.items() if fact.started is None} == {"74_2", "74_3", "74_4", "74_5"}
+    assert set(facts) == {f"74_{task}" for task in range(6)}
+
+
+def test_a_task_s_own_line_counts_more_than_one_of_many(record: Record) -> None:
+    """Not recorded; but the shared line is another record in the database, and may be the older one."""
+    record("sacct", DATABASE.replace("74_[2-5%1]", "74_[0-5%1]"))
+    assert states("74_0", "74_1", "74_2") == {"74_0": "COMPLETED", "74_1": "CANCELLED", "74_2": "CANCELLED"}
+    assert Slurm().facts(["74_1"])["74_1"].nodes == ("n1",)
+
+
+def test_lists_of_tasks_with_steps_and_of_any_length(record: Record) -> None:
+    record("sacct", DATABASE + "25_[1-801:2%3]|CANCELLED by 0|JobHeldUser|0:0|25|None|1795268614|60|None assigned|fg\n")
+    steps = Slurm().facts([f"25_{task}" for task in range(802)])
+    assert set(steps) == {f"25_{task}" for task in range(1, 802, 2)}
+    assert Slurm().history(["89_272"])["89_272"][0].state == "PENDING"
+
+
+def test_a_list_that_was_cut_short_tells_of_no_task(record: Record) -> None:
+    """As sacct prints it unless it is told otherwise."""
+    cut = "89_[2,9,22,26,29,31,64,96,104,120,137,214,221,224,227,234,236,23...]|PENDING|JobHeldUser|0:0|89|Unknown"
+    record("sacct", f"{cut}|Unknown|60|None assigned|irregular\n")
+    assert Slurm().history(["89_2", "89_23"]) == {}
+
+
+def test_nobody_is_alive_by_the_word_of_the_database_alone(record: Record) -> None:
+    """It is late with an end, and may never hear of tasks that were cancelled before they began."""
+    record("sacct", DATABASE)
+    assert Slurm().facts(["90_4", "94_4", "94_6"]) == {}
+    assert Slurm().history(["94_4"])["94_4"][0].state == "RUNNING"
+
+
+def test_a_job_put_back_is_alive_though_the_database_says_that_it_ended(record: Record) -> None:
+    """Recorded in the same second, after a node was lost."""
+    record("squeue", QUEUE)
+    record("sacct", DATABASE)
+    assert Slurm().facts(["91"])["91"].state == "COMPLETING"
+    assert Slurm().history(["91"])["91"][-1].state == "NODE_FAIL"
+
+
+def test_without_a_database_what_is_forgotten_is_left_out(record: Record) -> None:
+    record("squeue", QUEUE)
+    record("sacct", stderr="Slurm accounting storage is disabled\n", status=1)
+    assert states("4", "36") == {"4": "RUNNING"}
+    assert Slurm().history(["4"]) == {}
+    assert Slurm().find("nobody") == []
+
+
+DATABASE_AWAY = """\
+sacct: error: slurm_persist_conn_open_without_init: failed to open persistent connection to host:127.0.0.1:21819: \
+Connection refused
+sacct: error: Sending PersistInit msg: Connection refused
+sacct: error: Problem talking to the database: Connection refused
+"""
+
+
+def test_while_the_database_is_away_what_is_forgotten_is_unknown(record: Record) -> None:
+    record("squeue", QUEUE)
+    record("sacct", stderr=DATABASE_AWAY, status=1)
+    facts = Slurm().facts(["4", "36"])
+    assert {job_id: fact.state for job_id, fact in facts.items()} == {"4": "RUNNING", "36": UNKNOWN}
+    assert facts["36"].reason == "the accounting database does not answer"
+    with pytest.raises(SchedulerUnavailableError, match=r"database does not answer: .*Connection refused"):
+        Slurm().history(["36"])
+
+
+def test_nobody_is_given_up_for_lost_while_the_database_is_away(record: Record) -> None:
+    record("squeue", QUEUE)
+    record("sacct", stderr=DATABASE_AWAY, status=1)
+    assert Slurm().find("fg-run") == ["4"]
+    with pytest.raises(SchedulerUnavailableError):
+        Slurm().find("ended-long-ago")
+
+
+# ------------------------------------------------------------------------------------- recorded: errors
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n",
+        "slurm_load_jobs error: Socket timed out on send/recv operation\n",
+        "squeue: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host\n"
+        "squeue: fatal: Could not establish a configuration source\n",
+    ],
+)
+def test_a_controller_that_does_not_answer_says_nothing_of_any_job(record: Record, words: str) -> None:
+    record("squeue", stderr=words, status=1)
+    record("sacct", DATABASE)
+    with pytest.raises(SchedulerUnavailableError) as caught:
+        Slurm().facts(["2"])
+    assert words.strip() in str(caught.value)
+    assert Slurm().history(["2"])["2"][-1].state == "FAILED"  # the database may still know
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "act"),
+    [
+        (
+            "scancel",
+            "scancel: error: Kill job error on job id 51: Unable to contact slurm controller (connect failure)",
+            lambda slurm: slurm.cancel(["51"]),
+        ),
+        ("scontrol", "Unexpected message received for job 51", lambda slurm: slurm.requeue("51")),
+        ("scontrol", "Unable to contact slurm controller (connect failure)", lambda slurm: slurm.release("51")),
+    ],
+)
+def test_an_absent_controller_does_nothing(
+    record: Record, command: str, words: str, act: Callable[[Slurm], None]
+) -> None:
+    record(command, stderr=words, status=1)
+    with pytest.raises(SchedulerUnavailableError, match=r"51|contact"):
+        act(Slurm())
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "act"),
+    [
+        ("scontrol", "Requested operation is presently disabled for job 50", lambda slurm: slurm.requeue("50")),
+        ("scontrol", "Invalid job id specified for job 99999", lambda slurm: slurm.release("99999")),
+        (
+            "scancel",
+            "scancel: error: Kill job error on job id 49_1: Job can not be altered now, try again later",
+            lambda slurm: slurm.signal("49_1", "USR2"),
+        ),
+        (
+            "scancel",
+            "scancel: error: Kill job error on job id 83: Access/permission denied",
+            lambda slurm: slurm.cancel(["83"]),
+        ),
+    ],
+)
+def test_what_slurm_refuses_is_said_in_its_words(
+    record: Record, command: str, words: str, act: Callable[[Slurm], None]
+) -> None:
+    record(command, stderr=words, status=1)
+    with pytest.raises(UserError) as caught:
+        act(Slurm())
+    assert not isinstance(caught.value, SchedulerUnavailableError)
+    assert words in str(caught.value)
+
+
+def test_what_was_asked_for_and_is_so_already_is_no_error(record: Record) -> None:
+    record("scancel", stderr="scancel: error: Kill job error on job id 1: Invalid job id specified\n", status=1)
+    Slurm().cancel(["1"])
+    record("scontrol", stderr="49_0-2: Job is pending execution\n", status=1)
+    Slurm().requeue("49_0")
+
+
+def test_without_slurms_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"no squeue on PATH: .*login node.*container"):
+        Slurm().facts(["1"])
+    with pytest.raises(UserError, match="no scontrol on PATH"):
+        Slurm().requeue("1")
+    assert Slurm().facts([]) == {}
+
+
+SUBMISSION_FAILED = "sbatch: error: Batch job submission failed: "
+POLICY = SUBMISSION_FAILED + "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (f"{SUBMISSION_FAILED}Invalid job array specification\n", Refusal.ARRAY),
+        (f"sbatch: error: AssocMaxSubmitJobLimit\n{POLICY}", Refusal.FULL),
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}", Refusal.FULL),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+            f"{SUBMISSION_FAILED}Resource temporarily unavailable\n",
+            Refusal.FULL,
+        ),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}", Refusal.OTHER),
+        (
+            "sbatch: error: Slurm temporarily unable to accept job, sleeping and retrying\n"
+            f"{SUBMISSION_FAILED}Invalid account or account/partition combination specified\n",
+            Refusal.ACCOUNT,
+        ),
+        (f"{SUBMISSION_FAILED}Unable to contact slurm controller (connect failure)\n", Refusal.UNAVAILABLE),
+        (f"{SUBMISSION_FAILED}Socket timed out on send/recv operation\n", Refusal.UNAVAILABLE),
+        (f"{SUBMISSION_FAILED}Requested node configuration is not available\n", Refusal.OTHER),
+        (f"sbatch: error: invalid partition specified: nope\n{SUBMISSION_FAILED}Invalid partition name", Refusal.OTHER),
+        (f"{SUBMISSION_FAILED}Invalid qos specification\n", Refusal.OTHER),
+    ],
+)
+def test_why_sbatch_took_no_job(words: str, kind: Refusal) -> None:
+    assert refusal(words) is kind
+    error = refused(words)
+    assert words.strip() in str(error)
+    # Only a refusal says for certain that there is no job.
+    assert isinstance(error, SchedulerUnavailableError) == (kind is Refusal.UNAVAILABLE)
+    assert isinstance(error, RefusedError) == (kind is not Refusal.UNAVAILABLE)
+    if isinstance(error, RefusedError):
+        assert error.full == (kind is Refusal.FULL)
+
+
+# ------------------------------------------------------------------------------------- recorded: limits
+
+# Recorded without limits; the numbers are made up.
+
+CONFIG = """\
+AccountingStorageEnforce = associations,limits,qos
+AccountingStorageType   = accounting_storage/slurmdbd
+MaxArraySize            = 20
+"""
+PARTITIONS = """\
+PartitionName=main AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default=YES QoS=N/A \
+DefaultTime=01:00:00 MaxNodes=UNLIMITED MaxTime=UNLIMITED MinNodes=0 Nodes=n[1-4] State=UP TotalCPUs=16 TotalNodes=4
+PartitionName=brief AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default=NO QoS=N/A \
+DefaultTime=NONE MaxNodes=1 MaxTime=01:10:00 MinNodes=0 Nodes=n[1-4] State=UP TotalCPUs=16 TotalNodes=4
+"""
+USER = "fgacc|fgacc|||2|1|\nfgacc|root|||9|9|\n"
+QUALITIES = {"normal": "||\n", "normal,tiny": "||\n3|1|00:10:00\n", "tiny": "3|1|00:10:00\n"}
+
+
+@pytest.fixture
+def record_limits(record: Record, tmp_path: Path) -> Record:
+    def record_limits(user: str = USER, quality: str = "normal", config: str = CONFIG) -> None:
+        record("scontrol", config)
+        record("sacctmgr", QUALITIES[quality])
+        folder = tmp_path / "recorded"
+        (folder / "partitions").write_text(PARTITIONS)
+        (folder / "user").write_text(user)
+        for command, word, file in (("scontrol", "partition", "partitions"), ("sacctmgr", "user", "user")):
+            script = folder / command
+            of_word = f'case " $* " in *" {word} "*) cat {folder}/{file}; exit 0;; esac\n'
+            script.write_text(script.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{of_word}"))
+
+    return record_limits
+
+
+def test_limits_of_the_default_partition_and_account(record_limits: Record) -> None:
+    record_limits()
+    limits = Slurm().limits()
+    assert (limits.submitted, limits.running, limits.array_index) == (2, 1, 19)
+    assert (limits.nodes, limits.longest_walltime_min) == (None, None)
+
+
+def test_the_tightest_of_several_limits_counts(record_limits: Record) -> None:
+    record_limits(quality="tiny")
+    limits = Slurm().limits("brief", account="root", qos="tiny")
+    assert (limits.submitted, limits.running, limits.nodes, limits.longest_walltime_min) == (3, 1, 1, 10)
+    record_limits()
+    assert Slurm().limits("brief").longest_walltime_min == 70
+
+
+def test_limits_that_slurm_does_not_enforce_are_none(record_limits: Record) -> None:
+    record_limits(config=CONFIG.replace("associations,limits,qos", "none"))
+    limits = Slurm().limits()
+    assert (limits.submitted, limits.running, limits.array_index) == (None, None, 19)
+
+
+def test_a_partition_that_is_not_there(record_limits: Record) -> None:
+    record_limits()
+    with pytest.raises(UserError, match="partition qgpu: Slurm has none; it has main, brief"):
+        Slurm().limits("qgpu")
+
+
+# --------------------------------------------------------------------------------------------- stories
+
+
+def test_a_job_from_sbatch_to_its_end(fake_slurm: FakeSlurm) -> None:
+    job = sbatch()
+    assert states(job) == {job: "PENDING"}
+    fake_slurm.start(job, "n1", "n2")
+    fact = Slurm().facts([job])[job]
+    assert (fact.state, fact.nodes, fact.name, fact.time_limit_min) == ("RUNNING", ("n1", "n2"), "run", 60)
+    fake_slurm.finish(job, "FAILED", exit_code=3)
+    assert Slurm().facts([job])[job].source == "squeue"
+    fake_slurm.forget(job)
+    fact = Slurm().facts([job])[job]
+    assert (fact.state, fact.exit_code, fact.source) == ("FAILED", 3, "sacct")
+
+
+def test_the_end_of_a_job_is_known_while_the_database_is_late(fake_slurm: FakeSlurm) -> None:
+    fake_slurm.configure(accounting_lag_s=30.0)
+    job = sbatch()
+    fake_slurm.start(job)
+    fake_slurm.finish(job)
+    assert states(job) == {job: "COMPLETED"}
+    fake_slurm.forget(job)
+    assert states(job) == {}
+    fake_slurm.advance(31)
+    assert states(job) == {job: "COMPLETED"}
+
+
+def test_a_node_fails_and_slurm_runs_the_job_again(fake_slurm: FakeSlurm) -> None:
+    job = sbatch()
+    fake_slurm.start(job, "n2")
+    fake_slurm.fail_node("n2")
+    assert Slurm().history([job])[job][-1].state == "NODE_FAIL"
+    fact = Slurm().facts([job])[job]
+    assert (fact.state, fact.restarts, fact.over) == ("PENDING", 1, False)
+    fake_slurm.start(job, "n3")
+    assert states(job) == {job: "RUNNING"}
+    fake_slurm.finish(job)
+    fake_slurm.advance(10_000)
+    starts = Slurm().history([job])[job]
+    assert [(start.state, start.nodes) for start in starts] == [("NODE_FAIL", ("n2",)), ("COMPLETED", ("n3",))]
+    assert Slurm().facts([job])[job].restarts == 1
+
+
+def test_what_may_not_be_requeued_ends(fake_slurm: FakeSlurm) -> None:
+    lost, preempted = sbatch("--no-requeue"), sbatch("--no-requeue")
+    fake_slurm.start(lost, "n2")
+    fake_slurm.start(preempted, "n1")
+    fake_slurm.fail_node("n2")
+    fake_slurm.preempt(preempted)
+    assert states(lost, preempted) == {lost: "NODE_FAIL", preempted: "PREEMPTED"}
+    again = sbatch("--no-requeue")
+    fake_slurm.start(again)
+    with pytest.raises(UserError, match="presently disabled"):
+        Slurm().requeue(again)
+
+
+def test_requeue_release_and_signal(fake_slurm: FakeSlurm) -> None:
+    job = sbatch()
+    fake_slurm.start(job)
+    Slurm().signal(job, "USR2")
+    assert fake_slurm.job(job)["signals"] == ["USR2"]
+    Slurm().requeue(job)
+    Slurm().requeue(job)  # it is in the queue
+    assert Slurm().facts([job])[job].restarts == 1
+    fake_slurm.fail_launch(job)
+    fact = Slurm().facts([job])[job]
+    assert (fact.held, fact.reason, fact.restarts) == (True, "launch failed requeued held", 2)
+    assert fake_slurm.startable() == []
+    Slurm().release(job)
+    assert not Slurm().facts([job])[job].held
+    assert fake_slurm.startable() == [job]
+
+
+def test_tasks_of_an_array_wait_for_reasons_of_their_own(fake_slurm: FakeSlurm) -> None:
+    """squeue shows them as one job with one reason, unless it is told otherwise."""
+    array = sbatch("--array=0-3")
+    subprocess.run(["scontrol", "hold", f"{array}_2"], check=True)
+    facts = Slurm().facts([f"{array}_{task}" for task in range(4)])
+    assert [job_id for job_id, fact in facts.items() if fact.held] == [f"{array}_2"]
+
+
+def test_cancelled_tasks_that_vanish(fake_slurm: FakeSlurm) -> None:
+    """Cancelled before they began, tasks leave no trace, or one as PENDING: who cancels must remember it."""
+    array = sbatch("--array=0-5%1")
+    fake_slurm.start(f"{array}_0")
+    Slurm().cancel([f"{array}_2", f"{array}_3"])
+    tasks = [f"{array}_{task}" for task in range(6)]
+    assert states(*tasks) == {f"{array}_0": "RUNNING"} | {f"{array}_{task}": "PENDING" for task in (1, 4, 5)}
+    assert {starts[0].state for starts in Slurm().history([f"{array}_2", f"{array}_3"]).values()} == {"PENDING"}
+    Slurm().cancel([array])
+    fake_slurm.advance(10_000)
+    assert states(*tasks) == dict.fromkeys(tasks, "CANCELLED")
+    alone = sbatch("--array=0-1")
+    fake_slurm.start(f"{alone}_0")
+    Slurm().cancel([f"{alone}_1"])
+    assert states(f"{alone}_0", f"{alone}_1") == {f"{alone}_0": "RUNNING"}
+
+
+def test_cancelling_what_is_over_is_no_error(fake_slurm: FakeSlurm) -> None:
+    over, running, waiting = sbatch(), sbatch(), sbatch()
+    fake_slurm.start(over)
+    fake_slurm.finish(over)
+    fake_slurm.start(running)
+    Slurm().cancel([over, running, waiting, "99999"])
+    assert states(over, running, waiting) == {over: "COMPLETED", running: "CANCELLED", waiting: "CANCELLED"}
+    assert Slurm().facts([running])[running].signal == 15
+
+
+def test_dependencies(fake_slurm: FakeSlurm) -> None:
+    first, array = sbatch(), sbatch("--array=0-1")
+    after = sbatch(f"--dependency=afterok:{first}:{array}_1")
+    hopeless = sbatch(f"--dependency=afternotok:{first}")
+    assert Slurm().facts([after])[after].reason == "Dependency"
+    for job in (first, f"{array}_1"):
+        fake_slurm.start(job)
+        fake_slurm.finish(job)
+    assert Slurm().facts([after])[after].reason == ""
+    assert Slurm().facts([hopeless])[hopeless].reason == "DependencyNeverSatisfied"
+    assert fake_slurm.startable() == [f"{array}_0", after]
+
+
+def test_the_controller_is_away(fake_slurm: FakeSlurm) -> None:
+    job = sbatch()
+    fake_slurm.start(job)
+    fake_slurm.configure(controller="away")
+    slurm = Slurm()
+    for act in (
+        lambda: slurm.facts([job]),
+        lambda: slurm.find("run"),
+        lambda: slurm.cancel([job]),
+        lambda: slurm.requeue(job),
+        lambda: slurm.release(job),
+        lambda: slurm.signal(job, "USR2"),
+    ):
+        with pytest.raises(SchedulerUnavailableError):
+            act()
+    assert slurm.history([job])[job][-1].state == "RUNNING"
+    fake_slurm.configure(controller="up")
+    assert states(job) == {job: "RUNNING"}
+
+
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_a_command_that_hangs_is_given_up(fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    job = sbatch()
+    fake_slurm.start(job)
+    fake_slurm.finish(job)
+    fake_slurm.forget(job)
+    fake_slurm.configure(hanging=[command])
+    monkeypatch.setattr(slurm_module, "_PATIENCE_S", 3.0)  # the other command must answer in it
+    begun = time.monotonic()
+    if command == "squeue":
+        with pytest.raises(SchedulerUnavailableError, match="squeue has not answered for"):
+            Slurm().facts([job])
+    else:
+        assert states(job) == {job: UNKNOWN}
+    assert time.monotonic() - begun < 30
+
+
+def test_a_site_s_script_around_a_command_ends_with_it(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script's child holds the pipes that the answer would come through."""
+    record("squeue")
+    (tmp_path / "recorded" / "squeue").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
+    monkeypatch.setattr(slurm_module, "_PATIENCE_S", 0.5)
+    begun = time.monotonic()
+    with pytest.raises(SchedulerUnavailableError):
+        Slurm().facts(["1"])
+    assert time.monotonic() - begun < 10
+    child = Path("/proc", (tmp_path / "child").read_text().strip())
+    deadline = time.monotonic() + 10
+    while child.exists() and "State:\tZ" not in (child / "status").read_text():  # nobody may reap it
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.02)
+
+
+def test_the_user_s_variables_change_nothing(fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = sbatch("--array=0-500:5")
+    fake_slurm.start(f"{array}_0")
+    Slurm().cancel([array])
+    fake_slurm.advance(10_000)
+    job = sbatch()
+    fake_slurm.start(job)
+    names = {
+        "SQUEUE_STATES": "PENDING",
+        "SQUEUE_NAMES": "other",
+        "SLURM_TIME_FORMAT": "%H:%M",
+        "SLURM_BITSTR_LEN": "20",
+    }
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    fact = Slurm().facts([job])[job]
+    assert fact.started is not None
+    assert abs(fact.started - time.time() - 10_000) < 60
+    assert len(states(*(f"{array}_{task}" for task in range(0, 501, 5)))) == 101
+
+
+def test_jobs_are_found_by_their_name(fake_slurm: FakeSlurm) -> None:
+    old, array = sbatch("--job-name=order-1"), sbatch("--job-name=order-2", "--array=0-3")
+    sbatch("--job-name=order-23")
+    assert Slurm().find("order-2") == [array]
+    assert Slurm().find("order-3") == []
+    fake_slurm.start(old)
+    fake_slurm.finish(old)
+    fake_slurm.forget(old)
+    assert Slurm().find("order-1") == [old]
+    again = sbatch("--job-name=order-2")
+    assert Slurm().find("order-2") == [again, array]
+
+
+def test_a_job_that_sbatch_denies_is_found(fake_slurm: FakeSlurm) -> None:
+    fake_slurm.configure(controller="late")
+    denied = subprocess.run(["sbatch", "--job-name=order", "--wrap", "true"], capture_output=True, text=True)
+    assert refusal(denied.stderr) is Refusal.UNAVAILABLE
+    assert Slurm().find("order") == ["1"]
+
+
+def test_a_refused_submission_is_not_found(record: Record) -> None:
+    """Slurm keeps a record of it: this is what squeue and sacct showed after sbatch had refused."""
+    record("squeue", "54|FAILED|BadConstraints|1|0|1795269274|1795269274|1:00:00||wrap\n")
+    assert Slurm().find("wrap") == []
+    record("squeue")
+    record("sacct", "54|FAILED|None|1:0|54|1795269274|1795269274|60|None assigned|wrap\n")
+    assert Slurm().find("wrap") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "kind"),
+    [
+        ({"max_array_size": 10}, ["--array=0-10"], Refusal.ARRAY),
+        ({"max_submitted": 3}, ["--array=0-3"], Refusal.FULL),
+        ({"max_job_count": 3}, ["--array=0-3"], Refusal.FULL),
+        ({"accounts": ["open-1"]}, ["--account=open-2"], Refusal.ACCOUNT),
+        ({"controller": "away"}, [], Refusal.UNAVAILABLE),
+    ],
+)
+def test_the_fake_refuses_as_slurm_does(
+    fake_slurm: FakeSlurm, settings: dict[str, object], options: list[str], kind: Refusal
+) -> None:
+    fake_slurm.configure(**settings)
+    answer = subprocess.run(["sbatch", *options, "--wrap", "true"], capture_output=True, text=True)
+    assert answer.returncode == 1
+    assert refusal(answer.stderr) is kind
+    assert fake_slurm.jobs() == {}
+
+
+def test_limits_as_the_fake_has_them(fake_slurm: FakeSlurm) -> None:
+    fake_slurm.configure(max_submitted=210, max_running=200)
+    limits = Slurm().limits()
+    assert (limits.submitted, limits.running, limits.array_index) == (210, 200, 1000)
+    assert limits.longest_walltime_min == 2 * 24 * 60
+    fake_slurm.configure(accounting="none", max_submitted=None)
+    assert Slurm().limits().submitted is None
+
+
+def test_five_hundred_jobs_are_one_question(fake_slurm: FakeSlurm) -> None:
+    begun = time.monotonic()
+    arrays = [sbatch("--array=0-249%100"), sbatch("--array=0-249%100")]
+    tasks = [f"{array}_{task}" for array in arrays for task in range(250)]
+    assert len(fake_slurm.start_all()) == 200
+    assert list(states(*tasks).values()).count("RUNNING") == 200
+    for array in arrays:
+        Slurm().cancel([array])
+    fake_slurm.advance(10_000)
+    assert set(states(*tasks).values()) == {"CANCELLED"}
+    assert [call[0] for call in fake_slurm.calls()].count("squeue") == 2
+    assert [call[0] for call in fake_slurm.calls()].count("sacct") == 1
+    assert time.monotonic() - begun < 10
+
+
+def test_thousands_of_ids_are_asked_for_in_parts(fake_slurm: FakeSlurm) -> None:
+    sbatch()
+    assert states(*(str(number) for number in range(2, 12_002))) == {}
+    asked = [next(word for word in call if word.startswith("--jobs=")) for call in fake_slurm.calls("sacct")]
+    assert sum(words.count(",") + 1 for words in asked) == 12_000
+    assert len(asked) == 3
+
+
+# ------------------------------------------------------------------------------------- the fake itself
+
+
+def test_the_script_wins_over_nothing(fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's shell over the script, and the command line over both, as in Slurm."""
+    script = "#!/bin/sh\n#SBATCH --account=script\n#SBATCH --requeue\n#SBATCH --job-name='a name'\n"
+    assert fake_slurm.job(sbatch(script=script))["options"]["account"] == "script"
+    monkeypatch.setenv("SBATCH_ACCOUNT", "shell")
+    monkeypatch.setenv("SBATCH_NO_REQUEUE", "1")
+    job = fake_slurm.job(sbatch(script=script))
+    assert (job["options"]["account"], job["requeue"], job["name"]) == ("shell", False, "a name")
+    assert fake_slurm.job(sbatch("--account=line", script=script))["options"]["account"] == "line"
+
+
+def test_a_batch_script_is_run(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    script = """#!/bin/bash
+#SBATCH --array=0-1
+#SBATCH --output=%A_%a.log
+echo "in the script $SLURM_ARRAY_TASK_ID ${SLURM_RESTART_COUNT:-first}"
+srun --unbuffered --output=%A_%a_%t.log --kill-on-bad-exit=1 sh -c 'echo "in the step $SLURM_PROCID"; exit 3'
+"""
+    array = sbatch(f"--chdir={tmp_path}", script=script)
+    assert fake_slurm.run(f"{array}_1") == 3
+    assert (tmp_path / f"{array}_1.log").read_text() == "in the script 1 first\n"
+    assert (tmp_path / f"{array}_1_0.log").read_text() == "in the step 0\n"
+    assert Slurm().facts([f"{array}_1"])[f"{array}_1"].exit_code == 3
+    assert states(f"{array}_0") == {f"{array}_0": "PENDING"}
+
+
+def test_a_running_script_is_signalled_requeued_and_cancelled(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    script = """#!/bin/bash
+trap 'echo USR2 >> signals' USR2
+trap 'echo TERM >> signals; exit 0' TERM
+touch "ready${SLURM_RESTART_COUNT:-0}"
+while true; do sleep 0.05; done
+"""
+    job = sbatch(f"--chdir={tmp_path}", script=script)
+    for restart, stop in enumerate((Slurm().requeue, lambda job: Slurm().cancel([job]))):
+        process = fake_slurm.launch(job)
+        deadline = time.monotonic() + 20
+        while not (tmp_path / f"ready{restart}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        Slurm().signal(job, "USR2")
+        time.sleep(0.2)
+        stop(job)
+        fake_slurm.ended(job, process.wait(20))
+        assert states(job) == {job: "CANCELLED" if restart else "PENDING"}
+    assert (tmp_path / "signals").read_text().split() == ["USR2", "TERM"] * 2
+
+
+def test_submitit_submits_to_it_and_reads_from_it(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    executor = SlurmExecutor(tmp_path / "logs")
+    executor.update_parameters(time=30, job_name="by-submitit", array_parallelism=2)
+    jobs = executor.map_array(abs, [-1, -2, -3])
+    assert [fact.name for fact in Slurm().facts([job.job_id for job in jobs]).values()] == ["by-submitit"] * 3
+    assert fake_slurm.run(jobs[0].job_id) == 0
+    assert jobs[0].result() == 1
+    jobs[0].watcher.clear()
+    assert jobs[1].watcher.get_state(jobs[1].job_id, "force") == "PENDING"
+    fake_slurm.start(jobs[1].job_id)
+    assert fake_slurm.start_all() == [jobs[2].job_id]
+    jobs[1].cancel()
+    assert jobs[1].watcher.get_state(jobs[1].job_id, "force").startswith("CANCELLED")
