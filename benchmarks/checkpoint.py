@@ -22,7 +22,8 @@ import timm
 import torch
 from torch import nn
 
-from fgssl.run_folder import Lease, RunFolder
+from fgssl.config import Config
+from fgssl.run_folder import RunFolder
 from fgssl.training.checkpoint import Checkpoint, Identity, Writer
 
 CHECKPOINT_EVERY_S = 120.0
@@ -102,7 +103,7 @@ def main() -> None:
                 file.flush()
                 os.fsync(file.fileno())
 
-        with Writer(folder.checkpoints, Lease.acquire(folder), keep=2) as writer:
+        with folder.lease(Config()) as lease, Writer(folder.checkpoints, lease, keep=2) as writer:
             first_s = seconds(save)
             writer.wait()
             save()

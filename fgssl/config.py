@@ -215,7 +215,7 @@ CHOICES: Collection[tuple[str, ...]] = frozenset(choices(Config))
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's floats: the 1.1 that PyYAML reads takes `1e-3` for a string."""
+    """YAML 1.2's numbers: the 1.1 that PyYAML reads takes `1e-3` for a string, and `4:00:00` for 14400."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -226,6 +226,9 @@ for _side in (_Loader, _Dumper):
     _side.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
     )
+for _first in "-+0123456789":  # before the resolver of integers, which has base 60
+    _clock = re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.[\d_]*)?$")
+    _Loader.yaml_implicit_resolvers[_first].insert(0, ("tag:yaml.org,2002:str", _clock))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

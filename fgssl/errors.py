@@ -4,6 +4,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+EXIT_INTERRUPTED = 75
+"""Of a run that was told to stop, saved, and left: "try again later" (EX_TEMPFAIL of sysexits.h), that is, requeue me.
+"""
+EXIT_PEER_LOST = 69
+"""Of a process whose run ended because another process did: look at that one (EX_UNAVAILABLE of sysexits.h)."""
+
+EXIT_OUT_OF_HANDS = 74
+"""Of a run that could not write: its disk is full for now, or another attempt has taken it over (EX_IOERR)."""
+
 
 class UserError(Exception):
     """What was wrong, where, what is allowed, what to do."""

@@ -34,7 +34,7 @@ from fgssl.methods.settings import UntouchedSettings
 from fgssl.processes import ALONE, Processes
 from fgssl.provenance import attempt, code_version
 from fgssl.requirements import cautions, unmet
-from fgssl.run_folder import Lease, RunFolder, start_file
+from fgssl.run_folder import Generation, Lease, RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.engines.build import build_engine
 from fgssl.training.interruption import Interrupted, Interruption, stop_leaving
@@ -51,12 +51,14 @@ def execute(
     folder: RunFolder | None = None,
     processes: Processes = ALONE,
     last_step: int | None = None,
+    generation: Generation | None = None,
 ) -> RunFolder:
     """Make the run folder of `config` complete, in `out`/runs unless `folder` is given; returns it.
 
     With several processes, all call it; the first one writes, and evaluates when the others have left. Training leaves
-    after `last_step` as if told to. Raises `UserError` for what a user can mend, `Interrupted` when told to stop (a
-    checkpoint is saved then). The traceback of a failure lies in failure.txt.
+    after `last_step` as if told to. An attempt of a newer `generation` takes over from an older one. Raises `UserError`
+    for what a user can mend, `Interrupted` when told to stop (a checkpoint is saved then). The traceback of a failure
+    lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
     folder = folder or RunFolder(out / "runs" / configs.run_name(config))
@@ -66,7 +68,7 @@ def execute(
     world = machine.world(config.resources, config.training, processes)
     try:
         if world.rank == 0:
-            _lead(config, out, folder, world, last_step)
+            _lead(config, out, folder, world, last_step, generation)
         else:
             _follow(config, out, folder, world, last_step)
     except RuntimeError as error:
@@ -78,8 +80,15 @@ def execute(
     return folder
 
 
-def _lead(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
-    with folder.lease(config) as lease:
+def _lead(
+    config: Config,
+    out: Path,
+    folder: RunFolder,
+    world: World,
+    last_step: int | None,
+    generation: Generation | None,
+) -> None:
+    with folder.lease(config, generation) as lease:
         if folder.done(config):
             _require_same_data(config, folder, out)
             world.broadcast(None)

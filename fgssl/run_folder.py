@@ -2,6 +2,7 @@
 
 config.yaml               the resolved settings
 lease                     held by the one process that may write; names the attempt
+guard                     locked for the moment of each write, so that nobody takes the folder over meanwhile
 progress.json             step, loss, images/s of the running attempt
 metrics.jsonl             one line per logged step
 checkpoints/              see fgssl.training.checkpoint
@@ -21,16 +22,21 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, Self, TypeAlias
+from typing import IO, Any, Literal, TypeAlias
 
 from fgssl import config as configs
 from fgssl.errors import LeaseError, Problem, SettingsError, UserError
 
 _OTHERS_FAILURES = "failure-rank-*.txt"
+_GUARD_PATIENCE_S = 60.0
+"""A write into a folder takes less, unless its disk or its process stands still."""
 
 RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
+Generation: TypeAlias = tuple[int, int]
+"""Of an attempt that a scheduler started: which job of the run it is, and how often that job was put back in the queue.
+"""
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
@@ -82,6 +88,11 @@ class RunFolder:
         """Whether nothing is left to compute for this config."""
         return self.trained() is not None and (config.evaluation is None or self.evaluation(config) is not None)
 
+    def results(self, all_configs: Sequence[configs.Config]) -> tuple[str, ...]:
+        """Names of the files that are there when nothing is left to compute for these configs."""
+        measured = [self._evaluation_file(config).name for config in all_configs if config.evaluation is not None]
+        return ("trained.json", *dict.fromkeys(measured))
+
     def state(self, config: configs.Config) -> RunState:
         """`DONE` for this config whoever else is at work here, `FAILED` only if nobody tries again."""
         if self.done(config):
@@ -119,10 +130,12 @@ class RunFolder:
     # --------------------------------------------------------------------------------- who writes
 
     @contextlib.contextmanager
-    def lease(self, config: configs.Config) -> Iterator["Lease"]:
+    def lease(self, config: configs.Config, generation: Generation | None = None) -> Iterator["Lease"]:
         """Become the one writer, make the folder, check that it belongs to `config`.
 
-        Raises `LeaseError` where another live process holds it: the kernel frees the lock at a process' death.
+        Raises `LeaseError` where another live process holds it: the kernel frees the lock at a process' death. One that
+        lives on though its scheduler has given it up (its node was lost for a while) gives way to a newer generation:
+        from then on, nothing of it comes into the folder.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -131,14 +144,37 @@ class RunFolder:
             raise UserError(
                 f"{self.path}: no run folder can be made here: {error.strerror}; choose another --out"
             ) from error
-        with file:
-            if not _locked(file, patience_s=1.0):  # a look by `holder` takes the lock for a moment
-                file.seek(0)
-                raise LeaseError(f"{self.path}: another process is at work here: {file.read().strip()}")
-            lease = Lease.acquire(self)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(file)
+            locked = _locked(file, patience_s=1.0)  # a look by `holder` takes the lock for a moment
+            lease = Lease(self, uuid.uuid4().hex[:12])
+            with self.guarded():  # nobody takes over between this look and what follows from it
+                try:
+                    record = (self.path / "lease").read_text().strip()
+                    there = (self.path / "lease").stat()
+                except OSError as error:
+                    raise LeaseError(f"{self.path / 'lease'}: cannot be read: {error.strerror}") from error
+                theirs = _generation(record)
+                free = locked and os.path.samestat(there, os.fstat(file.fileno()))
+                if not free and not (generation and theirs and generation > theirs):
+                    raise LeaseError(f"{self.path}: another process is at work here: {record}")
+                if generation and theirs and generation < theirs:
+                    raise LeaseError(f"{self.path}: a newer attempt was at work here: {record}")
+                if free:
+                    lease.sign(file, generation)
+                else:
+                    stack.enter_context(lease.take_over(generation))
             self._claim(config, lease)
             self._clear_leftovers()
             yield lease
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Within it no other process writes here or takes the folder over."""
+        with (self.path / "guard").open("a") as file:
+            if not _locked(file, patience_s=_GUARD_PATIENCE_S):
+                raise LeaseError(f"{file.name}: another process has been writing for {_GUARD_PATIENCE_S:.0f} s")
+            yield
 
     def _claim(self, config: configs.Config, lease: "Lease") -> None:
         if not self.config_file.exists():
@@ -157,11 +193,13 @@ class RunFolder:
             )
 
     def _clear_leftovers(self) -> None:
-        """What a killed attempt was writing: nobody else writes here now."""
+        """What a killed attempt was writing. An orphan may still write beside, so some of it may stay or be gone."""
         for file in (*self.path.glob(".*"), *self.path.glob(_OTHERS_FAILURES)):
-            file.unlink()
+            if not file.name.startswith((".nfs", ".lease.")):  # open files that are gone; another's on its way
+                with contextlib.suppress(OSError):
+                    file.unlink()
         for folder in self.checkpoints.glob(".step-*"):
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def holder(self) -> str | None:
         """Who holds the lease just now (process, host, attempt), or None where it is free."""
@@ -200,22 +238,40 @@ def _locked(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) ->
             raise UserError(f"{file.name}: no file locks on this file system ({error.strerror}); {advice}") from error
 
 
+def _generation(record: str) -> Generation | None:
+    """Of who wrote the lease; None where no scheduler started it, or nobody wrote."""
+    try:
+        job, restart = json.loads(record)["generation"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return job, restart
+
+
 class Lease:
     """The right to write into a run folder; every write checks that it still is ours."""
 
     def __init__(self, folder: RunFolder, attempt: str) -> None:
         self.folder, self.attempt = folder, attempt
 
-    @classmethod
-    def acquire(cls, folder: RunFolder) -> Self:
-        attempt = uuid.uuid4().hex[:12]
-        record = {"attempt": attempt, "pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        # Written in place: the lock is on this very file.
+    def sign(self, file: IO[str], generation: Generation | None) -> None:
+        """Written in place: the lock is on this very file."""
+        record = {"attempt": self.attempt, "pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         try:
-            (folder.path / "lease").write_text(json.dumps(record))
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(record if generation is None else {**record, "generation": generation}))
+            file.flush()
         except OSError as error:
-            raise UserError(f"{folder.path / 'lease'}: cannot be written: {error.strerror}") from error
-        return cls(folder, attempt)
+            raise UserError(f"{file.name}: cannot be written: {error.strerror}") from error
+
+    def take_over(self, generation: Generation | None) -> IO[str]:
+        """Put a lease of our own in the place of one that another process keeps locked; ours is locked until closed."""
+        aside = self.folder.path / f".lease.{self.attempt}"
+        file = aside.open("a+")
+        _locked(file)
+        self.sign(file, generation)
+        aside.replace(self.folder.path / "lease")
+        return file
 
     def check(self) -> None:
         """Raise `LeaseError` if another attempt has taken the folder over."""
@@ -223,11 +279,18 @@ class Lease:
         if record is None or record["attempt"] != self.attempt:
             raise LeaseError(f"{self.folder.path}: attempt {self.attempt} lost its lease to {record}; it stops here")
 
+    @contextlib.contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Within it the lease is ours for certain: for what makes a file, or a line of it, appear."""
+        with self.folder.guarded():
+            self.check()
+            yield
+
     def write(self, name: str, content: str | bytes | Mapping[str, Any], durable: bool = True) -> None:
         """Write one file of the run folder atomically."""
-        self.check()
         text = json.dumps(content, indent=1) + "\n" if isinstance(content, Mapping) else content
-        write_atomically(self.folder.path / name, text, durable)
+        with self.publishing():
+            write_atomically(self.folder.path / name, text, durable)
 
     def write_evaluation(self, config: configs.Config, measures: Mapping[str, Any]) -> None:
         self.write(self.folder._evaluation_file(config).name, measures)

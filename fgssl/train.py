@@ -7,17 +7,16 @@ import argparse
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from fgssl import config as configs
-from fgssl.errors import PeerLostError, UserError, exit_code
-from fgssl.run_folder import RunFolder
-from fgssl.training.interruption import Interrupted, leave_when_told
+from fgssl.errors import EXIT_PEER_LOST, PeerLostError, UserError, exit_code
+from fgssl.processes import Processes
+from fgssl.run_folder import Generation, RunFolder
+from fgssl.training.interruption import Interrupted, leave_when_told, stop_leaving
 from fgssl.verify_exact import verify
 from hpc import ranks
-
-EXIT_PEER_LOST = 69
-"""Of a process whose run ended because another process did: look at that one (EX_UNAVAILABLE of sysexits.h)."""
 
 
 def main() -> int:
@@ -40,29 +39,50 @@ def main() -> int:
         return 0 if verify(arguments.config, arguments.overrides, arguments.out) else 1
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(arguments.out, config.resources.expected_processes)
+    folder = arguments.run_folder or arguments.out / "runs" / configs.run_name(config)
+    try:
+        make(config, arguments.out, RunFolder(folder), processes, arguments.stop_after_step)
+    except Interrupted as interrupted:
+        if processes.rank == 0:
+            print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return int(interrupted.code or 0)
+    if processes.rank == 0:
+        print(f"run folder: {folder}")
+        for name, value in (RunFolder(folder).evaluation(config) or {}).items():
+            print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
+    return 0
+
+
+def make(
+    config: configs.Config,
+    out: Path,
+    folder: RunFolder,
+    processes: Processes,
+    last_step: int | None = None,
+    generation: Generation | None = None,
+    failing: Callable[[Exception], None] = lambda error: None,
+) -> None:
+    """`fgssl.run.execute`, as one of the processes of a run that are to leave together.
+
+    Raises `Interrupted` when told to stop. `failing` hears of a failure; one of several processes ends then.
+    """
     leave_when_told(alone=processes.world_size == 1)
 
     from fgssl.collectives import leave
     from fgssl.run import execute  # after validation: importing torch takes seconds
 
     try:
-        folder = RunFolder(arguments.run_folder) if arguments.run_folder else None
-        folder = execute(config, arguments.out, folder, processes, arguments.stop_after_step)
-    except Interrupted as interrupted:
-        if processes.rank == 0:
-            print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+        execute(config, out, folder, processes, last_step, generation)
+    except Interrupted:
+        stop_leaving()  # another process that has left already makes srun send TERM to this one
         leave()
-        return int(interrupted.code or 0)
+        raise
     except Exception as error:
+        failing(error)
         if processes.world_size > 1:
             _end_at_once(error)
         raise
     leave()
-    if processes.rank == 0:
-        print(f"run folder: {folder.path}")
-        for name, value in (folder.evaluation(config) or {}).items():
-            print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
-    return 0
 
 
 def _end_at_once(error: Exception) -> None:

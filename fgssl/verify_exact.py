@@ -15,9 +15,8 @@ from pathlib import Path
 
 from fgssl import config as configs
 from fgssl.config import Config
-from fgssl.errors import UserError
+from fgssl.errors import EXIT_INTERRUPTED, UserError
 from fgssl.run_folder import RunFolder, read_json
-from fgssl.training.interruption import EXIT_CODE
 
 STEPS = 8
 _MOST_PROCESSES_ON_CPU = 4
@@ -115,7 +114,7 @@ def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: si
             process.wait()
         finally:
             _kill(process)
-    if ended_by is None and process.returncode not in (0, EXIT_CODE) and _steps(folder) < STEPS:
+    if ended_by is None and process.returncode not in (0, EXIT_INTERRUPTED) and _steps(folder) < STEPS:
         tail = "\n".join(log.read_text().splitlines()[-_TAIL_LINES:])
         raise UserError(f"{' '.join(command)} failed ({process.returncode}); the end of {log}:\n{tail}")
 

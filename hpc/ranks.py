@@ -10,11 +10,12 @@ import os
 import secrets
 import socket
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fgssl.errors import UserError
-from fgssl.processes import Processes
+from fgssl.processes import ALONE, Processes
 from fgssl.run_folder import read_json, write_atomically
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -22,6 +23,8 @@ _MASTER = ("MASTER_ADDR", "MASTER_PORT")
 _OF_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
 """Set by every `accelerate launch`."""
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_VISIBLE_GPUS = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PATIENCE_S = 300.0
 """Processes begin that far apart where a slow file system serves Python to all nodes."""
 
@@ -77,6 +80,47 @@ def free_port() -> int:
             probe.bind(("", port))
             return port
     raise UserError(f"{socket.gethostname()}: no free port between 20000 and 32767; export MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class JobPlace:
+    """Which part of a sweep's order this process's job is."""
+
+    job_id: str
+    """Of an array, that of all its tasks."""
+    element: int
+    """Task of an array; 0 of a plain job."""
+    task: int
+    """This process among the job's, from 0."""
+    restart: int
+    """How often Slurm has put the job back in the queue."""
+    nodes: str
+
+
+def job_place() -> JobPlace:
+    return JobPlace(
+        job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", ""),
+        element=_number("SLURM_ARRAY_TASK_ID", 0),
+        task=_number("SLURM_PROCID", 0),
+        restart=_number("SLURM_RESTART_COUNT", 0),
+        nodes=os.environ.get("SLURM_JOB_NODELIST", ""),
+    )
+
+
+def set_threads(number: int) -> None:
+    """Of the numeric libraries, before they are imported."""
+    os.environ.update(dict.fromkeys(_THREADS, str(number)))
+
+
+def beside_others(share_gpu: int) -> Processes:
+    """One process of a job whose others train runs of their own; so many of them share a GPU."""
+    for name in [name for name in os.environ if name.startswith(("PMI_", "PMIX_"))]:
+        del os.environ[name]  # Accelerate would take the others for processes of this run
+    for name in _VISIBLE_GPUS:
+        if devices := [device for device in os.environ.get(name, "").split(",") if device]:
+            os.environ[name] = devices[_number("SLURM_LOCALID") // share_gpu % len(devices)]
+            break  # they narrow each other: CUDA's and HIP's count among those that are left of ROCr's
+    return ALONE
 
 
 # --------------------------------------------------------------------------------------- what was started

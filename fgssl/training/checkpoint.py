@@ -136,9 +136,10 @@ class Writer:
             self._checked[path] = True
         there = _newest_first(self._folder)
         intact = [other for other in there if other <= path and self._intact(other)]  # a later one was skipped
-        for old in there:
-            if old not in intact[: self._keep]:
-                _delete(old)
+        with self._lease.publishing():
+            for old in there:
+                if old not in intact[: self._keep]:
+                    _delete(old)
 
     def _write_new(self, path: Path, checkpoint: Checkpoint) -> None:
         aside = self._folder / f".{path.name}-{self._lease.attempt}"
@@ -153,9 +154,9 @@ class Writer:
             }
             write_atomically(aside / _MARK, json.dumps(mark))
             _flush(aside)
-            self._lease.check()
-            _delete(path)  # damaged
-            aside.rename(path)
+            with self._lease.publishing():
+                _delete(path)  # damaged
+                aside.rename(path)
             _flush(self._folder)
             _flush(self._folder.parent)  # which the folder itself may be new in
         except OSError as error:

@@ -5,9 +5,7 @@ import threading
 from types import FrameType
 from typing import Self
 
-EXIT_CODE = 75
-"""Of a run that was told to stop, saved, and left: "try again later" (EX_TEMPFAIL of sysexits.h), that is, requeue me.
-"""
+from fgssl.errors import EXIT_INTERRUPTED
 
 _NOTED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
@@ -74,5 +72,5 @@ class Interrupted(SystemExit):
     """A run was asked to stop and has saved what it had."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(EXIT_CODE)
+        super().__init__(EXIT_INTERRUPTED)
         self.number = number

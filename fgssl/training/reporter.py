@@ -52,10 +52,9 @@ class Reporter:
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         """Keep the metrics of a step; `step` counts those done."""
-        self.lease.check()
         self.last = metrics
         try:
-            with self._file.open("a") as file:
+            with self.lease.publishing(), self._file.open("a") as file:
                 file.write(json.dumps({"step": step, **metrics}) + "\n")
         except OSError as error:
             raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error

@@ -12,8 +12,8 @@ import pytest
 
 from fgssl import config as configs
 from fgssl.config import Config
+from fgssl.errors import EXIT_PEER_LOST
 from fgssl.run_folder import RunFolder
-from fgssl.train import EXIT_PEER_LOST
 from hpc.ranks import free_port
 from tests.distributed.conftest import ENVIRONMENT, ROOT
 

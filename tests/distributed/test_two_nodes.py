@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fgssl import config as configs
-from fgssl.train import EXIT_PEER_LOST
+from fgssl.errors import EXIT_PEER_LOST
 from tests.conftest import TINY
 from tests.distributed.conftest import ENVIRONMENT, ROOT, record
 from tests.distributed.two_nodes import NotHere, TwoNodes

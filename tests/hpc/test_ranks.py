@@ -260,21 +260,14 @@ def _places(out: Path) -> list[str]:
     return [file.read_text() for file in sorted(out.glob("rank-*"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "launcher"),
     [
         (["torchrun", "--nproc-per-node", "2"], "torchrun"),
         (["accelerate", "launch", "--config_file", ACCELERATE / "cpu.yaml"], "accelerate launch"),
-        pytest.param(
-            ["accelerate", "launch", "--config_file", ACCELERATE / "one_node.yaml"],
-            "accelerate launch",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            ["accelerate", "launch", "--config_file", ACCELERATE / "deepspeed.yaml"],
-            "accelerate launch",
-            marks=pytest.mark.slow,
-        ),
+        (["accelerate", "launch", "--config_file", ACCELERATE / "one_node.yaml"], "accelerate launch"),
+        (["accelerate", "launch", "--config_file", ACCELERATE / "deepspeed.yaml"], "accelerate launch"),
     ],
     ids=lambda value: "" if isinstance(value, str) else Path(value[-1]).stem,
 )
@@ -339,6 +332,7 @@ def test_accelerate_launch_with_deepspeed_of_its_own_is_refused(script, tmp_path
     assert not _places(tmp_path)
 
 
+@pytest.mark.slow
 def test_tasks_of_srun_find_each_other(script, tmp_path):
     """Without Slurm, but with its variables: two tasks on the first node, one on the second, rank 0 last to come."""
     common = _bare() | TASK | {"SLURM_NTASKS": "3", "SLURM_STEP_NUM_TASKS": "3"}

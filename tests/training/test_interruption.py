@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from fgssl.training.interruption import EXIT_CODE, Interrupted, Interruption
+from fgssl.errors import EXIT_INTERRUPTED
+from fgssl.training.interruption import Interrupted, Interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
@@ -18,7 +19,7 @@ def test_a_signal_sets_a_flag_and_nothing_more(number: signal.Signals) -> None:
         assert interruption.received == number
         with pytest.raises(Interrupted) as caught:
             interruption.leave(interruption.received)
-    assert caught.value.code == EXIT_CODE == 75
+    assert caught.value.code == EXIT_INTERRUPTED == 75
     assert caught.value.number == number
     assert signal.getsignal(number) is before
 

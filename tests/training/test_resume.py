@@ -13,10 +13,10 @@ import pytest
 
 from fgssl import config as configs
 from fgssl.config import Config
-from fgssl.errors import DataError
+from fgssl.errors import EXIT_INTERRUPTED, DataError
 from fgssl.run import execute
 from fgssl.run_folder import RunFolder
-from fgssl.training.interruption import EXIT_CODE, Interrupted
+from fgssl.training.interruption import Interrupted
 from fgssl.training.reporter import Reporter
 
 NETWORKS = ("encoder.safetensors", "decoder.safetensors")
@@ -84,7 +84,7 @@ def test_interrupted_and_resumed_equals_straight(
     interrupt_at(steps // 2 - 1, monkeypatch)
     with pytest.raises(Interrupted) as caught:
         execute(config, tmp_path / "stopped")
-    assert caught.value.code == EXIT_CODE
+    assert caught.value.code == EXIT_INTERRUPTED
     stopped = RunFolder(tmp_path / "stopped" / "runs" / configs.run_name(config))
     assert [path.name for path in stopped.checkpoints.iterdir()] == [f"step-{steps // 2 - 1:08d}"]
     assert stopped.failure() is None
