@@ -1,7 +1,9 @@
 """`python -m fgssl.sweep SWEEP.yaml [key=value ...]`: all runs of a table or figure, then the table.
 
 Run again, it does only what is missing or failed. An override whose first part is a key of the sweep (seeds, baseline,
-settings, stages, arms) changes that; any other goes to the settings that all runs share, e.g. data.folder=shards/birds.
+settings, stages, arms, jobs, retries) changes that; any other goes to the settings that all runs share, e.g.
+data.folder=shards/birds. With --cluster the runs become jobs of that cluster, and the command returns when they are in
+its queue: see `python -m fgssl.status`. Overrides that begin with `cluster.` change its profile.
 """
 
 import argparse
@@ -9,12 +11,14 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fgssl.data.location import ensure_toy
-from fgssl.errors import UserError, exit_code
+from fgssl.errors import Problem, SettingsError, UserError, exit_code
 from fgssl.run_folder import write_atomically
+from fgssl.submit import submit
+from hpc.cluster.profiles import COMMAND_LINE, PREFIX, read_profile
 from hpc.display import INTERRUPTED, Display, counted, runs
 from hpc.estimate import minutes_left
 from hpc.executor import LocalMachine, cores, gpus, unused_gpus
@@ -32,19 +36,35 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all runs are done; 1: some failed; 2 (also by `exit_code`): the sweep cannot start."""
     given = _parser().parse_intermixed_args(arguments)
-    if given.jobs is not None and given.jobs < 1:
-        raise UserError(f"--jobs {given.jobs}: is not allowed: at least 1 run at a time, or leave it out")
-    sweep = plan(expand(given.sweep, given.preset, given.overrides))
+    of_profile = [override for override in given.overrides if override.startswith(PREFIX)]
+    of_sweep = [override for override in given.overrides if override not in of_profile]
+    faults, profile = list(_option_faults(given, of_profile)), None
+    if given.cluster is not None:
+        profile, found = read_profile(given.cluster, of_profile)
+        faults += found
+    try:
+        sweep = plan(expand(given.sweep, given.preset, of_sweep))
+    except SettingsError as error:
+        raise SettingsError([*faults, *error.problems]) from None
+    if faults and profile is None:
+        raise SettingsError(faults)
     grid = sweep.grid
     out = given.out or Path("outputs") / "-".join(filter(None, [grid.name, grid.preset]))
     jobs = given.jobs or _default_jobs(sweep.stages)
     record = json.dumps(sweep.record(), indent=1) + "\n"
     try:
         before = states(sweep.stages, out)
-        _print_plan(sweep, before, out, jobs)
+        _print_plan(sweep, before, out, jobs if profile is None else None)
         for caution in input_cautions(sweep.stages, out):
             print(f"WARNING: {caution}", file=sys.stderr)
+        if profile is not None:
+            return submit(sweep, profile, faults, out, given.dry_run, given.wait)
         check_kept_plan(sweep, out)
+        if (out / "cluster" / "sweep.json").exists():
+            raise UserError(
+                f"{out}: was submitted to a cluster, whose jobs may still come: give --cluster NAME as then, or "
+                "another --out to run here"
+            )
         if given.dry_run:
             if problems := input_problems(sweep.stages, out, gpus()):
                 print("\n".join(["it could not start now:", *problems]), flush=True)
@@ -62,6 +82,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{error.filename or out}: {error.strerror}: make room or choose another --out") from error
 
 
+def _option_faults(given: argparse.Namespace, of_profile: Sequence[str]) -> Iterator[Problem]:
+    """Options that are wrong, or of no use beside the others."""
+    if given.cluster is None:
+        for override in of_profile:
+            key = override.partition("=")[0]
+            yield Problem(COMMAND_LINE, key, "is of a cluster's profile: give --cluster NAME too, or leave it out")
+        if given.wait:
+            message = (
+                "follows the jobs of a cluster: give --cluster NAME too, or leave it out (runs here are waited for)"
+            )
+            yield Problem(COMMAND_LINE, "--wait", message)
+    elif given.jobs is not None:
+        message = (
+            "is for runs on this machine; how many jobs run at a time on a cluster, the cluster says: leave it out"
+        )
+        yield Problem(COMMAND_LINE, f"--jobs {given.jobs}", message)
+    elif given.wait and given.dry_run:
+        yield Problem(COMMAND_LINE, "--wait", "there is nothing to wait for with --dry-run: leave one of them out")
+    if given.jobs is not None and given.jobs < 1:
+        message = "is not allowed: at least 1 run at a time, or leave it out"
+        yield Problem(COMMAND_LINE, f"--jobs {given.jobs}", message)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fgssl.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -72,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="output folder; outputs/<name>-<preset> where left out")
     parser.add_argument("--jobs", type=int, help="runs at a time; the number of GPUs, else cores / threads")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and what it lacks, write nothing")
+    parser.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="PROFILE",
+        help="submit to Slurm: a name, e.g. karolina, or a file like slurm/*.yaml",
+    )
+    parser.add_argument("--wait", action="store_true", help="with --cluster: stay until all is over")
     return parser
 
 
@@ -80,10 +130,12 @@ def _default_jobs(stages: Sequence[Stage]) -> int:
     return on_gpus or max(1, cores() // max(stage.config.resources.threads for stage in stages))
 
 
-def _print_plan(sweep: Plan, current: Mapping[str, State], out: Path, jobs: int) -> None:
+def _print_plan(sweep: Plan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
+    """`jobs`: runs at a time on this machine; None: on a cluster."""
     grid = sweep.grid
     print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
-    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}, {jobs} at a time")
+    at_a_time = f", {jobs} at a time" if jobs else ""
+    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}{at_a_time}")
     width = max(len(name) for name in [*grid.stages, *(point.cell for point in grid.points)])
 
     def line(name: str, stages: Sequence[Stage]) -> str:
@@ -94,7 +146,7 @@ def _print_plan(sweep: Plan, current: Mapping[str, State], out: Path, jobs: int)
     for point in grid.points:
         print(line(point.cell, [sweep.runs[point.cell, seed] for seed in grid.seeds]))
     left = sum(state is not State.DONE for state in current.values())
-    minutes = minutes_left(sweep, current, out, jobs)
+    minutes = minutes_left(sweep, current, out, jobs or 1)
     estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"
     print(f"{runs(len(sweep.stages))}, {len(sweep.stages) - left} done, {left} to do{estimate}", flush=True)
 

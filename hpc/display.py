@@ -87,13 +87,13 @@ class Display:
         if step >= total:
             return ("evaluating" if stage.config.evaluation else "finishing", "", "", "")
         left_s = (total - step) * stage.config.training.global_batch_size / max(rate, 1e-9)
-        eta = _duration(left_s) if rate > 0 else "?"
+        eta = duration(left_s) if rate > 0 else "?"
         if self._live:
             return (f"{step}/{total}", f"{progress['loss']:.4f}", f"{rate:.0f}", eta)
         return (f"step {step}/{total}", f"loss {progress['loss']:.4f}", f"{rate:.0f} images/s", f"ETA {eta}")
 
     def _clock(self) -> str:
-        return _duration(time.monotonic() - self._began)
+        return duration(time.monotonic() - self._began)
 
 
 def counted(states: Iterable[str]) -> str:
@@ -107,7 +107,7 @@ def runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number} runs"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

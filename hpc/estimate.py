@@ -1,4 +1,4 @@
-"""How long a sweep will still take."""
+"""How long a sweep will still take, judged by runs that are done."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +13,25 @@ def minutes_left(plan: Plan, states: Mapping[str, State], out: Path, jobs: int) 
     None where neither is known. The measured time is that of 2 cores, whatever this machine has.
     """
     left = [stage for stage in plan.stages if states[stage.key] is not State.DONE]
-    times: dict[tuple[str, int], list[float]] = {}
-    for stage in plan.stages:
-        if states[stage.key] is State.DONE and (wall_s := _wall_s(stage, out)) is not None:
-            times.setdefault(_kind(stage), []).append(wall_s)
-    means = {kind: sum(values) / len(values) for kind, values in times.items()}
-    if all(_kind(stage) in means for stage in left):
-        return sum(means[_kind(stage)] for stage in left) / min(jobs, max(1, len(left))) / 60
+    means = mean_wall_s([stage for stage in plan.stages if states[stage.key] is State.DONE], out)
+    if all(kind_of(stage) in means for stage in left):
+        return sum(means[kind_of(stage)] for stage in left) / min(jobs, max(1, len(left))) / 60
     if plan.grid.measured_minutes is None:
         return None
     return plan.grid.measured_minutes * len(left) / len(plan.stages)
 
 
-def _kind(stage: Stage) -> tuple[str, int]:
+def mean_wall_s(done: Sequence[Stage], out: Path) -> dict[tuple[str, int], float]:
+    """Of runs of each kind."""
+    times: dict[tuple[str, int], list[float]] = {}
+    for stage in done:
+        if (wall_s := _wall_s(stage, out)) is not None:
+            times.setdefault(kind_of(stage), []).append(wall_s)
+    return {kind: sum(values) / len(values) for kind, values in times.items()}
+
+
+def kind_of(stage: Stage) -> tuple[str, int]:
+    """Method and length: runs of one kind take about as long as each other."""
     return stage.config.method.name, stage.config.training.epochs
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.report.reference import reference_values
 from fgssl.validation import unknown
 from hpc.chains import misfits
+from hpc.cluster.retries import Retries
 from hpc.sweep_file import Arm, Sweep, read_sweep
 
 _STAGE = "stage:"
@@ -62,6 +63,11 @@ class Grid:
     stages: Mapping[str, Config]
     """At seed 0, with symbolic starts."""
     measured_minutes: float | None
+    jobs: Mapping[str, Any]
+    """What jobs on a cluster ask for, as written."""
+    retries: Retries
+    placed: Callable[[Problem], Problem]
+    """Where the key of a problem with `jobs` was written: in which file, or on the command line."""
 
 
 def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Grid:
@@ -94,6 +100,9 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
         points=points,
         stages=stages,
         measured_minutes=sweep.settings.measured_minutes,
+        jobs=sweep.settings.jobs,
+        retries=sweep.settings.retries,
+        placed=sweep.placed,
     )
 
 

@@ -15,16 +15,16 @@ from hpc.stages import Stage
 from hpc.state import run_folder
 
 
-def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> None:
+def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> None:
     """Raise one `UserError` with all `input_problems`, if there are any."""
     if problems := input_problems(stages, out, gpus):
         raise UserError("\n".join(problems))
 
 
-def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> list[str]:
+def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> list[str]:
     """All that unfinished runs lack, then the finished runs whose inputs have changed; each once. Writes nothing.
 
-    `gpus` are those that jobs may use.
+    `gpus` are those that jobs may use; None where jobs run elsewhere.
     """
     missing: list[str] = []
     changed: list[str] = []
@@ -33,7 +33,7 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str]) -> l
     for stage in stages:
         folder = run_folder(stage, out)
         done, record = folder.done(stage.config), folder.trained() or {}
-        if stage.config.resources.device == "cuda" and not gpus and not done:
+        if stage.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
             missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
             shards = shards_folder(stage.config.data, out / "data")

@@ -5,6 +5,8 @@
     settings               partial config that every run shares
     stages: {name: {...}}  partial config of runs that others start from, over `settings`
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
+    jobs: {default: {...}, NAME: {...}}  what jobs ask for; NAME is a stage or an arm (hpc.cluster.requests)
+    retries                how often they are tried again on a cluster (hpc.cluster.retries)
     preset, presets        the default one; {name: {extends: FILE, measured_minutes, any key above, over it}}
 
 Order, later ones win: the file that the preset extends, the sweep, its own preset block, the command line. Null
@@ -22,6 +24,7 @@ from fgssl.config import CHOICES, Config, leaves, merge, nested, overlaps, overr
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings import NonNegativeInt, PositiveFloat, settings
 from fgssl.validation import unknown, validate
+from hpc.cluster.retries import Retries
 
 COMMAND_LINE = "command line"
 
@@ -60,6 +63,8 @@ class SweepSettings:
     settings: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, dict[str, Any] | None] = field(default_factory=dict)
     arms: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    jobs: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    retries: Retries = Retries()
     measured_minutes: PositiveFloat | None = None
     """Wall time of all runs on 2 cores, for the estimate before any run has finished."""
 
@@ -113,6 +118,12 @@ class Sweep:
         if all(len(path) <= 1 for path in paths):
             return Problem(str(self.file), ".".join(paths[0]), message)
         return self.problem([path[:-1] if len(path) > 1 else path for path in paths], message)
+
+    def placed(self, problem: Problem) -> Problem:
+        """A problem that was met later, at the layer that has its very key, if one does."""
+        path = problem.key.split(".")
+        held = any(layer.holds(path) for layer in self.layers)
+        return self.problem([path], problem.message) if held and problem.source == str(self.file) else problem
 
 
 def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Sweep:

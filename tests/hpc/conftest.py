@@ -1,6 +1,7 @@
 """A small sweep, and frozen code in which runs are faked."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from hpc.grid import expand
 from hpc.snapshot import freeze, packages
 from hpc.stages import Plan, plan
 from hpc.state import State, states
+from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 SWEEP = """
 name: small
@@ -82,7 +84,23 @@ def small(sweep_file: Path, tmp_path: Path) -> SmallSweep:
 @pytest.fixture
 def fake_sources(tmp_path: Path) -> Path:
     """Folder of copies of both packages, with `fgssl/run.py` faked."""
-    sources = tmp_path / "sources"
+    return _copy_with_fake_run(tmp_path / "sources")
+
+
+@pytest.fixture(scope="session")
+def frozen_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frozen")
+    sources = _copy_with_fake_run(folder / "sources")
+    return freeze([sources / "fgssl", sources / "hpc"], folder / "code")
+
+
+@pytest.fixture
+def fake_code(tmp_path: Path, frozen_once: Path) -> Path:
+    """The same code frozen; a test may break its copy."""
+    return Path(shutil.copytree(frozen_once, tmp_path / "code" / frozen_once.name))
+
+
+def _copy_with_fake_run(sources: Path) -> Path:
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run.py")
@@ -90,5 +108,11 @@ def fake_sources(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fake_code(tmp_path: Path, fake_sources: Path) -> Path:
-    return freeze([fake_sources / "fgssl", fake_sources / "hpc"], tmp_path / "code")
+def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    """A Slurm cluster whose commands are first on PATH; see `FakeSlurm` for how its jobs move along."""
+    for name in os.environ:
+        if name.startswith(("SLURM", "SBATCH", "SQUEUE", "SACCT", "SCANCEL")):
+            monkeypatch.delenv(name)
+    cluster = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{cluster.commands}{os.pathsep}{os.environ['PATH']}")
+    return cluster

@@ -39,6 +39,12 @@ LocalSweep(stages, out, LocalMachine(), Display(stages, out), jobs=jobs, devices
 """
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time would be spent on waiting for the next look."""
+    monkeypatch.setattr("hpc.local._POLL_S", 0.05)
+
+
 def _sweep(small, code: Path, jobs: int = 2, console: Console | None = None) -> LocalSweep:
     display = Display(small.plan.stages, small.out, console or Console(file=io.StringIO()))
     return LocalSweep(small.plan.stages, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)

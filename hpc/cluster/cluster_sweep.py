@@ -1,0 +1,174 @@
+"""A sweep on a cluster as it lies on disk: all that `sync` and `status` need to know, so that they ask nobody else.
+
+OUT/cluster/sweep.json    written by `python -m fgssl.sweep --cluster`; the newest one counts
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fgssl.config import Config, possible_processes, to_mapping
+from fgssl.errors import Problem, SettingsError, UserError
+from fgssl.run_folder import RunFolder, read_json, write_atomically
+from hpc.cluster.profiles import LimitSettings, Profile
+from hpc.cluster.requests import JobRequest, JobSettings, Origin, read_jobs, request
+from hpc.cluster.retries import Retries
+from hpc.stages import Plan, Stage
+
+SCHEMA = 1
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterRun:
+    """One run folder to complete, by one job at a time."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    run: str
+    """Name of its folder."""
+    label: str
+    needs: tuple[str, ...]
+    """Runs that must be trained before, of this sweep."""
+    results: tuple[str, ...]
+    """Files of its folder that are there when nothing is left to do."""
+    configs: tuple[dict[str, Any], ...]
+    """Resolved settings: one, or several that differ in their evaluation."""
+    request: JobRequest
+
+    def done(self, out: Path) -> bool:
+        return self._there(out).issuperset(self.results)
+
+    def trained(self, out: Path) -> bool:
+        return "trained.json" in self._there(out)
+
+    def _there(self, out: Path) -> set[str]:
+        """By a listing: asked for one file, a network file system may remember that it was not there before."""
+        try:
+            return set(os.listdir(out / "runs" / self.run))
+        except FileNotFoundError:
+            return set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSweep:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+    schema: int = SCHEMA
+    name: str
+    profile: str
+    """Of the cluster, by name."""
+    limits: dict[str, LimitSettings]
+    """By partition; `""`: the one that jobs get who name none."""
+    retries: Retries
+    code: str
+    """Folder of the frozen code that jobs run."""
+    folder: str
+    """In which jobs run, wherever a pass is made from: relative paths of the settings begin here."""
+    keeper: JobRequest | None
+    """Of the job that makes the next pass; None: people do."""
+    keeper_rest_s: int = 300
+    """Between two passes of keepers, at least."""
+    runs: tuple[ClusterRun, ...]
+    """In an order in which needs come first."""
+
+
+def on_cluster(plan: Plan, profile: Profile) -> list[ClusterRun]:
+    """The plan's runs (needs first), each with what its job asks for.
+
+    Raises `SettingsError` with all reasons why the site would not take them.
+    """
+    grid = plan.grid
+    arms = {plan.runs[point.cell, seed].run: point.arm for point in grid.points for seed in grid.seeds}
+    names = list(dict.fromkeys([*grid.stages, *(point.arm for point in grid.points)]))
+    jobs = read_jobs(grid.jobs, str(grid.file), names)
+    by_run: dict[str, list[Stage]] = {}
+    for stage in plan.stages:
+        by_run.setdefault(stage.run, []).append(stage)
+    runs, problems = [], list[Problem]()
+    for run, stages in by_run.items():
+        job, origin = jobs[arms.get(run, stages[0].kind)]
+        config = stages[0].config
+        problems += _process_problems(config, job, origin)
+        try:
+            asked = request(job, profile, config.resources.device != "cpu", grid.name, origin)
+        except SettingsError as error:
+            problems += error.problems
+            continue
+        runs.append(
+            ClusterRun(
+                run=run,
+                label=" + ".join(dict.fromkeys(stage.label for stage in stages)),
+                needs=tuple(dict.fromkeys(need for stage in stages for need in stage.needs if need in by_run)),
+                results=RunFolder(Path(run)).results([stage.config for stage in stages]),
+                configs=tuple(to_mapping(stage.config) for stage in stages),
+                request=asked,
+            )
+        )
+    if problems:
+        raise SettingsError(list(dict.fromkeys(problems)))
+    return runs
+
+
+def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Iterator[Problem]:
+    wanted, possible = job.nodes * job.processes_per_node, possible_processes(config)
+    key = "nodes" if job.nodes > 1 and "processes_per_node" in origin.defaults else "processes_per_node"
+    if wanted not in possible:
+        message = (
+            f"{job.nodes} x {job.processes_per_node} (nodes x processes) are {wanted} processes, among which the batch "
+            f"of {config.training.global_batch_size} images cannot be cut; possible: {', '.join(map(str, possible))}"
+        )
+        yield origin.problem(key, message)
+    expected = config.resources.expected_processes
+    if expected is not None and expected != wanted:
+        yield origin.problem(key, f"{wanted} processes, but resources.expected_processes is {expected}")
+
+
+def with_code(sweep: ClusterSweep, code: Path) -> ClusterSweep:
+    return dataclasses.replace(sweep, code=str(code))
+
+
+def write(sweep: ClusterSweep, out: Path) -> None:
+    folder = out / "cluster"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "sweep.json", json.dumps(dataclasses.asdict(sweep), indent=1) + "\n")
+
+
+def read(out: Path) -> ClusterSweep:
+    """Raises `UserError` where `out` holds no sweep that was submitted to a cluster."""
+    file = out / "cluster" / "sweep.json"
+    try:
+        content = read_json(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read: {error}; submit the sweep again, it writes it anew") from None
+    if content is None:
+        raise UserError(
+            f"{file}: no such file; give the output folder of a sweep that was submitted with "
+            "`python -m fgssl.sweep SWEEP.yaml --cluster PROFILE --out DIR`"
+        )
+    if content.get("schema") != SCHEMA:
+        raise UserError(
+            f"{file}: schema {content.get('schema')!r} is not the {SCHEMA} that this version reads: submit the sweep "
+            "again with this version"
+        )
+    try:
+        return TypeAdapter(ClusterSweep).validate_python(content)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors())
+        raise UserError(f"{file}: {faults}; submit the sweep again, it writes it anew") from None
+
+
+def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:
+    """Runs whose label or name has one of `parts`; all where there are none. Raises `UserError` where one fits none."""
+    found: dict[str, ClusterRun] = {}
+    for part in parts or [""]:
+        fitting = [run for run in sweep.runs if part in run.label or part in run.run]
+        if not fitting:
+            labels = ", ".join(run.label for run in sweep.runs[:_SHOWN])
+            raise UserError(f"no run of sweep {sweep.name} has {part!r} in its label or name; labels: {labels}, ...")
+        found |= {run.run: run for run in fitting}
+    return list(found.values())

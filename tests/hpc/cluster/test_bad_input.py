@@ -1,0 +1,373 @@
+"""What a person may get wrong in `python -m fgssl.sweep SWEEP --cluster PROFILE`, and all that it says to that."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fgssl import sweep
+from fgssl.errors import UserError, exit_code
+from hpc.cluster.orders import Books, Element
+from hpc.cluster.requests import JobRequest
+from hpc.cluster.slurm import RefusedError
+from hpc.cluster.submission import Submission
+from tests.hpc.fake_slurm.cluster import FakeSlurm
+
+ROOT = Path(__file__).parents[3]
+CLUSTERS = (
+    "give one of fir, generic, karolina, lumi_g, narval, nibi, rorqual, trillium, or the path of a profile of your own"
+)
+GOES_ON = "a run that needs longer goes on in further jobs by itself"
+MINUTES = "give minutes, e.g. 240 for four hours"
+KARO, LUMI = ("--cluster", "karolina"), ("--cluster", "lumi_g", "cluster.environment.container=/project/fgssl.sif")
+MINE, OURS = "cluster.account=OPEN-12-34", "cluster.account=project_465000001"
+
+Command = Callable[..., list[str]]
+"""Gives the lines of a command's error message."""
+
+
+@pytest.fixture
+def command(
+    sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Command:
+    """`python -m fgssl.sweep small.yaml ... --out OUT` in the repository's folder; it must fail and leave nothing."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*arguments: str) -> list[str]:
+        out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+        assert exit_code(lambda: sweep.main([str(sweep_file), *arguments, *out])) == 2
+        assert not (tmp_path / "out").exists()
+        first, *more = capfd.readouterr().err.replace(str(tmp_path), "TMP").splitlines()
+        return [first.removeprefix("error: "), *more]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        pytest.param(
+            ["--cluster", "karolna"],
+            [f"command line: --cluster: karolna: unknown cluster: did you mean karolina? {CLUSTERS}"],
+            id="unknown cluster",
+        ),
+        pytest.param(
+            ["--cluster", "slurm/karolna.yaml"],
+            [f"command line: --cluster: slurm/karolna.yaml: no such file: did you mean karolina? {CLUSTERS}"],
+            id="no such profile",
+        ),
+        pytest.param(
+            [*KARO],
+            [
+                "slurm/karolina.yaml: account: is missing, and karolina demands one: give cluster.account=OPEN-12-34 on"
+                " the command line, or account in a copy of this file"
+            ],
+            id="no account where one is mandatory",
+        ),
+        pytest.param(
+            [*KARO, OURS],
+            [
+                "command line: cluster.account: 'project_465000001' is not allowed: karolina has accounts like "
+                "OPEN-12-34 (slurm/karolina.yaml: accounts.pattern)"
+            ],
+            id="an account of another site",
+        ),
+        pytest.param(
+            [*LUMI, OURS, "jobs.default.processes_per_node=4", "jobs.default.cores_per_process=15"],
+            [
+                "command line: jobs.default.cores_per_process: 4 x 15 cores on a node are 60, jobs may have 56 of its "
+                "64 (slurm/lumi_g.yaml: node.usable_cores): allowed are up to 14"
+            ],
+            id="more than 56 cores of a LUMI-G node",
+        ),
+        pytest.param(
+            ["--cluster", "trillium", "jobs.base.processes_per_node=2"],
+            [
+                "command line: jobs.base.processes_per_node: 2 processes need 2 GPUs on a node: allowed are 1 or 4 "
+                "(slurm/trillium.yaml: gpu.counts)"
+            ],
+            id="2 GPUs where 1 or 4 are given",
+        ),
+        pytest.param(
+            [*LUMI, OURS, "jobs.warm_up.partition=dev-g", "jobs.warm_up.walltime_min=181"],
+            [
+                "command line: jobs.warm_up.walltime_min: 181 is over the 180 of one job (slurm/lumi_g.yaml: "
+                f"partitions.dev-g.limits.longest_walltime_min): {GOES_ON}"
+            ],
+            id="a walltime over the partition's",
+        ),
+        pytest.param(
+            [*LUMI, OURS, "jobs.default.partition=dev-g"],
+            [
+                "TMP/small.yaml: jobs.default.walltime_min: by default 240 is over the 180 of one job "
+                f"(slurm/lumi_g.yaml: partitions.dev-g.limits.longest_walltime_min): {GOES_ON}"
+            ],
+            id="the default walltime over the partition's",
+        ),
+        pytest.param(
+            [*KARO, MINE, "cluster.node.coers=128"],
+            [
+                "command line: cluster.node.coers: unknown key 'coers': did you mean 'cores'? allowed: billing, cores, "
+                "memory_gb, usable_cores"
+            ],
+            id="a misspelt key of the profile",
+        ),
+        pytest.param(
+            [*KARO, MINE, "jobs.default.walltime=60"],
+            [
+                "command line: jobs.default.walltime: unknown key 'walltime': did you mean 'walltime_min'? allowed: "
+                "account, cores_per_process, memory_gb_per_node, nodes, options, partition, processes_per_node, qos, "
+                "runs_per_gpu, runs_per_job, walltime_min"
+            ],
+            id="a misspelt key of a job",
+        ),
+        pytest.param(
+            [*KARO, MINE, "jobs.warmup.nodes=2"],
+            [
+                "command line: jobs.warmup: unknown stage or arm 'warmup': did you mean 'warm_up'? allowed: default, "
+                "warm_up, decoder, base, grad_cam"
+            ],
+            id="jobs of an unknown stage",
+        ),
+        pytest.param(
+            [*KARO, MINE, "retries.timeout=9"],
+            [
+                "command line: retries.timeout: unknown key 'timeout': did you mean 'timeouts'? allowed: memory, "
+                "node_failures, preemptions, timeouts"
+            ],
+            id="a misspelt key of the retries",
+        ),
+        pytest.param(
+            [*KARO, MINE, "jobs.default.walltime_min=4:00:00"],
+            [f"command line: jobs.default.walltime_min: '4:00:00' is not allowed: {MINUTES}"],
+            id="a walltime in hours",
+        ),
+        pytest.param(
+            [*KARO, MINE, "jobs.default.runs_per_job=99"],
+            [
+                "command line: jobs.default.runs_per_job: 99 runs need 99 GPUs on a node, which has 8 "
+                "(slurm/karolina.yaml: gpu.per_node): let runs share GPUs (runs_per_gpu), or fewer a job"
+            ],
+            id="too many runs, and nothing of the cores that follow",
+        ),
+        pytest.param(
+            [
+                *(*KARO, "cluster.gpu.vendor=x", "cluster.requeue=maybe", "--jobs", "2"),
+                *("jobs.default.nodes=0", "jobs.base.qos=1", "jobs.warm_up.walltime_min=3000"),
+            ],
+            [
+                "command line: --jobs 2: is for runs on this machine; how many jobs run at a time on a cluster, the "
+                "cluster says: leave it out",
+                "command line: cluster.gpu.vendor: 'x' is not allowed: input should be 'cuda' or 'rocm'",
+                "command line: cluster.requeue: 'maybe' is not allowed: input should be 'allowed', 'forbidden' or "
+                "'unknown'",
+                "command line: jobs.default.nodes: 0 is not allowed: input should be greater than 0",
+                "command line: jobs.base.qos: 1 is not allowed: YAML reads no string here, put it in quotes",
+                "slurm/karolina.yaml: account: is missing, and karolina demands one: give cluster.account=OPEN-12-34 on"
+                " the command line, or account in a copy of this file",
+                "command line: jobs.warm_up.walltime_min: 3000 is over the 2880 of one job (slurm/karolina.yaml: "
+                f"partitions.qgpu.limits.longest_walltime_min, which nobody has verified): {GOES_ON}",
+            ],
+            id="all at once: of options, the profile, the jobs and the site",
+        ),
+        pytest.param(
+            ["--cluster", "karolna", "seeds=x", "retries.timeouts=-1"],
+            [
+                f"command line: --cluster: karolna: unknown cluster: did you mean karolina? {CLUSTERS}",
+                "command line: seeds: 'x' is not allowed: input should be a valid tuple",
+                "command line: retries.timeouts: -1 is not allowed: input should be greater than or equal to 0",
+            ],
+            id="all at once: of the cluster and the sweep",
+        ),
+        pytest.param(
+            ["cluster.account=x", "--wait"],
+            [
+                "command line: cluster.account: is of a cluster's profile: give --cluster NAME too, or leave it out",
+                "command line: --wait: follows the jobs of a cluster: give --cluster NAME too, or leave it out (runs "
+                "here are waited for)",
+            ],
+            id="words for a cluster, but none",
+        ),
+        pytest.param(
+            ["--cluster", "generic", "--wait", "--dry-run"],
+            ["command line: --wait: there is nothing to wait for with --dry-run: leave one of them out"],
+            id="waiting for a dry run",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_else(
+    arguments: list[str], lines: list[str], command: Command, fake_slurm: FakeSlurm
+) -> None:
+    assert command(*arguments) == lines
+    assert fake_slurm.calls() == []
+
+
+def test_faults_of_a_profile_of_ones_own(command: Command, fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "site: here\npartitons: {}\ngpu: {per_nodes: 4, type: a100}\nlimits: {longest_walltime_min: 48:00:00}\n"
+    )
+    assert command("--cluster", str(mine), "jobs.default.walltime_min=2") == [
+        "TMP/mine.yaml: partitons: unknown key 'partitons': did you mean 'partitions'? allowed: site, sources, "
+        "unverified, scheduler, account, accounts, partitions, partition, cpu_partition, gpu, node, cpu_node, "
+        "several_nodes_whole, memory_request, limits, requeue, submit_from_jobs, internet, cpu_bind, "
+        "whole_node_cpu_bind, signal_delay_s, storage, environment",
+        "TMP/mine.yaml: gpu.per_nodes: unknown key 'per_nodes': did you mean 'per_node'? allowed: cores, counts, "
+        "memory_gb, option, per_node, type, vendor",
+        f"TMP/mine.yaml: limits.longest_walltime_min: '48:00:00' is not allowed: {MINUTES}",
+        "command line: jobs.default.walltime_min: 2 min leave no time for work: 180 s before the end jobs stop "
+        "(TMP/mine.yaml: signal_delay_s)",
+    ]
+
+
+def test_a_clock_in_the_sweeps_file(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
+    sweep_file.write_text(sweep_file.read_text() + "jobs: {default: {walltime_min: 4:00:00}}\n")
+    assert command("--cluster", "generic") == [
+        f"TMP/small.yaml: jobs.default.walltime_min: '4:00:00' is not allowed: {MINUTES}"
+    ]
+
+
+def test_a_fault_of_a_preset_is_told_there(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
+    presets = "preset: long\npresets: {long: {jobs: {base: {walltime_min: 2}, warm_up: {nods: 2}}}}\n"
+    sweep_file.write_text(sweep_file.read_text() + presets)
+    unknown, short = command("--cluster", "generic")
+    assert unknown.startswith(
+        "TMP/small.yaml: presets.long.jobs.warm_up.nods: unknown key 'nods': did you mean 'nodes'?"
+    )
+    assert short.startswith("TMP/small.yaml: presets.long.jobs.base.walltime_min: 2 min leave no time for work")
+
+
+def test_no_sbatch_on_path(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert command("--cluster", "generic") == [
+        "no sbatch on PATH: submit from a login node, or leave --cluster out to run on this machine"
+    ]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that is mounted read-only."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        (pytest.fail if "CI" in os.environ else pytest.skip)(mounted.stderr.strip())
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_read_only_file_system(command: Command, fake_slurm: FakeSlurm, read_only: Path) -> None:
+    assert command("--cluster", "generic", "--out", str(read_only / "a" / "out")) == [
+        "--out TMP/read-only/a/out: TMP/read-only is on a read-only file system: choose another --out, which jobs can "
+        "write to as well"
+    ]
+    assert fake_slurm.calls() == []
+
+
+# ------------------------------------------------------------------------------------- what sbatch refuses
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (
+            "Invalid account or account/partition combination specified",
+            "account: give one of yours, cluster.account=NAME",
+        ),
+        ("invalid partition specified: gpuu", "partition: jobs.default.partition=NAME"),
+        ("Invalid qos specification", "QOS: jobs.default.qos=NAME"),
+        (
+            "Requested time limit is invalid (missing or exceeds some limit)",
+            "walltime: a smaller jobs.default.walltime_min",
+        ),
+        ("Requested node configuration is not available", "size: no node of the partition has so much"),
+        ("Memory specification can not be satisfied", "size: no node of the partition has so much"),
+        ("Invalid generic resource (gres) specification", "size: no node of the partition has so much"),
+        (
+            "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+            "a limit of your account or QOS on size or time",
+        ),
+        ("Invalid feature specification", "jobs.default.options: its constraint or reservation"),
+    ],
+)
+def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
+    words: str, cause: str, tmp_path: Path, fake_slurm: FakeSlurm
+) -> None:
+    """Words of Slurm 22.05 to 24.11."""
+    _refuse(fake_slurm, words)
+    books = Books(tmp_path / "out")
+    books.make()
+    asked_for = JobRequest("job", 600, partition="gpu", account="mine", gpus_per_node=1, gpu_flag="1")
+    order = books.intend("small", asked_for, [Element(("warm-up",), (1,))])
+    with pytest.raises(RefusedError) as caught:
+        Submission(books, tmp_path / "code").submit(order, asked_for)
+    said, likely, asked, script = str(caught.value).splitlines()
+    assert said == f"Batch job submission failed: {words}"
+    assert likely.startswith(f"  likely cause: {cause}")
+    assert asked == (
+        "  asked for: --account=mine --cpus-per-task=1 --gpus-per-node=1 --nodes=1 --ntasks-per-node=1 --partition=gpu "
+        "--time=600"
+    )
+    assert Path(script.removeprefix("  the script: ")).read_text().startswith("#!/bin/bash")
+
+
+def test_words_that_nobody_knows_are_given_as_they_are(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
+    _refuse(fake_slurm, "The moon is full")
+    books = Books(tmp_path / "out")
+    books.make()
+    order = books.intend("small", JobRequest("job", 600), [Element(("warm-up",), (1,))])
+    with pytest.raises(RefusedError, match="failed: The moon is full\n  asked for: --cpus-per-task=1 "):
+        Submission(books, tmp_path / "code").submit(order, JobRequest("job", 600))
+
+
+def test_after_a_refusal_the_same_command_goes_on(
+    sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also with other settings than those that were refused, for none of them has begun."""
+    out = tmp_path / "out"
+    given = [str(sweep_file), "--cluster", "generic", "--out", str(out)]
+    fake_slurm.configure(accounts=["mine"])
+    assert sweep.main([*given, "cluster.account=other"]) == 1
+    printed = capfd.readouterr()
+    first = "refused: warm_up, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
+    assert printed.err.startswith(first)
+    assert "nothing was submitted: mend what is said above, then give the same command again" in printed.out
+    assert "To go on" not in printed.out
+    assert "10 runs: 10 waiting" in printed.out
+    assert fake_slurm.jobs() == {}
+
+    assert sweep.main([*given, "cluster.account=mine", "settings.training.epochs=7", "seeds=[0]"]) == 0
+    assert "5 runs: 5 pending" in capfd.readouterr().out
+    assert {job["options"]["account"] for job in fake_slurm.jobs().values()} == {"mine"}
+
+    words = r"plan.json: is the plan of a table of other runs"
+    with pytest.raises(UserError, match=words):  # now some have
+        sweep.main([*given, "cluster.account=mine", "settings.training.epochs=8"])
+
+
+def test_a_refusal_of_some_leaves_the_others(
+    sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out"), "cluster.account=mine"]
+    fake_slurm.configure(accounts=["mine"])
+    assert sweep.main([*given, "jobs.grad_cam.account=other"]) == 1
+    assert "6 runs were submitted, 4 were not: mend what is said above" in capfd.readouterr().out
+    assert sweep.main(given) == 0
+    assert "10 runs: 10 pending" in capfd.readouterr().out
+
+
+def test_a_controller_that_is_away(
+    sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake_slurm.configure(controller="away")
+    assert sweep.main([str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
+    printed = capfd.readouterr().out
+    assert "Unable to contact slurm controller" in printed
+    assert "nothing was submitted: mend what is said above, then give the same command again" in printed
+
+
+def _refuse(fake_slurm: FakeSlurm, words: str) -> None:
+    script = f'#!/bin/sh\necho "sbatch: error: Batch job submission failed: {words}" >&2\nexit 1\n'
+    (fake_slurm.commands / "sbatch").write_text(script)

@@ -1,0 +1,290 @@
+"""The commands that a person gives on a login node, against a fake Slurm: submit, status, sync, cancel, retry, logs."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fgssl import cancel, logs, retry, status, sweep, sync
+from fgssl.errors import UserError
+from fgssl.run_folder import RunFolder
+from hpc.cluster import cluster_sweep
+from hpc.cluster.orders import Attempt, Books
+from tests.hpc.fake_slurm.cluster import FakeSlurm
+
+PROFILE = Path(__file__).parents[3] / "slurm" / "generic.yaml"
+ON_CPU = "settings.resources.device=cpu"
+RUNS = 10
+
+
+@pytest.fixture
+def submit(sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm) -> Callable[..., int]:
+    """`python -m fgssl.sweep small.yaml --cluster generic.yaml ... --out OUT`."""
+
+    def run(*arguments: str) -> int:
+        given = [str(sweep_file), ON_CPU, *arguments, "--cluster", str(PROFILE), "--out", str(tmp_path / "out")]
+        return sweep.main(given)
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def complete(out: Path, *names: str) -> None:
+    """Do what the jobs of these runs would have done."""
+    for run in cluster_sweep.read(out).runs:
+        folder = out / "runs" / run.run
+        for result in run.results if run.run in names else ():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / result).write_text(
+                json.dumps({"wall_s": 1.0, "data_version": "v1", "code_version": "c", "start": {}})
+            )
+
+
+def ordered_for(out: Path, run: str) -> list[str]:
+    """Ids of all its jobs, the first one first."""
+    found = [
+        (element.attempts[element.runs.index(run)], order.job_id_of(number) or "")
+        for order in Books(out).orders()
+        for number, element in enumerate(order.elements)
+        if run in element.runs
+    ]
+    assert [attempt for attempt, _ in sorted(found)] == list(range(1, len(found) + 1))
+    return [job_id for _, job_id in sorted(found)]
+
+
+def jobs(fake_slurm: FakeSlurm) -> dict[str, str]:
+    return {job_id: job["state"] for job_id, job in fake_slurm.jobs().items()}
+
+
+def test_a_sweep_is_submitted_needs_first_and_once(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit() == 0
+    printed = capsys.readouterr().out
+    assert f"{RUNS} runs: {RUNS} pending" in printed
+    assert f"python -m fgssl.status {out}" in printed
+    assert set(jobs(fake_slurm).values()) == {"PENDING"}
+    assert len(jobs(fake_slurm)) == RUNS
+    assert fake_slurm.startable() == ["1_0", "1_1"]  # warm_up of both seeds; all others need one
+    assert submit() == 0
+    assert len(jobs(fake_slurm)) == RUNS
+
+
+def test_the_scripts_say_all_that_a_users_variables_could(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_ACCOUNT", "somebody-elses")
+    monkeypatch.setenv("SBATCH_NO_REQUEUE", "1")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1")
+    assert submit("cluster.account=mine", "jobs.default.walltime_min=30") == 0
+    script = next((out / "cluster" / "orders").glob("*.sh")).read_text()
+    for line in ("--account=mine", "--requeue", "--time=30", "--open-mode=append", "--signal=USR2@180"):
+        assert f"#SBATCH {line}\n" in script
+    assert "wckey" not in script
+    srun = next(line for line in script.splitlines() if line.startswith("srun"))
+    assert "--cpus-per-task=1 --kill-on-bad-exit=1" in srun
+    assert srun.count("--output") == script.count("#SBATCH --output") == 1
+    assert re.search(r"#SBATCH --output=(\S+)", script)[1] in srun  # type: ignore[index]
+    assert {job["options"]["account"] for job in fake_slurm.jobs().values()} == {"mine"}
+    assert all(job["requeue"] for job in fake_slurm.jobs().values())
+
+
+def test_variables_of_the_job_or_launcher_that_submits_are_not_passed_on(
+    submit: Callable[..., int], fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_others = ["SLURM_RESTART_COUNT", "SRUN_DEBUG", "SUBMITIT_EXECUTOR", "TORCHELASTIC_RUN_ID", "MASTER_ADDR"]
+    of_others += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]
+    of_the_site = {"LOCAL_SCRATCH": "/scratch", "RANKING": "high", "MASTER_PLAN": "none", "SLURM_CONF": "/etc/conf"}
+    for name, value in {**dict.fromkeys(of_others, "1"), **of_the_site}.items():
+        monkeypatch.setenv(name, value)
+    assert submit() == 0
+    passed_on = fake_slurm.submitted_with("1_0")
+    assert passed_on.keys().isdisjoint(of_others)
+    assert passed_on.items() >= of_the_site.items()
+
+
+def test_a_dry_run_prints_the_scripts_and_writes_nothing(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit("--dry-run") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("#!/bin/bash") == len(re.findall("^srun ", printed, re.MULTILINE)) == 5
+    assert "--dependency='afterok:<job of warm_up, seed 0>'" in printed
+    assert not out.exists()
+    assert fake_slurm.calls() == []
+
+
+def test_a_dry_run_needs_neither_slurm_nor_weights(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.chdir(out.parent)
+    smoke = Path(__file__).parents[3] / "sweeps" / "smoke.yaml"
+    assert sweep.main([str(smoke), "--cluster", "generic", "--dry-run", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.count("#!/bin/bash") == 3
+    assert list(out.parent.iterdir()) == []
+
+
+def test_what_each_kind_of_job_asks_for_is_shown(
+    submit: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert submit("--dry-run", "jobs.warm_up.walltime_min=30", "jobs.default.partition=main") == 0
+    lines = capsys.readouterr().out.splitlines()
+    first = lines.index(
+        "  each job asks for (jobs.default.KEY=VALUE changes it, jobs.NAME.KEY=VALUE of these runs alone)"
+    )
+    assert lines[first + 1 : first + 3] == [
+        "    warm_up: 1 node x 1 task (default), 1 core a node, 30 min, partition main",
+        "    decoder, base, grad_cam: 1 node x 1 task (default), 1 core a node, 240 min (default), partition main",
+    ]
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_pack_that_is_not_full_asks_for_what_it_has(
+    seeds: int, submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm
+) -> None:
+    assert submit("jobs.default.runs_per_job=3", f"seeds={list(range(seeds))}") == 0
+    (warm_up,) = Books(out).orders()[0].elements
+    assert len(warm_up.runs) == seeds
+    assert fake_slurm.job("1")["options"]["ntasks-per-node"] == str(seeds)
+
+
+def test_status_is_true_and_writes_nothing(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit()
+    warm_up = cluster_sweep.read(out).runs[0]
+    fake_slurm.start("1_0", "n7")
+    (out / "runs" / warm_up.run).mkdir(parents=True)
+    progress = {"step": 20, "total_steps": 100, "images_per_s": 32.0, "loss": 1.0, "updated": time.time()}
+    (out / "runs" / warm_up.run / "progress.json").write_text(json.dumps(progress))
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    capsys.readouterr()
+    assert status.main([str(out)]) == 0
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if "RUNNING" in line]
+    batch = warm_up.configs[0]["training"]["global_batch_size"]
+    minutes, seconds = divmod(80 * batch // 32, 60)
+    assert line.split() == ["warm_up,", "seed", "0", "RUNNING", "1_0", "1", "n7", "20/100", f"{minutes}:{seconds:02}"]
+    assert f"{RUNS} runs: {RUNS - 1} pending, 1 running" in printed
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+def test_a_silent_scheduler_is_said(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit()
+    fake_slurm.configure(controller="away")
+    assert status.main([str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "Unable to contact slurm controller" in captured.err
+    assert f"{RUNS} pending" in captured.out
+    assert sync.main([str(out)]) == 1
+    with pytest.raises(UserError, match="nothing was changed"):
+        retry.main([str(out)])
+    fake_slurm.configure(controller="")
+    assert len(jobs(fake_slurm)) == RUNS
+
+
+def test_what_a_node_lost_is_ordered_again(submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm) -> None:
+    submit()
+    fake_slurm.start("1_0", "n7")
+    fake_slurm.finish("1_0", "NODE_FAIL")
+    assert sync.main([str(out)]) == 0
+    again = ordered_for(out, cluster_sweep.read(out).runs[0].run)
+    assert [jobs(fake_slurm)[job_id] for job_id in again] == ["NODE_FAIL", "PENDING"]
+
+
+def test_a_fault_is_shown_and_not_tried_again_until_it_is_wanted(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit()
+    run = cluster_sweep.read(out).runs[0]
+    fake_slurm.start("1_0", "n7")
+    order = Books(out).orders()[0]
+    began = time.time()
+    Books(out).write_attempt(Attempt(order.token, 0, 0, 0, began, began + 9000, "n7", 0, began + 1, exit_code=1))
+    folder = RunFolder(out / "runs" / run.run)
+    folder.path.mkdir(parents=True)
+    (folder.path / "failure.txt").write_text("Traceback\nValueError: the sigma is wrong\n")
+    Books(out).log(order.token, 0).write_text("a line of the log\n")
+    fake_slurm.finish("1_0", "FAILED", exit_code=1)
+    before = len(jobs(fake_slurm))
+    sync.main([str(out)])
+    assert len(jobs(fake_slurm)) == before
+    capsys.readouterr()
+    assert logs.main([str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "ValueError: the sigma is wrong" in printed
+    assert "a line of the log" in printed
+    assert f"---- attempt 1: job 1_0 of order {order.token}, the end of {Books(out).log(order.token, 0)}\n" in printed
+    assert retry.main([str(out), "warm_up, seed 0"]) == 0
+    assert [jobs(fake_slurm)[job_id] for job_id in ordered_for(out, run.run)] == ["FAILED", "PENDING"]
+
+
+def test_cancelled_runs_leave_the_queue_and_stay_out(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit()
+    assert cancel.main([str(out), "grad_cam"]) == 0
+    assert "4 runs cancelled" in capsys.readouterr().out
+    assert sorted(jobs(fake_slurm).values()).count("CANCELLED") == 4
+    sync.main([str(out)])
+    assert "4 cancelled" in capsys.readouterr().out
+    assert retry.main([str(out), "grad_cam"]) == 0
+    assert "10 pending" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no run of sweep small has 'gradcam' in its label or name"):
+        cancel.main([str(out), "gradcam"])
+
+
+@pytest.mark.slow
+def test_five_hundred_points_are_fed_statused_and_cancelled(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sigmas = [round(0.001 * number, 3) for number in range(1, 251)]
+    fake_slurm.configure(max_submitted=200, max_array_size=64)
+    limits = ("cluster.limits.submitted=200", "cluster.limits.array_index=63")
+    assert submit(f"arms.grad_cam.grid.method.noise.sigma_grad_cam={sigmas}", *limits) == 0
+    runs = cluster_sweep.read(out).runs
+    assert len(runs) == 506
+    assert len(jobs(fake_slurm)) == 200
+    assert max(len(order.elements) for order in Books(out).orders()) <= 64
+    started = fake_slurm.start_all()
+    for order in Books(out).orders():
+        for number, element in enumerate(order.elements):
+            if order.job_id_of(number) in started:
+                complete(out, *element.runs)
+    for job_id in started:
+        fake_slurm.finish(job_id)
+    capsys.readouterr()
+    began = time.monotonic()
+    assert status.main([str(out)]) == 0
+    assert time.monotonic() - began < 30
+    assert f"{len(started)} done" in capsys.readouterr().out
+    assert cancel.main([str(out)]) == 0
+    assert f"{506 - len(started)} runs cancelled" in capsys.readouterr().out
+    assert {state for state in jobs(fake_slurm).values()} == {"COMPLETED", "CANCELLED"}
+
+
+# ------------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize("command", [status, sync, cancel, retry, logs])
+def test_a_folder_that_was_never_submitted(command: type, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"sweep.json: no such file; give the output folder of a sweep"):
+        command.main([str(tmp_path)])  # type: ignore[attr-defined]
+
+
+def test_status_needs_no_torch(submit: Callable[..., int], out: Path) -> None:
+    submit()
+    code = "import sys\nfrom fgssl import status\nstatus.main(sys.argv[1:])\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(out)], check=True, capture_output=True)
