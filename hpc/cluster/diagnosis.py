@@ -1,0 +1,127 @@
+"""What the doctor found, and a profile filled in with it."""
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fgssl.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_mapping
+from hpc.cluster.profiles import PREFIX, PartitionSettings, Profile, load_profile, profile_file
+
+_OF_A_PARTITION = to_mapping(PartitionSettings())
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    FOUND = "found"
+    """The profile left it empty."""
+    DIFFERS = "differs"
+    WARNING = "warning"
+    UNKNOWN = "unknown"
+    """Nothing here tells."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    verdict: Verdict
+    subject: str
+    """A key of the profile, or what Slurm calls it."""
+    message: str
+
+
+class Diagnosis:
+    """What was found, and the values of the profile that were seen, by their dotted keys."""
+
+    def __init__(self, file: Path, overrides: Sequence[str] = ()) -> None:
+        file = profile_file(file)
+        self.profile = load_profile(file, overrides)
+        self.findings: list[Finding] = []
+        self.values: dict[str, Any] = {}
+        self.source = "Slurm"
+        """What told, with its version."""
+        self._file, self._overrides = file, overrides
+        self._content = read_yaml(file)
+        self._given = {key.removeprefix(PREFIX): value for key, value in parse_overrides(overrides).items()}
+        for key, value in self._given.items():
+            self._content = merge(self._content, nested(key, value), ())
+        self._stated = leaves(self._content)
+
+    def tell(self, verdict: Verdict, subject: str, message: str) -> None:
+        self.findings.append(Finding(verdict, subject, message))
+
+    def see(self, key: str, value: Any) -> None:
+        """A value of the profile, as it is here; the command line's are not replaced by it."""
+        if self.values.get(key) == value:
+            return
+        stated = self._stated.get(key)
+        below = re.sub(r"^partitions\.[^.]+\.", "", key)
+        if stated is None and value in (_at(to_mapping(self.profile), key), _at(_OF_A_PARTITION, below)):
+            return  # the default: it need not be said
+        if overlaps(key, self._given) and not _agree(stated, value):
+            if stated is not None:
+                self.tell(Verdict.DIFFERS, key, f"{value} here, {stated} on the command line")
+            return
+        self.values[key] = stated if _agree(stated, value) else value
+        if stated is None or stated == "unknown":
+            self.tell(Verdict.FOUND, key, f"{value}")
+        elif _agree(stated, value):
+            self.tell(Verdict.OK, key, f"{stated}")
+        else:
+            self.tell(Verdict.DIFFERS, key, f"{value} here, {stated} in {self._file}")
+
+    def confirm(self, key: str) -> None:
+        """That what the profile says there works."""
+        if (stated := _at(self._content, key)) is not None:
+            self.values[key] = stated
+
+    def tell_unverified(self) -> None:
+        for mark in self._unverified():
+            self.tell(Verdict.UNKNOWN, mark, "nobody has verified it, and nothing here tells: see the site's documents")
+
+    def filled(self) -> Profile:
+        """The profile with the values that were seen."""
+        content = self._filled()
+        seen = {key.partition(".")[0] for key in self.values}
+        return load_profile(
+            self._file, [*self._overrides, *(f"{PREFIX}{key}={json.dumps(content[key])}" for key in seen)]
+        )
+
+    def yaml(self) -> str:
+        """The same as a file, without the marks of what was seen."""
+        source = {"document": f"{self.source}, by python -m fgssl.doctor", "snapshot": time.strftime("%Y-%m-%d")}
+        content = self._filled()
+        if "unverified" in content:
+            content["unverified"] = self._unverified()
+        content["sources"] = [*(content.get("sources") or ()), source]
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+    def _filled(self) -> dict[str, Any]:
+        content = self._content
+        for key, value in self.values.items():
+            content = merge(content, nested(key, value), ())
+        return content
+
+    def _unverified(self) -> list[str]:
+        def seen(mark: str) -> bool:
+            return any(mark == key or mark.startswith(f"{key}.") for key in self.values)
+
+        return [mark for mark in self.profile.unverified if not seen(mark)]
+
+
+def _at(mapping: Any, key: str) -> Any:
+    for part in key.split("."):
+        mapping = mapping.get(part) if isinstance(mapping, dict) else None
+    return mapping
+
+
+def _agree(stated: Any, found: Any) -> bool:
+    """Of memory, documents tell round numbers."""
+    if isinstance(stated, int | float) and isinstance(found, float):
+        return abs(stated - found) <= 0.01 * found
+    return bool(stated == found)

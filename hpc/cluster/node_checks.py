@@ -1,0 +1,269 @@
+"""What each process of the doctor's job looks at: `python -m hpc.cluster.node_checks FOLDER [SCRATCH ...]`.
+
+FOLDER/task-<rank>.json    what that process found; then it waits for the doctor's USR2, and notes whether it came
+FOLDER/meeting.json        where the first process of the first node listens for that of the second one
+FOLDER/note, lock          by which these two see whether the nodes share files and their locks
+FOLDER/restarted.json      the job went back into the queue, and began anew
+FOLDER/requeue.txt         what `scontrol requeue` said otherwise
+"""
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import IO, TypeVar
+
+from pydantic import TypeAdapter
+
+from fgssl.run_folder import read_json, write_atomically
+from hpc.ranks import free_port
+
+T = TypeVar("T")
+_PATIENCE_S = 60.0
+"""Of one node with the other."""
+_SIGNAL_PATIENCE_S = 300.0
+"""Until all processes have looked, which may have to import torch from a slow file system, and the doctor has."""
+_PUBLIC = ("example.org", 443)
+_INTERNET_S = 3.0
+_VISIBLE_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+_ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of netdevice(7)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A folder on the node."""
+
+    name: str
+    """As a shell names it."""
+    folder: str
+    free_gb: float
+    kind: str
+    """Of its file system, e.g. tmpfs."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Of the two nodes, as the second one saw it."""
+
+    host: str
+    port: int
+    interface: str = ""
+    visible_after_s: float | None = None
+    """A file that the other node had just written; None: it did not come."""
+    locked_out: bool | None = None
+    """Whether the other node's lock on a file kept this one from it; None: files cannot be locked."""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    rank: int
+    node: str
+    python: str
+    cores: tuple[str, ...]
+    """That it may run on, each by the CPUs (hardware threads) that it has."""
+    memory_mb: int | None
+    """Of the job on its node; None: Slurm does not say."""
+    gpus: tuple[str, ...] | None
+    """That its environment names; None: it names none."""
+    torch_gpus: str = ""
+    """What torch counts, or says instead; empty: not asked, or not installed."""
+    internet: bool | None = None
+    scratch: Scratch | None = None
+    meeting: Meeting | None = None
+    signalled: bool = False
+
+
+def read_tasks(folder: Path) -> list[Task]:
+    os.listdir(folder)  # a network file system looks anew
+    return [TypeAdapter(Task).validate_json(file.read_text()) for file in sorted(folder.glob("task-*.json"))]
+
+
+def main() -> int:
+    told = threading.Event()
+    signal.signal(signal.SIGUSR2, lambda *_: told.set())
+    folder, rank = Path(sys.argv[1]), int(os.environ["SLURM_PROCID"])
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0:
+        if rank == 0:
+            write_atomically(folder / "restarted.json", json.dumps({"node": socket.gethostname()}))
+        return 0
+    first_of_node = os.environ["SLURM_LOCALID"] == "0"
+    meeting = None
+    if first_of_node and os.environ["SLURM_NODEID"] == "0":
+        _host(folder)
+    elif first_of_node and os.environ["SLURM_NODEID"] == "1":
+        meeting = _visit(folder)
+    gpus = next((os.environ[name] for name in _VISIBLE_GPUS if name in os.environ), None)
+    task = Task(
+        rank=rank,
+        node=os.environ["SLURMD_NODENAME"],
+        python=platform.python_version(),
+        cores=_cores(),
+        memory_mb=_memory_mb(),
+        gpus=tuple(filter(None, gpus.split(","))) if gpus is not None else None,
+        torch_gpus=_gpus_of_torch() if first_of_node and gpus is not None else "",
+        internet=_internet() if rank == 0 else None,
+        scratch=_scratch(sys.argv[2:]) if first_of_node else None,
+        meeting=meeting,
+    )
+    _write(folder, task)
+    _write(folder, replace(task, signalled=told.wait(_SIGNAL_PATIENCE_S)))
+    return 0
+
+
+def _write(folder: Path, task: Task) -> None:
+    write_atomically(folder / f"task-{task.rank:04}.json", json.dumps(asdict(task)))
+
+
+# ---------------------------------------------------------------------------------------- between nodes
+
+
+def _host(folder: Path) -> None:
+    """Lock a file and write another, and tell the second node by the network when it is done, so no clock matters."""
+    port = free_port()
+    with socket.create_server(("", port)) as server, (folder / "lock").open("w") as lock:
+        server.settimeout(_PATIENCE_S)
+        write_atomically(folder / "meeting.json", json.dumps({"host": os.environ["SLURMD_NODENAME"], "port": port}))
+        with contextlib.suppress(OSError):  # the second node tells what did not work
+            connection, _ = server.accept()
+            connection.settimeout(_PATIENCE_S)
+            with connection, connection.makefile("rw") as line:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                content = uuid.uuid4().hex
+                (folder / "note").write_text(content)
+                _say(line, content)
+                line.readline()
+
+
+def _visit(folder: Path) -> Meeting:
+    place = _awaited(lambda: read_json(folder / "meeting.json"), folder)
+    if not place:
+        return Meeting("", 0, error="the first node's file has not come")
+    host, port = str(place["host"]), int(place["port"])
+    try:
+        connection = socket.create_connection((host, port), timeout=_PATIENCE_S)
+        with connection, connection.makefile("rw") as line:
+            content, since = line.readline().strip(), time.monotonic()
+            seen = _awaited(lambda: (folder / "note").exists() and (folder / "note").read_text() == content, folder)
+            visible_after_s = round(time.monotonic() - since, 2) if seen else None
+            locked_out = _locked_out(folder / "lock")
+            _say(line, "done")
+            return Meeting(host, port, _interface(connection), visible_after_s, locked_out)
+    except OSError as error:
+        return Meeting(host, port, error=f"{host}, port {port}: {error}")
+
+
+def _say(line: IO[str], words: str) -> None:
+    line.write(f"{words}\n")
+    line.flush()
+
+
+def _awaited(look: Callable[[], T], folder: Path) -> T | None:
+    """What is there at last; None where nothing has come."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        os.listdir(folder)  # a network file system looks anew for what it did not see before
+        if found := look():
+            return found
+        time.sleep(0.02)
+    return None
+
+
+def _locked_out(file: Path) -> bool | None:
+    with file.open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+    return False
+
+
+def _interface(connection: socket.socket) -> str:
+    """Name and address, e.g. `hsn0 10.1.2.3`."""
+    address = connection.getsockname()[0].removeprefix("::ffff:")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # it has no address
+                answer = fcntl.ioctl(asked, _ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()[:15]))
+                if socket.inet_ntoa(answer[20:24]) == address:
+                    return f"{name} {address}"
+    return str(address)
+
+
+# ----------------------------------------------------------------------------------------------- on a node
+
+
+def _cores() -> tuple[str, ...]:
+    """Hardware threads of a core count once."""
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+    return tuple(sorted(cores))
+
+
+def _memory_mb() -> int | None:
+    if "SLURM_MEM_PER_NODE" in os.environ:
+        return int(os.environ["SLURM_MEM_PER_NODE"])
+    if "SLURM_MEM_PER_CPU" in os.environ:
+        return int(os.environ["SLURM_MEM_PER_CPU"]) * int(os.environ["SLURM_CPUS_ON_NODE"])
+    return None
+
+
+def _gpus_of_torch() -> str:
+    """Counted by a process of its own, for it takes memory of a GPU."""
+    if importlib.util.find_spec("torch") is None:
+        return ""
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=2 * _PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return "nothing, for minutes"
+    return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
+
+
+def _internet() -> bool:
+    """Whether a public server answers; the name's resolution has no time limit of its own, so a thread waits for it."""
+    reached = threading.Event()
+
+    def connect() -> None:
+        with contextlib.suppress(OSError), socket.create_connection(_PUBLIC, timeout=_INTERNET_S):
+            reached.set()
+
+    threading.Thread(target=connect, daemon=True).start()
+    return reached.wait(2 * _INTERNET_S)
+
+
+def _scratch(names: Sequence[str]) -> Scratch | None:
+    """The first of these folders that can be written to."""
+    for name in names:
+        folder = os.path.expandvars(name)
+        with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(b"0" * 2**20)
+            file.flush()
+            mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+            inside = [(len(place), kind) for place, kind in mounts if Path(folder).resolve().is_relative_to(place)]
+            return Scratch(name, folder, round(shutil.disk_usage(folder).free / 1e9, 1), max(inside)[1])
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

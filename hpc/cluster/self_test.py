@@ -1,0 +1,254 @@
+"""The doctor's job of two nodes: what it asks for, how it is watched, and what its processes' findings mean."""
+
+import contextlib
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fgssl.errors import UserError
+from hpc.cluster.diagnosis import Diagnosis, Verdict
+from hpc.cluster.node_checks import Meeting, Task, read_tasks
+from hpc.cluster.profiles import Profile
+from hpc.cluster.requests import JobRequest, JobSettings, request
+from hpc.cluster.slurm import JobFact, Scheduler, SchedulerUnavailableError
+from hpc.cluster.submission import Submission
+
+_POLL_S = 2.0
+_POLL_IN_QUEUE_S = 15.0
+_IN_QUEUE_S = 3600.0
+_TO_RESTART_S = 240.0
+"""Slurm lets a job that went back into the queue wait for two minutes."""
+_WORK_MIN = 10
+_SLOW_FILES_S = 5.0
+_LOG_LINES = 15
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of the job."""
+
+    asked: JobRequest
+    tasks: Sequence[Task]
+    fact: JobFact | None
+    """The last one; None: Slurm never knew it."""
+    restarted: bool
+    refusal: str
+    """What `scontrol requeue` said where it failed."""
+    log: str
+
+
+def self_test_request(profile: Profile) -> JobRequest:
+    """Two processes on each of two nodes, or as the site will have it; raises `SettingsError`."""
+    gpu = profile.gpu
+    processes = 2
+    if gpu is not None and gpu.per_node is not None:
+        allowed = gpu.counts or range(1, gpu.per_node + 1)
+        processes = gpu.per_node if profile.several_nodes_whole else max(n for n in allowed if n <= max(2, allowed[0]))
+    partition = profile.partition if gpu is not None else profile.cpu_partition or profile.partition
+    shortest = profile.limit("shortest_walltime_min", partition)[0] or 0
+    walltime_min = max(shortest, _WORK_MIN + profile.signal_delay_s // 60)
+    job = JobSettings(nodes=2, processes_per_node=processes, walltime_min=walltime_min)
+    return replace(request(job, profile, gpu is not None, "fgssl-doctor"), requeue=True)
+
+
+def scratch_names(profile: Profile) -> tuple[str, ...]:
+    """Folders of a node to try."""
+    stated = profile.storage.node_local
+    return (stated,) if stated is not None else ("$SLURM_TMPDIR", "/tmp")
+
+
+def watch(
+    submission: Submission,
+    asked: JobRequest,
+    scratch: Sequence[str],
+    folder: Path,
+    scheduler: Scheduler,
+    tell: Callable[[str], None],
+) -> Outcome:
+    """Submit the job, send it USR2 when all its processes have looked, and see it begin anew; nothing of it is left."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}: choose another --out") from error
+    job_id = submission.submit_self_test(asked, folder, scratch)
+    fact, said, pause_s = None, "", _POLL_S
+    began = signalled = requeued = False
+    deadline = time.monotonic() + _IN_QUEUE_S
+    try:
+        while time.monotonic() < deadline and not (fact is not None and fact.over):
+            time.sleep(pause_s)
+            with contextlib.suppress(SchedulerUnavailableError):
+                fact = scheduler.facts([job_id]).get(job_id, fact)
+            if fact is not None and (now := f"{fact.state} {fact.reason}") != said:
+                tell(f"job {job_id}: {now.strip()}")
+                said = now
+            runs = fact is not None and fact.started is not None
+            pause_s = _POLL_S if runs else min(1.5 * pause_s, _POLL_IN_QUEUE_S)
+            if runs and not began:
+                began, deadline = True, time.monotonic() + 60 * _WORK_MIN
+            if fact is not None and fact.restarts and not requeued:
+                requeued, deadline = True, time.monotonic() + _TO_RESTART_S
+            if not signalled and len(read_tasks(folder)) == asked.nodes * asked.tasks_per_node:
+                with contextlib.suppress(UserError):  # that it did not come, its processes note
+                    scheduler.signal(job_id, "USR2")
+                signalled = True
+    finally:
+        if fact is None or not fact.over:
+            tell(f"job {job_id} is cancelled")
+            scheduler.cancel([job_id])
+    refusal, log = (file.read_text() if file.exists() else "" for file in (folder / "requeue.txt", folder / "log.txt"))
+    restarted = (folder / "restarted.json").exists()
+    return Outcome(asked, read_tasks(folder), fact, restarted, refusal.strip(), log)
+
+
+# ------------------------------------------------------------------------------------------- the verdict
+
+
+def judge(diagnosis: Diagnosis, outcome: Outcome) -> None:
+    """What the job's processes found, and what they did not, into the diagnosis."""
+    asked, tasks, fact = outcome.asked, outcome.tasks, outcome.fact
+    expected = asked.nodes * asked.tasks_per_node
+    if len(tasks) == expected:
+        diagnosis.confirm("environment")
+        message = f"{expected} processes on {' and '.join(dict.fromkeys(task.node for task in tasks))} did their checks"
+        diagnosis.tell(Verdict.OK, "self-test", message)
+    else:
+        state = f"{fact.state} {fact.reason}".strip() if fact is not None else "unknown"
+        end = "\n".join(outcome.log.splitlines()[-_LOG_LINES:])
+        message = (
+            f"{len(tasks)} of {expected} processes did their checks; the job was {state}; the end of its log:\n{end}"
+        )
+        diagnosis.tell(Verdict.WARNING, "self-test", message)
+    if tasks:
+        _judge_python(diagnosis, tasks)
+        _judge_cores(diagnosis, asked, tasks)
+        _judge_memory(diagnosis, asked, tasks)
+        _judge_gpus(diagnosis, asked, tasks)
+        _judge_signal(diagnosis, tasks)
+        _judge_scratch(diagnosis, tasks)
+    for meeting in (task.meeting for task in tasks if task.meeting is not None):
+        _judge_meeting(diagnosis, meeting)
+    for reached in (task.internet for task in tasks if task.internet is not None):
+        diagnosis.see("internet", "allowed" if reached else "forbidden")
+    _judge_requeue(diagnosis, outcome)
+
+
+def _judge_python(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
+    here, there = platform.python_version(), ", ".join(sorted({task.python for task in tasks}))
+    same = here.rpartition(".")[0] == there.rpartition(".")[0]
+    diagnosis.tell(Verdict.OK if same else Verdict.WARNING, "python", f"{there} on the nodes, {here} here")
+
+
+def _judge_cores(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
+    wanted, numbers = asked.cpus_per_task, sorted({len(task.cores) for task in tasks})
+    has = f"{wanted} cores were asked for each process, {' or '.join(map(str, numbers))} it may run on"
+    shared = any(
+        one.rank < other.rank and one.node == other.node and set(one.cores) & set(other.cores)
+        for one in tasks
+        for other in tasks
+    )
+    if numbers == [wanted] and not shared:
+        diagnosis.confirm("cpu_bind")
+        diagnosis.tell(Verdict.OK, "CPU binding", has)
+    elif numbers[0] < wanted:
+        message = (
+            f"{has}: where Slurm counts hardware threads, options: {{hint: nomultithread}} in `jobs` makes them cores"
+        )
+        diagnosis.tell(Verdict.WARNING, "CPU binding", message)
+    else:
+        message = f"{has}{', which others of the job use too' if shared else ''}: try cluster.cpu_bind=cores"
+        diagnosis.tell(Verdict.WARNING, "CPU binding", message)
+
+
+def _judge_memory(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
+    given = sorted({task.memory_mb for task in tasks if task.memory_mb is not None})
+    text = f"{' or '.join(f'{mb} MB' for mb in given) or 'not told'} on a node"
+    match = re.fullmatch(r"(\d+)([MG])", asked.memory or "")
+    wanted_mb = int(match[1]) * (1024 if match[2] == "G" else 1) if match is not None else None
+    if wanted_mb is not None and given != [wanted_mb]:
+        diagnosis.tell(Verdict.WARNING, "memory", f"{text}, {asked.memory} were asked for")
+    else:
+        diagnosis.tell(Verdict.OK, "memory", f"{text}, {asked.memory or 'nothing'} was asked for")
+
+
+def _judge_gpus(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
+    if not asked.gpus_per_node:
+        return
+    told = [f"process {task.rank}: {','.join(task.gpus or ()) or 'none'}" for task in tasks]
+    fine = all(task.gpus is not None and len(task.gpus) in (1, asked.gpus_per_node) for task in tasks)
+    message = f"{asked.gpus_per_node} on a node; {'; '.join(told)}"
+    diagnosis.tell(Verdict.OK if fine else Verdict.WARNING, "GPUs", message)
+    for task in tasks:
+        if task.torch_gpus and task.torch_gpus != str(len(task.gpus or ())):
+            advice = "is it built for these GPUs, and does the node have their driver?"
+            diagnosis.tell(Verdict.WARNING, "torch", f"{task.torch_gpus} GPUs, it says on {task.node}: {advice}")
+
+
+def _judge_signal(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
+    deaf = [str(task.rank) for task in tasks if not task.signalled]
+    if deaf:
+        message = f"did not come to processes {', '.join(deaf)}: runs save only every resources.checkpoint_every_s"
+        diagnosis.tell(Verdict.WARNING, "USR2", message)
+    else:
+        diagnosis.tell(Verdict.OK, "USR2", "scancel --signal=USR2 came to all processes")
+
+
+def _judge_scratch(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
+    found = [task.scratch for task in tasks if task.scratch is not None]
+    for scratch in found[:1]:
+        text = f"{scratch.name} is {scratch.folder} ({scratch.kind}), {scratch.free_gb:g} GB free"
+        diagnosis.tell(Verdict.OK, "node-local scratch", text)
+        diagnosis.see("storage.node_local", scratch.name)
+        diagnosis.see("storage.node_local_in_memory", scratch.kind in ("tmpfs", "ramfs"))
+    if not found:
+        names = ", ".join(scratch_names(diagnosis.profile))
+        diagnosis.tell(Verdict.WARNING, "node-local scratch", f"no process may write to {names}: ask the site for it")
+
+
+def _judge_meeting(diagnosis: Diagnosis, meeting: Meeting) -> None:
+    if meeting.error:
+        advice = "processes of several nodes cannot meet: see whether nodes have other names on their fast network"
+        diagnosis.tell(Verdict.WARNING, "network", f"{meeting.error}: {advice}")
+        return
+    path = f"the second node reached {meeting.host}, port {meeting.port}, by {meeting.interface}"
+    wanted = diagnosis.profile.environment.variables.get("NCCL_SOCKET_IFNAME", "")
+    if meeting.interface.startswith(wanted):
+        diagnosis.tell(Verdict.OK, "network", path)
+    else:
+        diagnosis.tell(Verdict.WARNING, "network", f"{path}, NCCL_SOCKET_IFNAME is {wanted}: see which is the fast one")
+    after_s = meeting.visible_after_s
+    if after_s is None or after_s > _SLOW_FILES_S:
+        message = (
+            f"one node's file is seen by the other after {after_s or 'more than 60'} s: choose another file system"
+        )
+        diagnosis.tell(Verdict.WARNING, "files", message)
+    else:
+        diagnosis.tell(Verdict.OK, "files", f"one node's file is seen by the other after {after_s:.2f} s")
+    if meeting.locked_out:
+        diagnosis.tell(Verdict.OK, "file locks", "hold between nodes")
+    else:
+        what = "cannot be had" if meeting.locked_out is None else "do not hold between nodes"
+        message = f"{what}: two jobs may take up the same run; put --out where the file system has flock for all nodes"
+        diagnosis.tell(Verdict.WARNING, "file locks", message)
+
+
+def _judge_requeue(diagnosis: Diagnosis, outcome: Outcome) -> None:
+    fact = outcome.fact
+    if outcome.restarted:
+        diagnosis.see("requeue", "allowed")
+        diagnosis.tell(Verdict.OK, "scontrol requeue", "the job went back into the queue and began anew")
+    elif fact is not None and fact.restarts:
+        diagnosis.see("requeue", "allowed")
+        message = (
+            f"the job went back into the queue, but did not begin anew within {_TO_RESTART_S:.0f} s ({fact.reason})"
+        )
+        diagnosis.tell(Verdict.WARNING, "scontrol requeue", message)
+    elif "disabled" in outcome.refusal or "denied" in outcome.refusal:
+        diagnosis.see("requeue", "forbidden")
+        diagnosis.tell(Verdict.WARNING, "scontrol requeue", f"{outcome.refusal}: `sync` orders another job instead")
+    else:
+        message = f"not seen to work: {outcome.refusal or 'the job did not come to it'}"
+        diagnosis.tell(Verdict.UNKNOWN, "scontrol requeue", message)

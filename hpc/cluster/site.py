@@ -1,0 +1,225 @@
+"""What Slurm says to a user on a site's login node, beside what the site's profile says."""
+
+import dataclasses
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fgssl.errors import UserError
+from hpc.cluster.diagnosis import Diagnosis, Verdict
+from hpc.cluster.profiles import LimitSettings
+from hpc.cluster.slurm import Slurm
+
+Pairs = Mapping[str, str]
+"""A partition, a node or the cluster, by Slurm's names."""
+_OLDEST = (22, 5)
+_COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sacctmgr")
+_OF_ANY_PARTITION = ("array_index", "submitted", "running")
+"""Limits that hold where jobs name no partition, too: the cluster's and the user's."""
+
+
+def look(diagnosis: Diagnosis, slurm: Slurm) -> None:
+    """Ask Slurm; what it does not tell is a finding, too. Raises `UserError` where there is none, or it is away."""
+    configuration = slurm.configuration()
+    _commands(diagnosis)
+    _configuration(diagnosis, configuration)
+    _shell(diagnosis)
+    nodes, partitions = slurm.nodes(), {one["PartitionName"]: one for one in slurm.partitions()}
+    if not partitions:
+        raise UserError("Slurm shows no partition to you: ask the site's support what you may use")
+    named, default = diagnosis.profile.partitions, _default(partitions)
+    up = [name for name, one in partitions.items() if one["State"] == "UP"]
+    known = up if named is None else [name for name in named if name in partitions]
+    _partitions(diagnosis, partitions, known)
+    _preemption(diagnosis, configuration, partitions, known, nodes)
+    _nodes(diagnosis, nodes, default, known)
+    for section, examine in (
+        ("accounts", lambda: _accounts(diagnosis, slurm.accounts())),
+        ("limits", lambda: _limits(diagnosis, slurm, known, default or next(iter(partitions)))),
+    ):
+        try:
+            examine()
+        except UserError as error:  # the database is away, or there is none
+            diagnosis.tell(Verdict.UNKNOWN, section, str(error))
+
+
+def _commands(diagnosis: Diagnosis) -> None:
+    missing = [command for command in _COMMANDS if shutil.which(command) is None]
+    if missing:
+        advice = "sweeps need them; without sacct alone, how jobs ended is known for some minutes only"
+        diagnosis.tell(Verdict.WARNING, "commands", f"not on PATH: {', '.join(missing)}: {advice}")
+    else:
+        diagnosis.tell(Verdict.OK, "commands", f"{', '.join(_COMMANDS)} are on PATH")
+
+
+def _configuration(diagnosis: Diagnosis, configuration: Pairs) -> None:
+    version = configuration["SLURM_VERSION"]
+    diagnosis.source = f"Slurm {version} of {configuration['ClusterName']}"
+    new_enough = tuple(map(int, re.findall(r"\d+", version)[:2])) >= _OLDEST
+    advice = "" if new_enough else ": older than 22.05, with which this was tested"
+    diagnosis.tell(Verdict.OK if new_enough else Verdict.WARNING, "Slurm", version + advice)
+    if configuration["JobRequeue"] == "1":
+        diagnosis.tell(Verdict.OK, "JobRequeue", "jobs may go back into the queue")
+    else:
+        diagnosis.tell(Verdict.WARNING, "JobRequeue", "0: jobs must ask for it, as those made here do; the job tells")
+    diagnosis.tell(Verdict.OK, "KillWait", f"{configuration['KillWait']} from SIGTERM to SIGKILL at the time limit")
+
+
+def _shell(diagnosis: Diagnosis) -> None:
+    names = sorted(name for name in os.environ if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF")
+    if "SLURM_JOB_ID" in names:
+        message = f"this shell belongs to job {os.environ['SLURM_JOB_ID']}: run this on a login node"
+        diagnosis.tell(Verdict.WARNING, "shell", message)
+    elif names:
+        set_here = ", ".join(f"{name}={os.environ[name]}" for name in names)
+        advice = "jobs made here ignore them (say it in the profile), slurm/*.sbatch obey them: unset them"
+        diagnosis.tell(Verdict.WARNING, "shell", f"{set_here}: {advice}")
+    else:
+        diagnosis.tell(Verdict.OK, "shell", "no SBATCH_* or SLURM_* variables that would change what jobs ask for")
+
+
+def _accounts(diagnosis: Diagnosis, accounts: dict[str, tuple[str, ...]]) -> None:
+    account, wanted = diagnosis.profile.account, diagnosis.profile.accounts
+    known = "; ".join(f"{name} (QOS {', '.join(qos) or 'by default'})" for name, qos in accounts.items()) or "none"
+    if account is not None and account not in accounts:
+        diagnosis.tell(Verdict.DIFFERS, "account", f"{account} is not one of yours, which are {known}")
+    elif account is not None or len(accounts) == 1:
+        diagnosis.see("account", account or next(iter(accounts)))
+    else:
+        verdict = Verdict.WARNING if wanted.required else Verdict.OK
+        diagnosis.tell(verdict, "account", f"yours are {known}: choose one by cluster.account=NAME")
+    if strange := [name for name in accounts if not wanted.fits(name)]:
+        diagnosis.tell(Verdict.WARNING, "accounts.pattern", f"{wanted.pattern} does not match {', '.join(strange)}")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Of nodes."""
+
+    cores: int
+    usable_cores: int
+    memory_gb: float
+    gpu_type: str = ""
+    gpus: int = 0
+
+
+def _kinds(node: Pairs) -> Iterator[_Kind]:
+    """One for each type of its GPUs."""
+    cores = int(node["Sockets"]) * int(node["CoresPerSocket"])
+    threads = max(1, int(node["CPUTot"]) // cores)  # that count as CPUs
+    usable = int(node.get("CPUEfctv", node["CPUTot"])) // threads
+    memory_mb = int(node["RealMemory"]) - int(node.get("MemSpecLimit", 0))
+    gpus = re.findall(r"\bgpu:(?:([^:(,]+):)?(\d+)", node["Gres"])
+    for gpu_type, number in gpus or [("", "0")]:
+        yield _Kind(cores, usable, memory_mb * 10 // 1024 / 10, gpu_type, int(number))
+
+
+def _nodes(diagnosis: Diagnosis, nodes: Sequence[Pairs], default: str | None, known: Sequence[str]) -> None:
+    """The most frequent kind in the profile's partition, with GPUs and without."""
+    profile = diagnosis.profile
+    wanted = profile.gpu.type if profile.gpu is not None else None
+
+    def most(partition: str | None, with_gpus: bool) -> _Kind | None:
+        kinds = Counter(
+            (kind.gpu_type == wanted, partition in _partitions_of(node), kind)
+            for node in nodes
+            for kind in _kinds(node)
+            if (kind.gpus > 0) == with_gpus
+        )
+        return max(kinds, key=lambda found: (*found[:2], kinds[found]))[2] if kinds else None
+
+    gpu_kind, cpu_kind = most(profile.partition or default, True), most(profile.cpu_partition or default, False)
+    for key, kind, stated in (("node", gpu_kind or cpu_kind, profile.node), ("cpu_node", cpu_kind, profile.cpu_node)):
+        if kind is not None:
+            diagnosis.see(f"{key}.cores", kind.cores)
+            if kind.usable_cores != kind.cores or (stated is not None and stated.usable_cores is not None):
+                diagnosis.see(f"{key}.usable_cores", kind.usable_cores)
+            diagnosis.see(f"{key}.memory_gb", kind.memory_gb)
+    if gpu_kind is not None:
+        diagnosis.see("gpu.per_node", gpu_kind.gpus)
+        diagnosis.see("gpu.cores", max(1, gpu_kind.usable_cores // gpu_kind.gpus))
+        if wanted is not None or len({kind.gpu_type for node in nodes for kind in _kinds(node) if kind.gpus}) > 1:
+            diagnosis.see("gpu.type", gpu_kind.gpu_type or None)
+    elif profile.gpu is not None:
+        diagnosis.values["gpu"] = None
+        diagnosis.tell(Verdict.DIFFERS, "gpu", "no node that you may see has GPUs")
+    with_gpus = {name for node in nodes if next(_kinds(node)).gpus for name in _partitions_of(node)}
+    for name in known:
+        diagnosis.see(f"partitions.{name}.gpus", name in with_gpus)
+    there = [name for name in known if name in with_gpus]
+    if there and profile.partitions is None and profile.partition is None and default not in with_gpus:
+        diagnosis.see("partition", there[0])
+        diagnosis.see("cpu_partition", default)
+
+
+def _partitions_of(node: Pairs) -> list[str]:
+    return node.get("Partitions", "").split(",")
+
+
+def _default(partitions: Mapping[str, Pairs]) -> str | None:
+    return next((name for name, one in partitions.items() if one["Default"] == "YES"), None)
+
+
+def _partitions(diagnosis: Diagnosis, partitions: Mapping[str, Pairs], known: Sequence[str]) -> None:
+    for name in diagnosis.profile.partitions or ():
+        if name not in known:
+            diagnosis.tell(Verdict.DIFFERS, f"partitions.{name}", f"there is none; there are {', '.join(partitions)}")
+    if diagnosis.profile.partitions is None:
+        diagnosis.values |= {f"partitions.{name}": {} for name in known}
+        diagnosis.tell(Verdict.FOUND, "partitions", ", ".join(known))
+    for name in known:
+        diagnosis.see(f"partitions.{name}.whole_node", partitions[name]["OverSubscribe"] == "EXCLUSIVE")
+    if (default := _default(partitions)) is not None:
+        message = f"{partitions[default]['DefaultTime']} in {default}, for jobs that ask for none; those made here do"
+        diagnosis.tell(Verdict.OK, "DefaultTime", message)
+
+
+def _preemption(
+    diagnosis: Diagnosis,
+    configuration: Pairs,
+    partitions: Mapping[str, Pairs],
+    known: Sequence[str],
+    nodes: Sequence[Pairs],
+) -> None:
+    how = configuration["PreemptType"]
+    # The first one since 24.11, the second one before.
+    parameters = [configuration.get(name, "") for name in ("PreemptParameters", "SlurmctldParameters")]
+    if how == "preempt/none":
+        diagnosis.tell(Verdict.OK, "PreemptType", "jobs are not preempted")
+    elif any("send_user_signal" in words for words in parameters):
+        diagnosis.tell(Verdict.OK, "send_user_signal", "a preempted job gets USR2, saves and goes back into the queue")
+    else:
+        message = "not set: a preempted job gets SIGTERM alone; it saves where the partition's GraceTime lets it"
+        diagnosis.tell(Verdict.WARNING, "send_user_signal", message)
+    if how == "preempt/qos":
+        message = "by QOS: `sacctmgr show qos format=name,preempt,gracetime` tells which may be"
+        diagnosis.tell(Verdict.UNKNOWN, "preemptible", message)
+    for name in known if how == "preempt/partition_prio" else ():
+        one, sharing = partitions[name], (_partitions_of(node) for node in nodes)
+        rivals = {other for names in sharing if name in names for other in names if other in partitions}
+        higher = any(int(partitions[other]["PriorityTier"]) > int(one["PriorityTier"]) for other in rivals)
+        preemptible, grace_s = higher and one["PreemptMode"] != "OFF", int(one["GraceTime"])
+        diagnosis.see(f"partitions.{name}.preemptible", preemptible)
+        if preemptible and grace_s:
+            diagnosis.see(f"partitions.{name}.grace_s", grace_s)
+        elif preemptible:
+            message = "GraceTime 0: a preempted job has no time to save; let it do so often"
+            diagnosis.tell(Verdict.WARNING, f"partitions.{name}.grace_s", message)
+
+
+def _limits(diagnosis: Diagnosis, slurm: Slurm, known: Sequence[str], default: str) -> None:
+    """The site's where all partitions have the same, else each partition's."""
+    profile = diagnosis.profile
+    found = {name: slurm.limits(name, profile.account, None) for name in known or [default]}
+    for field in (entry.name for entry in dataclasses.fields(LimitSettings)):
+        values = {name: getattr(limits, field) for name, limits in found.items()}
+        for name, value in values.items():
+            stated, key = profile.limit(field, name)
+            if value is None or (not known and field not in _OF_ANY_PARTITION):
+                continue
+            if stated != value and len(set(values.values())) > 1:
+                key = f"partitions.{name}.limits.{field}"
+            diagnosis.see(key, value)
