@@ -1,0 +1,251 @@
+"""`python -m tests.slurm.chaos EVENTS SEED`: sweeps on a real Slurm on which everything goes wrong, at random moments.
+
+Rounds of a sweep whose runs train nothing (`fake_run`), each longer than its jobs' time limit and, by the cluster's
+MaxArraySize, with arrays that are too long; until there were EVENTS events. Between them a pass now and then, as a
+keeper makes it. Every round must end with every run done, trained once, with the result of a run that nobody disturbed.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fgssl.errors import UserError
+from hpc.cluster.orders import Books
+from hpc.cluster.states import ClusterState
+from tests.slurm.conftest import SCRIPT, Cluster, is_slurms, own_cluster
+from tests.slurm.test_sweep import SWEEP, Swept, freeze_fake_code, swept_in
+
+MAX_ARRAY_SIZE = 3
+"""Of the cluster; the profile does not know it."""
+TIME_LIMIT_MIN = 1
+EVENT_EVERY_S = (1.0, 5.0)
+EVENTS_OF_A_ROUND = 25
+PATIENCE_S = 600.0
+DISK = "48m"
+
+
+class Chaos:
+    """What can go wrong with a sweep; each event tells whether it could be made to happen."""
+
+    def __init__(self, swept: Swept, chance: random.Random) -> None:
+        self.swept, self.slurm, self.chance = swept, swept.slurm, chance
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self.events: dict[str, Callable[[], bool]] = {
+            "USR2 to a job": lambda: self._to_a_job("scancel", "--signal=USR2"),
+            "TERM to a step": lambda: self._to_a_job("scancel", "--signal=TERM"),
+            "scontrol requeue": lambda: self._to_a_job("scontrol", "requeue"),
+            "preempted": lambda: self._preempt(grace=True),
+            "preempted without grace": lambda: self._preempt(grace=False),
+            "kill -9 of a process": self._kill_process,
+            "kill -9 of a slurmd, whose jobs live on": lambda: self._kill_daemon(chance.choice(self.slurm.nodes), 25.0),
+            "node crashes and comes back": self._crash,
+            "slurmctld dies": lambda: self._kill_daemon("slurmctld", 4.0),
+            "slurmdbd dies": lambda: self._kill_daemon("slurmdbd", 6.0),
+            "submitter dies before it noted a number": self._forget_number,
+            "submitter dies anywhere": self._kill_submitter,
+            "no room in the queue": self._fill_queue,
+            "disk full": self._fill_disk,
+        }
+
+    def mend(self, everything: bool = False) -> None:
+        """Take back what is due."""
+        for item in list(self._later):
+            if everything or time.monotonic() >= item[0]:
+                with contextlib.suppress(AssertionError):  # else again, the next time
+                    item[1]()
+                    self._later.remove(item)
+
+    @property
+    def mended(self) -> bool:
+        return not self._later
+
+    def _in(self, seconds: float, action: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + seconds, action))
+
+    def _running(self) -> list[tuple[str, str]]:
+        """Job and run of what runs."""
+        try:
+            views = self.swept.views()
+        except UserError:
+            return []
+        return [(view.job_id or "", name) for name, view in views.items() if view.state is ClusterState.RUNNING]
+
+    def _to_a_job(self, *command: str) -> bool:
+        running = self._running()
+        return bool(running) and self.slurm.attempt(*command, self.chance.choice(running)[0]).returncode == 0
+
+    def _preempt(self, grace: bool) -> bool:
+        """By a job that needs a whole node. The runs' partition is changed, since a job cannot change its own."""
+        seconds = 10 if grace else 0
+        if self.slurm.attempt("scontrol", "update", "PartitionName=main", f"GraceTime={seconds}").returncode != 0:
+            return False
+        node = self.chance.choice(self.slurm.nodes)
+        options = ("--partition=high", f"--nodelist={node}", "--cpus-per-task=4", "--time=1", "--output=/dev/null")
+        return self.slurm.attempt("sbatch", *options, stdin="#!/bin/bash\nsleep 3\n").returncode == 0
+
+    def _kill_process(self) -> bool:
+        for _, run in self._running():
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                holder = json.loads((self.swept.out / "runs" / run / "lease").read_text())
+                command = (str(SCRIPT), "on", holder["host"], "kill", "-9", str(holder["pid"]))
+                if self.slurm.attempt(*command).returncode == 0:
+                    return True
+        return False
+
+    def _kill_daemon(self, daemon: str, seconds: float) -> bool:
+        with contextlib.suppress(AssertionError):  # it is dead already
+            self.slurm.kill(daemon)
+            self._in(seconds, lambda: self.slurm.start(daemon))
+            return True
+        return False
+
+    def _crash(self) -> bool:
+        node = self.chance.choice(self.slurm.nodes)
+        with contextlib.suppress(AssertionError):
+            self.slurm.crash(node)
+            self._in(3.0, lambda: self.slurm.start(node))
+            return True
+        return False
+
+    def _forget_number(self) -> bool:
+        files = list((self.swept.out / "cluster" / "orders").glob("*.id"))
+        if files:
+            self.chance.choice(files).unlink()
+        return bool(files)
+
+    def _kill_submitter(self) -> bool:
+        command = [sys.executable, "-m", "fgssl.sync", str(self.swept.out)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as submitter:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                submitter.wait(self.chance.uniform(0.5, 3.0))
+            submitter.kill()
+        return True
+
+    def _fill_queue(self) -> bool:
+        """The user may have one job, for a while; those that are there stay."""
+        command = ("sacctmgr", "--immediate", "modify", "user", "root", "set")
+        if self.slurm.attempt(*command, "MaxSubmitJobs=1").returncode != 0:
+            return False
+
+        def empty() -> None:
+            self.slurm.command(*command, "MaxSubmitJobs=-1")
+
+        self._in(6.0, empty)
+        return True
+
+    def _fill_disk(self) -> bool:
+        filler = self.swept.out / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+        self._in(self.chance.uniform(1.0, 4.0), lambda: filler.unlink(missing_ok=True))
+        return True
+
+
+def chaos(events: int, seed: int) -> Counter[str]:
+    """Rounds until there were so many events; how many of each. Raises `AssertionError` where a round ends badly."""
+    chance, total = random.Random(seed), Counter[str]()
+    with _disk() as disk, own_cluster(accounting=True, CLUSTER_MAX_ARRAY_SIZE=str(MAX_ARRAY_SIZE)) as slurm:
+        os.environ["SLURM_CONF"] = str(slurm.configuration)
+        code = freeze_fake_code(disk / "code")
+        while total.total() < events:
+            began = time.monotonic()
+            out = disk / f"out-{total.total()}"
+            total += _round(slurm, code, out, chance, min(EVENTS_OF_A_ROUND, events - total.total()))
+            _say(f"{total.total()} events; all runs done once and as they should be, {time.monotonic() - began:.0f} s")
+            slurm.clean()
+            shutil.rmtree(out)
+    return total
+
+
+def _round(slurm: Cluster, code: Path, out: Path, chance: random.Random, events: int) -> Counter[str]:
+    happened: Counter[str] = Counter()
+    swept = swept_in(out, slurm, code, SWEEP, *_SETTINGS, profile=_PROFILE)
+    steps = chance.randrange(1300, 1500)  # of 0.05 s: longer than the time limit
+    (swept.out / "steps").write_text(str(steps))
+    causes, said = Chaos(swept, chance), ""
+    deadline = time.monotonic() + PATIENCE_S
+    next_event = time.monotonic() + 3.0
+    while True:
+        assert time.monotonic() < deadline, f"{said}\n{swept.told()}"
+        causes.mend()
+        try:
+            report = swept.sync()
+            said = str([report.ordered, *report.lines, *report.refused])
+        except (UserError, OSError) as error:  # the scheduler does not answer, the disk is full
+            said = f"{type(error).__name__}: {error}"
+        if happened.total() < events:
+            if time.monotonic() >= next_event:
+                name = chance.choice(list(causes.events))
+                if causes.events[name]():
+                    _say(f"{name}")
+                    happened[name] += 1
+                    next_event = time.monotonic() + chance.uniform(*EVENT_EVERY_S)
+        else:
+            causes.mend(everything=True)
+            if causes.mended:
+                for node, state in slurm.node_states().items():
+                    if state.startswith(("down", "drain")):  # a person would
+                        slurm.attempt("scontrol", "update", f"NodeName={node}", "State=RESUME")
+                if swept.states() == Counter(DONE=len(swept.sweep.runs)):
+                    break
+        time.sleep(0.5)
+    swept.check(steps)
+    happened["time limit"] = sum(_at_time_limit(swept))
+    return happened
+
+
+_SETTINGS = (
+    "seeds=[0,1,2]",
+    f"jobs.default.walltime_min={TIME_LIMIT_MIN}",
+    "retries={node_failures: 50, timeouts: 50}",
+)
+_PROFILE = ("cluster.signal_delay_s=15",)
+
+
+def _at_time_limit(swept: Swept) -> Iterator[bool]:
+    """Of each time that a job was at a run, whether it had to leave about when its time was up."""
+    for attempt in Books(swept.out).attempts():
+        left = attempt.ended if attempt.signal else None
+        yield left is not None and left - attempt.started > 60 * TIME_LIMIT_MIN - 30
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[Path]:
+    """A small file system of its own; nodes that boot while it is there have it."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("events", type=int)
+    parser.add_argument("seed", type=int)
+    given = parser.parse_args()
+    for variable in filter(is_slurms, list(os.environ)):
+        del os.environ[variable]
+    total = chaos(given.events, given.seed)
+    for name, number in sorted(total.items()):
+        print(f"{number:4} {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Stands in for `fgssl/run.py` in code that jobs run: the same records and signals, no training.
+
+A run takes STEPS steps (or as many as OUT/steps says) of STEP_S seconds each and saves every SAVED_EVERY and when it is
+told to stop; what it computes depends on every step. OUT/behaviour.json may say otherwise of a run, by its name:
+`fail`, or `endless` until OUT/go exists. OUT/executed.log gets a line at each beginning, OUT/ended.log one at each end
+of a training, OUT/published.log one with each checkpoint, before each result, and when an attempt takes the run.
+"""
+
+import json
+import os
+import time
+import traceback
+from pathlib import Path
+
+from fgssl.config import Config, run_name
+from fgssl.evaluation.measure_names import measure_names
+from fgssl.processes import ALONE, Processes
+from fgssl.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
+from fgssl.training.interruption import Interruption
+
+STEPS, STEP_S, SAVED_EVERY = 40, 0.05, 10
+
+
+def execute(
+    config: Config,
+    out: Path,
+    folder: RunFolder | None = None,
+    processes: Processes = ALONE,
+    last_step: int | None = None,
+    generation: Generation | None = None,
+) -> RunFolder:
+    folder = folder or RunFolder(out / "runs" / run_name(config))
+    with Interruption() as interruption:
+        if processes.rank:
+            while not folder.done(config):
+                time.sleep(STEP_S)
+                interruption.leave(interruption.received)
+            return folder
+        with folder.lease(config, generation) as lease:
+            behaviour = (read_json(out / "behaviour.json") or {}).get(folder.path.name)
+            _log(out / "executed.log", folder, pid=os.getpid(), code=__file__)
+            steps = int((out / "steps").read_text()) if (out / "steps").exists() else STEPS
+            step, state = _newest(folder)
+            _note_right(lease, out, generation, step)
+            if behaviour == "fail":
+                lease.write("failure.txt", "".join(traceback.format_exception(RuntimeError("this run fails"))))
+                raise RuntimeError("this run fails")
+            while folder.trained() is None and (step < steps or (behaviour == "endless" and not (out / "go").exists())):
+                time.sleep(STEP_S)
+                if step < steps:
+                    step, state = step + 1, (31 * state + step + config.seed) % 2**61
+                saved = folder.checkpoints / f"step-{step:08d}" / "state"
+                if (interruption.received or step % SAVED_EVERY == 0) and not saved.exists():
+                    with lease.publishing():
+                        _log(out / "published.log", folder, generation=generation, step=step)
+                        saved.parent.mkdir(parents=True, exist_ok=True)
+                        write_atomically(saved, str(state))
+                lease.write(
+                    "progress.json", {"step": step, "total_steps": steps, "updated": time.time()}, durable=False
+                )
+                interruption.leave(interruption.received)
+            record = {"wall_s": 1.0, "data_version": "v1", "code_version": "c1", "start": {}, "state": state}
+            if folder.trained() is None:
+                lease.write("encoder.safetensors", b"weights")
+                _note_right(lease, out, generation, step)
+                lease.write("trained.json", record)
+                _log(out / "ended.log", folder)
+            if config.evaluation is not None:
+                measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+                _note_right(lease, out, generation, step)
+                lease.write_evaluation(config, measures | {"wall_s": 0.5})
+            lease.clear_failure()
+    return folder
+
+
+def _newest(folder: RunFolder) -> tuple[int, int]:
+    there = sorted(folder.checkpoints.glob("step-*/state"))
+    return (int(there[-1].parent.name.removeprefix("step-")), int(there[-1].read_text())) if there else (0, 1)
+
+
+def _note_right(lease: Lease, out: Path, generation: Generation | None, step: int) -> None:
+    """To write to the run, just now."""
+    with lease.publishing():
+        _log(out / "published.log", lease.folder, generation=generation, step=step)
+
+
+def _log(file: Path, folder: RunFolder, **facts: object) -> None:
+    """A line of its own, also after one of which a full disk took a part only."""
+    with file.open("a") as log:
+        log.write("\n" + json.dumps({"run": folder.path.name, **facts}) + "\n")

@@ -1,0 +1,418 @@
+"""A sweep on a real Slurm, with runs that train nothing: nothing is lost, nothing is made twice."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fgssl import cancel, status
+from fgssl.errors import EXIT_OUT_OF_HANDS
+from fgssl.run_folder import write_atomically
+from hpc.cluster import cluster_sweep
+from hpc.cluster.cluster_sweep import ClusterSweep, on_cluster
+from hpc.cluster.keeper import keeper_request
+from hpc.cluster.orders import Attempt, Books
+from hpc.cluster.profiles import load_profile
+from hpc.cluster.slurm import Slurm
+from hpc.cluster.states import ClusterState, View
+from hpc.cluster.sync import Report, synchronize, views_of
+from hpc.grid import expand
+from hpc.snapshot import freeze, packages
+from hpc.stages import Plan, plan
+from tests.slurm.conftest import Cluster
+
+pytestmark = pytest.mark.slurm
+
+ROOT = Path(__file__).parents[2]
+SWEEP = """
+name: small
+title: Small
+baseline: base
+seeds: [0, 1]
+settings:
+  resources: {device: cpu}
+  views: {image_size: 32}
+  start: {decoder: {stage: decoder}}
+  method: {name: synthesized}
+stages:
+  decoder: {start: {decoder: null}, method: {name: decoder}, training: {optimizer: {name: adam}}}
+arms:
+  base: {settings: {method: {noise: {variant: none}}}}
+  grad_cam:
+    settings: {method: {noise: {variant: grad_cam}}}
+    grid: {method.noise.sigma_grad_cam: [0.25, 0.5]}
+jobs:
+  default: {walltime_min: 10}
+  decoder: {nodes: 2, processes_per_node: 2}
+"""
+RUNS = 8
+STEPS = 40
+SIGMA = "grad_cam sigma_grad_cam=0.25"
+
+
+@dataclass
+class Swept:
+    """A sweep that may be submitted, and what became of it."""
+
+    plan: Plan
+    sweep: ClusterSweep
+    out: Path
+    slurm: Cluster
+
+    def sync(self) -> Report:
+        return synchronize(self.out, Slurm())
+
+    def views(self) -> dict[str, View]:
+        return views_of(self.sweep, self.out, Books(self.out), Slurm())[0]
+
+    def states(self) -> Counter[str]:
+        return Counter(str(view.state) for view in self.views().values())
+
+    def until(self, true: Callable[[], bool], timeout_s: float = 90.0) -> None:
+        self.slurm.until(true, self.told, timeout_s)
+
+    def until_done(self, timeout_s: float = 120.0) -> None:
+        """With a pass now and then, as a person or a keeper makes it."""
+        deadline = time.monotonic() + timeout_s
+        while self.states() != Counter({"DONE": len(self.sweep.runs)}):
+            assert time.monotonic() < deadline, self.told()
+            self.sync()
+            time.sleep(1.0)
+
+    def told(self) -> str:
+        views = [(view.run.label, str(view.state), view.job_id, view.reason) for view in self.views().values()]
+        logs = "\n".join(f"{log.name}: {log.read_text()[-600:]}" for log in (self.out / "cluster" / "logs").iterdir())
+        return f"{views}\n{self.slurm.queue()}\n{logs}"
+
+    def behave(self, how: str, runs: Iterable[str]) -> None:
+        (self.out / "behaviour.json").write_text(json.dumps(dict.fromkeys(runs, how)))
+
+    def go(self) -> None:
+        (self.out / "go").touch()
+
+    def run(self, cell: str, seed: int) -> str:
+        return self.plan.runs[cell, seed].run
+
+    def logged(self, name: str) -> Counter[str]:
+        return Counter(record["run"] for record in self.records(name))
+
+    def records(self, name: str) -> Iterator[dict[str, Any]]:
+        """The lines of one of `fake_run`'s logs, but not those of which a full disk took a part only."""
+        file = self.out / f"{name}.log"
+        for line in file.read_text().splitlines() if file.exists() else ():
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+
+    def results(self) -> dict[str, Any]:
+        records = {
+            run.run: json.loads((self.out / "runs" / run.run / "trained.json").read_text()) for run in self.sweep.runs
+        }
+        return {name: record["state"] for name, record in records.items()}
+
+    def check(self, steps: int = STEPS) -> None:
+        """Every run was trained once, by one attempt at a time, and came to what it comes to undisturbed."""
+        assert max(self.logged("ended").values()) == 1
+        newest: dict[str, list[int]] = {}
+        for record in self.records("published"):
+            before = newest.setdefault(record["run"], record["generation"])
+            assert record["generation"] >= before, f"{record} after {before}: written by one that had been replaced"
+            newest[record["run"]] = record["generation"]
+        assert newest.keys() == {run.run for run in self.sweep.runs}
+        expected = {}
+        for run in self.sweep.runs:
+            state = 1
+            for step in range(steps):
+                state = (31 * state + step + run.configs[0]["seed"]) % 2**61
+            expected[run.run] = state
+        assert self.results() == expected
+
+
+def freeze_fake_code(folder: Path) -> Path:
+    """Both packages, frozen, with a run that trains nothing and without torch."""
+    sources = folder / "sources"
+    for package in packages():
+        shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run.py")
+    (sources / "fgssl" / "collectives.py").write_text("def leave() -> None:\n    pass\n")
+    return freeze([sources / "fgssl", sources / "hpc"], folder / "code")
+
+
+def swept_in(out: Path, slurm: Cluster, code: Path, text: str, *overrides: str, profile: tuple[str, ...] = ()) -> Swept:
+    """The sweep in `text`, ready to be submitted from `out`."""
+    return Swept(*written_sweep(out, code, text, *overrides, profile=profile), out, slurm)
+
+
+def written_sweep(
+    out: Path, code: Path, text: str, *overrides: str, profile: tuple[str, ...] = ()
+) -> tuple[Plan, ClusterSweep]:
+    """All that a submission leaves in `out` before it asks the scheduler for anything."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "small.yaml"
+    file.write_text(text)
+    planned = plan(expand(file, None, overrides))
+    site = load_profile(ROOT / "slurm" / "generic.yaml", profile)
+    runs = on_cluster(planned, site)
+    sweep = ClusterSweep(
+        name="small",
+        profile="generic",
+        keeper=keeper_request("small", out, site)[0],
+        keeper_rest_s=3,
+        limits={run.request.partition or "": site.limits_of(run.request.partition) for run in runs},
+        retries=planned.grid.retries,
+        code=str(code),
+        folder=str(out),
+        runs=tuple(runs),
+    )
+    Books(out).make()
+    cluster_sweep.write(sweep, out)
+    write_atomically(out / "plan.json", json.dumps(planned.record()))
+    return planned, sweep
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return freeze_fake_code(tmp_path_factory.mktemp("code"))
+
+
+@pytest.fixture
+def submitted(tmp_path: Path, slurm: Cluster, code: Path) -> Callable[..., Swept]:
+    def make(*overrides: str, profile: tuple[str, ...] = ()) -> Swept:
+        return swept_in(tmp_path / "out", slurm, code, SWEEP, *overrides, profile=profile)
+
+    return make
+
+
+def test_needs_come_first_and_every_run_is_made_once(submitted: Callable[..., Swept]) -> None:
+    swept = submitted()
+    report = swept.sync()
+    assert report.ordered == RUNS
+    assert swept.sync().ordered == 0
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS))
+    swept.check()
+    assert swept.logged("executed") == swept.logged("ended")
+    assert swept.sync().ordered == 0
+
+
+def test_a_fault_of_its_own_is_kept_and_stops_only_what_needs_it(submitted: Callable[..., Swept]) -> None:
+    swept = submitted()
+    decoder = swept.sweep.runs[0].run
+    swept.behave("fail", [decoder])
+    swept.sync()
+    swept.until(lambda: swept.states()["DONE"] == RUNS - 3 and swept.views()[decoder].state is ClusterState.FAILED)
+    report = swept.sync()  # takes what waits for it out of the queue
+    assert report.ordered == 0
+    assert swept.states() == Counter(DONE=RUNS - 3, FAILED=1, SKIPPED=2)
+    assert swept.views()[decoder].reason == "RuntimeError: this run fails"
+    swept.behave("work", [])
+    Books(swept.out).retry([decoder])
+    swept.until_done()
+    swept.check()
+
+
+def test_what_is_interrupted_goes_on(submitted: Callable[..., Swept]) -> None:
+    """By USR2, a requeue, TERM, a killed process: side by side."""
+    swept = submitted("seeds=[0,1,2]")
+    points = [swept.run(cell, seed) for seed in (0, 1) for cell in ("base", SIGMA)]
+    swept.behave("endless", points)
+    swept.sync()
+    saved = [swept.out / "runs" / run / "checkpoints" / "step-00000040" for run in points]
+    swept.until(lambda: all(path.exists() for path in saved))
+    views = swept.views()
+    jobs = [views[run].job_id or "" for run in points]
+    swept.slurm.command("scancel", "--signal=USR2", jobs[0])
+    swept.slurm.command("scontrol", "requeue", jobs[1])
+    swept.slurm.command("scancel", "--signal=TERM", jobs[2])
+    leader = json.loads((swept.out / "runs" / points[3] / "lease").read_text())["pid"]
+    swept.slurm.on(views[points[3]].nodes, "kill", "-9", str(leader))
+    swept.until(lambda: all(swept.logged("executed")[run] > 1 or swept.sync().ordered for run in points))
+    swept.go()
+    swept.until_done()
+    swept.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("partition", ["main", "no_grace", "cancel"])
+def test_what_is_preempted_goes_on(partition: str, submitted: Callable[..., Swept]) -> None:
+    """With 10 s to leave, with none, and where the site cancels what it preempts."""
+    swept = submitted(f"jobs.default.partition={partition}", "jobs.decoder.partition=main")
+    run = swept.run("base", 0)
+    swept.behave("endless", [run])
+    swept.sync()
+    swept.until((swept.out / "runs" / run / "checkpoints" / "step-00000040").exists)
+    _preempt(swept, run)
+    swept.until(lambda: swept.logged("executed")[run] > 1 or swept.sync().ordered > 0)
+    swept.go()
+    swept.until_done(180)
+    swept.check()
+
+
+@pytest.mark.slow
+def test_a_sweep_where_there_is_no_database(tmp_path: Path, slurm_without_accounting: Cluster, code: Path) -> None:
+    """Preempted, killed, and told to stop, which stays so until somebody says otherwise: the same as with one."""
+    swept = swept_in(tmp_path / "out", slurm_without_accounting, code, SWEEP)
+    preempted, killed, stopped = (swept.run(*cell) for cell in (("base", 0), ("base", 1), (SIGMA, 0)))
+    swept.behave("endless", [preempted, killed, stopped])
+    swept.sync()
+    saved = [swept.out / "runs" / run / "checkpoints" / "step-00000040" for run in (preempted, killed, stopped)]
+    swept.until(lambda: all(path.exists() for path in saved))
+    holder = json.loads((swept.out / "runs" / killed / "lease").read_text())
+    swept.slurm.on(holder["host"], "kill", "-9", str(holder["pid"]))
+    swept.slurm.command("scancel", swept.views()[stopped].job_id or "")
+    _preempt(swept, preempted)
+    swept.go()
+    swept.until(lambda: swept.sync().ordered == 0 and swept.states() == Counter(DONE=RUNS - 1, CANCELLED=1), 180)
+    Books(swept.out).retry([stopped])
+    swept.until_done()
+    swept.check()
+
+
+def _preempt(swept: Swept, run: str) -> None:
+    options = (f"--nodelist={swept.views()[run].nodes}", "--cpus-per-task=4", "--time=1", "--output=/dev/null")
+    swept.slurm.submit("sleep 3", "--partition=high", *options)
+
+
+def test_cancelled_runs_stay_so_until_they_are_wanted_again(submitted: Callable[..., Swept]) -> None:
+    swept = submitted()
+    run = swept.run("base", 0)
+    swept.behave("endless", [run])
+    swept.sync()
+    swept.until(lambda: swept.views()[run].state is ClusterState.RUNNING)
+    books = Books(swept.out)
+    books.cancel([run])
+    Slurm().cancel([swept.views()[run].job_id or ""])
+    swept.until(lambda: swept.views()[run].state is ClusterState.CANCELLED)
+    swept.go()
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS - 1, CANCELLED=1))
+    assert swept.sync().ordered == 0
+    books.retry([run])
+    swept.until_done()
+    swept.check()
+
+
+def test_a_person_who_uses_scancel_has_cancelled(submitted: Callable[..., Swept]) -> None:
+    swept = submitted()
+    run = swept.run("base", 0)
+    swept.behave("endless", [run])
+    swept.sync()
+    swept.until(lambda: swept.views()[run].state is ClusterState.RUNNING)
+    Slurm().cancel([swept.views()[run].job_id or ""])
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS - 1, CANCELLED=1))
+    assert swept.sync().ordered == 0
+
+
+def test_a_submitter_that_is_killed_loses_no_job(submitted: Callable[..., Swept]) -> None:
+    """After sbatch, before it noted the job's number; and before sbatch."""
+    swept = submitted()
+    swept.sync()
+    orders = Books(swept.out).orders()
+    for order in orders:
+        Books(swept.out).order_file(order.token).with_suffix(".id").unlink()
+    assert swept.states()["DONE"] < RUNS
+    report = swept.sync()
+    assert (report.ordered, len(report.lines)) == (0, len(orders))
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS))
+    swept.check()
+
+
+def test_no_more_than_the_site_allows(submitted: Callable[..., Swept]) -> None:
+    profile = ("cluster.limits.submitted=3", "cluster.limits.array_tasks=2")
+    swept = submitted(profile=profile)
+    assert swept.sync().ordered == 3
+    assert len(swept.slurm.queue()) == 3
+    assert swept.sync().ordered == 0
+    swept.until_done()
+    assert max(len(order.elements) for order in Books(swept.out).orders()) == 2
+    swept.check()
+
+
+@pytest.mark.slow
+def test_a_hundred_points_are_fed_statused_and_cancelled(submitted: Callable[..., Swept]) -> None:
+    sigmas = [round(0.01 * number, 2) for number in range(1, 100)]
+    profile = ("cluster.limits.submitted=60", "cluster.limits.array_tasks=25")
+    swept = submitted("seeds=[0]", f"arms.grad_cam.grid={{method.noise.sigma_grad_cam: {sigmas}}}", profile=profile)
+    assert len(swept.sweep.runs) == 101  # with the baseline and the decoder
+    assert swept.sync().ordered == 60
+    swept.until(lambda: swept.states()["DONE"] > 10 and swept.sync().ordered > 0)
+    assert len(swept.slurm.queue()) <= 60
+    assert cancel.main([str(swept.out)]) == 0
+    swept.until(lambda: not swept.slurm.queue())
+    states = swept.states()
+    assert states["DONE"] + states["CANCELLED"] == 101
+    assert swept.sync().ordered == 0
+    assert status.main([str(swept.out), "--done"]) == 0
+
+
+def test_packed_runs_share_a_job(submitted: Callable[..., Swept]) -> None:
+    swept = submitted("jobs.grad_cam.runs_per_job=3")
+    swept.sync()
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS))
+    views = swept.views()
+    assert len({views[swept.run(f"grad_cam sigma_grad_cam={sigma}", 0)].job_id for sigma in (0.25, 0.5)}) == 1
+    swept.check()
+
+
+@pytest.mark.slow
+def test_a_keeper_goes_on_when_nobody_does(submitted: Callable[..., Swept]) -> None:
+    """After a job that was lost, and with a queue that takes a few at a time."""
+    swept = submitted(profile=("cluster.submit_from_jobs=allowed", "cluster.limits.submitted=5"))
+    run = swept.run("base", 0)
+    swept.behave("endless", [run])
+    assert swept.sync().ordered == 3
+    keeper = swept.slurm.job(Books(swept.out).keeper() or "")
+    assert keeper["Dependency"].count("afterany:") == 3
+    swept.until(lambda: (swept.out / "runs" / run / "lease").exists(), timeout_s=120)
+    leader = json.loads((swept.out / "runs" / run / "lease").read_text())["pid"]
+    swept.slurm.on(swept.views()[run].nodes, "kill", "-9", str(leader))
+    swept.until(lambda: swept.logged("executed")[run] == 2, timeout_s=120)
+    swept.go()
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS), timeout_s=180)
+    swept.check()
+
+
+@pytest.mark.slow
+def test_an_orphan_changes_nothing(submitted: Callable[..., Swept]) -> None:
+    """A node's slurmd dies, its job lives on and would write, while Slurm starts the job anew on another node."""
+    swept = submitted()
+    run = swept.run("base", 0)
+    swept.behave("endless", [run])
+    swept.sync()
+    swept.until(lambda: swept.views()[run].state is ClusterState.RUNNING and swept.views()[run].nodes != "")
+    node = swept.views()[run].nodes
+    swept.until(lambda: (swept.out / "runs" / run / "checkpoints" / "step-00000040").exists())
+    swept.slurm.kill(node)
+    swept.until(lambda: swept.logged("executed")[run] == 2, timeout_s=120)
+    record = swept.out / "runs" / run / "lease"
+    (order,) = [order for order in Books(swept.out).orders() if any(run in one.runs for one in order.elements)]
+    assert json.loads(record.read_text())["generation"] == list(order.generation(restart=1))
+    # The orphan lived, wanted to write, and was refused: what it printed went to its srun, which is dead.
+    swept.until(lambda: (order.token, 0, EXIT_OUT_OF_HANDS) in [_ended(one) for one in Books(swept.out).attempts()])
+    swept.go()
+    swept.until_done()
+    swept.check()
+
+
+def _ended(attempt: Attempt) -> tuple[str, int, int | None]:
+    return attempt.token, attempt.restart, attempt.exit_code
+
+
+@pytest.mark.slow
+def test_a_run_longer_than_the_time_limit_goes_on_in_the_same_job(submitted: Callable[..., Swept]) -> None:
+    swept = submitted(
+        "jobs.default={walltime_min: 1, partition: short}",
+        profile=("cluster.signal_delay_s=20",),
+    )  # fmt: skip
+    run = swept.run("base", 0)
+    swept.behave("endless", [run])
+    swept.sync()
+    swept.until(lambda: swept.logged("executed")[run] == 2, timeout_s=240)
+    swept.go()
+    swept.until_done()
+    assert swept.views()[run].attempt == 1  # no other job was ordered for it
+    swept.check()
