@@ -57,13 +57,22 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
         raise UserError(
             f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}; measured are {', '.join(known)}"
         )
+    of_cells = {str(cell): runs for cell, runs in frame.groupby("point")}
+    done = {cell: runs[runs["state"] == "DONE"].set_index("seed")[known] for cell, runs in of_cells.items()}
+    none = frame[:0].set_index("seed")[known]
+
+    def by_seed(cell: str, metric: str) -> "pd.Series[float]":
+        """The metric of the runs that are done."""
+        return done.get(cell, none)[metric].astype("float64").dropna()
+
     entries = []
+    baseline = {} if plan.baseline is None else {metric: by_seed(plan.baseline, metric) for metric in plan.metrics}
     for cell in plan.cells:
-        runs = frame[frame["point"] == cell.cell]
+        runs = of_cells.get(cell.cell, frame[:0])
         counts = runs["state"].value_counts(sort=False)
         states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
         for metric in plan.metrics:
-            values = _by_seed(runs, metric)
+            values = by_seed(cell.cell, metric)
             published = plan.reference.get(cell.cell, {}).get(metric)
             entries.append(
                 {
@@ -74,7 +83,7 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
                     "n": len(values),
                     "missing": len(runs) - len(values) if metric in wanted[cell.cell] else 0,
                     "states": states,
-                    **_difference(values, frame, metric, None if cell.cell == plan.baseline else plan.baseline),
+                    **_difference(values, None if cell.cell == plan.baseline else baseline.get(metric), metric),
                     "reference": published,
                     "delta_reference": None if published is None else values.mean() - published,
                 }
@@ -94,16 +103,10 @@ def _measures(rows: Sequence[Row], plan: Plan) -> list[str]:
     return names[names.index("state") + 1 : names.index("wall_s")]
 
 
-def _by_seed(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
-    """The metric of the runs that are done, indexed by seed."""
-    done = runs[runs["state"] == "DONE"].set_index("seed")[metric]
-    return done.astype("float64").dropna()
-
-
-def _difference(values: "pd.Series[float]", frame: pd.DataFrame, metric: str, baseline: str | None) -> dict[str, Any]:
-    if baseline is None:
+def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", metric: str) -> dict[str, Any]:
+    """To `others`, the baseline's values; None for the baseline itself, or where there is none."""
+    if others is None:
         return {"delta_n": 0}
-    others = _by_seed(frame[frame["point"] == baseline], metric)
     seeds = values.index.intersection(others.index)
     differences = values[seeds] - others[seeds]
     decreases = -100 * differences / others[seeds]
