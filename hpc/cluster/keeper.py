@@ -86,8 +86,9 @@ def dismiss_keeper(sweep: ClusterSweep, books: Books, scheduler: Scheduler) -> N
 def _waiting(keeper: JobRequest, books: Books, scheduler: Scheduler) -> str | None:
     """The one in the queue, also if its number was never noted; one that is held will never come and is ended."""
     noted = books.keeper()
-    for known in ([noted] if noted is not None else [], scheduler.find(keeper.job_name)):
-        for job_id, fact in scheduler.facts(known).items():
+    # By its name only where the noted one does not wait: that asks the database too.
+    for known in (lambda: [noted] if noted is not None else [], lambda: scheduler.find(keeper.job_name)):
+        for job_id, fact in scheduler.facts(known()).items():
             if fact.name != keeper.job_name or fact.started is not None or fact.over or fact.state == UNKNOWN:
                 continue
             if fact.held:
