@@ -23,7 +23,7 @@ _MASTER = ("MASTER_ADDR", "MASTER_PORT")
 _OF_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
 """Set by every `accelerate launch`."""
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
-_VISIBLE_GPUS = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
+VISIBLE_GPUS = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PATIENCE_S = 300.0
 """Processes begin that far apart where a slow file system serves Python to all nodes."""
@@ -116,7 +116,7 @@ def beside_others(share_gpu: int) -> Processes:
     """One process of a job whose others train runs of their own; so many of them share a GPU."""
     for name in [name for name in os.environ if name.startswith(("PMI_", "PMIX_"))]:
         del os.environ[name]  # Accelerate would take the others for processes of this run
-    for name in _VISIBLE_GPUS:
+    for name in VISIBLE_GPUS:
         if devices := [device for device in os.environ.get(name, "").split(",") if device]:
             os.environ[name] = devices[_number("SLURM_LOCALID") // share_gpu % len(devices)]
             break  # they narrow each other: CUDA's and HIP's count among those that are left of ROCr's

@@ -31,7 +31,7 @@ from typing import IO, TypeVar
 from pydantic import TypeAdapter
 
 from fgssl.run_folder import read_json, write_atomically
-from hpc.ranks import free_port
+from hpc.ranks import VISIBLE_GPUS, free_port
 
 T = TypeVar("T")
 _PATIENCE_S = 60.0
@@ -40,7 +40,6 @@ _SIGNAL_PATIENCE_S = 300.0
 """Until all processes have looked, which may have to import torch from a slow file system, and the doctor has."""
 _PUBLIC = ("example.org", 443)
 _INTERNET_S = 3.0
-_VISIBLE_GPUS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
 _ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of netdevice(7)
 
 
@@ -108,7 +107,7 @@ def main() -> int:
         _host(folder)
     elif first_of_node and os.environ["SLURM_NODEID"] == "1":
         meeting = _visit(folder)
-    gpus = next((os.environ[name] for name in _VISIBLE_GPUS if name in os.environ), None)
+    gpus = next((os.environ[name] for name in VISIBLE_GPUS if name in os.environ), None)
     task = Task(
         rank=rank,
         node=os.environ["SLURMD_NODENAME"],

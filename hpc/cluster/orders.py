@@ -210,16 +210,6 @@ class Books:
     def log(self, token: str, element: int | str) -> Path:
         return self.logs / f"{token}-{element}.log"
 
-    def logs_of(self, run: str, orders: Iterable[Order]) -> list[Path]:
-        """Of the jobs that were ordered for it, as far as they began."""
-        logs = [
-            self.log(order.token, number)
-            for order in orders
-            for number, element in enumerate(order.elements)
-            if run in element.runs
-        ]
-        return [log for log in logs if log.exists()]
-
     def requeue_file(self, token: str, element: int | str) -> Path:
         return self._requeue / f"{token}-{element}"
 

@@ -21,9 +21,9 @@ from fgssl.validation import unknown, validate
 
 COMMAND_LINE = "command line"
 PREFIX = "cluster."
+"""Of the overrides that are a profile's."""
 MODULE_OR_LEAVE = f" || exit {EXIT_OUT_OF_HANDS}"
 """After a module's line: without it another Python would be taken."""
-"""Of the overrides that are a profile's."""
 _SHIPPED = Path(__file__).parents[2] / "slurm"
 
 Permission = Literal["allowed", "forbidden", "unknown"]

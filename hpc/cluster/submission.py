@@ -170,7 +170,7 @@ class Submission:
             "status=$?",
             f"if [ -e {request} ]; then",
             f"    rm -f {request}",
-            "    status=75",
+            f"    status={EXIT_INTERRUPTED}",
             '    job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"',
             '    scontrol requeue "$job" || echo "not requeued: the next sync orders another job" >&2',
             "fi",
