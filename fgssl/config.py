@@ -19,7 +19,7 @@ import yaml
 from fgssl.data.settings import DataSettings
 from fgssl.decoders.settings import DecoderSettings, LightDecoderSettings, MirroredResNetDecoderSettings
 from fgssl.encoders.settings import EncoderSettings
-from fgssl.errors import Problem, SettingsError
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from fgssl.evaluation.settings import EvaluationSettings
 from fgssl.methods.settings import (
     BYOLSettings,
@@ -305,12 +305,12 @@ def parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
-            problems.append(Problem("command line", override, "an override has the form key.path=value"))
+            problems.append(Problem(COMMAND_LINE, override, "an override has the form key.path=value"))
             continue
         try:
             parsed[key] = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
-            problems.append(Problem("command line", key, f"{text!r} is no YAML value: {error}"))
+            problems.append(Problem(COMMAND_LINE, key, f"{text!r} is no YAML value: {error}"))
     if problems:
         raise SettingsError(problems)
     return parsed
@@ -333,7 +333,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         return parse(mapping, str(path))
     except SettingsError as error:
         problems = (
-            dataclasses.replace(problem, source="command line") if overlaps(problem.key, given) else problem
+            dataclasses.replace(problem, source=COMMAND_LINE) if overlaps(problem.key, given) else problem
             for problem in error.problems
         )
         raise SettingsError(list(problems)) from None

@@ -14,6 +14,10 @@ EXIT_OUT_OF_HANDS = 74
 """Of a run that could not write: its disk is full for now, or another attempt has taken it over (EX_IOERR)."""
 
 
+COMMAND_LINE = "command line"
+"""Where a setting comes from that no file gave."""
+
+
 class UserError(Exception):
     """What was wrong, where, what is allowed, what to do."""
 
@@ -23,7 +27,7 @@ class Problem:
     """One fault in a file of settings."""
 
     source: str
-    """The file, or `command line`."""
+    """The file, or `COMMAND_LINE`."""
     key: str
     """Dotted key; empty for the file as a whole."""
     message: str

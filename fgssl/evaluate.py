@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from fgssl import config as configs
-from fgssl.errors import Problem, SettingsError, UserError, exit_code
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, exit_code
 from fgssl.evaluation.settings import EvaluationSettings
 from fgssl.run_folder import RunFolder
 
@@ -46,9 +46,7 @@ def _config(folder: RunFolder, overrides: list[str]) -> configs.Config:
         config = dataclasses.replace(config, evaluation=EvaluationSettings())
     if configs.training_fingerprint(config) != configs.training_fingerprint(trained):
         allowed = "evaluation.*, resources.* and data.folder can be overridden for a trained run"
-        raise SettingsError(
-            [Problem("command line", " ".join(overrides), f"changes how the run was trained; {allowed}")]
-        )
+        raise SettingsError([Problem(COMMAND_LINE, " ".join(overrides), f"changes how the run was trained; {allowed}")])
     return config
 
 

@@ -18,7 +18,7 @@ from fgssl.data.manifest import Manifest, verify
 from fgssl.data.settings import ToySettings
 from fgssl.data.shards import SourceDataset, pack
 from fgssl.data.sources import folder, gtsrb, toy
-from fgssl.errors import UserError, exit_code
+from fgssl.errors import COMMAND_LINE, UserError, exit_code
 from fgssl.validation import unknown, validate
 
 OPTIONS: dict[str, type] = {"toy": ToySettings, "folder": folder.FolderSettings, "gtsrb": gtsrb.GTSRBSettings}
@@ -59,7 +59,7 @@ def _read(arguments: list[str]) -> tuple[SourceDataset, Path]:
     paths, overrides = rest[:num_paths], rest[num_paths:]
     if len(paths) < num_paths or any(re.match(r"\w+=", path) for path in paths):
         raise UserError(f"source {name} needs: python -m fgssl.pack {usage} [key=value ...]")
-    options: Any = validate(parse_overrides(overrides), OPTIONS[name], "command line")
+    options: Any = validate(parse_overrides(overrides), OPTIONS[name], COMMAND_LINE)
     destination = Path(paths[-1])
     if name == "toy":
         return toy.source(options), destination

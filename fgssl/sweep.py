@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fgssl.data.location import ensure_toy
-from fgssl.errors import Problem, SettingsError, UserError, exit_code
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, exit_code
 from fgssl.run_folder import write_atomically
 from fgssl.submit import submit
-from hpc.cluster.profiles import COMMAND_LINE, PREFIX, read_profile
+from hpc.cluster.profiles import PREFIX, read_profile
 from hpc.display import INTERRUPTED, Display, counted, runs
 from hpc.estimate import minutes_left
 from hpc.executor import LocalMachine, cores, gpus, unused_gpus

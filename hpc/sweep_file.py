@@ -21,12 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from fgssl.config import CHOICES, Config, leaves, merge, nested, overlaps, override, parse_overrides, read_yaml
-from fgssl.errors import Problem, SettingsError
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from fgssl.settings import NonNegativeInt, PositiveFloat, settings
 from fgssl.validation import unknown, validate
 from hpc.cluster.retries import Retries
-
-COMMAND_LINE = "command line"
 
 
 @settings

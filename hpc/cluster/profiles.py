@@ -15,11 +15,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator
 
 from fgssl.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml
-from fgssl.errors import EXIT_OUT_OF_HANDS, Problem, SettingsError
+from fgssl.errors import COMMAND_LINE, EXIT_OUT_OF_HANDS, Problem, SettingsError
 from fgssl.settings import PositiveFloat, PositiveInt, settings
 from fgssl.validation import unknown, validate
 
-COMMAND_LINE = "command line"
 PREFIX = "cluster."
 """Of the overrides that are a profile's."""
 MODULE_OR_LEAVE = f" || exit {EXIT_OUT_OF_HANDS}"

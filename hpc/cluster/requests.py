@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fgssl.config import merge
-from fgssl.errors import Problem, SettingsError
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from fgssl.settings import PositiveFloat, PositiveInt, settings
 from fgssl.validation import unknown, validate
 from hpc.cluster.profiles import Minutes, Profile
@@ -50,7 +50,7 @@ class JobSettings:
 class Origin:
     """Where a job's settings were written, for the words of an error."""
 
-    source: str = "command line"
+    source: str = COMMAND_LINE
     block: str = DEFAULT
     own: frozenset[str] = frozenset()
     """Keys that the block itself has: the others are the default block's."""
