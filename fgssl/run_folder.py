@@ -146,7 +146,7 @@ class RunFolder:
             ) from error
         with contextlib.ExitStack() as stack:
             stack.enter_context(file)
-            locked = _locked(file, patience_s=1.0)  # a look by `holder` takes the lock for a moment
+            locked = lock(file, patience_s=1.0)  # a look by `holder` takes the lock for a moment
             lease = Lease(self, uuid.uuid4().hex[:12])
             with self.guarded():  # nobody takes over between this look and what follows from it
                 try:
@@ -172,7 +172,7 @@ class RunFolder:
     def guarded(self) -> Iterator[None]:
         """Within it no other process writes here or takes the folder over."""
         with (self.path / "guard").open("a") as file:
-            if not _locked(file, patience_s=_GUARD_PATIENCE_S):
+            if not lock(file, patience_s=_GUARD_PATIENCE_S):
                 raise LeaseError(f"{file.name}: another process has been writing for {_GUARD_PATIENCE_S:.0f} s")
             yield
 
@@ -205,7 +205,7 @@ class RunFolder:
         """Who holds the lease just now (process, host, attempt), or None where it is free."""
         try:
             with (self.path / "lease").open() as file:
-                if not _locked(file, how=fcntl.LOCK_SH):
+                if not lock(file, how=fcntl.LOCK_SH):
                     return file.read().strip() or "a process that has just started"
         except FileNotFoundError:
             pass
@@ -222,8 +222,8 @@ def start_file(source: configs.StartSource, role: str, out: Path) -> Path:
     return out / "runs" / str(source.run) / f"{role}.safetensors"
 
 
-def _locked(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:
-    """Whether this process now holds the lock on `file` (until it is closed)."""
+def lock(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:
+    """Whether this process now holds the lock on `file` (until it is closed); asked for until `patience_s` is over."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -268,7 +268,7 @@ class Lease:
         """Put a lease of our own in the place of one that another process keeps locked; ours is locked until closed."""
         aside = self.folder.path / f".lease.{self.attempt}"
         file = aside.open("a+")
-        _locked(file)
+        lock(file)
         self.sign(file, generation)
         aside.replace(self.folder.path / "lease")
         return file

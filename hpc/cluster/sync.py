@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgssl.errors import LeaseError, UserError
+from fgssl.run_folder import lock
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.feeder import Batch, due
@@ -59,20 +59,9 @@ class Report:
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
     """Wait for another process's pass over this folder; raises `LeaseError` where it takes too long."""
-    deadline = time.monotonic() + _TURN_S
     with (out / "cluster" / "sync.lock").open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LeaseError(f"{file.name}: another process has had it for {_TURN_S:.0f} s") from None
-                time.sleep(0.2)
-            except OSError as error:
-                raise UserError(
-                    f"{file.name}: no file locks on this file system ({error.strerror}): choose another --out"
-                ) from error
+        if not lock(file, patience_s=_TURN_S):
+            raise LeaseError(f"{file.name}: another process has had it for {_TURN_S:.0f} s")
         yield
 
 
