@@ -16,9 +16,10 @@ from fgssl.errors import SettingsError, exit_code
 from fgssl.run_folder import write_atomically
 from hpc.cluster.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.orders import Books
+from hpc.cluster.scheduler import RefusedError
 from hpc.cluster.self_test import judge, scratch_names, self_test_request, watch
 from hpc.cluster.site import look
-from hpc.cluster.slurm import RefusedError, Slurm
+from hpc.cluster.slurm import Slurm
 from hpc.cluster.submission import Submission
 
 _CODE = Path(__file__).parents[1]
@@ -53,12 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _self_test(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
     profile = diagnosis.filled()
     asked, scratch = self_test_request(profile), scratch_names(profile)
-    submission, folder = Submission(Books(out), _CODE), out.absolute() / time.strftime("self-test-%Y%m%d-%H%M%S")
+    scheduler, folder = Slurm(), out.absolute() / time.strftime("self-test-%Y%m%d-%H%M%S")
+    submission = Submission(Books(out), _CODE, scheduler)
     if dry_run:
         print(f"\n{submission.self_test_script(asked, folder, scratch)}\n")
         return
     print(f"\na job of two nodes goes into the queue; Ctrl-C cancels it. Its files: {folder}", flush=True)
-    judge(diagnosis, watch(submission, asked, scratch, folder, Slurm(), lambda words: print(words, flush=True)))
+    judge(diagnosis, watch(submission, asked, scratch, folder, scheduler, lambda words: print(words, flush=True)))
     print()
 
 

@@ -19,6 +19,7 @@ from hpc.cluster.keeper import keeper_request
 from hpc.cluster.orders import Books
 from hpc.cluster.profiles import Profile
 from hpc.cluster.requests import DEFAULT, described
+from hpc.cluster.slurm import Slurm
 from hpc.cluster.sync import batches_left, scripts
 from hpc.inputs import input_problems
 from hpc.kept_plan import check_kept_plan
@@ -56,7 +57,7 @@ def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, d
         raise UserError("\n".join(problems))
     _show(plan, runs, foreseen, why_none)
     if dry_run:
-        for script in scripts(sweep, batches, out):
+        for script in scripts(sweep, batches, out, Slurm()):
             print(f"\n{script}")
         return 0
     out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.orders import Books
 from hpc.cluster.profiles import Profile
 from hpc.cluster.requests import JobRequest, JobSettings, request
-from hpc.cluster.slurm import UNKNOWN, Scheduler
+from hpc.cluster.scheduler import UNKNOWN, Scheduler
 from hpc.cluster.states import LIVE, View
 from hpc.cluster.submission import Submission
 

@@ -13,7 +13,7 @@ from hpc.cluster.diagnosis import Diagnosis, Verdict
 from hpc.cluster.node_checks import Meeting, Task, read_tasks
 from hpc.cluster.profiles import Profile
 from hpc.cluster.requests import JobRequest, JobSettings, request
-from hpc.cluster.slurm import JobFact, Scheduler, SchedulerUnavailableError
+from hpc.cluster.scheduler import JobFact, Scheduler, SchedulerUnavailableError
 from hpc.cluster.submission import Submission
 
 _POLL_S = 2.0

@@ -1,4 +1,4 @@
-"""What a scheduler says of jobs and is told to do with them: one small contract, `Scheduler`; here Slurm's commands.
+"""`scheduler.Scheduler` by Slurm's commands.
 
 The controller (squeue) knows what waits and runs and, for some minutes (MinJobAge), what is over. The database (sacct),
 where a site has one, keeps what is over for good; but it lags behind, shows a job that went back to the queue as ended,
@@ -11,149 +11,19 @@ import pwd
 import re
 import signal
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Literal, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
 
 from fgssl.errors import UserError
 from hpc.cluster.profiles import LimitSettings
-
-UNKNOWN = "UNKNOWN"
-_OVER = "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|REVOKED|TIMEOUT"
-_HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
-
-
-class SchedulerUnavailableError(UserError):
-    """It does not answer now, so nothing is known of any job, least of all that it is gone: ask again later."""
-
-
-@dataclass(frozen=True)
-class JobFact:
-    """A job, or a task of an array, as the scheduler tells it."""
-
-    job_id: str
-    """`12`, or `12_3` of an array."""
-    name: str
-    state: str
-    """Slurm's word. UNKNOWN: the controller has forgotten it, so it is over, and the database does not answer now."""
-    reason: str
-    """Why it waits or how it ended, in Slurm's words; may be empty."""
-    exit_code: int = 0
-    signal: int = 0
-    nodes: tuple[str, ...] = ()
-    restarts: int = 0
-    """How often it went back to the queue."""
-    started: float | None = None
-    """Seconds since the epoch, as `ended`."""
-    ended: float | None = None
-    time_limit_min: int | None = None
-    """None: unlimited, or not yet chosen."""
-    source: Literal["squeue", "sacct", ""] = ""
-
-    @property
-    def over(self) -> bool:
-        return re.fullmatch(_OVER, self.state) is not None
-
-    @property
-    def held(self) -> bool:
-        """In the queue, but it will not start until it is released."""
-        return self.state in _HELD or (self.state == "PENDING" and "held" in self.reason.lower())
-
-
-class Scheduler(Protocol):
-    """Every method raises `SchedulerUnavailableError`, or `UserError` where the scheduler refuses."""
-
-    def facts(self, job_ids: Collection[str]) -> dict[str, JobFact]:
-        """By id; without the jobs that the scheduler has forgotten, or never knew, or whose end nobody noted."""
-
-    def history(self, job_ids: Collection[str]) -> dict[str, list[JobFact]]:
-        """Every start of each job, the first one first, as the database has them, also while the controller is away.
-
-        Empty where there is no database.
-        """
-
-    def up_since(self) -> float:
-        """Seconds since the epoch: when the scheduler was last started; it may have lost what came shortly before."""
-
-    def find(self, name: str) -> list[str]:
-        """This user's jobs of that name, by the ids that sbatch gave (one for an array), the newest first."""
-
-    def cancel(self, job_ids: Collection[str]) -> None:
-        """Jobs that are over already are no error."""
-
-    def requeue(self, job_id: str) -> None:
-        """Stop it and put it back in the queue; Slurm does so even with a job that has completed."""
-
-    def release(self, job_id: str) -> None:
-        """Let a held job start."""
-
-    def signal(self, job_id: str, name: str) -> None:
-        """Send a signal (`USR2`) to all processes that srun started in a running job."""
-
-    def wait_for_any(self, job_id: str, others: Collection[str]) -> None:
-        """Let a job that waits not begin before one of the others has ended, however it does; of none: at its time."""
-
-    def limits(self, partition: str | None, account: str | None, qos: str | None) -> LimitSettings:
-        """Of one user's jobs there, as far as the scheduler tells them; None: the default one."""
-
-
-# ------------------------------------------------------------------------------------------------- sbatch
-
-
-class Refusal(StrEnum):
-    """Why sbatch took no job."""
-
-    ARRAY = "array"
-    """An index over MaxArraySize - 1."""
-    FULL = "full"
-    """The user, the account or the cluster has as many jobs as it may: some must end first."""
-    ACCOUNT = "account"
-    UNAVAILABLE = "unavailable"
-    """The controller did not answer. It may have taken the job all the same: look for it by its name."""
-    OTHER = "other"
-
-
-_REFUSALS = {
-    Refusal.UNAVAILABLE: r"Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|"
-    r"Transport endpoint|Connection (timed out|refused)|Unexpected message received",
-    Refusal.ARRAY: r"Invalid job array specification",
-    # The last one is MaxJobCount. A policy of another name is a limit of size or time, and waiting does not help.
-    Refusal.FULL: r"(QOS|Assoc)\w*Submit\w*Limit|Resource temporarily unavailable",
-    Refusal.ACCOUNT: r"Invalid account",
-}
-
-
-class RefusedError(UserError):
-    """sbatch took no job (but Slurm may list one of its name, FAILED without a node)."""
-
-    def __init__(self, kind: Refusal, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no room now, and will be."""
-        return self.kind is Refusal.FULL
-
-
-def refusal(stderr: str) -> Refusal:
-    """What sbatch's words mean."""
-    return next((kind for kind, words in _REFUSALS.items() if re.search(words, stderr)), Refusal.OTHER)
-
-
-def refused(stderr: str) -> RefusedError | SchedulerUnavailableError:
-    """The error to raise where sbatch failed; only a `RefusedError` means that there is no job."""
-    kind = refusal(stderr)
-    if kind is Refusal.UNAVAILABLE:
-        return SchedulerUnavailableError(stderr.strip())
-    return RefusedError(kind, stderr.strip())
-
-
-# -------------------------------------------------------------------------------------------------- Slurm
+from hpc.cluster.refusals import AWAY, explained, refused
+from hpc.cluster.scheduler import HELD, OVER, UNKNOWN, JobFact, SchedulerUnavailableError
 
 _PATIENCE_S = 60.0
 """Slurm's own is about 10 s with a busy controller, and 45 s with a database that hangs."""
+_SUBMISSION_PATIENCE_S = 120.0
 _IDS_AT_ONCE = 5000
 """One argument may have 128 KiB."""
 _SEARCHED = "now-30days"
@@ -163,13 +33,30 @@ _DATABASE = "JobID,State,Reason,ExitCode,JobIDRaw,Start,End,TimelimitRaw,NodeLis
 _FIELDS = 10
 _OVER_ALREADY = r"Invalid job id specified|already completing or completed"
 _NO_DATABASE = r"accounting storage is disabled|not running a supported accounting_storage plugin"
-_AWAY = _REFUSALS[Refusal.UNAVAILABLE] + r"|Unexpected message received"  # that is how scontrol puts it
 _STRIPPED = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SLURM_")
 """Variables that change what commands do and print, and those of a job."""
+_NOT_FOR_JOBS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
+_OF_TORCHRUN = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT"),
+}
+"""By name: a site's own LOCAL_SCRATCH and its like must stay."""
 
 
 class Slurm:
     """By its commands on this machine, one call for any number of jobs."""
+
+    def submit(self, script: Path) -> str:
+        # SBATCH_* of the user's shell would win over the script, SLURM_* of a job be taken for its own.
+        kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if name not in _OF_TORCHRUN}
+        answer = _execute(("sbatch", "--parsable", str(script)), kept, _SUBMISSION_PATIENCE_S)
+        if answer.returncode != 0:
+            raise explained(refused(answer.stderr), script)
+        job = re.fullmatch(r"(\d+)(;\S+)?", answer.stdout.strip().rpartition("\n")[2])  # a site's own words may precede
+        if job is None:
+            raise SchedulerUnavailableError(f"sbatch did not say which job it made: {answer.stdout.strip()!r}")
+        return job[1]
 
     def facts(self, job_ids: Collection[str]) -> dict[str, JobFact]:
         if not job_ids:
@@ -185,6 +72,10 @@ class Slurm:
         return found | {job_id: starts[-1] for job_id, starts in history.items() if starts[-1].over}
 
     def history(self, job_ids: Collection[str]) -> dict[str, list[JobFact]]:
+        """Every start of each job, the first one first, as the database has them, also while the controller is away.
+
+        Empty where there is no database.
+        """
         starts: dict[str, list[JobFact]] = {job_id: [] for job_id in job_ids}
         asked = sorted({job_id.partition("_")[0] for job_id in job_ids})  # tasks that never began are listed as one
         for first in range(0, len(asked), _IDS_AT_ONCE):
@@ -219,11 +110,6 @@ class Slurm:
             errors = answer.stderr.splitlines() or [""]
             if answer.returncode != 0 and not all(re.search(_OVER_ALREADY, error) for error in errors):
                 raise _error(answer)
-
-    def requeue(self, job_id: str) -> None:
-        answer = _run("scontrol", "requeue", job_id)
-        if answer.returncode != 0 and "Job is pending execution" not in answer.stderr:  # in the queue, as was asked
-            raise _error(answer)
 
     def release(self, job_id: str) -> None:
         _ask("scontrol", "release", job_id)
@@ -325,7 +211,7 @@ def _ask(*command: str) -> str:
 
 
 def _error(answer: "subprocess.CompletedProcess[str]") -> UserError:
-    return (SchedulerUnavailableError if re.search(_AWAY, answer.stderr) else UserError)(_words(answer))
+    return (SchedulerUnavailableError if re.search(AWAY, answer.stderr) else UserError)(_words(answer))
 
 
 def _words(answer: "subprocess.CompletedProcess[str]") -> str:
@@ -333,10 +219,19 @@ def _words(answer: "subprocess.CompletedProcess[str]") -> str:
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
-    """In a process group of its own: a command may be a site's script around the real one, which would live on."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_STRIPPED) or name == "SLURM_CONF"}
     # Times since the epoch, and lists of an array's tasks in full.
-    environment = kept | {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
+    plain = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
+    return _execute(command, _environment(_STRIPPED) | plain, _PATIENCE_S)
+
+
+def _environment(stripped: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(stripped) or name == "SLURM_CONF"}
+
+
+def _execute(
+    command: Sequence[str], environment: Mapping[str, str], patience_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """In a process group of its own: a command may be a site's script around the real one, which would live on."""
     try:
         process = subprocess.Popen(
             command,
@@ -355,11 +250,11 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
         ) from None
     with process:
         try:
-            stdout, stderr = process.communicate(timeout=_PATIENCE_S)
+            stdout, stderr = process.communicate(timeout=patience_s)
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise SchedulerUnavailableError(f"{command[0]} has not answered for {_PATIENCE_S:.0f} s") from None
+                raise SchedulerUnavailableError(f"{command[0]} has not answered for {patience_s:.0f} s") from None
             raise
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
@@ -377,7 +272,7 @@ def _facts(line: str, source: Literal["squeue", "sacct"]) -> Iterator[JobFact]:
     _, state, reason, ending, restarts, start, end, limit, nodes, name = texts
     exit_code, signal_number = _exit(ending)
     # The database goes on saying why a job waited, when it is over.
-    said = reason != "None" and (source == "squeue" or not re.fullmatch(_OVER, state.partition(" ")[0]))
+    said = reason != "None" and (source == "squeue" or not re.fullmatch(OVER, state.partition(" ")[0]))
     fact = JobFact(
         job_id="",
         name=name,
@@ -391,7 +286,7 @@ def _facts(line: str, source: Literal["squeue", "sacct"]) -> Iterator[JobFact]:
         source=source,
     )
     # squeue gives times that it expects, too: of a start while it waits, of an end while it runs.
-    started = None if fact.state in ("PENDING", *_HELD) else _time(start)
+    started = None if fact.state in ("PENDING", *HELD) else _time(start)
     ended = _time(end) if fact.over or source == "sacct" else None
     for index in _range(tasks) if tasks else [task]:
         yield replace(fact, job_id=f"{number}_{index}" if index else number, started=started, ended=ended)

@@ -17,7 +17,7 @@ from fgssl.run_folder import RunFolder
 from hpc.cluster.cluster_sweep import ClusterRun
 from hpc.cluster.orders import Attempt, Order, Wishes
 from hpc.cluster.retries import Retries
-from hpc.cluster.slurm import UNKNOWN, JobFact
+from hpc.cluster.scheduler import UNKNOWN, JobFact
 
 
 class ClusterState(StrEnum):

@@ -4,50 +4,19 @@ submitit's own jobs are pickles that are renamed after sbatch, so one that is ki
 handlers requeue from within the step, whose end kills the request; and an orphan's late success would count.
 """
 
-import os
-import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from submitit.slurm.slurm import SlurmExecutor
 
-from fgssl.errors import EXIT_INTERRUPTED, UserError
+from fgssl.errors import EXIT_INTERRUPTED
 from fgssl.run_folder import write_atomically
 from hpc.cluster.orders import Books, Order
 from hpc.cluster.profiles import MODULE_OR_LEAVE
 from hpc.cluster.requests import JobRequest, for_runs, sbatch_options
-from hpc.cluster.slurm import Refusal, RefusedError, SchedulerUnavailableError, refused
-
-_PATIENCE_S = 120.0
-_STRIPPED_BEGINNINGS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
-_STRIPPED = {
-    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
-    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
-    *("MASTER_ADDR", "MASTER_PORT"),
-}
-"""Of torchrun; a site's own LOCAL_SCRATCH and its like must stay."""
-
-
-_NOT_ASKED = ("job-name", "open-mode", "output", "requeue", "no-requeue", "signal", "array", "chdir")
-"""Options that no site refuses, or that have an error of their own."""
-_CAUSES = {
-    r"accounting/QOS policy|(QOS|Assoc)(Max|Grp)": (
-        "a limit of your account or QOS on size or time: fewer jobs.default.nodes or walltime_min, or another account"
-    ),
-    r"Invalid account": "account: give one of yours, cluster.account=NAME (`sacctmgr show associations user=$USER`)",
-    r"(?i)invalid partition|partition .*not available": "partition: jobs.default.partition=NAME (listed by `sinfo -s`)",
-    r"(?i)invalid qos": "QOS: jobs.default.qos=NAME (`sacctmgr show associations user=$USER` lists yours)",
-    r"(?i)time limit": "walltime: a smaller jobs.default.walltime_min (`sinfo -o '%P %l'` lists the limits)",
-    r"(?i)node configuration|node count|generic resource|\bgres\b|memory|CPU count": (
-        "size: no node of the partition has so much; fewer jobs.default.processes_per_node, cores_per_process or "
-        "memory_gb_per_node, or another gpu.type of the profile (`sinfo -o '%P %c %m %G'` lists what nodes have)"
-    ),
-    r"(?i)feature|reservation": "jobs.default.options: its constraint or reservation is not known there",
-}
-"""What sbatch says -> where it comes from and what to do."""
+from hpc.cluster.scheduler import Scheduler
 
 
 class _Writer(SlurmExecutor):
@@ -59,10 +28,11 @@ class _Writer(SlurmExecutor):
 
 
 class Submission:
-    """Of one output folder."""
+    """Of one output folder's jobs."""
 
-    def __init__(self, books: Books, code: Path) -> None:
-        self._books, self._code, self._python = books, code, shlex.quote(sys.executable)
+    def __init__(self, books: Books, code: Path, scheduler: Scheduler) -> None:
+        self._books, self._code, self._scheduler = books, code, scheduler
+        self._python = shlex.quote(sys.executable)
 
     def script(self, order: Order, request: JobRequest) -> str:
         """What sbatch is given; `request` is of a full pack of runs."""
@@ -110,41 +80,19 @@ class Submission:
 
     def submit_self_test(self, request: JobRequest, folder: Path, arguments: Sequence[str]) -> str:
         """As `submit`."""
-        return self._sbatch(folder / "job.sh", self.self_test_script(request, folder, arguments))
+        return self._submit(folder / "job.sh", self.self_test_script(request, folder, arguments))
 
     def submit(self, order: Order, request: JobRequest) -> str:
         """The job's id. Raises `RefusedError` where there is no job, `SchedulerUnavailableError` where there may be."""
-        return self._sbatch(self._books.order_file(order.token).with_suffix(".sh"), self.script(order, request))
+        return self._submit(self._books.order_file(order.token).with_suffix(".sh"), self.script(order, request))
 
     def submit_keeper(self, request: JobRequest) -> str:
         """As `submit`."""
-        return self._sbatch(self._books.folder / "keeper.sh", self.keeper_script(request))
+        return self._submit(self._books.folder / "keeper.sh", self.keeper_script(request))
 
-    def _sbatch(self, file: Path, script: str) -> str:
+    def _submit(self, file: Path, script: str) -> str:
         write_atomically(file, script)
-        # SBATCH_* of the user's shell would win over the script, SLURM_* of a job be taken for its own.
-        kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or not _is_stripped(name)}
-        try:
-            ended = subprocess.run(
-                ["sbatch", "--parsable", str(file)],
-                env=kept,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE_S,
-            )
-        except FileNotFoundError:
-            raise UserError(
-                "no sbatch on PATH: submit from a login node of the cluster, or leave --cluster out to run here"
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise SchedulerUnavailableError(f"sbatch has not answered within {_PATIENCE_S:.0f} s") from None
-        if ended.returncode != 0:
-            raise _explained(refused(ended.stderr), script, file)
-        job = re.fullmatch(r"(\d+)(;\S+)?", ended.stdout.strip().rpartition("\n")[2])  # a site's own words may precede
-        if job is None:
-            raise SchedulerUnavailableError(f"sbatch did not say which job it made: {ended.stdout.strip()!r}")
-        return job[1]
+        return self._scheduler.submit(file)
 
     def _request(self, order: Order) -> str:
         return shlex.quote(str(self._books.requeue_file(order.token, ""))) + '"${SLURM_ARRAY_TASK_ID:-0}"'
@@ -176,20 +124,3 @@ class Submission:
             "fi",
             'exit "$status"',
         ]
-
-
-def _is_stripped(variable: str) -> bool:
-    return variable in _STRIPPED or variable.startswith(_STRIPPED_BEGINNINGS)
-
-
-def _explained(error: RefusedError | SchedulerUnavailableError, script: str, file: Path) -> UserError:
-    """With what was asked for and the likely cause; where waiting or a smaller array helps, as it is."""
-    if not isinstance(error, RefusedError) or error.kind in (Refusal.FULL, Refusal.ARRAY):
-        return error
-    asked = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH --")]
-    shown = " ".join(f"--{option}" for option in asked if option.partition("=")[0] not in _NOT_ASKED)
-    words = str(error).replace("sbatch: error: ", "") or "no reason given"
-    lines = [words, f"asked for: {shown}", f"the script: {file}"]
-    if cause := next((cause for pattern, cause in _CAUSES.items() if re.search(pattern, words)), None):
-        lines.insert(1, f"likely cause: {cause}")
-    return RefusedError(error.kind, "\n  ".join(lines))

@@ -16,7 +16,7 @@ from hpc.cluster.feeder import Batch, due
 from hpc.cluster.keeper import PLACES, dismiss_keeper, leave_keeper, let_keeper_wait
 from hpc.cluster.orders import Books, Order, new_order
 from hpc.cluster.requests import JobRequest
-from hpc.cluster.slurm import JobFact, Refusal, RefusedError, Scheduler, SchedulerUnavailableError
+from hpc.cluster.scheduler import JobFact, Refusal, RefusedError, Scheduler, SchedulerUnavailableError
 from hpc.cluster.states import LIVE, ClusterState, View, look
 from hpc.cluster.submission import Submission
 
@@ -98,7 +98,7 @@ def synchronize(out: Path, scheduler: Scheduler) -> Report:
             if silence:
                 return Report(views, lines=[*lines, silence], unanswered=True)
         report = Report(views, lines=lines)
-        submission = Submission(books, Path(sweep.code))
+        submission = Submission(books, Path(sweep.code), scheduler)
         # Before the orders, which may take all the room that the queue has.
         if said := leave_keeper(sweep, views, books, scheduler, submission):
             report.lines.append(said)
@@ -141,9 +141,9 @@ def batches_left(sweep: ClusterSweep, out: Path) -> list[Batch]:
     return list(due(views, endless))
 
 
-def scripts(sweep: ClusterSweep, batches: Iterable[Batch], out: Path) -> Iterator[str]:
+def scripts(sweep: ClusterSweep, batches: Iterable[Batch], out: Path, scheduler: Scheduler) -> Iterator[str]:
     """The batch scripts of `batches`, with words where numbers of jobs will stand; nothing is written."""
-    submission, labels = Submission(Books(out), Path(sweep.code)), {run.run: run.label for run in sweep.runs}
+    submission, labels = Submission(Books(out), Path(sweep.code), scheduler), {run.run: run.label for run in sweep.runs}
     for number, batch in enumerate(batches, start=1):
         after = tuple(f"<job of {labels[need]}>" for need in batch.needs)
         order = new_order(sweep.name, f"order-{number}", batch.request, batch.elements, after)

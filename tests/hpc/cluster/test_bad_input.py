@@ -11,7 +11,8 @@ from fgssl import sweep
 from fgssl.errors import UserError, exit_code
 from hpc.cluster.orders import Books, Element
 from hpc.cluster.requests import JobRequest
-from hpc.cluster.slurm import RefusedError
+from hpc.cluster.scheduler import RefusedError
+from hpc.cluster.slurm import Slurm
 from hpc.cluster.submission import Submission
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -302,7 +303,7 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
     asked_for = JobRequest("job", 600, partition="gpu", account="mine", gpus_per_node=1, gpu_flag="1")
     order = books.intend("small", asked_for, [Element(("warm-up",), (1,))])
     with pytest.raises(RefusedError) as caught:
-        Submission(books, tmp_path / "code").submit(order, asked_for)
+        Submission(books, tmp_path / "code", Slurm()).submit(order, asked_for)
     said, likely, asked, script = str(caught.value).splitlines()
     assert said == f"Batch job submission failed: {words}"
     assert likely.startswith(f"  likely cause: {cause}")
@@ -319,7 +320,7 @@ def test_words_that_nobody_knows_are_given_as_they_are(tmp_path: Path, fake_slur
     books.make()
     order = books.intend("small", JobRequest("job", 600), [Element(("warm-up",), (1,))])
     with pytest.raises(RefusedError, match="failed: The moon is full\n  asked for: --cpus-per-task=1 "):
-        Submission(books, tmp_path / "code").submit(order, JobRequest("job", 600))
+        Submission(books, tmp_path / "code", Slurm()).submit(order, JobRequest("job", 600))
 
 
 def test_after_a_refusal_the_same_command_goes_on(

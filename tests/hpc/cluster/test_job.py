@@ -42,7 +42,7 @@ class Submitter:
         return self.books.intend("small", request, [Element(tuple(run.run for run in runs), (1,) * len(runs))])
 
     def submit(self, order: Order, request: JobRequest) -> str:
-        job = Submission(self.books, Path(self.sweep.code)).submit(order, request)
+        job = Submission(self.books, Path(self.sweep.code), Slurm()).submit(order, request)
         self.books.note_id(order, job)
         return job
 

@@ -16,8 +16,8 @@ from hpc.cluster.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.node_checks import Meeting, Scratch, Task, read_tasks
 from hpc.cluster.profiles import load_profile
 from hpc.cluster.requests import JobRequest
+from hpc.cluster.scheduler import JobFact
 from hpc.cluster.self_test import Outcome, judge, self_test_request
-from hpc.cluster.slurm import JobFact
 
 ROOT = Path(__file__).parents[3]
 GENERIC = ROOT / "slurm" / "generic.yaml"

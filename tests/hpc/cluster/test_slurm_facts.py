@@ -11,16 +11,9 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from fgssl.errors import UserError
 from hpc.cluster import slurm as slurm_module
-from hpc.cluster.slurm import (
-    UNKNOWN,
-    JobFact,
-    Refusal,
-    RefusedError,
-    SchedulerUnavailableError,
-    Slurm,
-    refusal,
-    refused,
-)
+from hpc.cluster.refusals import refusal, refused
+from hpc.cluster.scheduler import UNKNOWN, JobFact, Refusal, RefusedError, SchedulerUnavailableError
+from hpc.cluster.slurm import Slurm
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 SCRIPT = "#!/bin/sh\n#SBATCH --job-name=run\n#SBATCH --time=60\nexit 0\n"
@@ -50,6 +43,11 @@ def sbatch(*options: str, script: str = SCRIPT) -> str:
     """The id of the job."""
     command = ["sbatch", "--parsable", *options, *([] if "--wrap" in options else ["/dev/stdin"])]
     return subprocess.run(command, input=script, text=True, capture_output=True, check=True).stdout.strip()
+
+
+def requeue(job_id: str) -> None:
+    """As a batch script does."""
+    subprocess.run(["scontrol", "requeue", job_id], text=True, capture_output=True, check=True)
 
 
 def states(*job_ids: str) -> dict[str, str]:
@@ -346,7 +344,7 @@ def test_a_controller_that_does_not_answer_says_nothing_of_any_job(record: Recor
             "scancel: error: Kill job error on job id 51: Unable to contact slurm controller (connect failure)",
             lambda slurm: slurm.cancel(["51"]),
         ),
-        ("scontrol", "Unexpected message received for job 51", lambda slurm: slurm.requeue("51")),
+        ("scontrol", "Unexpected message received for job 51", lambda slurm: slurm.wait_for_any("51", ["50"])),
         ("scontrol", "Unable to contact slurm controller (connect failure)", lambda slurm: slurm.release("51")),
     ],
 )
@@ -361,7 +359,11 @@ def test_an_absent_controller_does_nothing(
 @pytest.mark.parametrize(
     ("command", "words", "act"),
     [
-        ("scontrol", "Requested operation is presently disabled for job 50", lambda slurm: slurm.requeue("50")),
+        (
+            "scontrol",
+            "Requested operation is presently disabled for job 50",
+            lambda slurm: slurm.release("50"),
+        ),
         ("scontrol", "Invalid job id specified for job 99999", lambda slurm: slurm.release("99999")),
         (
             "scancel",
@@ -388,8 +390,6 @@ def test_what_slurm_refuses_is_said_in_its_words(
 def test_what_was_asked_for_and_is_so_already_is_no_error(record: Record) -> None:
     record("scancel", stderr="scancel: error: Kill job error on job id 1: Invalid job id specified\n", status=1)
     Slurm().cancel(["1"])
-    record("scontrol", stderr="49_0-2: Job is pending execution\n", status=1)
-    Slurm().requeue("49_0")
 
 
 def test_without_slurms_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -397,7 +397,9 @@ def test_without_slurms_commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     with pytest.raises(UserError, match=r"no squeue on PATH: .*login node.*container"):
         Slurm().facts(["1"])
     with pytest.raises(UserError, match="no scontrol on PATH"):
-        Slurm().requeue("1")
+        Slurm().release("1")
+    with pytest.raises(UserError, match="no sbatch on PATH"):
+        Slurm().submit(tmp_path / "job.sh")
     assert Slurm().facts([]) == {}
 
 
@@ -555,8 +557,9 @@ def test_what_may_not_be_requeued_ends(fake_slurm: FakeSlurm) -> None:
     assert states(lost, preempted) == {lost: "NODE_FAIL", preempted: "PREEMPTED"}
     again = sbatch("--no-requeue")
     fake_slurm.start(again)
-    with pytest.raises(UserError, match="presently disabled"):
-        Slurm().requeue(again)
+    with pytest.raises(subprocess.CalledProcessError) as refused_by_slurm:
+        requeue(again)
+    assert "presently disabled" in refused_by_slurm.value.stderr
 
 
 def test_requeue_release_and_signal(fake_slurm: FakeSlurm) -> None:
@@ -564,8 +567,7 @@ def test_requeue_release_and_signal(fake_slurm: FakeSlurm) -> None:
     fake_slurm.start(job)
     Slurm().signal(job, "USR2")
     assert fake_slurm.job(job)["signals"] == ["USR2"]
-    Slurm().requeue(job)
-    Slurm().requeue(job)  # it is in the queue
+    requeue(job)
     assert Slurm().facts([job])[job].restarts == 1
     fake_slurm.fail_launch(job)
     fact = Slurm().facts([job])[job]
@@ -633,7 +635,6 @@ def test_the_controller_is_away(fake_slurm: FakeSlurm) -> None:
         lambda: slurm.facts([job]),
         lambda: slurm.find("run"),
         lambda: slurm.cancel([job]),
-        lambda: slurm.requeue(job),
         lambda: slurm.release(job),
         lambda: slurm.signal(job, "USR2"),
     ):
@@ -818,7 +819,7 @@ touch "ready${SLURM_RESTART_COUNT:-0}"
 while true; do sleep 0.05; done
 """
     job = sbatch(f"--chdir={tmp_path}", script=script)
-    for restart, stop in enumerate((Slurm().requeue, lambda job: Slurm().cancel([job]))):
+    for restart, stop in enumerate((requeue, lambda job: Slurm().cancel([job]))):
         process = fake_slurm.launch(job)
         deadline = time.monotonic() + 20
         while not (tmp_path / f"ready{restart}").exists():

@@ -16,7 +16,7 @@ from hpc.cluster.cluster_sweep import ClusterRun
 from hpc.cluster.orders import Attempt, Element, Order, Wishes
 from hpc.cluster.requests import JobRequest
 from hpc.cluster.retries import Retries
-from hpc.cluster.slurm import UNKNOWN, JobFact
+from hpc.cluster.scheduler import UNKNOWN, JobFact
 from hpc.cluster.states import ClusterState, View, look
 
 LIMIT_MIN = 60
