@@ -96,10 +96,10 @@ def hourly_cost(request: JobRequest, profile: Profile) -> tuple[float, str] | No
     if partition is not None and partition.free:
         return 0.0, node.billing.unit
     cores: float = request.tasks_per_node * request.cpus_per_task
-    memory = _gigabytes(request.memory)
+    memory = (request.memory_mb or 0) / 1024  # what the site gives by itself is not counted
     if request.whole_node:
         cores, memory = node.job_cores or cores, node.memory_gb or memory
-    elif memory == math.inf:
+    elif request.memory_mb == 0:
         memory = node.memory_gb or 0.0
     gpus = request.gpus_per_node
     return _price(node.billing, request.nodes * gpus, request.nodes * cores, request.nodes * memory), node.billing.unit
@@ -109,15 +109,6 @@ def _price(billing: BillingSettings, gpus: float, cores: float, memory_gb: float
     pairs = ((gpus, billing.gpus), (cores, billing.cores), (memory_gb, billing.memory_gb))
     counts = [held / amount for held, amount in pairs if amount is not None]
     return billing.rate * max(math.ceil(count) if billing.rounded_up else count for count in counts)
-
-
-def _gigabytes(memory: str | None) -> float:
-    """Of sbatch's text; all of a node is infinite, and what the site gives by itself is not counted."""
-    if memory is None:
-        return 0.0
-    if memory == "0":
-        return math.inf
-    return float(memory[:-1]) / {"G": 1, "M": 1024}[memory[-1]]
 
 
 # ---------------------------------------------------------------------------------------- what it means

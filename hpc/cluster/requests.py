@@ -80,8 +80,8 @@ class JobRequest:
     gpu_counts: tuple[int, ...] = ()
     """The only numbers of GPUs that a job may ask for on a node; empty: any."""
     cpus_per_task: int = 1
-    memory: str | None = None
-    """Of a node, e.g. `124G`; `0` is all of it, None leaves it to the site."""
+    memory_mb: int | None = None
+    """Of a node; 0 is all of it, None leaves it to the site."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -104,6 +104,13 @@ class JobRequest:
     """Shell lines before Python starts."""
     python: str | None = None
     """Command that starts Python; None: the one that submits."""
+
+    @property
+    def memory(self) -> str | None:
+        """As sbatch wants it, e.g. `124G`."""
+        if not self.memory_mb:
+            return None if self.memory_mb is None else "0"
+        return f"{self.memory_mb}M" if self.memory_mb % 1024 else f"{self.memory_mb // 1024}G"
 
 
 # ----------------------------------------------------------------------------------- the sweep's block
@@ -163,7 +170,7 @@ def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, or
         gpu_option=asked.gpu.option if asked.gpu is not None else "gpus-per-node",
         gpu_counts=asked.gpu.counts if asked.gpu is not None else (),
         cpus_per_task=asked.cores,
-        memory=asked.memory,
+        memory_mb=asked.memory_mb,
         partition=asked.partition,
         account=asked.account,
         qos=job.qos,
@@ -208,17 +215,17 @@ class _Asked:
         return ":".join(part for part in parts if part is not None)
 
     @property
-    def memory(self) -> str | None:
+    def memory_mb(self) -> int | None:
         if self.job.memory_gb_per_node is not None:
-            return _memory_text(self.job.memory_gb_per_node)
+            return max(1, int(1024 * self.job.memory_gb_per_node))
         if self.profile.memory_request != "share" or self.node is None or self.node.memory_gb is None:
             return None
         if self.whole_node:
-            return "0"
+            return 0
         if self.gpu is not None and self.gpu.per_node is not None:
-            return _memory_text(self.node.memory_gb * self.gpus / self.gpu.per_node)
+            return int(1024 * self.node.memory_gb * self.gpus / self.gpu.per_node)
         if self.node.job_cores is not None:
-            return _memory_text(self.node.memory_gb * self.tasks * self.cores / self.node.job_cores)
+            return int(1024 * self.node.memory_gb * self.tasks * self.cores / self.node.job_cores)
         return None
 
     @property
@@ -373,18 +380,13 @@ def for_runs(asked: JobRequest, runs: int) -> JobRequest:
     if not 0 < runs < asked.runs:
         return asked
     fewer = replace(asked, tasks_per_node=runs)
-    if not asked.whole_node and asked.memory is not None:
-        memory_mb = float(asked.memory[:-1]) * {"G": 1024, "M": 1}[asked.memory[-1]]
-        fewer = replace(fewer, memory=_memory_text(memory_mb * runs / asked.runs / 1024))
+    if not asked.whole_node and asked.memory_mb is not None:
+        fewer = replace(fewer, memory_mb=asked.memory_mb * runs // asked.runs)
     if asked.gpu_flag is None or asked.whole_node:
         return fewer
     needed = math.ceil(runs / asked.runs_per_gpu)
     gpus = min((count for count in asked.gpu_counts if count >= needed), default=needed)
     return replace(fewer, gpus_per_node=gpus, gpu_flag=re.sub(r"\d+$", str(gpus), asked.gpu_flag))
-
-
-def _memory_text(gigabytes: float) -> str:
-    return f"{gigabytes:.0f}G" if gigabytes == int(gigabytes) else f"{int(gigabytes * 1024)}M"
 
 
 # -------------------------------------------------------------------------------------------- for people

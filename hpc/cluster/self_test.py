@@ -2,7 +2,6 @@
 
 import contextlib
 import platform
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -166,9 +165,7 @@ def _judge_cores(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task])
 def _judge_memory(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
     given = sorted({task.memory_mb for task in tasks if task.memory_mb is not None})
     text = f"{' or '.join(f'{mb} MB' for mb in given) or 'not told'} on a node"
-    match = re.fullmatch(r"(\d+)([MG])", asked.memory or "")
-    wanted_mb = int(match[1]) * (1024 if match[2] == "G" else 1) if match is not None else None
-    if wanted_mb is not None and given != [wanted_mb]:
+    if asked.memory_mb and given != [asked.memory_mb]:
         diagnosis.tell(Verdict.WARNING, "memory", f"{text}, {asked.memory} were asked for")
     else:
         diagnosis.tell(Verdict.OK, "memory", f"{text}, {asked.memory or 'nothing'} was asked for")

@@ -116,7 +116,7 @@ def test_time_and_requeue() -> None:
 
 # -------------------------------------------------------------------------------------- the verdict
 
-ASKED = JobRequest("fgssl-doctor", 13, nodes=2, tasks_per_node=1, gpus_per_node=2, cpus_per_task=2, memory="4G")
+ASKED = JobRequest("fgssl-doctor", 13, nodes=2, tasks_per_node=1, gpus_per_node=2, cpus_per_task=2, memory_mb=4096)
 FINE = Meeting("n1", 20_000, "hsn0 10.0.0.2", visible_after_s=0.1, locked_out=True)
 TASK = Task(
     rank=0,
