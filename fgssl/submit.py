@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fgssl.data.location import ensure_toy
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.run_folder import write_atomically
 from fgssl.sync import sync
@@ -21,7 +20,7 @@ from hpc.cluster.profiles import Profile
 from hpc.cluster.requests import DEFAULT, described
 from hpc.cluster.slurm import Slurm
 from hpc.cluster.sync import batches_left, scripts
-from hpc.inputs import input_problems
+from hpc.inputs import draw_inputs, input_problems
 from hpc.kept_plan import check_kept_plan
 from hpc.snapshot import freeze, packages
 from hpc.stages import Plan
@@ -63,9 +62,7 @@ def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, d
     out.mkdir(parents=True, exist_ok=True)
     books = Books(out)
     books.make()
-    for data in {stage.config.data for stage in plan.stages}:
-        if data.dataset == "toy" and data.folder is None:
-            ensure_toy(data, out / "data")
+    draw_inputs(plan.stages, out)
     write_atomically(out / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
     code = freeze(packages(), out.absolute() / "code")
     cluster_sweep.write(cluster_sweep.with_code(sweep, code), out)

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fgssl.data.location import ensure_toy
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, exit_code
 from fgssl.run_folder import write_atomically
 from fgssl.submit import submit
@@ -23,7 +22,7 @@ from hpc.display import INTERRUPTED, Display, counted, runs
 from hpc.estimate import minutes_left
 from hpc.executor import LocalMachine, cores, gpus, unused_gpus
 from hpc.grid import expand
-from hpc.inputs import check_inputs, input_cautions, input_problems
+from hpc.inputs import check_inputs, draw_inputs, input_cautions, input_problems
 from hpc.kept_plan import check_kept_plan
 from hpc.local import LocalSweep
 from hpc.snapshot import freeze, packages
@@ -166,9 +165,7 @@ def _run(sweep: Plan, record: str, before: Mapping[str, State], out: Path, jobs:
     if any(state is not State.DONE for state in before.values()):
         for warning in unused_gpus(jobs, [stage.config.resources.device for stage in sweep.stages]):
             print(f"WARNING: {warning}", file=sys.stderr)
-        for data in {stage.config.data for stage in sweep.stages}:
-            if data.dataset == "toy" and data.folder is None:
-                ensure_toy(data, out / "data")
+        draw_inputs(sweep.stages, out)
         code = freeze(packages(), out / "code")
         with Display(sweep.stages, out) as display:
             running = LocalSweep(sweep.stages, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)

@@ -1,4 +1,4 @@
-"""What the runs of a plan need: is it there, and is it what finished runs were made from?"""
+"""What the runs of a plan need: is it there, or drawn now, and is it what finished runs were made from?"""
 
 import functools
 import hashlib
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fgssl.data.location import shards_folder, toy_manifest
+from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
 from fgssl.data.manifest import MANIFEST, Manifest
 from fgssl.errors import DataError, UserError
 from fgssl.requirements import cautions, unmet
@@ -79,6 +79,13 @@ def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
             continue
         found += cautions(stage.config, present or toy_manifest(stage.config.data.toy))
     return list(dict.fromkeys(found))
+
+
+def draw_inputs(stages: Sequence[Stage], out: Path) -> None:
+    """The embedded sets that runs train on, before the first of them would."""
+    for data in {stage.config.data for stage in stages}:
+        if data.dataset == "toy" and data.folder is None:
+            ensure_toy(data, out / "data")
 
 
 def _packed(folder: str | None) -> bool:

@@ -31,4 +31,4 @@ def _toy_from_store(packed_toy: Packed, monkeypatch: pytest.MonkeyPatch) -> None
     def copied(data: DataSettings, data_root: Path) -> None:
         shutil.copytree(packed_toy(data), data_root, dirs_exist_ok=True)
 
-    monkeypatch.setattr("fgssl.submit.ensure_toy", copied)
+    monkeypatch.setattr("hpc.inputs.ensure_toy", copied)
