@@ -91,7 +91,10 @@ class Scheduler(Protocol):
         """By id; without the jobs that the scheduler has forgotten, or never knew, or whose end nobody noted."""
 
     def up_since(self) -> float:
-        """Seconds since the epoch: when the scheduler was last started; it may have lost what came shortly before."""
+        """Seconds since the epoch: when the scheduler was last started; it may have lost what came shortly before.
+
+        0.0 where it does not say.
+        """
 
     def find(self, name: str) -> list[str]:
         """This user's jobs of that name, by the ids that sbatch gave (one for an array), the newest first."""

@@ -91,7 +91,7 @@ class Slurm:
         }
 
     def up_since(self) -> float:
-        return float(self.configuration()["BOOT_TIME"])
+        return _time(self.configuration().get("BOOT_TIME", "")) or 0.0
 
     def find(self, name: str) -> list[str]:
         def ids(facts: Iterable[JobFact]) -> list[str]:

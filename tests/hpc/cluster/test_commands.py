@@ -266,9 +266,9 @@ def test_five_hundred_points_are_fed_statused_and_cancelled(
     for job_id in started:
         fake_slurm.finish(job_id)
     capsys.readouterr()
-    began = time.monotonic()
+    asked = len(fake_slurm.calls())
     assert status.main([str(out)]) == 0
-    assert time.monotonic() - began < 30
+    assert len(fake_slurm.calls()) - asked <= 3  # however many the runs
     assert f"{len(started)} done" in capsys.readouterr().out
     assert cancel.main([str(out)]) == 0
     assert f"{506 - len(started)} runs cancelled" in capsys.readouterr().out
