@@ -14,10 +14,11 @@ from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
 from hpc.cluster.costs import Forecast, forecast
 from hpc.cluster.estimate import work_of
+from hpc.cluster.job_settings import DEFAULT
 from hpc.cluster.keeper import keeper_request
 from hpc.cluster.orders import Books
 from hpc.cluster.profiles import Profile
-from hpc.cluster.requests import DEFAULT, described
+from hpc.cluster.requests import described
 from hpc.cluster.slurm import Slurm
 from hpc.cluster.sync import batches_left, scripts
 from hpc.inputs import draw_inputs, input_problems

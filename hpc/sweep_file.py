@@ -5,7 +5,7 @@
     settings               partial config that every run shares
     stages: {name: {...}}  partial config of runs that others start from, over `settings`
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
-    jobs: {default: {...}, NAME: {...}}  what jobs ask for; NAME is a stage or an arm (hpc.cluster.requests)
+    jobs: {default: {...}, NAME: {...}}  what jobs ask for; NAME is a stage or an arm (hpc.cluster.job_settings)
     retries                how often they are tried again on a cluster (hpc.cluster.retries)
     preset, presets        the default one; {name: {extends: FILE, measured_minutes, any key above, over it}}
 

@@ -16,8 +16,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from fgssl.config import Config, possible_processes, to_mapping
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.run_folder import RunFolder, read_json, write_atomically
+from hpc.cluster.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.profiles import LimitSettings, Profile
-from hpc.cluster.requests import JobRequest, JobSettings, Origin, read_jobs, request
+from hpc.cluster.requests import JobRequest, request
 from hpc.cluster.retries import Retries
 from hpc.stages import Plan, Stage
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from fgssl.errors import UserError
 from hpc.cluster.diagnosis import Diagnosis, Verdict
+from hpc.cluster.job_settings import JobSettings
 from hpc.cluster.node_checks import Meeting, Task, read_tasks
 from hpc.cluster.profiles import Profile
-from hpc.cluster.requests import JobRequest, JobSettings, request
+from hpc.cluster.requests import JobRequest, request
 from hpc.cluster.scheduler import JobFact, Scheduler, SchedulerUnavailableError
 from hpc.cluster.submission import Submission
 
