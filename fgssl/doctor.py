@@ -14,11 +14,11 @@ from pathlib import Path
 
 from fgssl.errors import SettingsError, exit_code
 from fgssl.run_folder import write_atomically
-from hpc.cluster.diagnosis import Diagnosis, Finding, Verdict
+from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
+from hpc.cluster.doctor.self_test import judge, scratch_names, self_test_request, watch
+from hpc.cluster.doctor.site import look
 from hpc.cluster.orders import Books
 from hpc.cluster.scheduler import RefusedError
-from hpc.cluster.self_test import judge, scratch_names, self_test_request, watch
-from hpc.cluster.site import look
 from hpc.cluster.slurm import Slurm
 from hpc.cluster.submission import Submission
 

@@ -65,7 +65,7 @@ class Submission:
         return writer._make_submission_file_text(f"{request.python or self._python} {entry}", "keeper")
 
     def self_test_script(self, request: JobRequest, folder: Path, arguments: Sequence[str]) -> str:
-        """Of the doctor's job: `hpc.cluster.node_checks` in each process, then once back into the queue."""
+        """Of the doctor's job: `hpc.cluster.doctor.node_checks` in each process, then once back into the queue."""
         log, words = str(folder / "log.txt"), shlex.quote(str(folder / "requeue.txt"))
         options = sbatch_options(request)
         options["additional_parameters"] |= {"output": log}
@@ -75,7 +75,7 @@ class Submission:
         requeue = f'scontrol requeue "$SLURM_JOB_ID" 2>{words}'
         writer = _Writer(folder)
         writer.update_parameters(**options, teardown=["status=$?", f"if {once}; then {requeue}; fi", 'exit "$status"'])
-        entry = shlex.join(["-u", "-m", "hpc.cluster.node_checks", str(folder), *arguments])
+        entry = shlex.join(["-u", "-m", "hpc.cluster.doctor.node_checks", str(folder), *arguments])
         return writer._make_submission_file_text(f"{request.python or self._python} {entry}", "self-test")
 
     def submit_self_test(self, request: JobRequest, folder: Path, arguments: Sequence[str]) -> str:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cluster.diagnosis import Diagnosis, Finding, Verdict
-from hpc.cluster.node_checks import Meeting, Scratch, Task, read_tasks
+from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
+from hpc.cluster.doctor.node_checks import Meeting, Scratch, Task, read_tasks
+from hpc.cluster.doctor.self_test import Outcome, judge, self_test_request
 from hpc.cluster.profiles import load_profile
 from hpc.cluster.requests import JobRequest
 from hpc.cluster.scheduler import JobFact
-from hpc.cluster.self_test import Outcome, judge, self_test_request
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GENERIC = ROOT / "slurm" / "generic.yaml"
 
 
@@ -31,7 +31,7 @@ def start(folder: Path, rank: int, host: str = "localhost", **variables: str) ->
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "CUDA"))}
     job = {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank), "SLURM_LOCALID": "0", "SLURM_MEM_PER_NODE": "4000"}
     environment = kept | {"PYTHONPATH": str(ROOT), "SLURMD_NODENAME": host} | job | variables
-    command = [sys.executable, "-m", "hpc.cluster.node_checks", str(folder), "$NOWHERE", str(folder)]
+    command = [sys.executable, "-m", "hpc.cluster.doctor.node_checks", str(folder), "$NOWHERE", str(folder)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 

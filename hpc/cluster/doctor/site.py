@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fgssl.errors import UserError
-from hpc.cluster.diagnosis import Diagnosis, Verdict
+from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.profiles import LimitSettings
 from hpc.cluster.slurm import Slurm
 

@@ -1,4 +1,4 @@
-"""What each process of the doctor's job looks at: `python -m hpc.cluster.node_checks FOLDER [SCRATCH ...]`.
+"""What each process of the doctor's job looks at: `python -m hpc.cluster.doctor.node_checks FOLDER [SCRATCH ...]`.
 
 FOLDER/task-<rank>.json    what that process found; then it waits for the doctor's USR2, and notes whether it came
 FOLDER/meeting.json        where the first process of the first node listens for that of the second one

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgssl.errors import UserError
-from hpc.cluster.diagnosis import Diagnosis, Verdict
+from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
+from hpc.cluster.doctor.node_checks import Meeting, Task, read_tasks
 from hpc.cluster.job_settings import JobSettings
-from hpc.cluster.node_checks import Meeting, Task, read_tasks
 from hpc.cluster.profiles import Profile
 from hpc.cluster.requests import JobRequest, request
 from hpc.cluster.scheduler import JobFact, Scheduler, SchedulerUnavailableError

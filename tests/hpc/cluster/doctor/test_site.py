@@ -8,15 +8,15 @@ import pytest
 
 from fgssl import doctor
 from fgssl.errors import UserError
-from hpc.cluster import self_test
-from hpc.cluster.diagnosis import Diagnosis, Verdict
+from hpc.cluster.doctor import self_test
+from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
+from hpc.cluster.doctor.self_test import self_test_request
+from hpc.cluster.doctor.site import look
 from hpc.cluster.profiles import load_profile
-from hpc.cluster.self_test import self_test_request
-from hpc.cluster.site import look
 from hpc.cluster.slurm import Slurm
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
-GENERIC = Path(__file__).parents[3] / "slurm" / "generic.yaml"
+GENERIC = Path(__file__).parents[4] / "slurm" / "generic.yaml"
 CONFIGURATION = """\
 Configuration data as of 1795279070
 AccountingStorageEnforce = associations,limits,qos
@@ -340,7 +340,7 @@ def test_dry_run(recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     for line in ("#SBATCH --nodes=2", "#SBATCH --gpus-per-node=2", "#SBATCH --cpus-per-task=16", "#SBATCH --requeue"):
         assert line in printed.splitlines()
-    assert "-m hpc.cluster.node_checks" in printed
+    assert "-m hpc.cluster.doctor.node_checks" in printed
     assert "per_node: 4" in printed
     assert not (tmp_path / "out").exists()
 
