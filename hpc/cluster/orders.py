@@ -192,6 +192,13 @@ class Books:
                     raise
         return sorted(found, key=lambda order: order.created)
 
+    def note_refused(self, words: Mapping[str, str]) -> None:
+        """By run, of the newest pass: those that the scheduler will never take as they are asked for."""
+        write_atomically(self.folder / "refused.json", json.dumps(words))
+
+    def refused(self) -> dict[str, str]:
+        return read_json(self.folder / "refused.json") or {}
+
     # --------------------------------------------------------------------------------------- attempts
 
     def write_attempt(self, attempt: Attempt) -> None:

@@ -46,8 +46,8 @@ class Report:
     """Whether one should wait and none does."""
     no_room: bool = False
     """Whether the queue was too full for some order."""
-    hopeless: set[str] = field(default_factory=set)
-    """Runs whose orders were refused."""
+    hopeless: dict[str, str] = field(default_factory=dict)
+    """Runs whose orders were refused, and in which words."""
 
     @property
     def over(self) -> bool:
@@ -80,6 +80,9 @@ def views_of(
     if note and facts:
         _note_cancelled(books, orders, facts)
     views = look(sweep.runs, out, orders, books.attempts(), books.wishes(), facts, sweep.retries, up_since)
+    for name, words in books.refused().items():
+        if name in views and views[name].state is ClusterState.WAITING:
+            views[name] = dataclasses.replace(views[name], reason=words)
     return views, orders, silence
 
 
@@ -111,7 +114,8 @@ def synchronize(out: Path, scheduler: Scheduler) -> Report:
                     "no keeper waits, for the queue takes no job beside it; `python -m fgssl.sync` goes on"
                 )
                 _order(sweep, report, books, submission)
-        if report.ordered:
+        books.note_refused(report.hopeless)
+        if report.ordered or report.hopeless:
             report.views, *_ = views_of(sweep, out, books, scheduler)
         with _told(report.lines):
             if report.over:
@@ -260,7 +264,8 @@ def _order(sweep: ClusterSweep, report: Report, books: Books, submission: Submis
                 labels = [report.views[run].run.label for element in waiting for run in element.runs]
                 more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
                 report.refused.append(f"{labels[0]}{more}: {error}")
-                report.hopeless.update(run for element in waiting for run in element.runs)
+                words = "refused: " + str(error).partition("\n")[0]
+                report.hopeless |= {run: words for element in waiting for run in element.runs}
                 break
             except SchedulerUnavailableError as error:  # it may have taken the job all the same: the intent stays
                 report.lines.append(str(error))

@@ -112,6 +112,11 @@ def test_what_is_refused_stops_nothing_else(twelve: Small, fake_slurm: FakeSlurm
     (line,) = report.refused
     assert line.startswith("run-00 and 5 more: ")
     assert "Invalid account" in line
+    refused = [name for name, view in report.views.items() if "refused: " in view.reason]
+    assert refused == list(twelve.needs)[:6]
+    fake_slurm.configure(accounts=None)
+    views = twelve.sync().views.values()
+    assert {(view.state, view.reason) for view in views} == {(ClusterState.PENDING, "")}
 
 
 def test_a_submitter_killed_before_its_job_had_a_number_makes_no_dependent_start(
