@@ -1,8 +1,8 @@
 """`python -m fgssl.doctor [--cluster PROFILE.yaml] [cluster.key=value ...]`: does a site do what its profile says?
 
 On a login node it asks Slurm; then a job of two nodes looks, for about a minute, whether processes are bound to cores
-and see GPUs, files, locks and each other, get signals, and may go back into the queue. Prints a verdict and the profile
-with what was found filled in. --dry-run prints the job's script in place of submitting it.
+and see GPUs, files, locks and each other, get signals, may go back into the queue and submit jobs. Prints a verdict and
+the profile with what was found filled in. --dry-run prints the job's script in place of submitting it.
 """
 
 import argparse

@@ -48,15 +48,18 @@ class Slurm:
     """By its commands on this machine, one call for any number of jobs."""
 
     def submit(self, script: Path) -> str:
-        # SBATCH_* of the user's shell would win over the script, SLURM_* of a job be taken for its own.
-        kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if name not in _OF_TORCHRUN}
-        answer = _execute(("sbatch", "--parsable", str(script)), kept, _SUBMISSION_PATIENCE_S)
+        answer = _sbatch("--parsable", str(script))
         if answer.returncode != 0:
             raise explained(refused(answer.stderr), script)
         job = re.fullmatch(r"(\d+)(;\S+)?", answer.stdout.strip().rpartition("\n")[2])  # a site's own words may precede
         if job is None:
             raise SchedulerUnavailableError(f"sbatch did not say which job it made: {answer.stdout.strip()!r}")
         return job[1]
+
+    def why_not(self, script: Path) -> str:
+        """What sbatch would say to this job; empty: it would take it."""
+        answer = _sbatch("--test-only", str(script))
+        return "" if answer.returncode == 0 else answer.stderr.strip()
 
     def facts(self, job_ids: Collection[str]) -> dict[str, JobFact]:
         if not job_ids:
@@ -222,6 +225,12 @@ def _run(*command: str) -> "subprocess.CompletedProcess[str]":
     # Times since the epoch, and lists of an array's tasks in full.
     plain = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
     return _execute(command, _environment(_STRIPPED) | plain, _PATIENCE_S)
+
+
+def _sbatch(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    # SBATCH_* of the user's shell would win over the script, SLURM_* of a job be taken for its own.
+    kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if name not in _OF_TORCHRUN}
+    return _execute(("sbatch", *arguments), kept, _SUBMISSION_PATIENCE_S)
 
 
 def _environment(stripped: tuple[str, ...]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def test_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
     assert "process 3: 0,1" in ended.stdout
     assert "the second node reached n1" in ended.stdout
     profile = load_profile(tmp_path / "generic.yaml")
-    assert profile.requeue == "allowed"
+    assert (profile.requeue, profile.submit_from_jobs) == ("allowed", "allowed")
     assert profile.internet in ("allowed", "forbidden")
     assert profile.gpu is not None
     assert (profile.gpu.per_node, profile.gpu.cores, profile.node.cores) == (2, 2, 5)  # the command line's word stays

@@ -30,7 +30,9 @@ from typing import IO, TypeVar
 
 from pydantic import TypeAdapter
 
+from fgssl.errors import UserError
 from fgssl.run_folder import read_json, write_atomically
+from hpc.cluster.slurm import Slurm
 from hpc.ranks import VISIBLE_GPUS, free_port
 
 T = TypeVar("T")
@@ -83,6 +85,8 @@ class Task:
     torch_gpus: str = ""
     """What torch counts, or says instead; empty: not asked, or not installed."""
     internet: bool | None = None
+    submission: str | None = None
+    """What Slurm would say to a job submitted from this one; empty: it would take it. None: not asked."""
     scratch: Scratch | None = None
     meeting: Meeting | None = None
     signalled: bool = False
@@ -117,6 +121,7 @@ def main() -> int:
         gpus=tuple(filter(None, gpus.split(","))) if gpus is not None else None,
         torch_gpus=_gpus_of_torch() if first_of_node and gpus is not None else "",
         internet=_internet() if rank == 0 else None,
+        submission=_submission(folder / "job.sh") if rank == 0 else None,
         scratch=_scratch(sys.argv[2:]) if first_of_node else None,
         meeting=meeting,
     )
@@ -237,6 +242,13 @@ def _gpus_of_torch() -> str:
     except subprocess.TimeoutExpired:
         return "nothing, for minutes"
     return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
+
+
+def _submission(script: Path) -> str:
+    try:
+        return Slurm().why_not(script)
+    except UserError as error:
+        return str(error)
 
 
 def _internet() -> bool:

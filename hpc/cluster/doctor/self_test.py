@@ -133,6 +133,8 @@ def judge(diagnosis: Diagnosis, outcome: Outcome) -> None:
         _judge_meeting(diagnosis, meeting)
     for reached in (task.internet for task in tasks if task.internet is not None):
         diagnosis.see("internet", "allowed" if reached else "forbidden")
+    for said in (task.submission for task in tasks if task.submission is not None):
+        _judge_submission(diagnosis, said)
     _judge_requeue(diagnosis, outcome)
 
 
@@ -231,6 +233,16 @@ def _judge_meeting(diagnosis: Diagnosis, meeting: Meeting) -> None:
         what = "cannot be had" if meeting.locked_out is None else "do not hold between nodes"
         message = f"{what}: two jobs may take up the same run; put --out where the file system has flock for all nodes"
         diagnosis.tell(Verdict.WARNING, "file locks", message)
+
+
+def _judge_submission(diagnosis: Diagnosis, said: str) -> None:
+    if not said:
+        diagnosis.see("submit_from_jobs", "allowed")
+    elif "denied" in said:
+        diagnosis.see("submit_from_jobs", "forbidden")
+        diagnosis.tell(Verdict.WARNING, "sbatch in a job", f"{said}: no keeper can go on by itself")
+    else:
+        diagnosis.tell(Verdict.UNKNOWN, "submit_from_jobs", f"sbatch --test-only in the job: {said}")
 
 
 def _judge_requeue(diagnosis: Diagnosis, outcome: Outcome) -> None:

@@ -51,7 +51,12 @@ def looked(folder: Path, *processes: "subprocess.Popen[str]") -> list[Task]:
 
 
 def test_two_nodes(tmp_path: Path) -> None:
-    first, second = looked(tmp_path, start(tmp_path, 0), start(tmp_path, 1))
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "sbatch").write_text('#!/bin/sh\necho "sbatch: error: $*" >&2\nexit 1\n')
+    (commands / "sbatch").chmod(0o755)
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    first, second = looked(tmp_path, start(tmp_path, 0, PATH=path), start(tmp_path, 1, PATH=path))
     assert (first.rank, second.rank) == (0, 1)
     assert first.signalled
     assert second.signalled
@@ -60,6 +65,7 @@ def test_two_nodes(tmp_path: Path) -> None:
     assert first.gpus is None
     assert isinstance(first.internet, bool)
     assert second.internet is None
+    assert (first.submission, second.submission) == (f"sbatch: error: --test-only {tmp_path}/job.sh", None)
     assert first.scratch is not None
     assert (first.scratch.name, first.scratch.folder) == (str(tmp_path), str(tmp_path))  # $NOWHERE is none
     assert first.meeting is None
@@ -127,10 +133,11 @@ TASK = Task(
     gpus=("0", "1"),
     torch_gpus="2",
     internet=True,
+    submission="",
     scratch=Scratch("/tmp", "/tmp", 100.0, "ext4"),
     signalled=True,
 )
-OTHER = replace(TASK, rank=1, node="n2", internet=None, meeting=FINE)
+OTHER = replace(TASK, rank=1, node="n2", internet=None, submission=None, meeting=FINE)
 ENDED = JobFact("7", "fgssl-doctor", "COMPLETED", "", restarts=1)
 OUTCOME = Outcome(ASKED, (TASK, OTHER), ENDED, restarted=True, refusal="", log="")
 Judged = Callable[..., dict[str, Finding]]
@@ -153,18 +160,19 @@ def test_all_is_well() -> None:
     }
     profile = diagnosis.filled()
     assert (profile.requeue, profile.internet, profile.storage.node_local) == ("allowed", "allowed", "/tmp")
+    assert profile.submit_from_jobs == "allowed"
 
 
 def test_what_worked_is_verified(tmp_path: Path) -> None:
     file = tmp_path / "here.yaml"
     file.write_text(
-        "site: here\nunverified: [cpu_bind, environment.modules, submit_from_jobs]\ncpu_bind: cores\n"
-        "environment: {modules: [python]}\nsubmit_from_jobs: allowed\n"
+        "site: here\nunverified: [cpu_bind, environment.modules, several_nodes_whole]\ncpu_bind: cores\n"
+        "environment: {modules: [python]}\nseveral_nodes_whole: true\n"
     )
     for outcome, left in (
-        (OUTCOME, ("submit_from_jobs",)),
-        (replace(OUTCOME, tasks=(TASK,)), ("environment.modules", "submit_from_jobs")),
-        (replace(OUTCOME, tasks=(TASK, replace(OTHER, cores=("0",)))), ("cpu_bind", "submit_from_jobs")),
+        (OUTCOME, ("several_nodes_whole",)),
+        (replace(OUTCOME, tasks=(TASK,)), ("environment.modules", "several_nodes_whole")),
+        (replace(OUTCOME, tasks=(TASK, replace(OTHER, cores=("0",)))), ("cpu_bind", "several_nodes_whole")),
     ):
         diagnosis = Diagnosis(file)
         judge(diagnosis, outcome)
@@ -228,6 +236,21 @@ def test_requeue(fact: JobFact | None, refusal: str, verdict: Verdict, requeue: 
     assert finding.verdict is verdict
     assert (fact.reason if fact is not None else "") in finding.message
     assert diagnosis.filled().requeue == requeue
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict", "permission"),
+    [
+        ("allocation failure: Access/permission denied", Verdict.WARNING, "forbidden"),
+        ("no sbatch on PATH: Slurm's commands are needed", Verdict.UNKNOWN, "unknown"),
+    ],
+)
+def test_jobs_that_may_submit_none(said: str, verdict: Verdict, permission: str) -> None:
+    diagnosis = Diagnosis(GENERIC)
+    judge(diagnosis, replace(OUTCOME, tasks=(replace(TASK, submission=said), OTHER)))
+    [finding] = [finding for finding in diagnosis.findings if said in finding.message]
+    assert finding.verdict is verdict
+    assert diagnosis.filled().submit_from_jobs == permission
 
 
 def test_failed_job_shows_its_log() -> None:
