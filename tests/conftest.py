@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from fgssl.config import Config
 if TYPE_CHECKING:  # torch is imported where it is used: most of the tests do without it
     from fgssl.methods.method import Method
     from fgssl.records import Batch
+
+# Of this process, before it imports torch: on such tensors a second thread doubles the work and saves no time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY: dict[str, Any] = {
     "data": {"toy": {"image_size": 16, "train_images_per_species": 8, "test_images_per_species": 2}},

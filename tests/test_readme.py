@@ -95,7 +95,7 @@ def test_step(language: str, text: str, clone: Path) -> None:
         (clone / name[1]).write_text(text)
         return
     command = ["bash", "-c", INSTALLATION.sub("", text)] if language == "console" else [sys.executable, "-c", text]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "OMP_NUM_THREADS")}
     done = subprocess.run(
         command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
     )
