@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hpc.cluster.slurm import Slurm
 from tests.hpc.fake_slurm.commands import NEW, SETTINGS, Cluster, log_file
 
 Job = dict[str, Any]
 _COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "sacctmgr", "srun")
 _LAUNCH_FAILED = "launch failed requeued held"
+SCRIPT = "#!/bin/sh\n#SBATCH --job-name=run\n#SBATCH --time=60\nexit 0\n"
 
 
 class FakeSlurm:
@@ -204,3 +206,21 @@ def _variables(job: Job) -> Iterator[tuple[str, str]]:
         yield "SLURM_ARRAY_TASK_ID", str(job["task"])
     if job["restarts"]:
         yield "SLURM_RESTART_COUNT", str(job["restarts"])
+
+
+# ----------------------------------------------------------------------------------------- what tests do and see
+
+
+def sbatch(*options: str, script: str = SCRIPT) -> str:
+    """The id of the job."""
+    command = ["sbatch", "--parsable", *options, *([] if "--wrap" in options else ["/dev/stdin"])]
+    return subprocess.run(command, input=script, text=True, capture_output=True, check=True).stdout.strip()
+
+
+def requeue(job_id: str) -> None:
+    """As a batch script does."""
+    subprocess.run(["scontrol", "requeue", job_id], text=True, capture_output=True, check=True)
+
+
+def states(*job_ids: str) -> dict[str, str]:
+    return {job_id: fact.state for job_id, fact in Slurm().facts(job_ids).items()}
