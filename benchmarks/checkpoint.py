@@ -22,8 +22,8 @@ import timm
 import torch
 from torch import nn
 
-from fgssl.config import Config
-from fgssl.run_folder import RunFolder
+from fgssl.settings.config import Config
+from fgssl.store.run_folder import RunFolder
 from fgssl.training.checkpoint import Checkpoint, Identity, Writer
 
 CHECKPOINT_EVERY_S = 120.0

@@ -24,9 +24,9 @@ import torch.distributed as dist  # noqa: TID251  # to start processes that are 
 from torch import Tensor
 
 from benchmarks.step import Watched, config_with, made_up, make_trainer, train_one_step
+from fgssl.batch import Batch, Rows
 from fgssl.collectives import World, leave
 from fgssl.data.loader import RawBatch
-from fgssl.records import Batch, Rows
 from fgssl.training.engines.engine import Engine
 from fgssl.training.trainer import Trainer
 

@@ -24,11 +24,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.step import CLASSES, Watched, config_with, made_up, make_trainer, train_one_step
+from fgssl.batch import Batch, Rows
 from fgssl.collectives import World, leave
-from fgssl.config import Config
 from fgssl.methods.hcl import HCL
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Rows
+from fgssl.settings.config import Config
 
 PROCESSES = [2**power for power in range(11)]
 IMAGES = 32

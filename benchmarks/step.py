@@ -12,13 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from fgssl import config as configs
-from fgssl import machine
+from fgssl import device as devices
 from fgssl.collectives import World
-from fgssl.config import Config
 from fgssl.data.loader import RawBatch
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.methods.method import Method
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
 from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Silence
@@ -54,7 +54,7 @@ def make_trainer(config: Config, world: World) -> Trainer:
         seed=config.seed,
         total_steps=1,
         shard_size=configs.shard_unit(config) if in_shards else share,
-        autocast=machine.autocast(world.device, config.training.precision),
+        autocast=devices.autocast(world.device, config.training.precision),
         log_every_steps=1,
         checkpoint_every_s=float("inf"),
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from fgssl.errors import UserError, exit_code
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
-from hpc.cluster.orders import Books
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books
+from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.sync import alone, cancel, views_of
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from fgssl.batch import Rows
 from fgssl.errors import PeerLostError
 from fgssl.processes import Processes
-from fgssl.records import Rows
 
 Object = TypeVar("Object")
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fgssl.errors import SettingsError, exit_code
-from fgssl.run_folder import write_atomically
+from fgssl.store.run_folder import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.self_test import judge, scratch_names, self_test_request, watch
 from hpc.cluster.doctor.site import look
-from hpc.cluster.orders import Books
-from hpc.cluster.scheduler import RefusedError
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books
+from hpc.cluster.schedulers.scheduler import RefusedError
+from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.submission import Submission
 
 _CODE = Path(__file__).parents[1]

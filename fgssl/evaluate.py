@@ -8,10 +8,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from fgssl import config as configs
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, exit_code
-from fgssl.evaluation.settings import EvaluationSettings
-from fgssl.run_folder import RunFolder
+from fgssl.settings import config as configs
+from fgssl.settings.evaluation import EvaluationSettings
+from fgssl.store.run_folder import RunFolder
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
         raise UserError(f"{arguments.path}: no run folder (config.yaml is missing) and no checkpoint inside one")
     config = _config(folder, arguments.overrides)
 
-    from fgssl import run  # after validation: importing torch takes seconds
+    from fgssl.run import run  # after validation: importing torch takes seconds
 
     measures = run.evaluate_checkpoint(config, folder, checkpoint) if checkpoint else run.evaluate_again(config, folder)
     for name, value in measures.items():

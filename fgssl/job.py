@@ -14,7 +14,6 @@ import time  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from fgssl import config as configs  # noqa: E402
 from fgssl.errors import (  # noqa: E402
     EXIT_INTERRUPTED,
     EXIT_OUT_OF_HANDS,
@@ -24,13 +23,14 @@ from fgssl.errors import (  # noqa: E402
     UserError,
     exit_code,
 )
-from fgssl.run_folder import RunFolder  # noqa: E402
+from fgssl.settings import config as configs  # noqa: E402
+from fgssl.store.run_folder import RunFolder  # noqa: E402
 from fgssl.train import make  # noqa: E402
 from fgssl.training.interruption import Interrupted  # noqa: E402
 from hpc import ranks  # noqa: E402
 from hpc.cluster import cluster_sweep  # noqa: E402
 from hpc.cluster.cluster_sweep import ClusterRun  # noqa: E402
-from hpc.cluster.orders import Attempt, Books, Order  # noqa: E402
+from hpc.cluster.job_store import Attempt, Books, Order  # noqa: E402
 from hpc.cluster.states import newest_step  # noqa: E402
 from hpc.ranks import JobPlace  # noqa: E402
 

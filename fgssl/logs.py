@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fgssl.errors import exit_code
-from fgssl.run_folder import RunFolder
+from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
-from hpc.cluster.orders import Books, Order
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books, Order
+from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.states import LIVE, ClusterState
 from hpc.cluster.sync import views_of
 

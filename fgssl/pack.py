@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fgssl.config import parse_overrides
-from fgssl.data.manifest import Manifest, verify
-from fgssl.data.settings import ToySettings
 from fgssl.data.shards import SourceDataset, pack
 from fgssl.data.sources import folder, gtsrb, toy
 from fgssl.errors import COMMAND_LINE, UserError, exit_code
-from fgssl.validation import unknown, validate
+from fgssl.settings.config import parse_overrides
+from fgssl.settings.data import ToySettings
+from fgssl.settings.validation import unknown, validate
+from fgssl.store.manifest import Manifest, verify
 
 OPTIONS: dict[str, type] = {"toy": ToySettings, "folder": folder.FolderSettings, "gtsrb": gtsrb.GTSRBSettings}
 

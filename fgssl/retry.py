@@ -14,8 +14,8 @@ from fgssl.errors import UserError, exit_code
 from fgssl.sync import sync
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
-from hpc.cluster.orders import Books
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books
+from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.states import LIVE, ClusterState
 from hpc.cluster.sync import alone, views_of
 

@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fgssl.errors import exit_code
-from fgssl.run_folder import RunFolder
+from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
-from hpc.cluster.orders import Books
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books
+from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.states import ClusterState, View
 from hpc.cluster.sync import views_of
-from hpc.display import duration
+from hpc.local.display import duration
 
 _WIDTH_OF_A_FILE = 240
 _COLOURS = {

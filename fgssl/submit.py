@@ -8,23 +8,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.run_folder import write_atomically
+from fgssl.store.run_folder import write_atomically
 from fgssl.sync import sync
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
-from hpc.cluster.costs import Forecast, forecast
-from hpc.cluster.estimate import work_of
-from hpc.cluster.job_settings import DEFAULT
+from hpc.cluster.job_store import Books
 from hpc.cluster.keeper import keeper_request
-from hpc.cluster.orders import Books
-from hpc.cluster.profiles import Profile
-from hpc.cluster.requests import described
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.site.costs import Forecast, forecast
+from hpc.cluster.site.estimate import work_of
+from hpc.cluster.site.job_settings import DEFAULT
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.requests import described
 from hpc.cluster.sync import batches_left, scripts
-from hpc.inputs import draw_inputs, input_problems
-from hpc.kept_plan import check_kept_plan
-from hpc.snapshot import freeze, packages
-from hpc.stages import Plan
+from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.plan_inputs import draw_inputs, input_problems
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import Plan
 
 _POLL_S = 30.0
 

@@ -15,19 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, exit_code
-from fgssl.run_folder import write_atomically
+from fgssl.store.run_folder import write_atomically
 from fgssl.submit import submit
-from hpc.cluster.profiles import PREFIX, read_profile
-from hpc.display import INTERRUPTED, Display, counted, runs
-from hpc.estimate import minutes_left
-from hpc.executor import LocalMachine, cores, gpus, unused_gpus
-from hpc.grid import expand
-from hpc.inputs import check_inputs, draw_inputs, input_cautions, input_problems
-from hpc.kept_plan import check_kept_plan
-from hpc.local import LocalSweep
-from hpc.snapshot import freeze, packages
-from hpc.stages import POINT, Plan, Stage, plan
-from hpc.state import State, run_folder, states
+from hpc.cluster.site.profile import PREFIX, read_profile
+from hpc.local.display import INTERRUPTED, Display, counted, runs
+from hpc.local.executor import LocalMachine, cores, gpus, unused_gpus
+from hpc.local.pool import LocalSweep
+from hpc.sweeps.estimate import minutes_left
+from hpc.sweeps.grid import expand
+from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_cautions, input_problems
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import POINT, Plan, Stage, plan
+from hpc.sweeps.state import State, run_folder, states
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 

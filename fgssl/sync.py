@@ -15,7 +15,7 @@ from fgssl.errors import EXIT_INTERRUPTED, LeaseError, UserError, exit_code
 from fgssl.status import show
 from hpc.cluster import cluster_sweep
 from hpc.cluster.keeper import KEEPER_PATIENCE_S
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.states import ClusterState
 from hpc.cluster.sync import synchronize
 

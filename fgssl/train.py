@@ -10,10 +10,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from fgssl import config as configs
 from fgssl.errors import EXIT_PEER_LOST, PeerLostError, UserError, exit_code
 from fgssl.processes import Processes
-from fgssl.run_folder import Generation, RunFolder
+from fgssl.settings import config as configs
+from fgssl.store.run_folder import Generation, RunFolder
 from fgssl.training.interruption import Interrupted, leave_when_told, stop_leaving
 from fgssl.verify_exact import verify
 from hpc import ranks
@@ -62,14 +62,14 @@ def make(
     generation: Generation | None = None,
     failing: Callable[[Exception], None] = lambda error: None,
 ) -> None:
-    """`fgssl.run.execute`, as one of the processes of a run that are to leave together.
+    """`fgssl.run.run.execute`, as one of the processes of a run that are to leave together.
 
     Raises `Interrupted` when told to stop. `failing` hears of a failure; one of several processes ends then.
     """
     leave_when_told(alone=processes.world_size == 1)
 
     from fgssl.collectives import leave
-    from fgssl.run import execute  # after validation: importing torch takes seconds
+    from fgssl.run.run import execute  # after validation: importing torch takes seconds
 
     try:
         execute(config, out, folder, processes, last_step, generation)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgssl import config as configs
-from fgssl.config import Config
 from fgssl.errors import EXIT_INTERRUPTED, UserError
-from fgssl.run_folder import RunFolder, read_json
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.store.run_folder import RunFolder, read_json
 
 STEPS = 8
 _MOST_PROCESSES_ON_CPU = 4

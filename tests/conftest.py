@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fgssl import config as configs
-from fgssl.config import Config
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
 
 if TYPE_CHECKING:  # torch is imported where it is used: most of the tests do without it
+    from fgssl.batch import Batch
     from fgssl.methods.method import Method
-    from fgssl.records import Batch
 
 # Of this process, before it imports torch: on such tensors a second thread doubles the work and saves no time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -115,7 +115,7 @@ def random_batch() -> Callable[..., Batch]:
     def make(step: int = 0, images: int = 32) -> Batch:
         import torch
 
-        from fgssl.records import Batch
+        from fgssl.batch import Batch
 
         generator = torch.Generator().manual_seed(step)
         first, second, original = (torch.randn(images, 3, 16, 16, generator=generator) for _ in range(3))

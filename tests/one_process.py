@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from fgssl import randomness
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collectives import World
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Output, Rows
 from fgssl.training.engines.ddp import DataParallel
-from fgssl.training.step import Autocast, Shuffled, StepMaker
+from fgssl.training.grad_cache import Autocast, Shuffled, StepMaker
 
 
 def accumulate_gradient(

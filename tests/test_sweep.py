@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.config import run_name
-from fgssl.data.location import toy_manifest
-from fgssl.data.settings import ToySettings
 from fgssl.errors import UserError
-from fgssl.run_folder import RunFolder
+from fgssl.settings.config import run_name
+from fgssl.settings.data import ToySettings
+from fgssl.store.location import toy_manifest
+from fgssl.store.run_folder import RunFolder
 from fgssl.sweep import main
-from hpc.grid import expand
-from hpc.snapshot import packages
-from hpc.stages import plan
+from hpc.sweeps.grid import expand
+from hpc.sweeps.snapshot import packages
+from hpc.sweeps.stages import plan
 
 SWEEP = """
 name: tiny
@@ -63,13 +63,13 @@ def sweep(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def faked(tmp_path, monkeypatch) -> Path:
-    """Both packages with `fgssl/run.py` faked, as the code that is frozen; the folder that holds them."""
+    """Both packages with `fgssl/run/run.py` faked, as the code that is frozen; the folder that holds them."""
     sources = tmp_path / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     fake = (Path(__file__).parent / "hpc" / "fake_run.py").read_text()
     fake = fake.replace('"data_version": "v1"', '"data_version": None')
-    (sources / "fgssl" / "run.py").write_text(fake)
+    (sources / "fgssl" / "run" / "run.py").write_text(fake)
     monkeypatch.setattr("fgssl.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
     return sources
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.data.location import shards_folder
 from fgssl.errors import UserError
-from fgssl.methods.settings import MoCoV2Settings, SynthesizedSettings
+from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
+from fgssl.store.location import shards_folder
 from fgssl.sweep import main
-from hpc.grid import Grid, expand
-from hpc.stages import plan
-from hpc.sweep_file import preset_names
+from hpc.sweeps.grid import Grid, expand
+from hpc.sweeps.stages import plan
+from hpc.sweeps.sweep_file import preset_names
 
 ON_TRAFFIC_SIGNS = ("ablation_sigma", "noises", "small_sets", "hcl_outliers", "hcl_lambda")
 SWEEPS = Path(__file__).parent.parent / "sweeps"
@@ -21,8 +21,8 @@ CASES = [(file, preset) for file in FILES for preset in preset_names(file)]
 EXPAND = """
 import sys
 from pathlib import Path
-from hpc.grid import expand
-from hpc.stages import plan
+from hpc.sweeps.grid import expand
+from hpc.sweeps.stages import plan
 import fgssl.sweep
 for file, preset in zip(sys.argv[1::2], sys.argv[2::2]):
     plan(expand(Path(file), preset)).record()

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fgssl import config as configs
 from fgssl.errors import SettingsError, UserError
 from fgssl.evaluate import main as evaluate
+from fgssl.settings import config as configs
 from fgssl.train import main as train
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from fgssl.data.sampling import balanced_rows_of_step, epoch_of_step, rows_by_class, rows_of_step
 from fgssl.errors import DataError
+from fgssl.settings.views import ViewSettings
 from fgssl.views import crops
-from fgssl.views.settings import ViewSettings
 
 _AHEAD = 2
 """Batches read before they are asked for."""

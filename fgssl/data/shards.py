@@ -1,6 +1,6 @@
 """Packed datasets: a folder of plain HDF5 shards and a manifest; how it is written and read.
 
-    manifest.json        see fgssl.data.manifest
+    manifest.json        see fgssl.store.manifest
     <split>-00000.h5     images      (bytes,) uint8, contiguous: every encoded image, one after the other
                          offsets     (n + 1,) int64: image i is images[offsets[i]:offsets[i + 1]]
                          labels      (n, L) int64, finest level first; L is 0 for unlabelled images
@@ -28,9 +28,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from fgssl.data.manifest import MANIFEST, Level, Manifest, Shard, listed, verify_shards
 from fgssl.errors import DataError
 from fgssl.randomness import permutation
+from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed, verify_shards
 
 
 class UnreadableImageError(DataError):

@@ -4,8 +4,8 @@ from torch import nn
 
 from fgssl.decoders.light import light_decoder
 from fgssl.decoders.mirrored_resnet50 import mirrored_resnet50_decoder
-from fgssl.decoders.settings import DecoderSettings, LightDecoderSettings
 from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.settings.decoder import DecoderSettings, LightDecoderSettings
 
 
 def build_decoder(settings: DecoderSettings, feature_width: int, image_size: int, group_size: int) -> nn.Module:

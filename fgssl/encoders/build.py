@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.freezing import freeze
-from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import Problem, SettingsError
-from fgssl.validation import unknown
+from fgssl.settings.encoder import EncoderSettings
+from fgssl.settings.validation import unknown
 
 
 def build_encoder(settings: EncoderSettings, image_size: int) -> nn.Module:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import nn
 
 from fgssl.errors import Problem, SettingsError
-from fgssl.validation import unknown
+from fgssl.settings.validation import unknown
 
 _MARK = "frozen_by_settings"  # an attribute of the module itself, so that a deep copy (a key encoder) keeps it
 

@@ -10,8 +10,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from fgssl.encoders.key_layouts import to_timm
-from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import CheckpointError
+from fgssl.settings.encoder import EncoderSettings
 
 LISTED_FAULTS = 40
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
-from fgssl.views import colour
-from fgssl.views.settings import ViewSettings
+from fgssl.settings.views import ViewSettings
+from fgssl.views import color
 
 
 @torch.inference_mode()
@@ -23,10 +23,10 @@ def features(
     encoder.eval()
     found = []
     for raw in batches:
-        images = colour.to_unit(torch.from_numpy(raw.images[:, 0]).to(device))
+        images = color.to_unit(torch.from_numpy(raw.images[:, 0]).to(device))
         if random_flip_seed is not None:
-            images = colour.randomly_flipped(images, random_flip_seed, raw.epoch, raw.rows)
-        found.append(encoder(colour.normalized(images, views)).float().cpu())
+            images = color.randomly_flipped(images, random_flip_seed, raw.epoch, raw.rows)
+        found.append(encoder(color.normalized(images, views)).float().cpu())
     return torch.cat(found)
 
 

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize, one_hot
 
 from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
-from fgssl.evaluation.settings import KNNSettings
+from fgssl.settings.evaluation import KNNSettings
 
 QUERIES_AT_ONCE = 128
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation.features import require_finite
-from fgssl.evaluation.measure_names import percent_name
-from fgssl.evaluation.settings import LinearProbeSettings
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
 from fgssl.randomness import permutation
+from fgssl.settings.evaluation import LinearProbeSettings
+from fgssl.settings.measure_names import percent_name
 
 Labels = NDArray[np.int64]
 

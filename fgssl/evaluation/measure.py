@@ -19,8 +19,8 @@ from fgssl.evaluation.knn import require_neighbours, weighted_knn
 from fgssl.evaluation.linear import fixed_linear_probe, label_subsets, selected_linear_probe, validation_splits
 from fgssl.evaluation.nuisances import check_attributes, nuisance_probe, validation_split
 from fgssl.evaluation.ranking import retrieval
-from fgssl.evaluation.settings import EvaluationSettings
-from fgssl.views.settings import ViewSettings
+from fgssl.settings.evaluation import EvaluationSettings
+from fgssl.settings.views import ViewSettings
 
 
 class LabelledImages(Images, Protocol):

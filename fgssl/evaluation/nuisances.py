@@ -18,7 +18,7 @@ from torch import Tensor
 from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.splits import grouped_split
-from fgssl.validation import unknown
+from fgssl.settings.validation import unknown
 
 Attributes = Mapping[str, NDArray[np.float64]]
 """(N,) values of each attribute."""

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from fgssl import randomness
-from fgssl.config import Config
 from fgssl.decoders.build import build_decoder
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.weights import load_weights
@@ -21,7 +20,12 @@ from fgssl.methods.hcl import HCL
 from fgssl.methods.method import Method
 from fgssl.methods.mocov2 import MoCoV2
 from fgssl.methods.n_pairs import NPairs
-from fgssl.methods.settings import (
+from fgssl.methods.simclr import SimCLR
+from fgssl.methods.simsiam import SimSiam
+from fgssl.methods.supcon import SupCon
+from fgssl.methods.synthesized import Synthesized
+from fgssl.settings.config import Config
+from fgssl.settings.methods import (
     BYOLSettings,
     CrossEntropySettings,
     DecoderPretrainingSettings,
@@ -34,10 +38,6 @@ from fgssl.methods.settings import (
     SynthesizedSettings,
     UntouchedSettings,
 )
-from fgssl.methods.simclr import SimCLR
-from fgssl.methods.simsiam import SimSiam
-from fgssl.methods.supcon import SupCon
-from fgssl.methods.synthesized import Synthesized
 
 Start = dict[str, Path | None]
 """Weights files of `encoder`, `decoder` and `classifier`; None: random."""

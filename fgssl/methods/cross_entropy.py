@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgssl.batch import Batch, Output, Rows
 from fgssl.encoders.build import feature_width
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
-from fgssl.methods.settings import CrossEntropySettings
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import CrossEntropySettings
 
 
 class CrossEntropy(Method):

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgssl.batch import Batch, Output, Rows
 from fgssl.encoders.batch_norm import still_running_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Output, Rows
 
 
 class DecoderPretraining(Method):

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from fgssl import losses
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalised_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
 from fgssl.methods.method import Method
-from fgssl.methods.settings import HCLSettings
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import HCLSettings
 
 
 class HCL(Method):

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from fgssl.records import Batch, Output, Rows
+from fgssl.batch import Batch, Output, Rows
 
 
 class Method(nn.Module, ABC):

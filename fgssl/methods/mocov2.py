@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl import losses, randomness
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalised_std
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
+from fgssl.methods.ema import move_average
 from fgssl.methods.method import Method
-from fgssl.methods.momentum import move_average
-from fgssl.methods.settings import MoCoV2Settings
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import MoCoV2Settings
 
 
 class MoCoV2(Method):

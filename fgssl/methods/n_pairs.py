@@ -3,11 +3,11 @@
 from torch import Tensor, nn
 
 from fgssl import losses
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalised_std
 from fgssl.encoders.build import feature_width
 from fgssl.methods.method import Method
-from fgssl.methods.settings import NPairsSettings
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import NPairsSettings
 
 
 class NPairs(Method):

@@ -3,13 +3,13 @@
 from torch import Tensor, nn
 
 from fgssl import losses
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalised_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
 from fgssl.methods.method import Method
-from fgssl.methods.settings import SimCLRSettings
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import SimCLRSettings
 
 
 class SimCLR(Method):

@@ -4,13 +4,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl import losses
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalised_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import normalised_projector, predictor
 from fgssl.methods.method import Method
-from fgssl.methods.settings import SimSiamSettings
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import SimSiamSettings
 
 
 class SimSiam(Method):

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgssl.batch import Batch, Output, Rows
 from fgssl.encoders.batch_norm import still_running_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Base, Method
-from fgssl.methods.settings import SynthesizedSettings
 from fgssl.noises.perturbation import Perturbation
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.methods import SynthesizedSettings
 
 
 class Synthesized(Method):

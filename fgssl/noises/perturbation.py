@@ -8,7 +8,7 @@ from torch import Tensor
 from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.normals import normal
-from fgssl.noises.settings import NoiseSettings, QuantileThreshold
+from fgssl.settings.noise import NoiseSettings, QuantileThreshold
 
 
 @dataclass(frozen=True)

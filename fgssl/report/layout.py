@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from fgssl.evaluation.measure_names import kind, lower_is_better
-from fgssl.report.plan import Plan
 from fgssl.report.rows import Row
 from fgssl.report.tables import absences, warnings
+from fgssl.settings.measure_names import kind, lower_is_better
+from fgssl.store.plan import Plan
 
 MARKER = "†"
 EMPTY = "–"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fgssl.errors import UserError
-from fgssl.validation import unknown
+from fgssl.settings.validation import unknown
 
 SUFFIXED = {"linear": "linear_100", "rank1": "rank1"}
 """Columns such as `linear_cub200` and the measure that they hold."""

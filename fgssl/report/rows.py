@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fgssl import config as configs
-from fgssl.config import Config
-from fgssl.evaluation.measure_names import measure_names
-from fgssl.report.plan import Plan, PlannedRun
-from fgssl.run_folder import RunFolder, RunState, write_atomically
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.settings.measure_names import measure_names
+from fgssl.store.plan import Plan, PlannedRun
+from fgssl.store.run_folder import RunFolder, RunState, write_atomically
 
 Row: TypeAlias = dict[str, Any]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fgssl.encoders.weights import file_sha256
 from fgssl.errors import CheckpointError, UserError
-from fgssl.run_folder import Lease, write_atomically
+from fgssl.store.run_folder import Lease, write_atomically
 
 _STATE, _MARK = "state.pt", "COMPLETE"
 _RESULT = ("method", "optimizer")
@@ -44,7 +44,7 @@ class Checkpoint:
     state: dict[str, Any]
     identity: Identity
     attempts: list[dict[str, Any]]
-    """What each attempt so far was made by, the newest last: `fgssl.provenance.attempt`."""
+    """What each attempt so far was made by, the newest last: `fgssl.store.provenance.attempt`."""
     state_sha256: str | None = None
     """`state_sha256` of the method and the optimizer; None only until it is written."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from fgssl.training.settings import AdamSettings, OptimizerSettings, SGDSettings
+from fgssl.settings.training import AdamSettings, OptimizerSettings, SGDSettings
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fgssl.errors import UserError
-from fgssl.run_folder import Lease, write_atomically
+from fgssl.store.run_folder import Lease, write_atomically
 
 _PLAIN_LINE_EVERY_S = 10.0
 _PROGRESS_EVERY_S = 1.0

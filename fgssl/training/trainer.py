@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from fgssl import randomness
+from fgssl.batch import Batch
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import NonFiniteError
-from fgssl.records import Batch
 from fgssl.schedules import learning_rate_factor
+from fgssl.settings.training import TrainingSettings
+from fgssl.settings.views import ViewSettings
 from fgssl.training.engines.engine import Engine
+from fgssl.training.grad_cache import Autocast, Shuffled, StepMaker
 from fgssl.training.interruption import Interruption
-from fgssl.training.settings import TrainingSettings
-from fgssl.training.step import Autocast, Shuffled, StepMaker
-from fgssl.views import colour
-from fgssl.views.settings import ViewSettings
+from fgssl.views import color
 
 
 class Listener(Protocol):
@@ -135,7 +135,7 @@ class Trainer:
         views = tuple(self._view(images[:, view], raw, view, raw.rows) for view in method.row_views)
         original = None
         if method.needs_original:
-            original = self._input(colour.to_unit(images[:, -1]))
+            original = self._input(color.to_unit(images[:, -1]))
         return Batch(raw.step, self._on_device(raw.rows), self._on_device(raw.labels), views, original)
 
     def _shuffled(self, raw: RawBatch) -> Shuffled | None:
@@ -157,7 +157,7 @@ class Trainer:
         return torch.cat(
             [
                 self._input(
-                    colour.augmented(colour.to_unit(images[part]), self.views, self.seed, raw.draw, view, rows[part])
+                    color.augmented(color.to_unit(images[part]), self.views, self.seed, raw.draw, view, rows[part])
                 )
                 for part in shards
             ]
@@ -165,7 +165,7 @@ class Trainer:
 
     def _input(self, images: Tensor) -> Tensor:
         # Channels last, like the networks: the faster layout for convolutions on CPU and GPU.
-        normalized = colour.normalized(images, self.views).contiguous(memory_format=torch.channels_last)
+        normalized = color.normalized(images, self.views).contiguous(memory_format=torch.channels_last)
         return normalized.double() if self.settings.precision == "fp64" else normalized
 
     def _on_device(self, values: Any) -> Tensor:

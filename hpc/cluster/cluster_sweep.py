@@ -13,14 +13,14 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fgssl.config import Config, possible_processes, to_mapping
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.run_folder import RunFolder, read_json, write_atomically
-from hpc.cluster.job_settings import JobSettings, Origin, read_jobs
-from hpc.cluster.profiles import LimitSettings, Profile
-from hpc.cluster.requests import JobRequest, request
-from hpc.cluster.retries import Retries
-from hpc.stages import Plan, Stage
+from fgssl.settings.config import Config, possible_processes, to_mapping
+from fgssl.store.run_folder import RunFolder, read_json, write_atomically
+from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
+from hpc.cluster.site.profile import LimitSettings, Profile
+from hpc.cluster.site.requests import JobRequest, request
+from hpc.sweeps.retries import Retries
+from hpc.sweeps.stages import Plan, Stage
 
 SCHEMA = 1
 _SHOWN = 5

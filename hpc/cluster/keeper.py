@@ -12,11 +12,11 @@ from pathlib import Path
 
 from fgssl.errors import SettingsError, UserError
 from hpc.cluster.cluster_sweep import ClusterSweep
-from hpc.cluster.job_settings import JobSettings
-from hpc.cluster.orders import Books
-from hpc.cluster.profiles import Profile
-from hpc.cluster.requests import JobRequest, request
-from hpc.cluster.scheduler import UNKNOWN, Scheduler
+from hpc.cluster.job_store import Books
+from hpc.cluster.schedulers.scheduler import UNKNOWN, Scheduler
+from hpc.cluster.site.job_settings import JobSettings
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.requests import JobRequest, request
 from hpc.cluster.states import LIVE, View
 from hpc.cluster.submission import Submission
 

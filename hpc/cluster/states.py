@@ -13,11 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS, EXIT_PEER_LOST
-from fgssl.run_folder import RunFolder
+from fgssl.store.run_folder import RunFolder
 from hpc.cluster.cluster_sweep import ClusterRun
-from hpc.cluster.orders import Attempt, Order, Wishes
-from hpc.cluster.retries import Retries
-from hpc.cluster.scheduler import UNKNOWN, JobFact
+from hpc.cluster.job_store import Attempt, Order, Wishes
+from hpc.cluster.schedulers.scheduler import UNKNOWN, JobFact
+from hpc.sweeps.retries import Retries
 
 
 class ClusterState(StrEnum):

@@ -12,11 +12,11 @@ from pathlib import Path
 from submitit.slurm.slurm import SlurmExecutor
 
 from fgssl.errors import EXIT_INTERRUPTED
-from fgssl.run_folder import write_atomically
-from hpc.cluster.orders import Books, Order
-from hpc.cluster.profiles import MODULE_OR_LEAVE
-from hpc.cluster.requests import JobRequest, for_runs, sbatch_options
-from hpc.cluster.scheduler import Scheduler
+from fgssl.store.run_folder import write_atomically
+from hpc.cluster.job_store import Books, Order
+from hpc.cluster.schedulers.scheduler import Scheduler
+from hpc.cluster.site.profile import MODULE_OR_LEAVE
+from hpc.cluster.site.requests import JobRequest, for_runs, sbatch_options
 
 
 class _Writer(SlurmExecutor):

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgssl.errors import LeaseError, UserError
-from fgssl.run_folder import lock
+from fgssl.store.run_folder import lock
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep
-from hpc.cluster.feeder import Batch, due
+from hpc.cluster.job_store import Books, Order, new_order
 from hpc.cluster.keeper import PLACES, dismiss_keeper, leave_keeper, let_keeper_wait
-from hpc.cluster.orders import Books, Order, new_order
-from hpc.cluster.requests import JobRequest
-from hpc.cluster.scheduler import JobFact, Refusal, RefusedError, Scheduler, SchedulerUnavailableError
+from hpc.cluster.queue import Batch, due
+from hpc.cluster.schedulers.scheduler import JobFact, Refusal, RefusedError, Scheduler, SchedulerUnavailableError
+from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.states import LIVE, ClusterState, View, look
 from hpc.cluster.submission import Submission
 

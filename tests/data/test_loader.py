@@ -13,8 +13,8 @@ from PIL import Image
 from fgssl.data.loader import RawBatch, evaluation_batches, original_batches, training_batches
 from fgssl.data.sampling import rows_of_step
 from fgssl.errors import DataError
+from fgssl.settings.views import ViewSettings
 from fgssl.views import crops
-from fgssl.views.settings import ViewSettings
 
 VIEWS = ViewSettings(image_size=16)
 

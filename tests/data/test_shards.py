@@ -19,7 +19,6 @@ import h5py
 import numpy as np
 import pytest
 
-from fgssl.data.manifest import Level, Manifest, verify
 from fgssl.data.shards import (
     DestinationExistsError,
     Sample,
@@ -29,6 +28,7 @@ from fgssl.data.shards import (
     pack,
 )
 from fgssl.errors import DataError
+from fgssl.store.manifest import Level, Manifest, verify
 
 LEVELS = (Level("species", ("a/x", "a/y", "b/x")), Level("genus", ("a", "b")))
 

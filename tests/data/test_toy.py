@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
-from fgssl.data.manifest import Manifest
-from fgssl.data.settings import DataSettings, ToySettings
 from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
 from fgssl.data.sources import toy
 from fgssl.data.sources.toy_fungus import GENERA, SPECIES
 from fgssl.data.sources.toy_scene import Nuisances
 from fgssl.errors import DataError
+from fgssl.settings.data import DataSettings, ToySettings
+from fgssl.store.location import ensure_toy, shards_folder, toy_manifest
+from fgssl.store.manifest import Manifest
 
 SMALL = ToySettings(train_images_per_species=2, test_images_per_species=1)
 DATA = DataSettings(toy=SMALL)
@@ -179,5 +179,5 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
 
 
 def test_location_is_light_to_import() -> None:
-    code = "import fgssl.data.location, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
+    code = "import fgssl.store.location, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from fgssl.decoders.build import build_decoder
 from fgssl.decoders.light import light_decoder
 from fgssl.decoders.mirrored_resnet50 import UpBottleneck, mirrored_resnet50_decoder
-from fgssl.decoders.settings import LightDecoderSettings, MirroredResNetDecoderSettings
 from fgssl.encoders.batch_norm import GroupedBatchNorm2d
+from fgssl.settings.decoder import LightDecoderSettings, MirroredResNetDecoderSettings
 
 
 @pytest.mark.parametrize("size", [8, 16, 32, 64])

@@ -10,18 +10,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fgssl import config as configs
+from fgssl.batch import Batch
 from fgssl.collectives import World, leave
 from fgssl.encoders.batch_norm import still_running_statistics
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.methods.method import Method
-from fgssl.records import Batch
+from fgssl.settings import config as configs
+from fgssl.settings.training import AdamSettings, AdamWSettings, OptimizerSettings, SGDSettings
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.engines.engine import Engine
 from fgssl.training.engines.zero import Zero
 from fgssl.training.optim import build_optimizer
-from fgssl.training.settings import AdamSettings, AdamWSettings, OptimizerSettings, SGDSettings
 from tests.conftest import EVERY_METHOD, TINY
 
 OPTIMIZERS = (SGDSettings(weight_decay=0.01), AdamSettings(weight_decay=0.01), AdamWSettings())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from fgssl import config as configs
+from fgssl.settings import config as configs
 from tests.conftest import EVERY_METHOD, TINY
 from tests.distributed.conftest import ENVIRONMENT, ROOT, record
 

@@ -14,12 +14,12 @@ from tests.distributed.conftest import ENVIRONMENT, ROOT
 
 JOIN_WITH_THREE_THREADS = """
 import sys, torch
-from fgssl import machine
+from fgssl import device as devices
 from fgssl.collectives import leave
 from fgssl.processes import Processes
-from fgssl.training.settings import ResourceSettings, TrainingSettings
+from fgssl.settings.training import ResourceSettings, TrainingSettings
 rank = int(sys.argv[1])
-machine.world(ResourceSettings(device="cpu", threads=3), TrainingSettings(), Processes(rank, 2, rank, 2, "srun"))
+devices.world(ResourceSettings(device="cpu", threads=3), TrainingSettings(), Processes(rank, 2, rank, 2, "srun"))
 print(torch.get_num_threads())
 leave()
 """

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from fgssl import config as configs
-from fgssl.config import Config
 from fgssl.errors import EXIT_PEER_LOST
-from fgssl.run_folder import RunFolder
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.store.run_folder import RunFolder
 from hpc.ranks import free_port
 from tests.distributed.conftest import ENVIRONMENT, ROOT
 

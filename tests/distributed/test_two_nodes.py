@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fgssl import config as configs
 from fgssl.errors import EXIT_PEER_LOST
+from fgssl.settings import config as configs
 from tests.conftest import TINY
 from tests.distributed.conftest import ENVIRONMENT, ROOT, record
 from tests.distributed.two_nodes import NotHere, TwoNodes

@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
-from fgssl import config as configs
 from fgssl.collectives import leave
 from fgssl.processes import Processes
-from fgssl.run import execute
+from fgssl.run.run import execute
+from fgssl.settings import config as configs
 from fgssl.training.interruption import Interrupted
 from tests.conftest import TINY
 

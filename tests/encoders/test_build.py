@@ -9,8 +9,8 @@ from torch import nn
 
 from fgssl.encoders.batch_norm import GroupedBatchNorm2d
 from fgssl.encoders.build import build_encoder, feature_width
-from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import SettingsError
+from fgssl.settings.encoder import EncoderSettings
 
 SMALL: dict[str, Any] = {"channels": [8, 8, 16, 24], "layers": [1, 1, 1, 1]}
 

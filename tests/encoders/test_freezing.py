@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.freezing import freeze, train_unfrozen
-from fgssl.encoders.settings import EncoderSettings
 from fgssl.errors import SettingsError
+from fgssl.settings.encoder import EncoderSettings
 
 RESNET: dict[str, Any] = {"name": "resnet18", "arguments": {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}}
 VIT: dict[str, Any] = {

@@ -15,9 +15,9 @@ from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from fgssl.encoders.build import build_encoder
-from fgssl.encoders.settings import EncoderSettings
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import CheckpointError
+from fgssl.settings.encoder import EncoderSettings
 
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
 SWIN: dict[str, Any] = {

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import fgssl
 from fgssl.encoders.build import build_encoder
-from fgssl.encoders.settings import EncoderSettings
 from fgssl.encoders.weights import encoder_card, load_weights, read_weights, weights_bytes
 from fgssl.errors import CheckpointError
+from fgssl.settings.encoder import EncoderSettings
 
 SMALL = EncoderSettings(name="resnet18", arguments={"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]})
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hpc.grid import expand
-from hpc.stages import plan
+from hpc.sweeps.grid import expand
+from hpc.sweeps.stages import plan
 
 ROOT = Path(__file__).parents[2]
 NO_RESULTS = {"wall_s"}

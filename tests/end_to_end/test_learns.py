@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fgssl import config as configs
-from fgssl.run import execute
+from fgssl.run.run import execute
+from fgssl.settings import config as configs
 
 pytestmark = pytest.mark.slow
 

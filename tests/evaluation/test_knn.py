@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation import knn
 from fgssl.evaluation.knn import weighted_knn
-from fgssl.evaluation.settings import KNNSettings
+from fgssl.settings.evaluation import KNNSettings
 
 
 def clustered(seed: int) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor, NDArray[np.int64]]:

@@ -17,9 +17,9 @@ from fgssl.evaluation.linear import (
     label_subsets,
     selected_linear_probe,
 )
-from fgssl.evaluation.settings import LinearProbeSettings
 from fgssl.evaluation.splits import grouped_split
 from fgssl.randomness import permutation
+from fgssl.settings.evaluation import LinearProbeSettings
 
 SETTINGS = LinearProbeSettings(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
 

@@ -19,11 +19,11 @@ from fgssl.evaluation.classifier import accuracy
 from fgssl.evaluation.knn import weighted_knn
 from fgssl.evaluation.linear import selected_linear_probe
 from fgssl.evaluation.measure import Measurement
-from fgssl.evaluation.measure_names import measure_names
 from fgssl.evaluation.nuisances import nuisance_probe
 from fgssl.evaluation.ranking import retrieval
-from fgssl.evaluation.settings import EvaluationSettings, KNNSettings, LinearProbeSettings, OutlierSettings
-from fgssl.views.settings import ViewSettings
+from fgssl.settings.evaluation import EvaluationSettings, KNNSettings, LinearProbeSettings, OutlierSettings
+from fgssl.settings.measure_names import measure_names
+from fgssl.settings.views import ViewSettings
 
 PROBE = LinearProbeSettings(epochs=3, learning_rates=(0.01, 0.1), label_fractions=(1.0, 0.5))
 NOTHING = EvaluationSettings(linear=None, retrieval=False, collapse=True)

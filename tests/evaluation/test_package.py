@@ -26,7 +26,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_settings_and_names_import_no_torch() -> None:
     code = """
 import sys
-import fgssl.evaluation, fgssl.evaluation.settings, fgssl.evaluation.measure_names
+import fgssl.evaluation, fgssl.settings.evaluation, fgssl.settings.measure_names
 dir(fgssl.evaluation)
 assert "torch" not in sys.modules
 from fgssl.evaluation import *

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from hpc.grid import expand
-from hpc.snapshot import freeze, packages
-from hpc.stages import Plan, plan
-from hpc.state import State, states
+from hpc.sweeps.grid import expand
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import Plan, plan
+from hpc.sweeps.state import State, states
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 SWEEP = """
@@ -83,7 +83,7 @@ def small(sweep_file: Path, tmp_path: Path) -> SmallSweep:
 
 @pytest.fixture
 def fake_sources(tmp_path: Path) -> Path:
-    """Folder of copies of both packages, with `fgssl/run.py` faked."""
+    """Folder of copies of both packages, with `fgssl/run/run.py` faked."""
     return _copy_with_fake_run(tmp_path / "sources")
 
 
@@ -103,7 +103,7 @@ def fake_code(tmp_path: Path, frozen_once: Path) -> Path:
 def _copy_with_fake_run(sources: Path) -> Path:
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run.py")
+    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run" / "run.py")
     return sources
 
 

@@ -1,4 +1,4 @@
-"""Stands in for `fgssl/run.py` in frozen code: the same record on disk, no training.
+"""Stands in for `fgssl/run/run.py` in frozen code: the same record on disk, no training.
 
 OUT/behaviour.json says what a run does, by its name: `fail` (raises), `die` (kills itself), `slow` (takes steps until
 it is told to stop, or OUT/go exists). OUT/executed.log gets one line per attempt.
@@ -11,9 +11,9 @@ import time
 import traceback
 from pathlib import Path
 
-from fgssl.config import Config, run_name
-from fgssl.evaluation.measure_names import measure_names
-from fgssl.run_folder import RunFolder, read_json
+from fgssl.settings.config import Config, run_name
+from fgssl.settings.measure_names import measure_names
+from fgssl.store.run_folder import RunFolder, read_json
 
 
 def execute(config: Config, out: Path) -> RunFolder:

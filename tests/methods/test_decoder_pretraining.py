@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from fgssl.batch import Batch
 from fgssl.methods.decoder_pretraining import DecoderPretraining
-from fgssl.records import Batch
 from tests.one_process import accumulate_gradient
 
 

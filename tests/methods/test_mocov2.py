@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from fgssl import losses, randomness
+from fgssl.batch import Batch
 from fgssl.methods.mocov2 import MoCoV2
-from fgssl.records import Batch
 from tests.one_process import accumulate_gradient, global_targets
 
 GROUP = 16  # of BatchNorm, in the tiny config

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from fgssl.records import Batch, Rows
+from fgssl.batch import Batch, Rows
 from tests.one_process import accumulate_gradient
 
 IMAGES = 8

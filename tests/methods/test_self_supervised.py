@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgssl.batch import Batch, Output, Rows
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
-from fgssl.records import Batch, Output, Rows
 from tests.one_process import accumulate_gradient, global_targets
 
 Make = Callable[..., Any]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.records import Batch, Output
+from fgssl.batch import Batch, Output
 from tests.one_process import accumulate_gradient
 
 Make = Callable[..., Any]

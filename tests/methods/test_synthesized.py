@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl import losses
+from fgssl.batch import Batch, Output
 from fgssl.methods.mocov2 import MoCoV2
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
-from fgssl.records import Batch, Output
 from tests.one_process import accumulate_gradient, global_targets
 
 Make = Callable[..., Any]

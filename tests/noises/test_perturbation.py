@@ -9,7 +9,7 @@ from torch import Tensor
 from fgssl.noises.grad_cam import grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, spread
 from fgssl.noises.perturbation import Perturbation
-from fgssl.noises.settings import NoiseSettings, QuantileThreshold
+from fgssl.settings.noise import NoiseSettings, QuantileThreshold
 
 DRAWS, WIDTH = 20_000, 12
 

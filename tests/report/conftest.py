@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from fgssl import config as configs
-from fgssl.evaluation.measure_names import measure_names
-from fgssl.run_folder import RunFolder
+from fgssl.settings import config as configs
+from fgssl.settings.measure_names import measure_names
+from fgssl.store.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)
 

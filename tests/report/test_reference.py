@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from fgssl.errors import UserError
-from fgssl.report.plan import read_plan
 from fgssl.report.reference import published, reference_values
 from fgssl.report.rows import collect_rows
 from fgssl.report.tables import tabulate
+from fgssl.store.plan import read_plan
 
 FOLDER = Path(__file__).parents[2] / "sweeps" / "reference"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from fgssl import config as configs
 from fgssl.errors import UserError
-from fgssl.report.plan import read_plan
 from fgssl.report.rows import collect_rows, write_rows
-from fgssl.run_folder import RunFolder
+from fgssl.settings import config as configs
+from fgssl.store.plan import read_plan
+from fgssl.store.run_folder import RunFolder
 
 KEY = "method.noise.sigma_grad_cam"
 AWKWARD = 100 * 2 / 3 + 1e-13

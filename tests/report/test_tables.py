@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from fgssl.errors import UserError
-from fgssl.evaluation.measure_names import lower_is_better
 from fgssl.report.layout import Layout, latex, lay_out, markdown
-from fgssl.report.plan import read_plan
 from fgssl.report.rows import collect_rows
 from fgssl.report.tables import COLUMNS, tabulate, warnings, write_table
+from fgssl.settings.measure_names import lower_is_better
+from fgssl.store.plan import read_plan
 
 Finished = Callable[[dict[str, list[float | None]]], Any]
 

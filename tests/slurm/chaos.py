@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fgssl.errors import UserError
-from hpc.cluster.orders import Books
+from hpc.cluster.job_store import Books
 from hpc.cluster.states import ClusterState
 from tests.slurm.conftest import SCRIPT, Cluster, is_slurms, own_cluster
 from tests.slurm.test_sweep import SWEEP, Swept, freeze_fake_code, swept_in

@@ -1,4 +1,4 @@
-"""Stands in for `fgssl/run.py` in code that jobs run: the same records and signals, no training.
+"""Stands in for `fgssl/run/run.py` in code that jobs run: the same records and signals, no training.
 
 A run takes STEPS steps (or as many as OUT/steps says) of STEP_S seconds each and saves every SAVED_EVERY and when it is
 told to stop; what it computes depends on every step. OUT/behaviour.json may say otherwise of a run, by its name:
@@ -12,10 +12,10 @@ import time
 import traceback
 from pathlib import Path
 
-from fgssl.config import Config, run_name
-from fgssl.evaluation.measure_names import measure_names
 from fgssl.processes import ALONE, Processes
-from fgssl.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
+from fgssl.settings.config import Config, run_name
+from fgssl.settings.measure_names import measure_names
+from fgssl.store.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
 from fgssl.training.interruption import Interruption
 
 STEPS, STEP_S, SAVED_EVERY = 40, 0.05, 10

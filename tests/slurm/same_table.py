@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from fgssl.config import merge
+from fgssl.settings.config import merge
 from hpc.cluster import cluster_sweep
-from hpc.cluster.orders import Books
+from hpc.cluster.job_store import Books
 from tests.conftest import TINY
 from tests.slurm.conftest import Cluster, is_slurms, own_cluster
 

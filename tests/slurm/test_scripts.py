@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.data.manifest import Manifest
+from fgssl.store.manifest import Manifest
 from tests.slurm.conftest import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

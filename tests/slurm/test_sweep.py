@@ -14,18 +14,18 @@ import pytest
 
 from fgssl import cancel, status
 from fgssl.errors import EXIT_OUT_OF_HANDS
-from fgssl.run_folder import write_atomically
+from fgssl.store.run_folder import write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep, on_cluster
+from hpc.cluster.job_store import Attempt, Books
 from hpc.cluster.keeper import keeper_request
-from hpc.cluster.orders import Attempt, Books
-from hpc.cluster.profiles import load_profile
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.site.profile import load_profile
 from hpc.cluster.states import ClusterState, View
 from hpc.cluster.sync import Report, synchronize, views_of
-from hpc.grid import expand
-from hpc.snapshot import freeze, packages
-from hpc.stages import Plan, plan
+from hpc.sweeps.grid import expand
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import Plan, plan
 from tests.slurm.conftest import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -139,7 +139,7 @@ def freeze_fake_code(folder: Path) -> Path:
     sources = folder / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run.py")
+    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run" / "run.py")
     (sources / "fgssl" / "collectives.py").write_text("def leave() -> None:\n    pass\n")
     return freeze([sources / "fgssl", sources / "hpc"], folder / "code")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.config import Config
-from fgssl.run_folder import Lease, RunFolder
+from fgssl.settings.config import Config
+from fgssl.store.run_folder import Lease, RunFolder
 
 
 @pytest.fixture

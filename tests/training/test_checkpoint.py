@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 import torch
 
-from fgssl import config as configs
-from fgssl.config import Config
 from fgssl.errors import CheckpointError, LeaseError, UserError
-from fgssl.run_folder import Lease, RunFolder
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.store.run_folder import Lease, RunFolder
 from fgssl.training import checkpoint
 from fgssl.training.checkpoint import Checkpoint, Identity, Writer, state_sha256
 
@@ -429,8 +429,8 @@ KILLED = """
 import json, os, shutil, signal, sys, time
 from pathlib import Path
 import torch
-from fgssl import config as configs
-from fgssl.run_folder import RunFolder
+from fgssl.settings import config as configs
+from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 from fgssl.training.checkpoint import Checkpoint, Identity, Writer
 

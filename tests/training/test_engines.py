@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from fgssl.batch import Batch
 from fgssl.collectives import World
-from fgssl.config import Config
 from fgssl.encoders.checkpointing import checkpoint_activations
 from fgssl.errors import SettingsError
-from fgssl.records import Batch
-from fgssl.run import execute
+from fgssl.run.run import execute
+from fgssl.settings.config import Config
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.engines.engine import Engine
 from fgssl.training.engines.exact import Exact
-from fgssl.training.step import StepMaker
+from fgssl.training.grad_cache import StepMaker
 
 SIMCLR = "method={name: simclr, hidden_width: 16, projection_width: 8}"
 

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgssl import machine
-from fgssl.config import Config
+from fgssl import device as devices
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
+from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
 from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Silence
@@ -33,7 +33,7 @@ def batches(steps: range) -> list[RawBatch]:
 @pytest.fixture
 def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any]) -> Trainer:
     config, method = tiny_config("method.noise.variant=none"), tiny_method("method.noise.variant=none")
-    world = machine.world(config.resources, config.training)
+    world = devices.world(config.resources, config.training)
     return Trainer(
         engine=build_engine(method, config.training, config.resources, world),
         world=world,

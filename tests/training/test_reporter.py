@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fgssl.errors import UserError
-from fgssl.run_folder import Lease
+from fgssl.store.run_folder import Lease
 from fgssl.training.reporter import Reporter
 
 

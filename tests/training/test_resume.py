@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from fgssl import config as configs
-from fgssl.config import Config
 from fgssl.errors import EXIT_INTERRUPTED, DataError
-from fgssl.run import execute
-from fgssl.run_folder import RunFolder
+from fgssl.run.run import execute
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.store.run_folder import RunFolder
 from fgssl.training.interruption import Interrupted
 from fgssl.training.reporter import Reporter
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fgssl.batch import Batch, Output, Rows
 from fgssl.collectives import World
-from fgssl.config import Config
 from fgssl.data.loader import RawBatch
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Output, Rows
+from fgssl.settings.config import Config
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Reporter

@@ -9,12 +9,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from fgssl.data.manifest import Level, listed
 from fgssl.data.shards import Sample, SourceDataset
 from fgssl.data.sources.encoded_image import SUFFIXES, encoded_image
 from fgssl.errors import DataError
 from fgssl.randomness import uniform
-from fgssl.settings import NonNegativeInt, settings
+from fgssl.settings.declare import NonNegativeInt, settings
+from fgssl.store.manifest import Level, listed
 
 LEVEL_NAMES: tuple[tuple[str, ...], ...] = ((), ("class",), ("species", "genus"))
 """By depth of the class folders."""

@@ -14,11 +14,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from fgssl.data.manifest import Level, listed
 from fgssl.data.shards import Sample, SourceDataset
 from fgssl.data.sources.encoded_image import encoded_image
 from fgssl.errors import DataError
-from fgssl.settings import NonNegativeInt, settings
+from fgssl.settings.declare import NonNegativeInt, settings
+from fgssl.store.manifest import Level, listed
 
 SIGNS = (
     "Speed limit (20km/h)",

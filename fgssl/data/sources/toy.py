@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgssl.data.manifest import Level
-from fgssl.data.settings import ToySettings
 from fgssl.data.shards import Sample, SourceDataset
 from fgssl.data.sources.encoded_image import png
 from fgssl.data.sources.toy_fungus import GENERA, SPECIES, draw_fungus
 from fgssl.data.sources.toy_scene import Nuisances, Scene, background, grass
+from fgssl.settings.data import ToySettings
+from fgssl.store.manifest import Level
 
 
 def source(options: ToySettings) -> SourceDataset:

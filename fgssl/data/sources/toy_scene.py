@@ -43,7 +43,7 @@ class Nuisances:
     stem_length: float
     """Relative to the genus."""
     cap_tone: float
-    """-1 ... 1, around the genus' own colour."""
+    """-1 ... 1, around the genus' own color."""
 
     @classmethod
     def at(cls, seed: int, split: str, species: int, number: int) -> tuple["Nuisances", NDArray[np.float64]]:

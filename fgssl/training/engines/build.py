@@ -2,11 +2,11 @@
 
 from fgssl.collectives import World
 from fgssl.methods.method import Method
+from fgssl.settings.training import ResourceSettings, TrainingSettings
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.engines.engine import Engine
 from fgssl.training.engines.exact import Exact
 from fgssl.training.optim import build_optimizer
-from fgssl.training.settings import ResourceSettings, TrainingSettings
 
 
 def build_engine(method: Method, training: TrainingSettings, resources: ResourceSettings, world: World) -> Engine:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from fgssl.batch import Batch, Rows
 from fgssl.collectives import World
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Rows
 from fgssl.training.engines.engine import Engine, start_state
 
 _SYNC_BUFFERS = (

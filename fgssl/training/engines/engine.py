@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fgssl.batch import Batch, Rows
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Rows
 
 
 class Engine(ABC):

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fgssl.batch import Batch, Rows
 from fgssl.collectives import World
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Rows
 from fgssl.training.engines.engine import Engine
 from fgssl.training.tree import BalancedSum
 

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fgssl.batch import Batch, Rows
 from fgssl.collectives import World
 from fgssl.errors import UserError
 from fgssl.methods.method import Method
-from fgssl.records import Batch, Rows
 from fgssl.training.engines.engine import Engine, start_state
 
 _OLDEST = (0, 19, 8)

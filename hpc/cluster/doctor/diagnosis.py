@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from fgssl.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_mapping
-from hpc.cluster.profiles import PREFIX, PartitionSettings, Profile, load_profile, profile_file
+from fgssl.settings.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_mapping
+from hpc.cluster.site.profile import PREFIX, PartitionSettings, Profile, load_profile, profile_file
 
 _OF_A_PARTITION = to_mapping(PartitionSettings())
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from fgssl.errors import UserError
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Task, read_tasks
-from hpc.cluster.job_settings import JobSettings
-from hpc.cluster.profiles import Profile
-from hpc.cluster.requests import JobRequest, request
-from hpc.cluster.scheduler import JobFact, Scheduler, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobFact, Scheduler, SchedulerUnavailableError
+from hpc.cluster.site.job_settings import JobSettings
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.requests import JobRequest, request
 from hpc.cluster.submission import Submission
 
 _POLL_S = 2.0

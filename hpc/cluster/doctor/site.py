@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from fgssl.errors import UserError
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
-from hpc.cluster.profiles import LimitSettings
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.site.profile import LimitSettings
 
 Pairs = Mapping[str, str]
 """A partition, a node or the cluster, by Slurm's names."""

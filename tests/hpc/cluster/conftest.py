@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.data.location import ensure_toy
-from fgssl.data.settings import DataSettings
+from fgssl.settings.data import DataSettings
+from fgssl.store.location import ensure_toy
 
 Packed = Callable[[DataSettings], Path]
 
@@ -31,4 +31,4 @@ def _toy_from_store(packed_toy: Packed, monkeypatch: pytest.MonkeyPatch) -> None
     def copied(data: DataSettings, data_root: Path) -> None:
         shutil.copytree(packed_toy(data), data_root, dirs_exist_ok=True)
 
-    monkeypatch.setattr("hpc.inputs.ensure_toy", copied)
+    monkeypatch.setattr("hpc.sweeps.plan_inputs.ensure_toy", copied)

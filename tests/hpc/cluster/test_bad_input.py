@@ -9,10 +9,10 @@ import pytest
 
 from fgssl import sweep
 from fgssl.errors import UserError, exit_code
-from hpc.cluster.orders import Books, Element
-from hpc.cluster.requests import JobRequest
-from hpc.cluster.scheduler import RefusedError
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books, Element
+from hpc.cluster.schedulers.scheduler import RefusedError
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.submission import Submission
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 

@@ -12,9 +12,9 @@ import pytest
 
 from fgssl import cancel, logs, retry, status, sweep, sync
 from fgssl.errors import UserError
-from fgssl.run_folder import RunFolder
+from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
-from hpc.cluster.orders import Attempt, Books
+from hpc.cluster.job_store import Attempt, Books
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 PROFILE = Path(__file__).parents[3] / "slurm" / "generic.yaml"

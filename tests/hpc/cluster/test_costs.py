@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cluster.costs import Forecast, Work, forecast, hourly_cost, submissions
-from hpc.cluster.job_settings import JobSettings
-from hpc.cluster.profiles import Profile, load_profile
-from hpc.cluster.requests import JobRequest, request
+from hpc.cluster.site.costs import Forecast, Work, forecast, hourly_cost, submissions
+from hpc.cluster.site.job_settings import JobSettings
+from hpc.cluster.site.profile import Profile, load_profile
+from hpc.cluster.site.requests import JobRequest, request
 
 SLURM = Path(__file__).parents[3] / "slurm"
 ACCOUNTS = {"karolina": "OPEN-12-34", "lumi_g": "project_465000001"}

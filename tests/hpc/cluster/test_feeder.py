@@ -3,9 +3,9 @@
 import dataclasses
 
 from hpc.cluster.cluster_sweep import ClusterRun
-from hpc.cluster.feeder import Batch, due
-from hpc.cluster.profiles import LimitSettings
-from hpc.cluster.requests import JobRequest
+from hpc.cluster.queue import Batch, due
+from hpc.cluster.site.profile import LimitSettings
+from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.states import ClusterState, View
 
 ANY = LimitSettings()  # all in the partition that jobs get who name none

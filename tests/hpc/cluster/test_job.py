@@ -11,9 +11,9 @@ import pytest
 
 from fgssl.errors import EXIT_OUT_OF_HANDS
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
-from hpc.cluster.orders import Attempt, Books, Element, Order
-from hpc.cluster.requests import JobRequest
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Attempt, Books, Element, Order
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.states import ClusterState
 from hpc.cluster.submission import Submission
 from hpc.cluster.sync import synchronize, views_of

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fgssl.config import leaves, read_yaml
 from fgssl.errors import SettingsError
-from hpc.cluster.profiles import PartitionSettings, Profile, load_profile, read_profile
+from fgssl.settings.config import leaves, read_yaml
+from hpc.cluster.site.profile import PartitionSettings, Profile, load_profile, read_profile
 
 SLURM = Path(__file__).parents[3] / "slurm"
 SHIPPED = ["fir", "generic", "karolina", "lumi_g", "narval", "nibi", "rorqual", "trillium"]

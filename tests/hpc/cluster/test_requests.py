@@ -9,9 +9,9 @@ import yaml
 from submitit.slurm.slurm import _make_sbatch_string
 
 from fgssl.errors import SettingsError
-from hpc.cluster.job_settings import JobSettings, Origin, read_jobs
-from hpc.cluster.profiles import Profile, load_profile
-from hpc.cluster.requests import JobRequest, described, for_runs, request, sbatch_options
+from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
+from hpc.cluster.site.profile import Profile, load_profile
+from hpc.cluster.site.requests import JobRequest, described, for_runs, request, sbatch_options
 
 SLURM = Path(__file__).parents[3] / "slurm"
 ACCOUNTS = {"karolina": "OPEN-12-34", "lumi_g": "project_465000001", "generic": "any"}

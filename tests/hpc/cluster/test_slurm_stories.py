@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from hpc.cluster import slurm as slurm_module
-from hpc.cluster.refusals import refusal
-from hpc.cluster.scheduler import UNKNOWN, Refusal, SchedulerUnavailableError
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers import slurm as slurm_module
+from hpc.cluster.schedulers.refusals import refusal
+from hpc.cluster.schedulers.scheduler import UNKNOWN, Refusal, SchedulerUnavailableError
+from hpc.cluster.schedulers.slurm import Slurm
 from tests.hpc.fake_slurm.cluster import FakeSlurm, requeue, sbatch, states
 
 

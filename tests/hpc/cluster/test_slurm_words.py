@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import UserError
-from hpc.cluster import slurm as slurm_module
-from hpc.cluster.refusals import refusal, refused
-from hpc.cluster.scheduler import UNKNOWN, JobFact, Refusal, RefusedError, SchedulerUnavailableError
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers import slurm as slurm_module
+from hpc.cluster.schedulers.refusals import refusal, refused
+from hpc.cluster.schedulers.scheduler import UNKNOWN, JobFact, Refusal, RefusedError, SchedulerUnavailableError
+from hpc.cluster.schedulers.slurm import Slurm
 from tests.hpc.fake_slurm.cluster import states
 
 Record = Callable[..., None]

@@ -13,11 +13,11 @@ import pytest
 
 from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS, EXIT_PEER_LOST
 from hpc.cluster.cluster_sweep import ClusterRun
-from hpc.cluster.orders import Attempt, Element, Order, Wishes
-from hpc.cluster.requests import JobRequest
-from hpc.cluster.retries import Retries
-from hpc.cluster.scheduler import UNKNOWN, JobFact
+from hpc.cluster.job_store import Attempt, Element, Order, Wishes
+from hpc.cluster.schedulers.scheduler import UNKNOWN, JobFact
+from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.states import ClusterState, View, look
+from hpc.sweeps.retries import Retries
 
 LIMIT_MIN = 60
 TIME_UP_S = 3330.0

@@ -10,13 +10,13 @@ import pytest
 from fgssl.errors import UserError
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
-from hpc.cluster.orders import Books, Element
-from hpc.cluster.profiles import LimitSettings
-from hpc.cluster.requests import JobRequest
-from hpc.cluster.retries import Retries
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.job_store import Books, Element
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.site.profile import LimitSettings
+from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.states import ClusterState, View
 from hpc.cluster.sync import Report, cancel, synchronize, views_of
+from hpc.sweeps.retries import Retries
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 PLAIN = JobRequest("sweep", 60)

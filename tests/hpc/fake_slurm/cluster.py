@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers.slurm import Slurm
 from tests.hpc.fake_slurm.commands import NEW, SETTINGS, Cluster, log_file
 
 Job = dict[str, Any]

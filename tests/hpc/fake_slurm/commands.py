@@ -504,7 +504,7 @@ def sacctmgr(cluster: Cluster, arguments: list[str]) -> int:
     most = [cluster.settings[name] for name in ("max_submitted", "max_running")]
     submitted, running = ("" if number is None else str(number) for number in most)
     if "user" in arguments:
-        print(f"main|main|||{submitted}|{running}|")  # as `limits` of hpc/cluster/slurm.py asks
+        print(f"main|main|||{submitted}|{running}|")  # as `limits` of hpc/cluster/schedulers/slurm.py asks
     elif "qos" in arguments:
         print("||")
     return 0

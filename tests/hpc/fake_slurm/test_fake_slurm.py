@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from submitit.slurm.slurm import SlurmExecutor
 
-from hpc.cluster.refusals import refusal
-from hpc.cluster.scheduler import Refusal
-from hpc.cluster.slurm import Slurm
+from hpc.cluster.schedulers.refusals import refusal
+from hpc.cluster.schedulers.scheduler import Refusal
+from hpc.cluster.schedulers.slurm import Slurm
 from tests.hpc.fake_slurm.cluster import FakeSlurm, requeue, sbatch, states
 
 

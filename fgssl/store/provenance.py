@@ -1,0 +1,48 @@
+"""Which code and which libraries gave a result."""
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "h5py")
+
+
+@functools.cache
+def code_version() -> str:
+    """Hash of this package's source files; the same wherever they lie."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.relative_to(package).as_posix().encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def versions() -> dict[str, str]:
+    """Python, the libraries and the processor: equal bits are promised for equal ones only."""
+    found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), **found, "processor": _processor()}
+
+
+def attempt(processes: int, engine: str, threads: int, device: str) -> dict[str, Any]:
+    """What one attempt at a training was made by; `device` is its name, `threads` are each process's."""
+    return {
+        "code_version": code_version(),
+        "processes": processes,
+        "engine": engine,
+        "threads": threads,
+        "device": device,
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,122 @@
+"""One optimizer step's gradient, over the global batch in shards that fit into memory, on one process or many."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgssl.batch import Batch, Output, Rows
+from fgssl.collectives import World
+from fgssl.encoders.batch_norm import RunningStatistics, still_running_statistics
+from fgssl.losses import at_least_fp32
+from fgssl.methods.method import Method
+from fgssl.training.engines.engine import Engine
+from fgssl.training.tree import BalancedSum
+
+Autocast = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """This process's share of the shuffled global batch, for the branch without gradient.
+
+    A key so shares its BatchNorm group with other images than its query does (He et al. 2020, Sec. 3.3).
+    """
+
+    views: tuple[Tensor, ...]
+    """The method's `target_views`, each (n, C, H, W)."""
+    order: NDArray[np.int64]
+    """(N,) positions in the global batch: a function of seed and step."""
+
+
+@dataclass(frozen=True)
+class StepMaker:
+    """How a step is cut up and put together again."""
+
+    world: World
+    shard_size: int
+    """Images whose networks run at once; divides each process's share of the batch."""
+    exact: bool
+    """Whether equal bits are asked for whatever the number of processes: then sums over them are trees."""
+    autocast: Autocast
+
+    def accumulate_gradient(
+        self, engine: Engine, batch: Batch, shuffled: Shuffled | None
+    ) -> tuple[Output, Rows, Tensor | None]:
+        """Give `engine` the gradient of the global batch's loss, of which `batch` (n images) is this process's share;
+        returns the output, detached rows and targets of the *global* batch.
+
+        With several shards the rows are computed twice: without graph for the loss over all, then shard by shard with
+        graph, each fed its rows' gradient (Gao et al. 2021, gradient cache). Memory is a shard's, the result the
+        whole's. Every process computes the whole loss of all rows: nothing but rows is sent, their gradient is there.
+        """
+        method = engine.method
+        first_position = self.world.share(len(batch) * self.world.size).start
+        with RunningStatistics(method) as statistics:
+            targets, moves_of_targets = self._targets(method, shuffled, statistics)
+            shards = list(batch.shards(self.shard_size))
+            starts = [first_position + index * self.shard_size for index in range(len(shards))]
+
+            def rows_of(index: int) -> Rows:
+                shard, start = shards[index], starts[index]
+                own_targets = None if targets is None else targets[start : start + len(shard)]
+                with self.autocast():
+                    rows = engine.rows(shard, own_targets, last=index == len(shards) - 1)
+                # Their gradient, and the scale that fp16 gives it, are larger than fp16 can hold.
+                return {
+                    name: at_least_fp32(value) if value.is_floating_point() else value for name, value in rows.items()
+                }
+
+            moves = BalancedSum()
+            parts = []
+            # Under `exact` always as with a graph: what kernels compute must not depend on the number of shards here.
+            with torch.set_grad_enabled(self.exact or len(shards) == 1):
+                for index in range(len(shards)):
+                    parts.append(rows_of(index) if len(shards) == 1 else _detached(rows_of(index)))
+                    moves.add(statistics.taken())
+            statistics.move(self._over_processes(moves.total() + moves_of_targets))
+
+            leaves = self.world.gather({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+            for leaf in leaves.values():
+                leaf.requires_grad_(leaf.is_floating_point())  # labels are rows too
+            output = method.loss(leaves, targets)
+            output.loss.backward()
+
+            with still_running_statistics(method):  # moved once already
+                for index in range(len(shards)):
+                    rows = parts.pop() if len(shards) == 1 else rows_of(index)
+                    surrogate = sum(
+                        (rows[name] * leaf.grad[starts[index] : starts[index] + len(shards[index])]).sum()
+                        for name, leaf in leaves.items()
+                        if leaf.grad is not None and rows[name].requires_grad
+                    )
+                    assert isinstance(surrogate, Tensor)
+                    engine.backward(surrogate, last=index == len(shards) - 1)
+        return output, _detached(leaves), targets
+
+    def _targets(
+        self, method: Method, shuffled: Shuffled | None, statistics: RunningStatistics
+    ) -> tuple[Tensor | None, Tensor]:
+        """Targets (N, P) of the global batch, in its order, or None; what their passes move of the statistics."""
+        if shuffled is None:
+            return None, statistics.taken()
+        moves, parts = BalancedSum(), []
+        with torch.no_grad(), self.autocast():
+            for views in zip(*(view.split(self.shard_size) for view in shuffled.views), strict=True):
+                parts.append(method.targets(*views))
+                moves.add(statistics.taken())
+        gathered = self.world.gather({"targets": torch.cat(parts)})["targets"]  # shuffled
+        targets = torch.empty_like(gathered)
+        targets[torch.from_numpy(shuffled.order).to(gathered.device)] = gathered
+        return targets, moves.total()
+
+    def _over_processes(self, flat: Tensor) -> Tensor:
+        return self.world.tree_sum(flat) if self.exact else self.world.sum(flat)
+
+
+def _detached(rows: Rows) -> Rows:
+    return {name: value.detach() for name, value in rows.items()}

@@ -1,0 +1,378 @@
+"""What a sweep asks for a job, and a site's profile -> what sbatch is told, or every reason why the site cannot."""
+
+import math
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fgssl.errors import Problem, SettingsError
+from fgssl.settings.validation import unknown
+from hpc.cluster.site.job_settings import BY_HAND, JobSettings, Origin
+from hpc.cluster.site.profile import Profile
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What sbatch is told of one job."""
+
+    job_name: str
+    walltime_min: int
+    nodes: int = 1
+    tasks_per_node: int = 1
+    """One for each process of a run, or one for each of the runs that share the job."""
+    gpus_per_node: int = 0
+    gpu_flag: str | None = None
+    """As the option wants it, e.g. `a100:4`; None: no GPUs."""
+    gpu_option: str = "gpus-per-node"
+    gpu_counts: tuple[int, ...] = ()
+    """The only numbers of GPUs that a job may ask for on a node; empty: any."""
+    cpus_per_task: int = 1
+    memory_mb: int | None = None
+    """Of a node; 0 is all of it, None leaves it to the site."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    requeue: bool = True
+    signal_delay_s: int = 180
+    runs: int = 1
+    """That share the job."""
+    runs_per_gpu: int = 1
+    whole_node: bool = False
+    """Whether the job has, and pays for, whole nodes."""
+    cpu_bind: str | None = None
+    exclude: tuple[str, ...] = ()
+    """Nodes."""
+    dependency: str | None = None
+    """E.g. `afterok:12_3:14`."""
+    array_parallelism: int | None = None
+    extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Further options of sbatch."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before Python starts."""
+    python: str | None = None
+    """Command that starts Python; None: the one that submits."""
+
+    @property
+    def memory(self) -> str | None:
+        """As sbatch wants it, e.g. `124G`."""
+        if not self.memory_mb:
+            return None if self.memory_mb is None else "0"
+        return f"{self.memory_mb}M" if self.memory_mb % 1024 else f"{self.memory_mb // 1024}G"
+
+
+# ----------------------------------------------------------------------------------- what the site says
+
+
+def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, origin: Origin = BY_HAND) -> JobRequest:
+    """What to tell sbatch; raises `SettingsError` with every reason why the site would refuse it or never start it."""
+    asked = _Asked(job, profile, on_gpus, origin)
+    if problems := [*origin.faults, *asked.problems()]:
+        raise SettingsError(problems)
+    environment = profile.environment
+    python = environment.python or ("python" if environment.venv is not None else None)
+    container = shlex.quote(environment.container or "")
+    return JobRequest(
+        job_name=job_name,
+        walltime_min=job.walltime_min,
+        nodes=job.nodes,
+        tasks_per_node=asked.tasks,
+        gpus_per_node=asked.gpus_held,
+        gpu_flag=asked.gpu_flag,
+        gpu_option=asked.gpu.option if asked.gpu is not None else "gpus-per-node",
+        gpu_counts=asked.gpu.counts if asked.gpu is not None else (),
+        cpus_per_task=asked.cores,
+        memory_mb=asked.memory_mb,
+        partition=asked.partition,
+        account=asked.account,
+        qos=job.qos,
+        requeue=profile.requeue != "forbidden",
+        signal_delay_s=profile.signal_delay_s,
+        runs=job.runs_per_job,
+        runs_per_gpu=job.runs_per_gpu,
+        whole_node=asked.whole_node,
+        cpu_bind=asked.cpu_bind,
+        extra=job.options,
+        setup=profile.environment.lines,
+        python=python.replace("{container}", container) if python is not None else None,
+    )
+
+
+class _Asked:
+    """One job against one profile."""
+
+    def __init__(self, job: JobSettings, profile: Profile, on_gpus: bool, origin: Origin) -> None:
+        self.job, self.profile, self.on_gpus, self.origin = job, profile, on_gpus, origin
+        self.gpu, default = None, profile.cpu_partition or profile.partition
+        if on_gpus:
+            self.gpu, default = profile.gpu, profile.partition
+        self.partition = job.partition or default
+        self.account = job.account or profile.account
+        there = profile.partition_settings(self.partition)
+        self.whole_node = there is not None and there.whole_node
+        self.node = profile.kind_of_node(self.partition, on_gpus)
+        self.packed = job.runs_per_job > 1
+        self.tasks = job.runs_per_job if self.packed else job.processes_per_node
+        share = self.gpu.cores if self.gpu is not None else None
+        self.cores = job.cores_per_process or max(1, (share or 1) // job.runs_per_gpu)
+        self.gpus = math.ceil(self.tasks / job.runs_per_gpu) if on_gpus else 0
+        whole = self.gpu.per_node if self.gpu is not None and self.whole_node else None
+        self.gpus_held = whole or self.gpus
+
+    @property
+    def gpu_flag(self) -> str | None:
+        if self.gpu is None:
+            return None
+        parts = ["gpu" if self.gpu.option == "gres" else None, self.gpu.type, str(self.gpus_held)]
+        return ":".join(part for part in parts if part is not None)
+
+    @property
+    def memory_mb(self) -> int | None:
+        if self.job.memory_gb_per_node is not None:
+            return max(1, int(1024 * self.job.memory_gb_per_node))
+        if self.profile.memory_request != "share" or self.node is None or self.node.memory_gb is None:
+            return None
+        if self.whole_node:
+            return 0
+        if self.gpu is not None and self.gpu.per_node is not None:
+            return int(1024 * self.node.memory_gb * self.gpus / self.gpu.per_node)
+        if self.node.job_cores is not None:
+            return int(1024 * self.node.memory_gb * self.tasks * self.cores / self.node.job_cores)
+        return None
+
+    @property
+    def cpu_bind(self) -> str | None:
+        fills_node = self.whole_node and self.on_gpus and self.tasks == self.gpus == self.gpus_held
+        whole = self.profile.whole_node_cpu_bind if fills_node and self.job.cores_per_process is None else None
+        return whole or self.profile.cpu_bind
+
+    # ----------------------------------------------------------------------------------------- problems
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self._partition_problems()
+        yield from self._account_problems()
+        yield from self._packing_problems()
+        yield from self._gpu_problems()
+        yield from self._core_problems()
+        yield from self._memory_problems()
+        yield from self._limit_problems()
+        yield from self._option_problems()
+        environment = self.profile.environment
+        if environment.container is not None and "{container}" not in (environment.python or ""):
+            message = (
+                "jobs would run outside of it, for environment.python does not say how to start Python in it: give it "
+                "too, e.g. cluster.environment.python='apptainer exec --nv {container} python3'"
+            )
+            yield Problem(self.profile.file, "environment.container", message)
+        if environment.container is None and "{container}" in (environment.python or ""):
+            message = "is empty, and Python runs in it: give cluster.environment.container=IMAGE on the command line"
+            yield Problem(self.profile.file, "environment.container", message)
+
+    def _problem(self, key: str, message: str, cited: str | None = None, advice: str | None = None) -> Problem:
+        """At a key of the job; `cited` is the key of the profile that says otherwise."""
+        where = f" ({self.profile.cite(cited)})" if cited is not None else ""
+        return self.origin.problem(key, message + where + (f": {advice}" if advice is not None else ""))
+
+    def _partition_problems(self) -> Iterator[Problem]:
+        """That the profile's own is unknown, `read_profile` has said."""
+        name, known = self.partition, self.profile.partitions
+        if name is None or known is None or (name not in known and self.job.partition is None):
+            return
+        if not known:
+            yield self._problem("partition", f"{name!r} is not allowed: leave it empty", "partitions")
+        elif name not in known:
+            yield self._problem("partition", unknown(name, list(known), what="partition"), "partitions")
+        elif self.on_gpus and not known[name].gpus:
+            others = ", ".join(other for other, there in known.items() if there.gpus)
+            message = f"{name!r} has no GPUs, and this job is to use them"
+            yield self._problem("partition", message, f"partitions.{name}.gpus", f"those with GPUs are {others}")
+
+    def _account_problems(self) -> Iterator[Problem]:
+        """Of the profile's own, `read_profile` has seen to it."""
+        profile, wanted = self.profile, self.profile.accounts
+        if self.account is None and wanted.required:
+            how = f"give cluster.account={wanted.example} on the command line, or account in a copy of this file"
+            yield Problem(profile.file, "account", f"is missing, and {profile.name} demands one: {how}")
+        elif self.job.account is not None and not wanted.fits(self.job.account):
+            message = f"{self.job.account!r} is not allowed: accounts are like {wanted.example}"
+            yield self._problem("account", message, "accounts.pattern")
+
+    def _packing_problems(self) -> Iterator[Problem]:
+        job = self.job
+        if self.packed:
+            for key, number in (("nodes", job.nodes), ("processes_per_node", job.processes_per_node)):
+                if number > 1:
+                    message = f"{number} and runs_per_job {job.runs_per_job}: only runs of one process share a job"
+                    yield self._problem(key, message)
+        if job.runs_per_gpu > 1 and not (self.packed and self.on_gpus):
+            message = f"{job.runs_per_gpu} asks for runs that share a GPU: that takes runs_per_job over 1, and GPUs"
+            yield self._problem("runs_per_gpu", message)
+
+    def _gpu_problems(self) -> Iterator[Problem]:
+        key, gpu = "runs_per_job" if self.packed else "processes_per_node", self.gpu
+        if not self.on_gpus:
+            if self.node is None:
+                message = "the runs are to use no GPUs (resources.device: cpu), and jobs without any are not taken"
+                yield self._problem(key, message, "cpu_node")
+            return
+        if gpu is None:
+            yield self._problem(key, "the runs are to use GPUs, and there are none", "gpu", "resources.device=cpu")
+            return
+        needs = f"{self.tasks} {'runs' if self.packed else 'processes'} need {self.gpus} GPUs on a node"
+        if gpu.per_node is not None and self.gpus > gpu.per_node:
+            advice = "let runs share GPUs (runs_per_gpu), or fewer a job" if self.packed else "take more nodes"
+            yield self._problem(key, f"{needs}, which has {gpu.per_node}", "gpu.per_node", advice)
+        elif gpu.counts and self.gpus_held not in gpu.counts:
+            allowed = " or ".join(map(str, gpu.counts))
+            yield self._problem(key, f"{needs}: allowed are {allowed}", "gpu.counts")
+        elif self.profile.several_nodes_whole and self.job.nodes > 1 and self.gpus_held != gpu.per_node:
+            message = f"{needs}: jobs of several nodes take all {gpu.per_node}"
+            yield self._problem(key, message, "several_nodes_whole")
+
+    def _core_problems(self) -> Iterator[Problem]:
+        """Of as many tasks as there can be: that they are too many for the GPUs has been told."""
+        gpu, there, tasks = self.gpu, self.node.job_cores if self.node is not None else None, self.tasks
+        if gpu is not None and gpu.per_node is not None:
+            tasks = min(tasks, gpu.per_node * self.job.runs_per_gpu)
+        cores = tasks * self.cores
+        if self.node is None or there is None or cores <= there:
+            return
+        all_cores = f" of its {self.node.cores}" if self.node.usable_cores is not None else ""
+        message = f"{tasks} x {self.cores} cores on a node are {cores}, jobs may have {there}{all_cores}"
+        cited = f"{self._node_key}.{'usable_cores' if self.node.usable_cores is not None else 'cores'}"
+        if tasks <= there:
+            yield self._problem("cores_per_process", message, cited, f"allowed are up to {there // tasks}")
+        else:
+            key = "runs_per_job" if self.packed else "processes_per_node"
+            yield self._problem(key, message, cited, f"allowed are up to {there}")
+
+    def _memory_problems(self) -> Iterator[Problem]:
+        wanted, key = self.job.memory_gb_per_node, "memory_gb_per_node"
+        if wanted is None or self.node is None:
+            return
+        if self.profile.memory_request == "never":
+            message = f"{wanted:g} would be ignored, jobs get their share of the node"
+            yield self._problem(key, message, "memory_request", "leave it empty")
+        elif self.node.memory_gb is not None and wanted > self.node.memory_gb:
+            message = f"{wanted:g} is over the {self.node.memory_gb:g} GB of a node"
+            yield self._problem(key, message, f"{self._node_key}.memory_gb")
+
+    @property
+    def _node_key(self) -> str:
+        return "node" if self.node is self.profile.node else "cpu_node"
+
+    def _limit_problems(self) -> Iterator[Problem]:
+        walltime, nodes = self.job.walltime_min, self.job.nodes
+        most, cited = self.profile.limit("nodes", self.partition)
+        if most is not None and nodes > most:
+            yield self._problem("nodes", f"{nodes} is over the {most} of one job", cited)
+        longest, cited = self.profile.limit("longest_walltime_min", self.partition)
+        if longest is not None and walltime > longest:
+            advice = "a run that needs longer goes on in further jobs by itself"
+            yield self._problem("walltime_min", f"{walltime} is over the {longest} of one job", cited, advice)
+        shortest, cited = self.profile.limit("shortest_walltime_min", self.partition)
+        if shortest is not None and walltime < shortest:
+            advice = f"pack short runs (runs_per_job); for a test, cluster.{cited}={walltime} where the site allows it"
+            yield self._problem("walltime_min", f"{walltime} is under the {shortest} of one job", cited, advice)
+        if walltime * 60 <= self.profile.signal_delay_s:
+            message = f"{walltime} min leave no time for work: {self.profile.signal_delay_s} s before the end jobs stop"
+            yield self._problem("walltime_min", message, "signal_delay_s")
+
+    def _option_problems(self) -> Iterator[Problem]:
+        taken = _OWN_OPTIONS | ({"gres"} if self.gpu is not None and self.gpu.option == "gres" else set())
+        for name, value in self.job.options.items():
+            if name.lstrip("-").replace("-", "_") in taken:
+                yield self._problem("options", f"{name!r} is set from other keys: leave it out here")
+            elif value is False:
+                yield self._problem("options", f"{name!r}: false is not allowed: leave the option out")
+
+
+def for_runs(asked: JobRequest, runs: int) -> JobRequest:
+    """What a job of so many runs asks for, where `asked` is of a full pack of `asked.runs`."""
+    if not 0 < runs < asked.runs:
+        return asked
+    fewer = replace(asked, tasks_per_node=runs)
+    if not asked.whole_node and asked.memory_mb is not None:
+        fewer = replace(fewer, memory_mb=asked.memory_mb * runs // asked.runs)
+    if asked.gpu_flag is None or asked.whole_node:
+        return fewer
+    needed = math.ceil(runs / asked.runs_per_gpu)
+    gpus = min((count for count in asked.gpu_counts if count >= needed), default=needed)
+    return replace(fewer, gpus_per_node=gpus, gpu_flag=re.sub(r"\d+$", str(gpus), asked.gpu_flag))
+
+
+# -------------------------------------------------------------------------------------------- for people
+
+
+def described(asked: JobRequest, given: Set[str]) -> str:
+    """`2 nodes x 4 tasks, 4 GPUs and 48 cores a node, 600 min (default)`; `given`: keys that the sweep itself has."""
+
+    def by_default(*keys: str) -> str:
+        return "" if given & {*keys} else " (default)"
+
+    tasks = f"{asked.tasks_per_node} {'run' if asked.runs > 1 else 'task'}{'s' if asked.tasks_per_node > 1 else ''}"
+    nodes = f"{asked.nodes} node{'s' if asked.nodes > 1 else ''}"
+    gpus = f"{asked.gpus_per_node} GPU{'s' if asked.gpus_per_node > 1 else ''} and " if asked.gpus_per_node else ""
+    cores = asked.tasks_per_node * asked.cpus_per_task
+    partition = f"partition {asked.partition}" if asked.partition is not None else "the site's partition"
+    parts = [
+        f"{nodes} x {tasks}{by_default('nodes', 'processes_per_node', 'runs_per_job')}",
+        f"{gpus}{cores} core{'s' if cores > 1 else ''} a node",
+        f"{asked.walltime_min} min{by_default('walltime_min')}",
+        f"{partition}{by_default('partition')}",
+        *([f"account {asked.account}"] if asked.account is not None else []),
+        *([f"QOS {asked.qos}"] if asked.qos is not None else []),
+    ]
+    return ", ".join(parts)
+
+
+# ------------------------------------------------------------------------------------------- for submitit
+
+_OWN_OPTIONS = {
+    *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node", "gpus_per_task"),
+    *("job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode", "output", "partition", "qos"),
+    *("requeue", "signal", "time", "wckey"),
+}
+
+
+def sbatch_options(job: JobRequest) -> dict[str, Any]:
+    """Of submitit's `SlurmExecutor.update_parameters`, without what submitit would put into the script by itself.
+
+    The user's SBATCH_* variables win over a script all the same: strip them.
+    """
+    options = {
+        "job_name": job.job_name,
+        "time": job.walltime_min,
+        "nodes": job.nodes,
+        "ntasks_per_node": job.tasks_per_node,
+        "cpus_per_task": job.cpus_per_task,
+        job.gpu_option.replace("-", "_"): job.gpu_flag,
+        "mem": job.memory,
+        "partition": job.partition,
+        "account": job.account,
+        "qos": job.qos,
+        "exclude": ",".join(job.exclude) or None,
+        "dependency": job.dependency,
+        "array_parallelism": job.array_parallelism,
+        "signal_delay_s": job.signal_delay_s,
+        "setup": list(job.setup),
+        "stderr_to_stdout": True,
+    }
+    srun_options = {
+        "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
+        # The processes of one run would wait for one that died; runs that share a job must not fall with another.
+        "kill-on-bad-exit": 0 if job.runs > 1 else 1,
+        "wait": 0,  # however long the first process still evaluates
+        "cpu-bind": job.cpu_bind,
+    }
+    return {
+        **{key: value for key, value in options.items() if value is not None},
+        "wckey": None,  # some sites refuse submitit's
+        "srun_args": [f"--{key}={value}" for key, value in srun_options.items() if value is not None],
+        "additional_parameters": {
+            "requeue" if job.requeue else "no-requeue": True,
+            "open-mode": "append",
+            **{name.lstrip("-"): value for name, value in job.extra.items()},
+        },
+    }

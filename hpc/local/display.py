@@ -1,0 +1,113 @@
+"""What a running sweep shows: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from hpc.sweeps.stages import Stage
+from hpc.sweeps.state import OVER, State, run_folder
+
+_PLAIN_SUMMARY_EVERY_S = 30.0
+_COLOURS = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.SKIPPED: "yellow"}
+INTERRUPTED = "INTERRUPTED"
+"""Shown for a run that is pending, but has a checkpoint to go on from."""
+_MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, State.WAITING, State.DONE)
+
+
+class Display:
+    """Shows the states of `stages`, whose run folders lie in `out`/runs."""
+
+    def __init__(self, stages: Sequence[Stage], out: Path, console: Console | None = None) -> None:
+        self._stages, self._out = stages, out
+        self._console = console or Console()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._shown: dict[str, State] = {}
+        self._summarized = time.monotonic()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def update(self, states: Mapping[str, State]) -> None:
+        """Show the present states; as plain lines, what changed and now and then a summary."""
+        if self._live:
+            self._live.update(self._table(states), refresh=True)
+            return
+        first = not self._shown
+        for stage in self._stages:
+            state = states[stage.key]
+            quiet = (first and state is not State.RUNNING) or state in (State.PENDING, State.WAITING)
+            if state is not self._shown.get(stage.key) and not quiet:
+                over = sum(state in OVER for state in states.values())
+                self.say(f"[{self._clock()}] {state:7} {stage.label} ({over} of {len(states)} over)")
+            self._shown[stage.key] = state
+        if time.monotonic() - self._summarized > _PLAIN_SUMMARY_EVERY_S:
+            self._summarized = time.monotonic()
+            running = [stage for stage in self._stages if states[stage.key] is State.RUNNING]
+            at_work = "; ".join(f"{stage.label}: {', '.join(filter(None, self._progress(stage)))}" for stage in running)
+            self.say(f"[{self._clock()}] {counted(states.values())}; {at_work}")
+
+    def _table(self, states: Mapping[str, State]) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("run", "state", "step", "loss", "images/s", "ETA"):
+            table.add_column(column, justify="left" if column in ("run", "state") else "right")
+        room = max(5, self._console.height - 4)
+        by_interest = sorted(self._stages, key=lambda stage: _MOST_INTERESTING.index(states[stage.key]))
+        kept = {stage.key for stage in by_interest[:room]}
+        for stage in self._stages:
+            if stage.key in kept:
+                state = states[stage.key]
+                columns = self._progress(stage) if state is State.RUNNING else ("", "", "", "")
+                table.add_row(stage.label, Text(state, style=_COLOURS.get(state, "")), *columns)
+        left_out = f", {len(self._stages) - len(kept)} rows not shown" if len(kept) < len(self._stages) else ""
+        return Group(table, Text(f"{counted(states.values())}, {self._clock()} so far{left_out}", style="bold"))
+
+    def _progress(self, stage: Stage) -> tuple[str, str, str, str]:
+        progress = run_folder(stage, self._out).progress()
+        if progress is None:
+            return ("starting", "", "", "")
+        step, total, rate = progress["step"], progress["total_steps"], progress["images_per_s"]
+        if step >= total:
+            return ("evaluating" if stage.config.evaluation else "finishing", "", "", "")
+        left_s = (total - step) * stage.config.training.global_batch_size / max(rate, 1e-9)
+        eta = duration(left_s) if rate > 0 else "?"
+        if self._live:
+            return (f"{step}/{total}", f"{progress['loss']:.4f}", f"{rate:.0f}", eta)
+        return (f"step {step}/{total}", f"loss {progress['loss']:.4f}", f"{rate:.0f} images/s", f"ETA {eta}")
+
+    def _clock(self) -> str:
+        return duration(time.monotonic() - self._began)
+
+
+def counted(states: Iterable[str]) -> str:
+    """E.g. `3 runs: 1 pending, 2 done`."""
+    counts = Counter(states)
+    parts = [f"{counts[state]} {state.lower()}" for state in (INTERRUPTED, *State) if counts[state]]
+    return f"{runs(counts.total())}: {', '.join(parts)}"
+
+
+def runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,123 @@
+"""What a job runs, on the far side of `hpc.local.executor`: a controller, and under it one run after the other.
+
+Importing torch and its kin costs seconds, so a job takes runs of its work order until none is left that it could start.
+The lease on a run folder decides between jobs that want the same run.
+
+    job folder/current.json   the run at work; still there when the job died of it
+    job folder/exit.json      exit status of the work, written by the controller
+"""
+
+import fcntl
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from submitit.local.local import Controller
+
+from fgssl.errors import LeaseError
+from fgssl.store.run_folder import read_json, write_atomically
+from hpc.sweeps.stages import Stage
+from hpc.sweeps.state import State, states
+
+CURRENT, EXIT, ALIVE = "current.json", "exit.json", "alive"
+STOPPED = 128 + signal.SIGTERM
+"""Exit status of a job that was told to stop, and did."""
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """Stateless, so that it can be started again at any time: all state is on disk."""
+
+    stages: tuple[Stage, ...]
+    """In an order in which needs come first."""
+    out: Path
+    code: Path
+    """The frozen code that must be what runs."""
+    job: Path
+    """Folder of this job; beside it those of the submission's other jobs, and `alive`, locked while the sweep lives."""
+    threads: int
+    """A process has one number of threads: it takes the runs whose resources ask for it."""
+
+
+def work(order: WorkOrder) -> None:
+    """Make runs of the order until none is left to start. Leaves at the first failure: after a CUDA error or exhausted
+    memory, the next run in this process would fail too."""
+    _stop_when_told()
+    if not Path(__file__).is_relative_to(order.code):
+        raise RuntimeError(f"{__file__} is running, not the code frozen in {order.code}")
+    from fgssl.run.run import execute  # torch: only here, only now
+
+    held_by_others: set[str] = set()
+    for stage in _startable(order, held_by_others):
+        current = order.job / CURRENT
+        write_atomically(current, json.dumps({"run": stage.run}))
+        print(f"---- {stage.label}: {stage.run}", flush=True)
+        try:
+            execute(stage.config, order.out)
+        except LeaseError as error:
+            print(error, flush=True)
+            held_by_others.add(stage.key)
+        _stop_when_told()  # libraries and runs set handlers of their own
+        current.unlink()
+
+
+def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
+    """The first run that could start, looked for anew each time; ends when there is none, or no sweep any more."""
+    done: set[str] = set()
+    while _sweep_lives(order.job.parent):
+        found = states(order.stages, order.out, done=frozenset(done))
+        done |= {key for key, state in found.items() if state is State.DONE}
+        taken = {record["run"] for file in order.job.parent.glob(f"*/{CURRENT}") if (record := read_json(file))}
+        pending = (
+            stage
+            for stage in order.stages
+            if found[stage.key] is State.PENDING
+            and stage.config.resources.threads == order.threads
+            and stage.key not in held_by_others
+            and stage.run not in taken
+        )
+        stage = next(pending, None)
+        if stage is None:
+            return
+        yield stage
+
+
+def _sweep_lives(submission: Path) -> bool:
+    """Whether the sweep still holds its lock: the kernel frees it at the sweep's death, however that came."""
+    with (submission / ALIVE).open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _stop_when_told() -> None:
+    """Undo submitit's handlers: they ignore TERM, and requeue on USR2 what resumes by itself when started again.
+
+    While a run trains, its own handler saves a checkpoint first.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGUSR2, _stop)
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(STOPPED)
+
+
+class _Controller(Controller):
+    """submitit's controller, which also keeps the exit status of the work: it alone tells of a kill."""
+
+    def wait(self, freq: int = 24) -> list[int | None]:
+        codes = list(super().wait(freq))
+        write_atomically(self.folder / EXIT, json.dumps({"status": codes[0]}))
+        return codes
+
+
+if __name__ == "__main__":
+    _Controller(Path(sys.argv[1])).run()

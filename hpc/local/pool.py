@@ -1,0 +1,167 @@
+"""The sweep on this machine: compare the plan with the disk, start what is missing, show it, until all is over."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from fgssl.errors import LeaseError, UserError
+from hpc.local.display import Display
+from hpc.local.executor import Executor, Job, Outcome
+from hpc.local.launch import ALIVE, CURRENT, WorkOrder
+from hpc.sweeps.stages import Stage
+from hpc.sweeps.state import OVER, State, run_folder, states
+
+_POLL_S = 0.5
+_GRACE_S = 60.0
+"""For saving a checkpoint at the next step boundary, before a job is ended by force."""
+_EARLY_DEATHS = 3
+"""Jobs that may end before they begin a run, one after the other, until the sweep gives up."""
+
+
+class LocalSweep:
+    """Keeps at most `jobs` jobs at work on `stages` (needs first), on `devices` in turn where there are any."""
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        out: Path,
+        executor: Executor,
+        display: Display,
+        *,
+        jobs: int,
+        devices: Sequence[str],
+        code: Path,
+    ) -> None:
+        self._stages, self._out, self._executor, self._display = tuple(stages), out.absolute(), executor, display
+        self._max_jobs, self._devices, self._code = jobs, devices, code.absolute()
+        self._live: dict[Job, str | None] = {}  # job -> its device
+        self._started = self._early_deaths = 0
+        self._begun: set[Job] = set()  # of the live ones, those that were seen at a run
+        self._done: frozenset[str] = frozenset()  # keys of stages; what is done stays so
+        self._failures: dict[str, str] = {}
+
+    def run(self) -> dict[str, State]:
+        """Go on until every run is over, whatever fails; returns the final states. On Ctrl-C, jobs save and leave."""
+        self._forget_old_failures()
+        with _submission_folder(self._out) as submission, _signals_interrupt():
+            try:
+                while True:
+                    current = self._reconcile()
+                    self._display.update(current)
+                    if not self._live and all(state in OVER for state in current.values()):
+                        return current
+                    self._start_jobs(current, submission)
+                    time.sleep(_POLL_S)
+            except BaseException as error:
+                if self._live and isinstance(error, KeyboardInterrupt):
+                    self._display.say(
+                        "interrupted: the jobs save a checkpoint and leave (again Ctrl-C: end them at once)"
+                    )
+                self._executor.cancel(list(self._live), _GRACE_S)
+                raise
+
+    def failures(self, final: Mapping[str, State]) -> dict[str, str]:
+        """Label of each failed run -> its first traceback, or how its job ended."""
+        found = {}
+        for stage in self._stages:
+            if final[stage.key] is State.FAILED:
+                found[stage.label] = run_folder(stage, self._out).failure() or self._failures.get(stage.run, "")
+        return found
+
+    def _forget_old_failures(self) -> None:
+        """Failures of earlier attempts are tried again."""
+        for stage in self._stages:
+            folder = run_folder(stage, self._out)
+            if folder.failure() is not None and not folder.done(stage.config):
+                with contextlib.suppress(LeaseError), folder.lease(stage.config) as lease:
+                    lease.clear_failure()
+
+    def _reconcile(self) -> dict[str, State]:
+        for job in list(self._live):
+            if (outcome := job.poll()) is not None:
+                del self._live[job]
+                self._begun.discard(job)
+                self._settle(job, outcome)
+            elif job not in self._begun and job.current() is not None:
+                self._begun.add(job)
+                self._early_deaths = 0
+        current = states(self._stages, self._out, self._failures, self._done)
+        self._done = frozenset(key for key, state in current.items() if state is State.DONE)
+        return current
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        """Keep the failure of a job that could not do so itself: it was killed, or the disk is full."""
+        if not outcome.clean and outcome.run is None:
+            self._early_deaths += 1
+            if self._early_deaths >= _EARLY_DEATHS:
+                raise UserError(
+                    f"{self._early_deaths} jobs in a row ended before they began a run; the last one: {outcome.reason}"
+                )
+            return
+        self._early_deaths = 0
+        if outcome.clean:
+            return
+        left = [stage for stage in self._stages if stage.run == outcome.run]
+        stage, folder = left[0], run_folder(left[0], self._out)
+        if all(folder.done(stage.config) for stage in left) or folder.holder() is not None:
+            # It failed after its last file was written, or another process is at it: nothing to keep, and nothing that
+            # tells other jobs to leave the run alone.
+            (job.folder / CURRENT).unlink(missing_ok=True)
+            return
+        self._failures[stage.run] = folder.failure() or outcome.reason
+        if folder.failure() is None:
+            with contextlib.suppress(UserError), folder.lease(stage.config) as lease:
+                lease.write("failure.txt", outcome.reason)
+
+    def _start_jobs(self, current: Mapping[str, State], submission: Path) -> None:
+        """As many as there is room and work for. Runs of other processes (a killed sweep's, a second sweep's) take room
+        too; they are adopted when they end."""
+        ours = {run for job in self._live if (run := job.current()) is not None}
+        others = {stage.run for stage in self._stages if current[stage.key] is State.RUNNING} - ours
+        ready = [stage for stage in self._stages if current[stage.key] is State.PENDING and stage.run not in ours]
+        unoccupied = sum(job.current() is None for job in self._live)  # starting, or between two runs
+        room = self._max_jobs - len(self._live) - len(others)
+        for stage in ready[unoccupied : unoccupied + max(0, room)]:
+            self._started += 1
+            device = min(self._devices, key=list(self._live.values()).count, default=None)
+            order = WorkOrder(
+                stages=self._stages,
+                out=self._out,
+                code=self._code,
+                job=submission / f"job-{self._started:03d}",
+                threads=stage.config.resources.threads,
+            )
+            self._live[self._executor.submit(order, device)] = device
+
+
+@contextlib.contextmanager
+def _submission_folder(out: Path) -> Iterator[Path]:
+    """A new folder for the jobs' records, with a lock that tells the jobs that their sweep lives."""
+    submission = out / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    submission.mkdir(parents=True)
+    with (submission / ALIVE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield submission
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """TERM, and HUP of a closed terminal unless it is ignored (nohup), do what Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""How long a sweep will still take, judged by runs that are done."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hpc.sweeps.stages import Plan, Stage
+from hpc.sweeps.state import State, run_folder
+
+
+def minutes_left(plan: Plan, states: Mapping[str, State], out: Path, jobs: int) -> float | None:
+    """From finished runs of the same method and length; where a kind has none yet, from the preset's measured time.
+
+    None where neither is known. The measured time is that of 2 cores, whatever this machine has.
+    """
+    left = [stage for stage in plan.stages if states[stage.key] is not State.DONE]
+    means = mean_wall_s([stage for stage in plan.stages if states[stage.key] is State.DONE], out)
+    if all(kind_of(stage) in means for stage in left):
+        return sum(means[kind_of(stage)] for stage in left) / min(jobs, max(1, len(left))) / 60
+    if plan.grid.measured_minutes is None:
+        return None
+    return plan.grid.measured_minutes * len(left) / len(plan.stages)
+
+
+def mean_wall_s(done: Sequence[Stage], out: Path) -> dict[tuple[str, int], float]:
+    """Of runs of each kind."""
+    times: dict[tuple[str, int], list[float]] = {}
+    for stage in done:
+        if (wall_s := _wall_s(stage, out)) is not None:
+            times.setdefault(kind_of(stage), []).append(wall_s)
+    return {kind: sum(values) / len(values) for kind, values in times.items()}
+
+
+def kind_of(stage: Stage) -> tuple[str, int]:
+    """Method and length: runs of one kind take about as long as each other."""
+    return stage.config.method.name, stage.config.training.epochs
+
+
+def _wall_s(stage: Stage, out: Path) -> float | None:
+    folder = run_folder(stage, out)
+    records: Sequence[dict[str, float]] = [folder.trained() or {}, folder.evaluation(stage.config) or {}]
+    times = [record["wall_s"] for record in records if "wall_s" in record]
+    return sum(times) if times else None

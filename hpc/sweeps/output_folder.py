@@ -1,0 +1,53 @@
+"""The plan that lies in an output folder from an earlier sweep: may a new one take its place?"""
+
+from pathlib import Path
+
+from fgssl.errors import UserError
+from fgssl.settings.config import leaves, to_mapping
+from fgssl.store.plan import PlannedRun, read_plan
+from hpc.sweeps.stages import Plan, Stage
+
+_SHOWN = 3
+_NO_DIFFERENCE = ("resources.", "data.folder")
+
+
+def check_kept_plan(plan: Plan, out: Path) -> None:
+    """Raise a `UserError` where the table in `out` is another one than `plan` makes.
+
+    More or fewer seeds and cells are the same table. One in which a cell means another run at the same seed is not, nor
+    one in which it is measured in another way: its numbers would change their meaning.
+    """
+    file = out / "plan.json"
+    if not file.exists():
+        return
+    advice = f"give --out DIR, or rename {out}; or delete {file}, if its table may go: its runs stay there to be used"
+    try:
+        kept = read_plan(out)
+    except UserError as error:
+        raise UserError(f"{error}\nTo go on: {advice}") from None
+    if kept.sweep != plan.grid.name:
+        raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.name!r}: {advice}")
+    differences = [
+        f"  {stage.label}: {difference}"
+        for cell in kept.cells
+        for run in cell.runs
+        if (stage := plan.runs.get((cell.cell, run.seed))) and (difference := _difference(run, stage))
+    ]
+    if differences:
+        more = [f"  and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
+        lines = "\n".join([*differences[:_SHOWN], *more])
+        raise UserError(f"{file}: is the plan of a table of other runs:\n{lines}\nTo go on: {advice}")
+
+
+def _difference(kept: PlannedRun, stage: Stage) -> str:
+    """What makes them two results; empty where they are one."""
+    now = to_mapping(stage.config)
+    if kept.run == stage.run and kept.config.get("evaluation") == now["evaluation"]:
+        return ""
+    before, after = leaves(kept.config), leaves(now)
+    changes = [
+        f"{key} {before.get(key)} there, {after.get(key)} now"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key) and not key.startswith(_NO_DIFFERENCE)
+    ]
+    return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"

@@ -1,0 +1,112 @@
+"""What the runs of a plan need: is it there, or drawn now, and is it what finished runs were made from?"""
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fgssl.errors import DataError, UserError
+from fgssl.store.location import ensure_toy, shards_folder, toy_manifest
+from fgssl.store.manifest import MANIFEST, Manifest
+from fgssl.store.requirements import cautions, unmet
+from fgssl.store.run_folder import RunFolder, start_file
+from hpc.sweeps.stages import Stage
+from hpc.sweeps.state import run_folder
+
+
+def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> None:
+    """Raise one `UserError` with all `input_problems`, if there are any."""
+    if problems := input_problems(stages, out, gpus):
+        raise UserError("\n".join(problems))
+
+
+def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> list[str]:
+    """All that unfinished runs lack, then the finished runs whose inputs have changed; each once. Writes nothing.
+
+    `gpus` are those that jobs may use; None where jobs run elsewhere.
+    """
+    missing: list[str] = []
+    changed: list[str] = []
+    planned = {stage.run for stage in stages}
+    manifest, sha256 = functools.cache(_manifest), functools.cache(_sha256)
+    for stage in stages:
+        folder = run_folder(stage, out)
+        done, record = folder.done(stage.config), folder.trained() or {}
+        if stage.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
+            missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
+        try:
+            shards = shards_folder(stage.config.data, out / "data")
+            present = manifest(shards)
+        except DataError as error:
+            # Shards that are gone are no matter to a finished run; other ones in their place are.
+            missing += [] if done and not _packed(stage.config.data.folder) else [str(error)]
+        else:
+            missing += [] if done else unmet(stage.config, present or toy_manifest(stage.config.data.toy))
+            changed += _other_data(record, present, shards, folder.path)
+        for role, source in stage.config.start.sources.items():
+            file = start_file(source, role, out)
+            foreign = source.run is not None and source.run not in planned
+            if not done and foreign and (RunFolder(file.parent).trained() is None or not file.is_file()):
+                missing.append(
+                    f"start.{role}.run: {source.run}: {file}: not there, or its training is not complete; give the "
+                    f"name of a trained run in {out / 'runs'}, or a stage of the sweep: start.{role}.stage=NAME"
+                )
+            elif file.is_file():
+                recorded = record.get("start", {}).get(role)
+                if recorded is not None and recorded != sha256(file):
+                    changed.append(
+                        f"{folder.path}: trained from another start.{role}: {file} has changed since; put the old file "
+                        "back, or delete this run folder, or choose another --out"
+                    )
+            elif not done and source.run is None:
+                missing.append(
+                    f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"
+                )
+    return list(dict.fromkeys([*missing, *changed]))
+
+
+def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
+    """What a user should know of the data of unfinished runs; each once. Writes nothing."""
+    found: list[str] = []
+    manifest = functools.cache(_manifest)
+    for stage in stages:
+        if run_folder(stage, out).done(stage.config):
+            continue
+        try:
+            present = manifest(shards_folder(stage.config.data, out / "data"))
+        except DataError:  # among the `input_problems`
+            continue
+        found += cautions(stage.config, present or toy_manifest(stage.config.data.toy))
+    return list(dict.fromkeys(found))
+
+
+def draw_inputs(stages: Sequence[Stage], out: Path) -> None:
+    """The embedded sets that runs train on, before the first of them would."""
+    for data in {stage.config.data for stage in stages}:
+        if data.dataset == "toy" and data.folder is None:
+            ensure_toy(data, out / "data")
+
+
+def _packed(folder: str | None) -> bool:
+    return folder is not None and (Path(folder).expanduser() / MANIFEST).is_file()
+
+
+def _other_data(record: dict[str, Any], present: Manifest | None, shards: Path, folder: Path) -> list[str]:
+    recorded = record.get("data_version")
+    if recorded is None or present is None or recorded == present.version:
+        return []
+    return [
+        f"{folder}: trained on other data: version {recorded[:12]}, and {shards} now holds {present.version[:12]}; "
+        "give the old shards as data.folder, or choose another --out"
+    ]
+
+
+def _manifest(shards: Path) -> Manifest | None:
+    """None for the embedded set before its first use."""
+    return Manifest.read(shards) if (shards / MANIFEST).exists() else None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,51 @@
+"""What a run starts from a stage of its sweep: does that stage train it, and does it fit?"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fgssl.settings.config import Config
+from fgssl.settings.decoder import LightDecoderSettings
+from fgssl.settings.methods import CrossEntropySettings, DecoderPretrainingSettings, SynthesizedSettings
+
+_TRAINED_BY: Mapping[str, tuple[type, ...]] = {
+    "encoder": (object,),
+    "decoder": (DecoderPretrainingSettings, SynthesizedSettings),
+    "classifier": (CrossEntropySettings,),
+}
+
+
+def misfits(role: str, stage: Config, config: Config) -> list[str]:
+    """Why `config` cannot start its `role` (`encoder`, ...) from what `stage` trains; [] where it can.
+
+    Each reads on after the stage's name. The settings alone are looked at: a decoder or a classifier of another encoder
+    does not fit, even where both encoders have features of one width.
+    """
+    if not isinstance(stage.method, _TRAINED_BY[role]):
+        return [f"({stage.method.name}) trains no {role}"]
+    here = _of(role, config)
+    return [
+        f"has {key} {value}, but what starts its {role} from it has {here[key]}: give both the same"
+        for key, value in _of(role, stage).items()
+        if key in here and here[key] != value
+    ]
+
+
+def _of(role: str, config: Config) -> dict[str, Any]:
+    """The settings that the weights of a network depend on, by key."""
+    encoder = config.encoder
+    found: dict[str, Any] = {"encoder.name": encoder.name, "encoder.stem": encoder.stem}
+    # Rates of dropout have no weights: a stage may well train without.
+    arguments = {name: value for name, value in encoder.arguments.items() if not _is_drop_rate(name)}
+    found["encoder.arguments"] = arguments
+    if role == "decoder" and config.decoder is not None:
+        found["decoder"] = dataclasses.asdict(config.decoder)
+        if isinstance(config.decoder, LightDecoderSettings):  # whose depth it decides
+            found["views.image_size"] = config.views.image_size
+    if role == "classifier" and isinstance(config.method, CrossEntropySettings):
+        found |= {"method.level": config.method.level, "data.dataset": config.data.dataset}
+    return found
+
+
+def _is_drop_rate(argument: str) -> bool:
+    return "drop" in argument and argument.endswith("_rate")

@@ -1,0 +1,275 @@
+"""The sweep's loop, with real submitit jobs and faked runs."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fgssl.store.run_folder import RunFolder
+from hpc.local.display import Display
+from hpc.local.executor import LocalMachine, Outcome
+from hpc.local.launch import WorkOrder
+from hpc.local.pool import LocalSweep
+from hpc.sweeps.state import State
+
+SWEEP = """
+import sys
+from pathlib import Path
+from hpc.local.display import Display
+from hpc.local.executor import LocalMachine
+from hpc.sweeps.grid import expand
+from hpc.local.pool import LocalSweep
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import plan
+
+file, out, jobs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+stages, code = plan(expand(file)).stages, freeze(packages(), out / "code")
+LocalSweep(stages, out, LocalMachine(), Display(stages, out), jobs=jobs, devices=(), code=code).run()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time would be spent on waiting for the next look."""
+    monkeypatch.setattr("hpc.local.pool._POLL_S", 0.05)
+
+
+def _sweep(small, code: Path, jobs: int = 2, console: Console | None = None) -> LocalSweep:
+    display = Display(small.plan.stages, small.out, console or Console(file=io.StringIO()))
+    return LocalSweep(small.plan.stages, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+def _with_default_signals() -> None:
+    """`nohup` ignores SIGHUP and a script's background SIGINT, for all processes below."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
+    """The whole sweep in a process of its own, which a test can kill."""
+    return subprocess.Popen(
+        [sys.executable, "-c", SWEEP, str(small.file), str(small.out), str(jobs)],
+        cwd=small.out,
+        env=os.environ | {"PYTHONPATH": str(fake_sources)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=_with_default_signals,
+    )
+
+
+def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake_code):
+    final = _sweep(small, fake_code).run()
+    assert set(final.values()) == {State.DONE}
+    assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)  # the fake checks the order
+    assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run" / "run.py"}
+    assert len({attempt["pid"] for attempt in small.attempts()}) <= 2  # a job makes many runs; one may make them all
+    threads = {(attempt["env"]["OMP_NUM_THREADS"], attempt["env"]["PYTHONSAFEPATH"]) for attempt in small.attempts()}
+    assert threads == {("1", "1")}
+    assert list((small.out / "jobs").rglob("current.json")) == []
+
+
+def test_a_finished_sweep_starts_no_job(small, fake_code):
+    _sweep(small, fake_code).run()
+    before = len(small.executed())
+    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert len(small.executed()) == before
+
+
+def test_a_failure_stops_only_what_needs_it_and_is_tried_again(small, fake_code):
+    small.behave((small.run("warm_up", 1), "fail"), (small.run("grad_cam sigma_grad_cam=0.5", 0), "fail"))
+    sweep = _sweep(small, fake_code)
+    failures = sweep.failures(sweep.run())
+    assert set(failures) == {"warm_up, seed 1", "grad_cam sigma_grad_cam=0.5, seed 0"}
+    assert all("RuntimeError: this run fails" in text and "Traceback" in text for text in failures.values())
+    states = small.states()
+    assert states["decoder, seed 1"] is State.SKIPPED
+    assert states["grad_cam sigma_grad_cam=0.25, seed 1"] is State.SKIPPED
+    assert states["grad_cam sigma_grad_cam=0.25, seed 0"] is State.DONE
+
+    done = [run for run in small.executed() if RunFolder(small.out / "runs" / run).trained()]
+    small.behave()
+    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert all(small.executed().count(run) == 1 for run in done)
+
+
+def test_a_killed_run_fails_with_its_signal_and_the_others_go_on(small, fake_code):
+    killed = small.run("base", 0)
+    small.behave((killed, "die"))
+    sweep = _sweep(small, fake_code)
+    final = sweep.run()
+    assert [state for state in final.values() if state is not State.DONE] == [State.FAILED]
+    [reason] = sweep.failures(final).values()
+    assert "killed by signal 9 (SIGKILL): out of memory?" in reason
+    assert small.executed().count(killed) == 1
+    assert RunFolder(small.out / "runs" / killed).failure() == reason  # for `aggregate`, and for the next sweep
+
+
+def test_jobs_that_die_before_any_run_end_the_sweep(small, fake_code):
+    (fake_code / "hpc" / "local" / "launch.py").write_text("raise RuntimeError('broken installation')")
+    with pytest.raises(Exception, match="broken installation"):
+        _sweep(small, fake_code).run()
+
+
+class _StumblingMachine(LocalMachine):
+    """Two of three jobs end before they begin a run."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+
+    def submit(self, order: WorkOrder, device: str | None) -> Any:
+        self.submitted += 1
+        return _EarlyDeath(order.job) if self.submitted % 3 else super().submit(order, device)
+
+
+@dataclass(frozen=True)
+class _EarlyDeath:
+    folder: Path
+
+    def poll(self) -> Outcome:
+        return Outcome(False, None, "stumbled")
+
+    def current(self) -> None:
+        return None
+
+
+def test_early_deaths_with_work_between_them_do_not_add_up(small, fake_code):
+    failing = [small.run("warm_up", 0), small.run("base", 1)]  # each ends its job: three jobs are needed
+    small.behave(*((run, "fail") for run in failing))
+    machine, display = _StumblingMachine(), Display(small.plan.stages, small.out, Console(file=io.StringIO()))
+    sweep = LocalSweep(small.plan.stages, small.out, machine, display, jobs=1, devices=(), code=fake_code)
+    assert State.PENDING not in sweep.run().values()
+    assert machine.submitted == 9
+
+
+def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
+    """Half-second after half-second, a long sweep would read all of them."""
+    reads: Counter[Path] = Counter()
+    trained = RunFolder.trained
+
+    def counted(folder: RunFolder) -> dict[str, Any] | None:
+        if record := trained(folder):
+            reads[folder.path] += 1
+        return record
+
+    monkeypatch.setattr(RunFolder, "trained", counted)
+    sweep = _sweep(small, fake_code)
+    sweep.run()
+    assert len(reads) == len(small.plan.stages)
+    before = reads.copy()
+    for _ in range(3):
+        sweep._reconcile()
+    assert reads == before
+
+
+def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
+    slow = [small.run("warm_up", seed) for seed in (0, 1)]
+    small.behave(*((run, "slow") for run in slow))
+    process = _start(small, fake_sources, jobs=1)
+    try:
+        _wait_for(lambda: (small.out / "runs" / slow[0] / "stepping").exists())
+        time.sleep(1.5)
+        assert small.executed() == [slow[0]]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, number):
+    slow = small.run("warm_up", 0)
+    small.behave((slow, "slow"))
+    process = _start(small, fake_sources)
+    _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert b"save a checkpoint and leave" in output
+    assert int((small.out / "runs" / slow / "checkpoint").read_text()) > 0
+    assert RunFolder(small.out / "runs" / slow).holder() is None
+    assert small.states()["warm_up, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it
+
+
+def test_what_a_killed_sweep_left_behind_is_adopted_and_takes_no_further_run(small, fake_sources, fake_code):
+    slow = small.run("warm_up", 0)
+    small.behave((slow, "slow"))
+    killed = _start(small, fake_sources)
+    _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
+    killed.kill()
+    killed.communicate()
+    [orphan] = {attempt["pid"] for attempt in small.attempts()}
+
+    (small.out / "runs" / slow / "stepping").unlink()
+    second = _start(small, fake_sources, jobs=2)
+    _wait_for(lambda: len(small.executed()) > 1)  # the other room is used meanwhile
+    time.sleep(0.5)
+    (small.out / "go").touch()
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0, output.decode()
+    assert small.executed().count(slow) == 1
+    assert [attempt["run"] for attempt in small.attempts() if attempt["pid"] == orphan] == [slow]
+    assert set(small.states().values()) == {State.DONE}
+
+
+def test_when_what_was_left_behind_dies_its_run_is_made_here(small, fake_sources):
+    slow = small.run("warm_up", 0)
+    small.behave((slow, "slow"))
+    killed = _start(small, fake_sources)
+    _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
+    killed.kill()
+    killed.communicate()
+    second = _start(small, fake_sources)
+    time.sleep(1.5)
+    assert small.executed() == [slow]  # waits: the lease is held
+    (small.out / "go").touch()
+    os.kill(small.attempts()[0]["pid"], signal.SIGKILL)
+    second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert set(small.states().values()) == {State.DONE}
+
+
+def test_two_sweeps_at_once_make_every_run_once(small, fake_sources):
+    both = [_start(small, fake_sources, jobs=2) for _ in range(2)]
+    assert [process.wait(90) for process in both] == [0, 0]
+    for process in both:
+        process.communicate()
+    assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)
+
+
+def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
+    small.behave((small.run("base", 1), "fail"))
+    text = io.StringIO()
+    _sweep(small, fake_code, console=Console(file=text, width=200)).run()
+    lines = text.getvalue().splitlines()
+    assert sum("DONE" in line for line in lines) == len(small.plan.stages) - 1
+    assert any("FAILED  base, seed 1" in line for line in lines)
+
+
+def test_live_table_on_a_terminal(small):
+    run = RunFolder(small.out / "runs" / small.run("warm_up"))
+    [stage] = [stage for stage in small.plan.stages if stage.run == run.path.name]
+    with run.lease(stage.config) as lease:
+        lease.write("progress.json", {"step": 30, "total_steps": 70, "loss": 5.25, "images_per_s": 64.0, "updated": 0})
+        text = io.StringIO()
+        console = Console(file=text, force_terminal=True, width=120, height=50)
+        states = small.states()
+        with Display(small.plan.stages, small.out, console) as display:
+            display.update({stage.key: states[stage.label] for stage in small.plan.stages})
+    assert all(part in text.getvalue() for part in ("30/70", "5.2500", "1:20", "10 runs:", "1 running", "WAITING"))
+    assert json.loads((run.path / "progress.json").read_text())["step"] == 30

@@ -1,0 +1,374 @@
+"""Sweep files: merging, expansion, and every error with its place."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fgssl.errors import SettingsError
+from fgssl.settings.config import merge, nested
+from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
+from hpc.sweeps.grid import expand, needed_stages
+
+BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views": {"image_size": 32}}
+SIGMA = "method.noise.sigma_grad_cam"
+
+
+def _write(folder: Path, **content: object) -> Path:
+    file = folder / "sweep.yaml"
+    whole = {"name": "test", "settings": BASE, "arms": {"one": {}}} | content
+    file.write_text(yaml.safe_dump(whole, sort_keys=False))
+    return file
+
+
+def _errors(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> list[tuple[str, str, str]]:
+    with pytest.raises(SettingsError) as caught:
+        expand(file, preset, overrides)
+    return [(Path(problem.source).name, problem.key, problem.message) for problem in caught.value.problems]
+
+
+def _error(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> tuple[str, str, str]:
+    [error] = _errors(file, preset, overrides)
+    return error
+
+
+# ------------------------------------------------------------------------------------------- merging
+
+
+def test_order_is_preset_file_then_sweep_then_preset_block_then_command_line(tmp_path):
+    (tmp_path / "low.yaml").write_text(
+        yaml.safe_dump({"settings": {"training": {"epochs": 1, "warm_up_epochs": 0.5}, "data": {"dataset": "low"}}})
+    )
+    file = _write(
+        tmp_path,
+        settings=BASE | {"training": {"epochs": 2, "schedule": "constant"}},
+        preset="a",
+        presets={"a": {"extends": "low.yaml", "settings": {"training": {"epochs": 3}}}, "b": None},
+    )
+    [point] = expand(file).points
+    assert (point.config.training.epochs, point.config.training.schedule) == (3, "constant")
+    assert (point.config.training.warm_up_epochs, point.config.data.dataset) == (0.5, "low")
+    assert expand(file, None, ["training.epochs=4"]).points[0].config.training.epochs == 4
+    assert expand(file, "b").points[0].config.training.epochs == 2
+
+
+def test_arm_settings_and_grid_lie_over_the_shared_settings(tmp_path):
+    arms = {
+        "base": {"settings": {"method": {"noise": {"variant": "none"}}}},
+        "noisy": {"settings": {"method": {"pair_weight": 0.25}}, "grid": {SIGMA: [0.1, 1e-3], "encoder.name": ["x"]}},
+    }
+    points = expand(_write(tmp_path, arms=arms, baseline="base")).points
+    assert [point.cell for point in points] == [
+        "base",
+        "noisy sigma_grad_cam=0.1 name=x",
+        "noisy sigma_grad_cam=0.001 name=x",
+    ]
+    assert isinstance(points[0].config.method, MoCoV2Settings)  # canonical: no noise is the base method
+    method = points[2].config.method
+    assert isinstance(method, SynthesizedSettings)
+    assert isinstance(method.base, MoCoV2Settings)
+    assert (method.pair_weight, method.noise.sigma_grad_cam, method.base.queue_size) == (0.25, 0.001, 128)
+    assert points[2].grid == {SIGMA: 0.001, "encoder.name": "x"}
+
+
+def test_another_encoder_in_a_grid_keeps_the_settings_around_its_name(tmp_path):
+    encoder = {"name": "resnet50", "stem": "small_image", "batch_norm_group_size": 16}
+    arms = {"a": {"grid": {"encoder.name": ["resnet18", "resnet34"]}}}
+    points = expand(_write(tmp_path, settings=BASE | {"encoder": encoder}, arms=arms)).points
+    assert [point.config.encoder.name for point in points] == ["resnet18", "resnet34"]
+    assert {(point.config.encoder.stem, point.config.encoder.batch_norm_group_size) for point in points} == {
+        ("small_image", 16)
+    }
+
+
+@pytest.mark.parametrize("where", [("settings",), ("stages", "s"), ("arms", "a", "settings")])
+def test_another_kind_keeps_nothing_of_the_one_below_wherever_it_is_chosen(tmp_path, where):
+    """A preset's Adam lies over the sweep's SGD, whose momentum Adam does not know; in every place a config can lie."""
+    sgd = {"training": {"optimizer": {"name": "sgd", "momentum": 0.5}}, "encoder": {"name": "a", "stem": "small_image"}}
+    adam = {"training": {"optimizer": {"name": "adam", "learning_rate": 1e-3}}, "encoder": {"name": "b"}}
+    below, above = nested(".".join(where), sgd), nested(".".join(where), adam)
+    chosen = {"encoder": {"name": "b", "stem": "small_image"}}  # at the other end of the chain, which must fit
+    stages = {"s": chosen if where[0] == "arms" else {}}
+    arms = {"a": {"settings": {"start": {"encoder": {"stage": "s"}}} | (chosen if where[0] == "stages" else {})}}
+    content = merge({"stages": stages, "arms": arms, "settings": BASE}, below, ())
+    grid = expand(_write(tmp_path, **content, preset="p", presets={"p": above}))
+    config = grid.stages["s"] if where[0] == "stages" else grid.points[0].config
+    assert (config.training.optimizer.name, config.training.optimizer.learning_rate) == ("adam", 0.001)
+    assert (config.encoder.name, config.encoder.stem) == ("b", "small_image")
+
+
+def test_null_removes_an_arm(tmp_path):
+    file = _write(tmp_path, arms={"one": {}, "two": {"settings": {"method": {"pair_weight": 0.1}}}})
+    assert [point.arm for point in expand(file, None, ["arms.one=null"]).points] == ["two"]
+    keys = {key for _, key, _ in _errors(_write(tmp_path, baseline="one"), None, ["arms.one=null"])}
+    assert keys == {"arms", "baseline"}
+
+
+def test_cell_names_show_every_kind_of_value(tmp_path):
+    grid = {"method.noise.threshold": [0.02, float("inf"), {"quantile": 0.5}], "views.horizontal_flip": [True]}
+    cells = [point.cell for point in expand(_write(tmp_path, arms={"a": {"grid": grid}})).points]
+    assert cells == [f"a threshold={value} horizontal_flip=true" for value in ("0.02", "inf", "quantile:0.5")]
+
+
+# ------------------------------------------------------------------------------------------ stages
+
+
+def test_stages_are_named_by_configs_and_not_measured(tmp_path):
+    first, measured = ({"start": {"encoder": {"stage": stage}}} for stage in ("first", "measured"))
+    stages = {"first": {"training": {"epochs": 3}}, "measured": {"evaluation": {"label_level": 1}}}
+    grid = expand(_write(tmp_path, stages=stages, arms={"a": {"settings": first}, "b": {"settings": measured}}))
+    assert [needed_stages(point.config) for point in grid.points] == [{"encoder": "first"}, {"encoder": "measured"}]
+    assert grid.stages["first"].evaluation is None
+    assert grid.stages["measured"].evaluation is not None
+
+
+def test_a_start_that_canonical_drops_needs_no_stage(tmp_path):
+    start = {"start": {"decoder": {"stage": "decoder"}}}
+    arms = {"base": {"settings": {"method": {"noise": {"variant": "none"}}} | start}}
+    assert needed_stages(expand(_write(tmp_path, arms=arms, stages={"decoder": {}})).points[0].config) == {}
+
+
+def test_unknown_stage_and_both_stage_and_file(tmp_path):
+    start = {"encoder": {"stage": "warmup"}, "decoder": {"stage": "warm_up", "file": "x.pth"}}
+    errors = _errors(_write(tmp_path, settings=BASE | {"start": start}, stages={"warm_up": {"start": None}}))
+    keys = {key: message for _, key, message in errors}
+    assert "did you mean 'warm_up'?" in keys["settings.start.encoder.stage"]
+    assert "give exactly one of `stage`, `file` and `run`, not stage, file" in keys["settings.start.decoder"]
+
+
+@pytest.mark.parametrize("place", ["settings", "arms", "grid", "another stage"])
+def test_a_stage_that_is_named_somewhere_is_not_mistyped(tmp_path, place):
+    start = {"start": _start("warm_up")}
+    stages: dict[str, object] = {"warm_up": {"start": {"encoder": None}}}
+    contents: dict[str, dict[str, object]] = {
+        "settings": {"settings": merge(BASE, start, ())},
+        "arms": {"arms": {"a": {"settings": start}}},
+        "grid": {"arms": {"a": {"grid": {"start.encoder.stage": ["warm_up"]}}}},
+        "another stage": {"stages": stages | {"next": start}, "arms": {"a": {"grid": {"start": [_start("next")]}}}},
+    }
+    expand(_write(tmp_path, **({"stages": stages} | contents[place])))
+
+
+def _start(stage: str) -> dict[str, object]:
+    return {"encoder": {"stage": stage}}
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "place"),
+    [
+        ({"stages": {"warmup": {}}}, (), ("sweep.yaml", "stages.warmup")),
+        (
+            {"presets": {"p": {"extends": "low.yaml", "stages": {"warmup": {}}}}},
+            (),
+            ("sweep.yaml", "presets.p.stages.warmup"),
+        ),
+        ({}, ("stages={warmup: {}}",), ("command line", "stages.warmup")),
+        ({}, ("stages.warmup.training.epochs=2",), ("command line", "stages.warmup.training.epochs")),
+    ],
+)
+def test_a_mistyped_stage(tmp_path, content, overrides, place):
+    (tmp_path / "low.yaml").write_text(
+        yaml.safe_dump({"settings": {"start": _start("warm_up")}, "stages": {"warm_up": {"start": {"encoder": None}}}})
+    )
+    presets = {"preset": "p", "presets": {"p": {"extends": "low.yaml"}}}
+    source, key, message = _error(_write(tmp_path, **(presets | content)), None, overrides)
+    assert (source, key) == place
+    assert "unknown stage 'warmup': did you mean 'warm_up'?" in message
+
+
+def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
+    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"stages": {"warm_up": {"training": {"epochs": 3}}}}))
+    block = {"extends": "low.yaml", "stages": {"warm_up": {"training": {"epochs": 2}}, "own": None}}
+    grid = expand(_write(tmp_path, stages={"own": {}}, preset="p", presets={"p": block}))
+    assert grid.stages["warm_up"].training.epochs == 2
+
+
+def test_an_override_does_not_turn_a_stage_into_a_mistyped_one(tmp_path):
+    file = _write(
+        tmp_path, settings=BASE | {"start": _start("warm_up")}, stages={"warm_up": {"start": {"encoder": None}}}
+    )
+    expand(file, None, ["settings.start.encoder={stage: null, file: weights.pth}"])
+
+
+def test_a_circle_of_stages_is_told_once(tmp_path):
+    stages = {
+        "a": {"start": {"encoder": {"stage": "b"}}},
+        "b": {"start": {"encoder": {"stage": "c"}}},
+        "c": {"start": {"encoder": {"stage": "a"}}},
+    }
+    assert _error(_write(tmp_path, stages=stages)) == (
+        "sweep.yaml",
+        "stages.a.start",
+        "a circle: a needs b needs c needs a",
+    )
+
+
+# ------------------------------------------------------------------------------------------ errors
+
+
+def test_all_errors_of_a_file_at_once_each_with_its_place(tmp_path):
+    (tmp_path / "low.yaml").write_text("settings: {views: {crop_aria: 3}}\nseed: [1]\n")
+    file = _write(
+        tmp_path,
+        titel="x",
+        seeds=[0, 1, 0],
+        baseline="moko",
+        settings=BASE | {"training": {"epochs": "many"}},
+        arms={
+            "moco": {"setings": {}},
+            "grid": {"grid": {"method.noise.sigma_gradcam": [0.1, 0.2], "method.pair_weight": [0.5, -1]}},
+            "one": {"settings": {"encoder": {"stem": "big"}}, "reference": {"tabel": "x"}},
+        },
+        preset="p",
+        presets={"p": {"extends": "low.yaml", "stagse": {}}},
+    )
+    errors = {(source, key): message for source, key, message in _errors(file)}
+    assert "did you mean 'title'?" in errors["sweep.yaml", "titel"]
+    assert "did you mean 'seeds'?" in errors["low.yaml", "seed"]
+    assert "did you mean 'stages'?" in errors["sweep.yaml", "presets.p.stagse"]
+    assert "0 is there twice" in errors["sweep.yaml", "seeds"]
+    assert "unknown arm 'moko'" in errors["sweep.yaml", "baseline"]
+    assert "did you mean 'settings'?" in errors["sweep.yaml", "arms.moco.setings"]
+    assert "did you mean 'table'?" in errors["sweep.yaml", "arms.one.reference.tabel"]
+    assert "did you mean 'sigma_grad_cam'?" in errors["sweep.yaml", "arms.grid.grid.method.noise.sigma_gradcam"]
+    assert "-1 is not allowed" in errors["sweep.yaml", "arms.grid.grid.method.pair_weight"]
+    assert "'many' is not allowed" in errors["sweep.yaml", "settings.training.epochs"]
+    assert "did you mean 'crop_area'?" in errors["low.yaml", "settings.views.crop_aria"]
+
+
+def test_the_same_error_at_many_points_is_told_once(tmp_path):
+    arms = {"a": {"grid": {SIGMA: [0.1, 0.2, 0.3]}}, "b": {"settings": {"method": {"pair_weight": 1.0}}}}
+    source, key, message = _error(_write(tmp_path, arms=arms, settings=BASE | {"training": {"global_batch_size": 96}}))
+    assert (source, key) == ("sweep.yaml", "arms.a, arms.b")
+    assert "queue_size 128 is no multiple of training.global_batch_size 96" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "words"),
+    [
+        ({"arms": {}}, "arms", "at least one"),
+        ({"arms": {"a b": {}}}, "arms.a b", "not allowed as a name"),
+        ({"name": "a/b"}, "name", "names a folder"),
+        ({"seeds": []}, "seeds", "empty"),
+        ({"seeds": [-1]}, "seeds", "-1 is not allowed"),
+        ({"seeds": 3}, "seeds", "3 is not allowed"),
+        ({"arms": {"a": {"grid": {SIGMA: []}}}}, f"arms.a.grid.{SIGMA}", "empty"),
+        ({"arms": {"a": {"grid": {SIGMA: 0.1}}}}, f"arms.a.grid.{SIGMA}", "give a list"),
+        ({"arms": {"a": {"grid": {SIGMA: [0.001, "1e-3"]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
+        ({"arms": {"a": {}, "b": {}}}, "arms.b", "cell 'b' is the same config as cell 'a'"),
+        ({"arms": {"a": {"settings": {"evaluation": None}}}}, "arms.a", "must be measured"),
+        ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}, "baseline": "a"}, "baseline", "has a grid"),
+        ({"arms": {"a": {"reference": {"table": "nope"}}}}, "arms.a.reference", "unknown table 'nope'"),
+        (
+            {"arms": {name: {"settings": {"start": {"encoder": {"file": f"{name}.pth"}}}} for name in "ab"}},
+            "arms.b",
+            "in the path of a start file only",
+        ),
+        ({"settings": BASE | {"seed": 1}}, "settings.seed", "listed in `seeds`"),
+        ({"arms": {"a": {"grid": {"data.dataset": ["x", "y"]}}}}, "arms", "one dataset, not x, y"),
+    ],
+)
+def test_bad_content(tmp_path, content, key, words):
+    found = [(found_key, message) for _, found_key, message in _errors(_write(tmp_path, **content))]
+    assert any(found_key == key and words in message for found_key, message in found), found
+
+
+def test_an_unknown_preset_is_the_only_error(tmp_path):
+    """What the preset would have brought is missed in many places: those are no errors of their own."""
+    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"arms": {"base": {}}}))
+    file = _write(tmp_path, arms={}, baseline="base", preset="demo", presets={"demo": {"extends": "low.yaml"}})
+    source, key, message = _error(file, "dmo")
+    assert (source, key) == ("command line", "--preset")
+    assert "did you mean 'demo'?" in message
+    assert _error(_write(tmp_path, baseline="x", preset="demo"))[:2] == ("sweep.yaml", "preset")
+
+
+def test_a_config_of_one_run_is_told_apart(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("seed: 3\nmethod: {name: mocov2}\n")
+    assert _error(file) == ("config.yaml", "", f"no sweep but one run's config: python -m fgssl.train {file}")
+
+
+def test_missing_files(tmp_path):
+    assert _error(tmp_path / "no.yaml") == ("no.yaml", "", "no such file")
+    file = _write(tmp_path, preset="p", presets={"p": {"extends": "no.yaml"}})
+    assert _error(file) == ("no.yaml", "", "no such file")
+
+
+# ------------------------------------------------------------------------------------ command line
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("preset=paper", "--preset"),
+        ("seed=3", "seeds=[3]"),
+        ("trainin.epochs=2", "did you mean 'training'?"),
+        ("arms.two.settings.training.epochs=2", "unknown arm 'two'"),
+        ("training.epochs", "key.path=value"),
+    ],
+)
+def test_bad_overrides(tmp_path, override, words):
+    source, _, message = _error(_write(tmp_path), None, [override])
+    assert source == "command line"
+    assert words in message
+
+
+def test_settings_that_another_name_drops_are_told(tmp_path, capsys):
+    file = _write(tmp_path)
+    expand(file, None, ["method.pair_weight=0.1"])
+    assert capsys.readouterr().err == ""
+    assert expand(file, None, ["method.name=simclr"]).points[0].config.method.name == "simclr"
+    assert capsys.readouterr().err == (
+        "WARNING: command line: another settings.method.name drops these settings: settings.method.base.queue_size\n"
+    )
+
+
+def test_a_missing_key_is_told_where_it_is_missing(tmp_path):
+    settings = BASE | {"evaluation": {"outliers": {"centroids": "test"}}}
+    assert _error(_write(tmp_path, settings=settings)) == (
+        "sweep.yaml",
+        "settings.evaluation.outliers",
+        "`levels` is missing: it has no default",
+    )
+
+
+def test_an_unknown_key_in_an_override_is_shown_as_typed(tmp_path):
+    source, key, message = _error(_write(tmp_path), None, ["training.epoch=2"])
+    assert (source, key) == ("command line", "training.epoch")
+    assert "did you mean 'epochs'?" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "override", "setter"),
+    [
+        ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}}, f"{SIGMA}=1", f"arms.a.grid.{SIGMA}"),
+        ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}}, "method.noise={sigma_grad_cam: 1}", f"arms.a.grid.{SIGMA}"),
+        (
+            {"arms": {"a": {"settings": {"training": {"epochs": 5}}}}},
+            "training.epochs=2",
+            "arms.a.settings.training.epochs",
+        ),
+        (
+            {"settings": BASE | {"start": {"encoder": {"stage": "s"}}}}
+            | {"stages": {"s": {"start": {"encoder": None}, "training": {"epochs": 5}}}},
+            "training.epochs=2",
+            "stages.s.training.epochs",
+        ),
+    ],
+)
+def test_an_override_that_an_arm_or_stage_would_undo(tmp_path, content, override, setter):
+    file = _write(tmp_path, **content)
+    _, _, message = _error(file, None, [override])
+    assert f"{setter} set this key" in message
+    expand(file, None, [f"settings.{override}"])  # said so expressly, it holds for all the others
+
+
+def test_overrides_of_the_sweep_itself(tmp_path):
+    arms = {"a": {"settings": {"start": _start("s")}, "grid": {SIGMA: [0.1, 0.2]}}}
+    file = _write(tmp_path, arms=arms, stages={"s": {}})
+    grid = expand(file, None, ["seeds=[7]", f"arms.a.grid.{SIGMA}=[0.3]", "stages.s.training.epochs=9"])
+    assert grid.seeds == (7,)
+    assert [point.grid[SIGMA] for point in grid.points] == [0.3]
+    assert grid.stages["s"].training.epochs == 9

@@ -1,0 +1,76 @@
+"""Which plans may take the place of the one that an output folder holds."""
+
+import json
+
+import pytest
+
+from fgssl.errors import UserError
+from hpc.sweeps.grid import expand
+from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.stages import plan
+
+
+@pytest.fixture
+def kept(small):
+    """The small sweep, its plan kept in its output folder."""
+    (small.out / "plan.json").write_text(json.dumps(small.plan.record()))
+    return small
+
+
+def _check(kept, *overrides):
+    check_kept_plan(plan(expand(kept.file, None, overrides)), kept.out)
+
+
+def _refusal(kept, *overrides):
+    with pytest.raises(UserError) as caught:
+        _check(kept, *overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("title=Small", "seeds=[1]", "seeds=[0, 1, 2]", "arms.grad_cam=null", "baseline=null", "resources.threads=7"),
+        "arms.grad_cam.grid.method.noise.sigma_grad_cam=[0.5, 2.0]",
+    ],
+)
+def test_other_seeds_and_cells_are_the_same_table(kept, override):
+    _check(kept, override)
+
+
+def test_an_empty_folder_takes_every_plan(small):
+    check_kept_plan(small.plan, small.out)
+    check_kept_plan(small.plan, small.out / "none")
+
+
+def test_a_cell_that_means_another_run(kept):
+    lines = _refusal(kept, "method.pair_weight=0.25", "arms.base.settings.training.epochs=2").splitlines()
+    assert lines[0] == f"{kept.out / 'plan.json'}: is the plan of a table of other runs:"
+    assert lines[1] == "  base, seed 0: training.epochs 100 there, 2 now"
+    assert lines[3] == "  grad_cam sigma_grad_cam=0.25, seed 0: method.pair_weight 0.5 there, 0.25 now"
+    assert lines[4] == "  and 3 more"
+    assert "give --out DIR" in lines[5]
+    assert "its runs stay" in lines[5]
+
+
+def test_a_changed_stage_changes_what_starts_from_it(kept):
+    assert f"base, seed 0: start.encoder.run {kept.run('warm_up')} there" in _refusal(
+        kept, "stages.warm_up.training.epochs=9"
+    )
+
+
+def test_numbers_that_are_measured_in_another_way(kept):
+    refusal = _refusal(kept, "evaluation.label_level=1", "evaluation.collapse=true", "seeds=[1]")
+    assert "base, seed 1: evaluation.label_level 0 there, 1 now; evaluation.collapse False there, True now" in refusal
+
+
+def test_another_sweep(kept):
+    assert "is the plan of sweep 'small', not of 'other': give --out DIR" in _refusal(kept, "name=other")
+
+
+@pytest.mark.parametrize(("content", "words"), [("{", "cannot be read"), ('{"schema": 99}', "schema 99 is not the")])
+def test_a_plan_that_cannot_be_read(kept, content, words):
+    (kept.out / "plan.json").write_text(content)
+    refusal = _refusal(kept)
+    assert f"{kept.out / 'plan.json'}: {words}" in refusal
+    assert "give --out DIR" in refusal

@@ -1,0 +1,164 @@
+"""What runs read: all that is missing at once, and what changed under finished runs."""
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from fgssl.errors import UserError
+from fgssl.settings.config import StartSource
+from fgssl.settings.data import ToySettings
+from fgssl.settings.methods import CrossEntropySettings
+from fgssl.store.location import toy_manifest
+from fgssl.store.run_folder import RunFolder
+from hpc.sweeps.grid import expand
+from hpc.sweeps.plan_inputs import check_inputs, input_cautions, input_problems
+from hpc.sweeps.stages import plan
+
+
+def _finish(small, stage, **record):
+    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+        lease.write("encoder.safetensors", b"weights")
+        lease.write("trained.json", {"steps": 1} | record)
+
+
+def _manifest(folder, source):
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds", source=source)
+    (folder / "manifest.json").write_text(manifest.to_json())
+    return manifest.version
+
+
+def test_nothing_is_missing_for_the_embedded_set(small):
+    check_inputs(small.plan.stages, small.out, ())
+
+
+def test_everything_missing_at_once(small, sweep_file, tmp_path):
+    overrides = [
+        "data.dataset=birds",
+        f"data.folder={tmp_path / 'shards'}",
+        f"arms.base.settings.start.encoder={{stage: null, file: {tmp_path / 'one.pth'}}}",
+        f"arms.grad_cam.settings.start.encoder={{stage: null, file: {tmp_path / 'two.pth'}}}",
+    ]
+    with pytest.raises(UserError) as caught:
+        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert "manifest.json" in lines[0]
+    assert "fgssl.pack has no source named 'birds' yet" in lines[0]
+    assert {line.split(": ")[1] for line in lines[1:]} == {str(tmp_path / "one.pth"), str(tmp_path / "two.pth")}
+
+
+def test_a_start_run_that_is_neither_planned_nor_trained(small, sweep_file):
+    overrides = ["arms.base.settings.start.encoder={stage: null, run: mocov2-seed9}", "data.folder=/nowhere"]
+    made = plan(expand(sweep_file, None, overrides))
+    with pytest.raises(UserError) as caught:
+        check_inputs(made.stages, small.out, ())
+    lines = str(caught.value).splitlines()
+    assert any("/nowhere" in line for line in lines)
+    [line] = [line for line in lines if line.startswith("start.encoder.run: mocov2-seed9")]
+    assert "give the name of a trained run" in line
+
+    made = plan(expand(sweep_file, None, overrides[:1]))
+    folder = small.out / "runs" / "mocov2-seed9"
+    folder.mkdir(parents=True)
+    (folder / "encoder.safetensors").write_bytes(b"weights")
+    with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):  # its training is not complete
+        check_inputs(made.stages, small.out, ())
+    (folder / "trained.json").write_text("{}")
+    check_inputs(made.stages, small.out, ())
+    (folder / "encoder.safetensors").unlink()
+    with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):
+        check_inputs(made.stages, small.out, ())
+
+
+def test_cuda_without_a_gpu(small, sweep_file):
+    stages = plan(expand(sweep_file, None, ["resources.device=cuda"])).stages
+    with pytest.raises(UserError, match=r"^resources\.device: cuda: this machine has no GPU.*auto or cpu$"):
+        check_inputs(stages, small.out, ())
+    check_inputs(stages, small.out, ["0"])
+
+
+def test_finished_runs_of_other_data(small, sweep_file, tmp_path):
+    made = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}"]))
+    old = _manifest(tmp_path / "shards", "first packing")
+    _finish(small, made.stages[0], data_version=old)
+    check_inputs(made.stages, small.out, ())
+    new = _manifest(tmp_path / "shards", "second packing")
+    with pytest.raises(UserError, match=rf"trained on other data: version {old[:12]}.*now holds {new[:12]}"):
+        check_inputs(made.stages, small.out, ())
+
+
+def test_finished_runs_of_other_weights(small):
+    warm_up, decoder = small.plan.stages[:2]
+    digest = hashlib.sha256(b"weights").hexdigest()
+    _finish(small, warm_up, start={"encoder": None, "decoder": None})
+    _finish(small, decoder, start={"encoder": digest, "decoder": None})
+    check_inputs(small.plan.stages, small.out, ())
+    (small.out / "runs" / warm_up.run / "encoder.safetensors").write_bytes(b"trained again")
+    with pytest.raises(UserError, match=r"another start\.encoder.*delete this run folder"):
+        check_inputs(small.plan.stages, small.out, ())
+
+
+def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
+    overrides = ["arms.grad_cam=null", "data.dataset=birds", f"data.folder={tmp_path / 'gone'}", "seeds=[0]"]
+    [warm_up, base] = plan(expand(sweep_file, None, overrides)).stages
+    for stage in (warm_up, base):
+        _finish(small, stage, data_version="a" * 64)
+    with RunFolder(small.out / "runs" / base.run).lease(base.config) as lease:
+        lease.write_evaluation(base.config, {"rank1": 1.0})
+    check_inputs([warm_up, base], small.out, ())
+
+
+def test_what_the_data_lacks_is_told_once_and_nothing_is_written(small, sweep_file):
+    overrides = ["evaluation.label_level=2", "training.global_batch_size=256", "method.base.queue_size=256"]
+    problems = input_problems(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+    assert [problem.split(":")[0] for problem in problems] == ["training.global_batch_size", "evaluation.label_level"]
+    assert "256 exceeds the 144 training images of dataset 'toy'" in problems[0]
+    with pytest.raises(UserError) as caught:
+        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+    assert str(caught.value).splitlines() == problems
+    assert list(small.out.iterdir()) == []
+
+
+def test_what_packed_data_lack(small, sweep_file, tmp_path):
+    _manifest(tmp_path / "shards", "test")
+    overrides = ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}", "evaluation.nuisances={light: [light]}"]
+    made = plan(expand(sweep_file, None, overrides))
+    problems = input_problems(made.stages, small.out, ())
+    assert len(problems) == 1
+    assert problems[0].startswith("evaluation.nuisances.light: unknown attribute 'light'")
+    for stage in made.stages:
+        _finish(small, stage)
+    assert input_problems(made.stages, small.out, ()) == problems  # trained, not measured
+    for stage in made.stages:
+        if stage.config.evaluation is not None:
+            with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+                lease.write_evaluation(stage.config, {"rank1": 1.0})
+    assert input_problems(made.stages, small.out, ()) == []
+
+
+def test_every_network_that_a_run_starts_from_is_looked_for(small, tmp_path):
+    file = tmp_path / "classifier.pth"
+    first = small.plan.stages[0]
+    start = dataclasses.replace(first.config.start, classifier=StartSource(file=str(file)))
+    config = dataclasses.replace(first.config, method=CrossEntropySettings(), start=start)
+    [problem] = input_problems([dataclasses.replace(first, config=config)], small.out, ())
+    assert problem.startswith(f"start.classifier.file: {file}: no such file")
+
+
+def test_a_caution_is_told_once_and_not_of_finished_runs(small, sweep_file, tmp_path):
+    assert input_cautions(small.plan.stages, small.out) == []
+    stages = plan(expand(sweep_file, None, ["method.base.queue_size=256"])).stages
+    # Of the embedded set before it is packed: 24 species of 6 images.
+    [caution] = input_cautions(stages, small.out)
+    assert caution.startswith("queue_size 256 exceeds the 144 training images of dataset 'toy'")
+    for stage in stages:
+        _finish(small, stage)
+        if stage.config.evaluation is not None:
+            with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+                lease.write_evaluation(stage.config, {"rank1": 1.0})
+    assert input_cautions(stages, small.out) == []
+    # What is not there is no matter of cautions.
+    gone = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'gone'}"]))
+    assert input_cautions(gone.stages, small.out) == []

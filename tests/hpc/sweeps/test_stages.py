@@ -1,0 +1,103 @@
+"""Points x seeds -> runs, shared ones once, needs first; and the plan as `aggregate` reads it."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fgssl.settings.config import parse, run_name, training_fingerprint
+from fgssl.store.plan import read_plan
+from hpc.sweeps.grid import expand
+from hpc.sweeps.stages import POINT, plan
+
+REFERENCE = "dataset,tau,linear_100\nbirds,0.02,66.17\nbirds,inf,66.05\n"
+
+
+def test_shared_stages_once_per_seed_and_needs_first(small):
+    kinds = [(stage.kind, stage.seed) for stage in small.plan.stages]
+    assert kinds[:4] == [("warm_up", 0), ("decoder", 0), ("warm_up", 1), ("decoder", 1)]
+    assert kinds[4:] == [(POINT, 0)] * 3 + [(POINT, 1)] * 3
+    assert len({stage.key for stage in small.plan.stages}) == 10
+    before: set[str] = set()
+    for stage in small.plan.stages:
+        assert set(stage.needs) <= before
+        before.add(stage.run)
+
+
+def test_starts_are_runs_of_the_same_seed(small):
+    for seed in (0, 1):
+        config = small.plan.runs["grad_cam sigma_grad_cam=0.5", seed].config
+        assert config.seed == seed
+        assert config.start.encoder.run == small.run("warm_up", seed)
+        assert config.start.decoder.run == small.run("decoder", seed)
+        assert small.run("warm_up", seed).startswith(f"mocov2-seed{seed}-")
+    base = small.plan.runs["base", 0]
+    assert base.needs == (small.run("warm_up", 0),)
+
+
+def test_a_stage_that_nobody_needs_is_not_run(sweep_file):
+    stages = plan(expand(sweep_file, None, ["arms.grad_cam=null"])).stages
+    assert {stage.kind for stage in stages} == {"warm_up", POINT}
+
+
+def test_a_stage_that_is_also_a_cell_runs_once_and_is_measured(sweep_file):
+    overrides = ["arms.base.settings.training.epochs=3", "arms.base.settings.start={encoder: null, decoder: null}"]
+    made = plan(expand(sweep_file, None, overrides))
+    runs = [stage.run for stage in made.stages]
+    assert len(runs) == len(set(runs)) == 8
+    base = made.runs["base", 0]
+    assert base.config.evaluation is not None
+    assert base.run in made.runs["grad_cam sigma_grad_cam=0.5", 0].needs
+    assert made.stages.index(base) < made.stages.index(made.runs["grad_cam sigma_grad_cam=0.5", 0])
+
+
+def test_cells_that_differ_in_their_evaluation_share_a_training(sweep_file):
+    made = plan(expand(sweep_file, None, ["arms.grad_cam.grid.evaluation.label_level=[0, 1]", "seeds=[0]"]))
+    cells = [stage for stage in made.stages if stage.kind == POINT and "label_level" in stage.label]
+    assert len(cells) == 4
+    assert len({stage.run for stage in cells}) == 2
+
+
+def test_the_plan_is_what_aggregate_reads(small):
+    (small.out / "plan.json").write_text(json.dumps(small.plan.record()))
+    read = read_plan(small.out)
+    assert (read.sweep, read.dataset, read.baseline, read.preset) == ("small", "toy", "base", "")
+    assert read.grid_keys == ["method.noise.sigma_grad_cam"]
+    assert read.metrics == ["linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"]
+    assert [cell.cell for cell in read.cells] == [point.cell for point in small.plan.grid.points]
+    assert [stage.stage for stage in read.stages] == ["warm_up", "decoder", "warm_up", "decoder"]
+    for run in [*read.stages, *(run for cell in read.cells for run in cell.runs)]:
+        assert run_name(parse(run.config, "plan.json")) == run.run
+
+
+@pytest.fixture
+def tau_sweep(tmp_path: Path) -> Path:
+    (tmp_path / "reference").mkdir()
+    (tmp_path / "reference" / "tau.csv").write_text(REFERENCE)
+    arm = {
+        "settings": {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views": {"image_size": 32}},
+        "grid": {"method.noise.threshold": [0.01, 0.02, math.inf]},
+        "reference": {"table": "tau", "match": {"tau": "method.noise.threshold"}},
+    }
+    file = tmp_path / "tau.yaml"
+    file.write_text(yaml.safe_dump({"name": "tau", "arms": {"both": arm}}))
+    return file
+
+
+def test_references_only_for_the_published_dataset_and_points(tau_sweep):
+    assert plan(expand(tau_sweep, None, ["data.dataset=birds"])).record()["reference"] == {
+        "both threshold=0.02": {"linear_100": 66.17},
+        "both threshold=inf": {"linear_100": 66.05},
+    }
+    assert plan(expand(tau_sweep)).record()["reference"] == {}
+
+
+def test_infinity_survives_the_plan(tau_sweep, tmp_path):
+    made = plan(expand(tau_sweep))
+    (tmp_path / "plan.json").write_text(json.dumps(made.record()))
+    last = read_plan(tmp_path).cells[-1]
+    assert last.grid == {"method.noise.threshold": math.inf}
+    config = parse(last.runs[0].config, "plan.json")
+    assert training_fingerprint(config) == training_fingerprint(made.runs[last.cell, 0].config)

@@ -1,0 +1,92 @@
+"""Run folders -> states."""
+
+import json
+
+import pytest
+
+from fgssl.store.run_folder import RunFolder
+from hpc.sweeps.grid import expand
+from hpc.sweeps.plan_inputs import check_inputs
+from hpc.sweeps.stages import plan
+from hpc.sweeps.state import State, states
+
+
+@pytest.fixture
+def by_kind(small):
+    """Stages of seed 0 by stage or cell."""
+    return {stage.label.removesuffix(", seed 0"): stage for stage in small.plan.stages if stage.seed == 0}
+
+
+def _trained(small, stage):
+    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+        lease.write("trained.json", {"steps": 1})
+
+
+def _failed(small, stage):
+    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+        lease.write("failure.txt", "Traceback")
+
+
+def test_an_empty_folder(small):
+    assert small.states()["warm_up, seed 0"] is State.PENDING
+    assert small.states()["decoder, seed 0"] is State.WAITING
+    assert small.states()["base, seed 0"] is State.WAITING
+    assert not (small.out / "runs").exists()  # looking writes nothing
+
+
+def test_a_stage_is_done_when_trained_a_cell_when_measured(small, by_kind):
+    _trained(small, by_kind["warm_up"])
+    assert small.states()["warm_up, seed 0"] is State.DONE
+    assert small.states()["base, seed 0"] is State.PENDING
+    _trained(small, by_kind["base"])
+    assert small.states()["base, seed 0"] is State.PENDING
+    with RunFolder(small.out / "runs" / by_kind["base"].run).lease(by_kind["base"].config) as lease:
+        lease.write_evaluation(by_kind["base"].config, {"rank1": 1.0})
+    assert small.states()["base, seed 0"] is State.DONE
+
+
+def test_a_run_of_the_plan_that_is_named_as_start_is_waited_for(small, sweep_file):
+    named = small.run("warm_up", 0)
+    overrides = ["seeds=[0]", f"arms.base.settings.start.encoder={{stage: null, run: {named}}}"]
+    small.plan = plan(expand(sweep_file, None, overrides))
+    check_inputs(small.plan.stages, small.out, ())  # it need not be there yet
+    assert small.states()["base, seed 0"] is State.WAITING
+
+
+def test_running_while_the_lease_is_held_whatever_lies_there(small, by_kind):
+    _failed(small, by_kind["warm_up"])
+    with RunFolder(small.out / "runs" / by_kind["warm_up"].run).lease(by_kind["warm_up"].config):
+        assert small.states()["warm_up, seed 0"] is State.RUNNING
+        assert small.states()["decoder, seed 0"] is State.WAITING
+    assert small.states()["warm_up, seed 0"] is State.FAILED
+
+
+def test_a_failure_skips_what_needs_it_and_what_needs_that(small, by_kind):
+    _failed(small, by_kind["warm_up"])
+    found = small.states()
+    skipped = {label for label, state in found.items() if state is State.SKIPPED}
+    assert skipped == {label for label in found if label.endswith("seed 0")} - {"warm_up, seed 0"}
+    assert found["warm_up, seed 1"] is State.PENDING
+
+
+def test_a_failure_that_could_not_be_written_down(small, by_kind):
+    found = states(small.plan.stages, small.out, {by_kind["warm_up"].run: "disk full"})
+    assert found[by_kind["warm_up"].key] is State.FAILED
+    assert found[by_kind["decoder"].key] is State.SKIPPED
+
+
+def test_what_needs_a_run_does_not_wait_for_its_evaluation(small, sweep_file):
+    small.plan = plan(expand(sweep_file, None, ["stages.warm_up.evaluation={label_level: 1}"]))
+    warm_up = small.plan.stages[0]
+    _trained(small, warm_up)
+    assert small.states()["warm_up, seed 0"] is State.PENDING
+    assert small.states()["decoder, seed 0"] is State.PENDING
+    _failed(small, warm_up)  # the evaluation failed
+    assert small.states()["decoder, seed 0"] is State.PENDING
+
+
+def test_a_leftover_lease_file_of_a_dead_process_holds_nothing(small, by_kind):
+    folder = small.out / "runs" / by_kind["warm_up"].run
+    folder.mkdir(parents=True)
+    (folder / "lease").write_text(json.dumps({"attempt": "x", "pid": 1, "host": "elsewhere"}))
+    assert small.states()["warm_up, seed 0"] is State.PENDING

@@ -1,0 +1,169 @@
+"""One run folder, made by the real thing: what it records, what it refuses, what several runs in a process share."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fgssl.errors import CheckpointError, DataError, SettingsError
+from fgssl.evaluate import main as evaluate_main
+from fgssl.run.run import execute
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.store.location import shards_folder
+from fgssl.store.run_folder import RunFolder
+from fgssl.training.interruption import Interrupted
+from fgssl.training.trainer import Trainer
+
+TINY = {
+    "data": {"toy": {"train_images_per_species": 4, "test_images_per_species": 2, "image_size": 16}},
+    "views": {"image_size": 16},
+    "encoder": {
+        "name": "resnet18",
+        "arguments": {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 4},
+        "batch_norm_group_size": 16,
+    },
+    "method": {"name": "mocov2", "queue_size": 64, "hidden_width": 16, "projection_width": 8},
+    "training": {"epochs": 2, "global_batch_size": 32},
+    "evaluation": {"linear": {"epochs": 2, "learning_rates": [1.0]}},
+}
+
+
+def tiny(**overrides: object) -> Config:
+    """`a__b=1` sets a.b."""
+    mapping = dict(TINY)
+    for key, value in overrides.items():
+        mapping = configs.merge(mapping, configs.nested(key.replace("__", "."), value))
+    return configs.parse(mapping, "test")
+
+
+def present(record: dict[str, Any] | None) -> dict[str, Any]:
+    assert record is not None
+    return record
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An output folder with one finished run."""
+    folder = tmp_path_factory.mktemp("out")
+    execute(tiny(), folder)
+    return folder
+
+
+def test_a_finished_run_records_what_made_it(out):
+    folder = RunFolder(out / "runs" / configs.run_name(tiny()))
+    trained, measures = present(folder.trained()), present(folder.evaluation(tiny()))
+    assert trained["steps"] == 6
+    assert trained["data_version"] == measures["data_version"]
+    (attempt,) = trained["attempts"]
+    assert attempt["code_version"] == measures["code_version"]
+    assert (attempt["processes"], attempt["engine"], attempt["threads"]) == (1, "ddp", 1)
+    assert attempt["versions"]["processor"]
+    assert trained["start"] == {"encoder": None, "decoder": None, "classifier": None}
+    assert not folder.checkpoints.exists()
+    logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert logged[-1]["step"] == 6
+    assert trained["metrics"]["loss"] == logged[-1]["loss"]
+
+
+def test_a_finished_run_is_not_touched_again(out):
+    folder = RunFolder(out / "runs" / configs.run_name(tiny()))
+    before = {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
+    execute(tiny(), out)
+    assert {file: file.stat().st_mtime_ns for file in folder.path.iterdir()} == before
+
+
+def test_runs_in_one_process_share_nothing(out, tmp_path):
+    """Accelerate keeps its precision for the process; a job makes runs of every precision."""
+    execute(tiny(training__precision="bf16"), tmp_path)
+    again = execute(tiny(), tmp_path)
+    first = RunFolder(out / "runs" / configs.run_name(tiny()))
+    assert again.encoder.read_bytes() == first.encoder.read_bytes()
+
+
+def test_other_evaluation_settings_train_nothing_again(out):
+    config = tiny(evaluation__label_level=1)
+    folder = RunFolder(out / "runs" / configs.run_name(config))
+    trained = (folder.path / "trained.json").stat().st_mtime_ns
+    execute(config, out)
+    assert (folder.path / "trained.json").stat().st_mtime_ns == trained
+    assert folder.evaluation(config) != folder.evaluation(tiny())
+
+
+def test_evaluation_on_another_packing_is_refused(out, tmp_path):
+    other = tiny(data__toy__seed=5)
+    execute(other, tmp_path)
+    shards = shards_folder(other.data, tmp_path / "data")
+    config = dataclasses.replace(
+        tiny(evaluation__linear__epochs=3), data=dataclasses.replace(tiny().data, folder=str(shards))
+    )
+    with pytest.raises(DataError, match="trained on version"):
+        execute(config, out)
+
+
+def test_evaluate_as_a_command(out, capsys, monkeypatch):
+    folder = out / "runs" / configs.run_name(tiny())
+    monkeypatch.setattr("sys.argv", ["evaluate", str(folder), "evaluation.linear.epochs=4"])
+    assert evaluate_main() == 0
+    assert "linear_100" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["evaluate", str(folder), "training.epochs=4"])
+    with pytest.raises(SettingsError, match="changes how the run was trained"):
+        evaluate_main()
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
+    """A run that was told to stop after its first steps, and saved a checkpoint; it starts from another run."""
+    start = execute(tiny(seed=1, evaluation=None), tmp_path)
+    config = tiny(start={"encoder": {"run": start.path.name}}, training__epochs=4)
+    finite = Trainer._finite
+
+    def stop_at_step_3(trainer, loss, gradient_norm, raw):
+        if raw.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return finite(trainer, loss, gradient_norm, raw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_finite", stop_at_step_3)
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path)
+    return config, tmp_path
+
+
+def test_a_checkpoint_can_be_evaluated_alone(interrupted, capsys, monkeypatch):
+    config, out = interrupted
+    (checkpoint,) = (out / "runs" / configs.run_name(config) / "checkpoints").iterdir()
+    monkeypatch.setattr("sys.argv", ["evaluate", str(checkpoint)])
+    assert evaluate_main() == 0
+    assert "mAP" in capsys.readouterr().out
+
+
+def test_other_start_weights_are_not_mixed_in(interrupted):
+    """The stage that a run started from was made anew meanwhile: its checkpoint must not be continued as if nothing."""
+    config, out = interrupted
+    start = out / "runs" / str(config.start.encoder.run)
+    other = execute(tiny(seed=2, evaluation=None), out)
+    shutil.copyfile(other.encoder, start / "encoder.safetensors")
+    with pytest.raises(CheckpointError, match="other weights"):
+        execute(config, out)
+
+
+def test_the_code_of_every_attempt_is_recorded(interrupted, monkeypatch):
+    config, out = interrupted
+    monkeypatch.setattr("fgssl.store.provenance.code_version", lambda: "edited")
+    folder = execute(config, out)
+    versions = [attempt["code_version"] for attempt in present(folder.trained())["attempts"]]
+    assert len(versions) == 2
+    assert versions[-1] == "edited"
+
+
+def test_labels_that_cannot_be_measured_are_said_before_training(tmp_path):
+    config = tiny(evaluation__label_level=2)
+    with pytest.raises(DataError, match="label_level: 2"):
+        execute(config, tmp_path)
+    assert not list((tmp_path / "runs").glob("*/trained.json"))
