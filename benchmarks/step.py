@@ -15,12 +15,12 @@ from torch.utils.flop_counter import flop_registry
 from fgssl import device as devices
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
+from fgssl.interruption import Interruption
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.methods.method import Method
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
-from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
 

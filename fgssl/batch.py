@@ -15,11 +15,11 @@ class Batch:
     indices: Tensor
     """(N,) int64 dataset rows."""
     labels: Tensor
-    """(N, L) int64 classes, finest level first; L is 0 for unlabelled data."""
+    """(N, L) int64 classes, finest level first; L is 0 for unlabeled data."""
     views: tuple[Tensor, ...]
-    """The augmented views that the method's rows are of, each (N, C, H, W), normalised."""
+    """The augmented views that the method's rows are of, each (N, C, H, W), normalized."""
     original: Tensor | None
-    """(N, C, H, W), resized only, normalised; None where the method needs none."""
+    """(N, C, H, W), resized only, normalized; None where the method needs none."""
 
     def __len__(self) -> int:
         return len(self.indices)

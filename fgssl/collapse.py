@@ -10,10 +10,10 @@ from fgssl.losses import at_least_fp32
 
 
 @torch.no_grad()
-def normalised_std(vectors: Tensor) -> Tensor:
+def normalized_std(vectors: Tensor) -> Tensor:
     """Spread of the directions of vectors (N, D), a scalar in [0, 1]: 1 if spread evenly, 0 if all are the same.
 
-    The standard deviation over the N l2-normalised vectors, mean over the D dimensions, times sqrt(D) (Chen and He
+    The standard deviation over the N l2-normalized vectors, mean over the D dimensions, times sqrt(D) (Chen and He
     2021, SimSiam, Sec. 4.1 and Fig. 2, which shows it beside 1/sqrt(D)).
 
     Raises:
@@ -28,7 +28,7 @@ def normalised_std(vectors: Tensor) -> Tensor:
 def effective_rank(vectors: Tensor) -> Tensor:
     """Effective number of dimensions that vectors (N, D) vary in: a float64 scalar in [1, min(N - 1, D)], or 0.
 
-    exp of the entropy of the centred vectors' singular values, divided by their sum (Roy and Vetterli 2007, *The
+    exp of the entropy of the centered vectors' singular values, divided by their sum (Roy and Vetterli 2007, *The
     effective rank: a measure of effective dimensionality*). It is 0 where the vectors do not vary: all equal, up to
     the rounding of their type.
 
@@ -40,10 +40,10 @@ def effective_rank(vectors: Tensor) -> Tensor:
     if not rows.isfinite().all():
         raise ValueError("vectors hold values that are not finite, which have no rank")
     rows_from_first = rows - rows[0]  # equal rows become zeros, which no rounding of the mean can move
-    centred = rows_from_first - rows_from_first.mean(dim=0)
-    if centred.norm() <= torch.finfo(vectors.dtype).eps * rows.norm():
+    centered = rows_from_first - rows_from_first.mean(dim=0)
+    if centered.norm() <= torch.finfo(vectors.dtype).eps * rows.norm():
         return rows.new_zeros(())
-    singular = torch.linalg.svdvals(centred)
+    singular = torch.linalg.svdvals(centered)
     shares = singular / singular.sum()
     return torch.special.entr(shares).sum().exp()  # entr: -p log p, 0 at p = 0
 

@@ -23,7 +23,7 @@ def projector(feature_width: int, hidden_width: int, projection_width: int, batc
     )
 
 
-def normalised_projector(feature_width: int, hidden_width: int, projection_width: int) -> nn.Sequential:
+def normalized_projector(feature_width: int, hidden_width: int, projection_width: int) -> nn.Sequential:
     """SimSiam's head: three layers, BatchNorm after each, the last not affine (arXiv:2011.10566). (N, D) -> (N, P)."""
     return nn.Sequential(
         nn.Linear(feature_width, hidden_width, bias=False),

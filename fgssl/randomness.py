@@ -32,7 +32,7 @@ def _bits(
 ) -> NDArray[np.uint64]:
     with np.errstate(over="ignore"):
         by_row = _mix(stream_key(seed, stream, counters) + _GAMMA * (rows.astype(np.uint64) + np.uint64(1)))  # (N,)
-        by_row = _mix(by_row + _GAMMA)  # a second round, so that neighbouring rows share no column
+        by_row = _mix(by_row + _GAMMA)  # a second round, so that neighboring rows share no column
         return _mix(by_row[:, None] + _GAMMA * np.arange(1, columns + 1, dtype=np.uint64))  # (N, columns)
 
 

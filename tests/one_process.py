@@ -11,7 +11,7 @@ from fgssl.batch import Batch, Output, Rows
 from fgssl.collectives import World
 from fgssl.methods.method import Method
 from fgssl.training.engines.ddp import DataParallel
-from fgssl.training.grad_cache import Autocast, Shuffled, StepMaker
+from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 
 
 def accumulate_gradient(
@@ -22,7 +22,7 @@ def accumulate_gradient(
     engine = DataParallel(method, optimizer, World())
     order = randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch))
     shuffled = Shuffled(tuple(batch.views[view][order] for view in method.target_views), order)
-    make = StepMaker(World(), shard_size, exact=False, autocast=autocast)
+    make = GradCache(World(), shard_size, exact=False, autocast=autocast)
     return make.accumulate_gradient(engine, batch, shuffled if method.target_views else None)
 
 

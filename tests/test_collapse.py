@@ -6,21 +6,21 @@ import statistics
 import pytest
 import torch
 
-from fgssl.collapse import effective_rank, normalised_std
+from fgssl.collapse import effective_rank, normalized_std
 
 
-def test_normalised_std_equals_the_loop() -> None:
+def test_normalized_std_equals_the_loop() -> None:
     vectors = torch.randn(20, 6, dtype=torch.float64)
     rows = [[x / math.hypot(*row) for x in row] for row in vectors.tolist()]
     columns = zip(*rows, strict=True)
     expected = statistics.fmean(statistics.pstdev(column) for column in columns) * math.sqrt(6)
-    assert normalised_std(vectors).item() == pytest.approx(expected, rel=1e-12)
+    assert normalized_std(vectors).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_normalised_std_is_1_for_the_axes_and_near_1_for_gaussian_vectors() -> None:
+def test_normalized_std_is_1_for_the_axes_and_near_1_for_gaussian_vectors() -> None:
     axes = torch.cat([torch.eye(8), -torch.eye(8)]).double()
-    assert normalised_std(axes).item() == pytest.approx(1, rel=1e-12)
-    assert normalised_std(torch.randn(4000, 64)).item() == pytest.approx(1, abs=0.01)
+    assert normalized_std(axes).item() == pytest.approx(1, rel=1e-12)
+    assert normalized_std(torch.randn(4000, 64)).item() == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -29,9 +29,9 @@ def test_a_collapsed_set_has_no_spread_and_rank_0(rows: int, dtype: torch.dtype)
     same = torch.full((rows, 16), 0.1, dtype=dtype)  # whose mean over 1000 rows is not 0.1, in floating point
     lengths = torch.linspace(1, 2, rows)[:, None]
     for collapsed in (same, torch.zeros_like(same)):
-        assert normalised_std(collapsed).item() == pytest.approx(0, abs=1e-6)
+        assert normalized_std(collapsed).item() == pytest.approx(0, abs=1e-6)
         assert effective_rank(collapsed).item() == 0
-    assert normalised_std(same.double() * lengths).item() == pytest.approx(0, abs=1e-6)
+    assert normalized_std(same.double() * lengths).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_what_only_rounding_sets_apart_is_collapsed_too() -> None:
@@ -65,7 +65,7 @@ def test_effective_rank_lies_between_1_and_the_rank() -> None:
         assert 1 <= effective_rank(torch.randn(rows, columns)).item() <= min(rows - 1, columns) + 1e-9
 
 
-@pytest.mark.parametrize("measure", [normalised_std, effective_rank])
+@pytest.mark.parametrize("measure", [normalized_std, effective_rank])
 def test_measures_carry_no_gradient_and_name_wrong_shapes(measure) -> None:
     assert not measure(torch.randn(5, 4, requires_grad=True)).requires_grad
     for shape in ((0, 4), (4,), (2, 3, 4)):

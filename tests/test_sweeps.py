@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fgssl.commands.sweep import main
 from fgssl.errors import UserError
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from fgssl.store.location import shards_folder
-from fgssl.sweep import main
 from hpc.sweeps.grid import Grid, expand
 from hpc.sweeps.stages import plan
 from hpc.sweeps.sweep_file import preset_names
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from hpc.sweeps.grid import expand
 from hpc.sweeps.stages import plan
-import fgssl.sweep
+import fgssl.commands.sweep
 for file, preset in zip(sys.argv[1::2], sys.argv[2::2]):
     plan(expand(Path(file), preset)).record()
 heavy = {"torch", "torchvision", "timm", "accelerate", "pandas", "h5py"} & set(sys.modules)
@@ -148,8 +148,8 @@ def test_all_losses_are_fine_tuned_from_one_start():
         assert len({made.runs[point.cell, seed].needs for point in made.grid.points}) == 1
     configs = [point.config for point in made.grid.points]
     assert {config.training.images_per_class for config in configs} == {4}
-    warm_up = next(stage for stage in made.stages if stage.kind == "warm_up")
-    assert warm_up.config.training.images_per_class is None  # it sees no labels
+    pretrain = next(stage for stage in made.stages if stage.kind == "pretrain")
+    assert pretrain.config.training.images_per_class is None  # it sees no labels
 
 
 def test_hcl_stands_beside_its_published_outliers():
@@ -184,6 +184,6 @@ def test_a_dataset_that_pack_cannot_read_yet_says_how_to_use_folder(name, preset
     with pytest.raises(UserError) as caught:
         main(arguments)
     assert f"no source named {dataset!r}" in str(caught.value)
-    assert "python -m fgssl.pack folder" in str(caught.value)
+    assert "fgssl pack folder" in str(caught.value)
     assert f"name={dataset}" in str(caught.value)
     assert not (tmp_path / "out").exists()

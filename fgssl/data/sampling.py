@@ -35,7 +35,7 @@ def balanced_rows_of_step(
 ) -> NDArray[np.int64]:
     """(N,) rows of `images_per_class` images of each of N / images_per_class classes, all drawn anew every step.
 
-    In random order: neighbours in a batch share BatchNorm statistics, which must not tell their class.
+    In random order: neighbors in a batch share BatchNorm statistics, which must not tell their class.
     """
     number = global_batch_size // images_per_class
     classes = randomness.permutation(seed, "balanced classes", step, length=len(rows_of_class))[:number]

@@ -3,12 +3,12 @@
     manifest.json        see fgssl.store.manifest
     <split>-00000.h5     images      (bytes,) uint8, contiguous: every encoded image, one after the other
                          offsets     (n + 1,) int64: image i is images[offsets[i]:offsets[i + 1]]
-                         labels      (n, L) int64, finest level first; L is 0 for unlabelled images
+                         labels      (n, L) int64, finest level first; L is 0 for unlabeled images
                          source_ids  (n,) UTF-8, where each image came from
                          groups      (n,) int64: images that must stay on one side of a validation split share one
                          attributes/<name>  (n,) float64: what is known of an image, one dataset each
 
-Images are permuted once, here, so that neighbours in a shard are no neighbours in the source.
+Images are permuted once, here, so that neighbors in a shard are no neighbors in the source.
 """
 
 import bisect
@@ -48,7 +48,7 @@ class Sample:
     image: bytes
     """Encoded, PNG or JPEG."""
     labels: tuple[int, ...]
-    """One class number per level, finest level first; () if unlabelled."""
+    """One class number per level, finest level first; () if unlabeled."""
     source_id: str
     """Where it came from, relative to the source."""
     group: str = ""

@@ -1,4 +1,4 @@
-"""Decoders: feature (N, D) -> image (N, 3, H, W) of normalised pixels, no output activation."""
+"""Decoders: feature (N, D) -> image (N, 3, H, W) of normalized pixels, no output activation."""
 
 from torch import nn
 

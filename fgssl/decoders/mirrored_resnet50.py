@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class UpBottleneck(nn.Module):
-    """1x1, 3x3, 1x1 with a shortcut; `upsample` doubles the side by nearest neighbours first."""
+    """1x1, 3x3, 1x1 with a shortcut; `upsample` doubles the side by nearest neighbors first."""
 
     def __init__(self, in_channels: int, middle: int, out_channels: int, upsample: bool) -> None:
         super().__init__()

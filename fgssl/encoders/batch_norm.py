@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _GroupedBatchNorm(_BatchNorm):
-    """In training mode each group of samples is normalised by itself; in evaluation mode nothing differs."""
+    """In training mode each group of samples is normalized by itself; in evaluation mode nothing differs."""
 
     def __init__(self, like: _BatchNorm, group_size: int) -> None:
         super().__init__(like.num_features, like.eps, like.momentum, like.affine, track_running_stats=True)
@@ -39,7 +39,7 @@ class _GroupedBatchNorm(_BatchNorm):
         means = torch.zeros(len(groups), self.num_features, dtype=self._dtype, device=input.device)  # (groups, C)
         variances = torch.ones_like(means)
         # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
-        normalised = [
+        normalized = [
             F.batch_norm(group, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
             for group, mean, variance in zip(groups, means, variances, strict=True)
         ]
@@ -48,7 +48,7 @@ class _GroupedBatchNorm(_BatchNorm):
                 self.move(_sums(means, variances))
             else:
                 self.gathered.append((means, variances))
-        return normalised[0] if len(normalised) == 1 else torch.cat(normalised)
+        return normalized[0] if len(normalized) == 1 else torch.cat(normalized)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -114,7 +114,7 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
 
 
 @contextlib.contextmanager
-def still_running_statistics(module: nn.Module) -> Iterator[None]:
+def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
     """Within it, forward passes of `module` leave the running statistics as they are (only the views move them)."""
     layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
     before = [layer.moves_running_statistics for layer in layers]

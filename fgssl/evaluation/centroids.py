@@ -25,7 +25,7 @@ def outliers(
     """How many test images have the centroid of another class nearest (the measure of Chamidullin's HCL).
 
     Features (N, D) and (M, D) on one device, labels (N,) and (M,), all tensors or arrays. A class's centroid is the
-    mean of its l2-normalised train features; nearest is the largest cosine, of equal ones the smaller label. A zero
+    mean of its l2-normalized train features; nearest is the largest cosine, of equal ones the smaller label. A zero
     vector has cosine 0 to all. A test image whose class has no train image is always an outlier.
 
     Raises `DataError` for a split without images, `NonFiniteError` for features that are not finite.

@@ -21,16 +21,16 @@ def weighted_knn(
     test_labels: NDArray[np.int64],
     settings: KNNSettings,
 ) -> dict[str, float]:
-    """Percent `knn` of test images whose neighbours vote for their label (Wu et al. 2018, section 3.4).
+    """Percent `knn` of test images whose neighbors vote for their label (Wu et al. 2018, section 3.4).
 
     Features (N, D) and (M, D) on one device, labels (N,) and (M,). The K training images of the largest cosine s vote
     for their class with weight exp(s / temperature); of equally near ones the first rows count, of equal votes the
     smaller label. A test class without training images is always wrong.
 
-    Raises `DataError` where there are fewer training images than neighbours, `NonFiniteError` for features that are
+    Raises `DataError` where there are fewer training images than neighbors, `NonFiniteError` for features that are
     not finite.
     """
-    require_neighbours(len(train_features), settings)
+    require_neighbors(len(train_features), settings)
     require_finite(train_features, "kNN", "training")
     require_finite(test_features, "kNN", "test")
     device = train_features.device
@@ -41,21 +41,21 @@ def weighted_knn(
     correct = 0
     for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
         similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
-        neighbours = _nearest(similarity, settings.neighbours)  # (Q, K)
-        exponents = similarity.gather(1, neighbours) / settings.temperature
+        neighbors = _nearest(similarity, settings.neighbors)  # (Q, K)
+        exponents = similarity.gather(1, neighbors) / settings.temperature
         weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # the largest is 1: no temperature overflows
-        ballots = one_hot(class_of_row[neighbours], len(classes)).double()  # (Q, K, C)
+        ballots = one_hot(class_of_row[neighbors], len(classes)).double()  # (Q, K, C)
         votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
         correct += int((classes[votes.argmax(dim=1)] == own).sum())
     return {"knn": 100 * correct / len(labels)}
 
 
-def require_neighbours(train_images: int, settings: KNNSettings) -> None:
+def require_neighbors(train_images: int, settings: KNNSettings) -> None:
     """Raise the `DataError` of too few training images."""
-    if settings.neighbours > train_images:
+    if settings.neighbors > train_images:
         raise DataError(
-            f"evaluation.knn.neighbours {settings.neighbours}: there are only {train_images} training images; "
-            "take at most as many neighbours"
+            f"evaluation.knn.neighbors {settings.neighbors}: there are only {train_images} training images; "
+            "take at most as many neighbors"
         )
 
 

@@ -1,6 +1,6 @@
 """Frozen features -> accuracy of a linear classifier at several shares of the labels.
 
-The protocol of MoCo (He et al. 2020, section 4.1): features as they are, neither centred nor scaled, which is what its
+The protocol of MoCo (He et al. 2020, section 4.1): features as they are, neither centered nor scaled, which is what its
 unusual learning rate of 30 is for; softmax regression by SGD with momentum, the rate stepped down twice. The weights
 start at zero: the problem is convex, so the start needs no randomness.
 """
@@ -151,7 +151,7 @@ def validation_splits(
         fit_part, validation_part = grouped_split(labels[rows], groups[rows], settings.validation_fraction, seed)
         if not len(validation_part):
             raise DataError(
-                f"linear probe: none of the classes has two groups among the {len(rows)} labelled images, so none can "
+                f"linear probe: none of the classes has two groups among the {len(rows)} labeled images, so none can "
                 "be held out to choose a learning rate; raise evaluation.linear.label_fractions "
                 "or give one rate in evaluation.linear.learning_rates"
             )

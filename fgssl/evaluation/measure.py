@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fgssl.collapse import effective_rank, normalised_std
+from fgssl.collapse import effective_rank, normalized_std
 from fgssl.data.loader import Images, evaluation_batches
 from fgssl.errors import DataError, Problem, SettingsError
 from fgssl.evaluation.centroids import outliers
 from fgssl.evaluation.classifier import accuracy
 from fgssl.evaluation.features import features, require_finite
-from fgssl.evaluation.knn import require_neighbours, weighted_knn
+from fgssl.evaluation.knn import require_neighbors, weighted_knn
 from fgssl.evaluation.linear import fixed_linear_probe, label_subsets, selected_linear_probe, validation_splits
 from fgssl.evaluation.nuisances import check_attributes, nuisance_probe, validation_split
 from fgssl.evaluation.ranking import retrieval
@@ -23,7 +23,7 @@ from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.settings.views import ViewSettings
 
 
-class LabelledImages(Images, Protocol):
+class LabeledImages(Images, Protocol):
     """A split with what is known of its images."""
 
     labels: NDArray[np.int64]
@@ -44,7 +44,7 @@ class Measurement:
     """Images a forward pass."""
     threads: int
 
-    def check(self, train: LabelledImages, test: LabelledImages) -> None:
+    def check(self, train: LabeledImages, test: LabeledImages) -> None:
         """Raise the `DataError` of data that cannot be measured now, rather than after the training."""
         settings, level = self.settings, self.settings.label_level
         for split, images in (("train", train), ("test", test)):
@@ -59,13 +59,13 @@ class Measurement:
             labels = train.labels[:, level]
             validation_splits(labels, train.groups, label_subsets(labels, probe, self.seed), probe, self.seed)
         if settings.knn:
-            require_neighbours(len(train), settings.knn)
+            require_neighbors(len(train), settings.knn)
         if settings.nuisances:
             check_attributes(settings.nuisances, train.attributes, test.attributes)
             validation_split(train.groups, self.seed)
 
     def __call__(
-        self, encoder: nn.Module, train: LabelledImages, test: LabelledImages, classifier: nn.Module | None = None
+        self, encoder: nn.Module, train: LabeledImages, test: LabeledImages, classifier: nn.Module | None = None
     ) -> dict[str, float]:
         """The measures of `measure_names`, in its order; after those of the linear probe `learning_rate_<p>` of each.
 
@@ -127,7 +127,7 @@ class Measurement:
             )
         if settings.collapse:
             require_finite(test_features, "collapse", "test")
-            measures["feature_std"] = float(normalised_std(test_features.double()))
+            measures["feature_std"] = float(normalized_std(test_features.double()))
             measures["effective_rank"] = float(effective_rank(test_features))
         if classifier is not None and settings.classifier:
             measures |= accuracy(classifier, test_features, test.labels[:, level])
@@ -158,10 +158,10 @@ class Measurement:
         return features(encoder, batches, self.views, self.device, flip_seed).to(self.device)
 
 
-def _require_level(images: LabelledImages, split: str, key: str, level: int) -> None:
+def _require_level(images: LabeledImages, split: str, key: str, level: int) -> None:
     levels = images.labels.shape[1]
     if level >= levels:
         raise DataError(
             f"{key} {level}: the {split} split has {levels} label levels "
-            "(0 is the finest); pack labelled images or set `evaluation: null`"
+            "(0 is the finest); pack labeled images or set `evaluation: null`"
         )

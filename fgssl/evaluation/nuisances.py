@@ -1,11 +1,11 @@
 """Features and recorded attributes -> how well a linear model reads light, pose or background from the features.
 
-What says nothing about the class, a good encoder of classes ignores: lower is better. Ridge regression on standardised
+What says nothing about the class, a good encoder of classes ignores: lower is better. Ridge regression on standardized
 features, its penalty chosen on held-out training images.
 
 Two traps. Compare encoders of equal width only: from more dimensions a linear model reads more. And rotated features
-score a little differently: least squares would not notice, but the penalty treats the standardised axes alike, and
-standardising depends on the axes.
+score a little differently: least squares would not notice, but the penalty treats the standardized axes alike, and
+standardizing depends on the axes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -132,7 +132,7 @@ def _scores(
 class Ridge:
     """Ridge regression of targets (N, A) on features (N, D), with an intercept, for any number of penalties.
 
-    Minimises squared error + penalty * N * squared weights of the standardised features.
+    Minimizes squared error + penalty * N * squared weights of the standardized features.
     """
 
     def __init__(self, features: Tensor, targets: Tensor) -> None:
@@ -140,17 +140,17 @@ class Ridge:
         self._mean, self._target_mean = features.mean(dim=0), targets.mean(dim=0)
         constant = features.amax(dim=0) == features.amin(dim=0)  # by its values: its std may be off 0 by rounding
         self._std = features.std(dim=0, correction=0).masked_fill(constant, torch.inf)
-        standardised = self._standardised(features)
+        standardized = self._standardized(features)
         # X^T X = V diag(e) V^T once; (X^T X + p)^-1 = V diag(1 / (e + p)) V^T for every penalty p.
-        eigenvalues, self._vectors = torch.linalg.eigh(standardised.T @ standardised / len(features))
+        eigenvalues, self._vectors = torch.linalg.eigh(standardized.T @ standardized / len(features))
         self._eigenvalues = eigenvalues.clamp(min=0)  # (D,)
-        covariance = standardised.T @ (targets - self._target_mean) / len(features)
+        covariance = standardized.T @ (targets - self._target_mean) / len(features)
         self._projected = self._vectors.T @ covariance  # (D, A)
 
     def predict(self, features: Tensor, penalty: Tensor) -> Tensor:
         """(M, D) -> (M, A); `penalty` is one number, or (A,) one for each target."""
         weights = self._vectors @ (self._projected / (self._eigenvalues[:, None] + penalty))
-        return self._target_mean + self._standardised(features) @ weights
+        return self._target_mean + self._standardized(features) @ weights
 
-    def _standardised(self, features: Tensor) -> Tensor:
+    def _standardized(self, features: Tensor) -> Tensor:
         return (features - self._mean) / self._std

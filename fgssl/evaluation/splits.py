@@ -1,4 +1,4 @@
-"""Labels -> rows: which labelled images a linear probe may learn from, which it holds out to choose its rate."""
+"""Labels -> rows: which labeled images a linear probe may learn from, which it holds out to choose its rate."""
 
 import numpy as np
 from numpy.typing import NDArray

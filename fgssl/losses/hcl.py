@@ -25,7 +25,7 @@ def hcl(
 ) -> Tensor:
     """A cross-entropy with soft targets over all pairs; a scalar in fp32 or finer.
 
-    embeddings (M, D) are l2-normalised here; labels (M, L), finest level first; level_weights (L,) begin above 0 and
+    embeddings (M, D) are l2-normalized here; labels (M, L), finest level first; level_weights (L,) begin above 0 and
     never rise: (1, lambda) for species and genus. p_ij is the softmax over all rows but i.
 
     `pair`: -mean_i [sum_j w_ij log p_ij / sum_j w_ij], w_ij the weight of the finest level that i and j share (0 if

@@ -11,7 +11,7 @@ from fgssl.losses.shapes import require_labels
 def n_pairs(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Mean cross-entropy of the softmax over all M rows, the anchor itself included; a scalar in fp32 or finer.
 
-    embeddings (M, D) are l2-normalised here, the logits are cosine / temperature. An anchor's target is spread evenly
+    embeddings (M, D) are l2-normalized here, the logits are cosine / temperature. An anchor's target is spread evenly
     over the rows of its label, labels (M,), again itself included: unlike in SupCon, every anchor has a positive.
 
     Raises:

@@ -11,7 +11,7 @@ from fgssl.losses.without_self import log_softmax_without_self
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     """Mean over the 2N anchors, self excluded; a scalar in fp32 or finer.
 
-    first, second (N, D) are a positive pair row by row; l2-normalised here.
+    first, second (N, D) are a positive pair row by row; l2-normalized here.
 
     Raises:
         ValueError: shapes that differ, a temperature that is not above 0; `NoPositivesError`, if N = 0.

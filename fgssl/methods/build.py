@@ -34,9 +34,9 @@ from fgssl.settings.methods import (
     NPairsSettings,
     SimCLRSettings,
     SimSiamSettings,
+    StartEncoderSettings,
     SupConSettings,
     SynthesizedSettings,
-    UntouchedSettings,
 )
 
 Start = dict[str, Path | None]
@@ -108,8 +108,8 @@ def _decoder(settings: DecoderPretrainingSettings, parts: Parts) -> Method:
     return DecoderPretraining(parts.encoder, start_decoder(parts.config, parts.start, parts.encoder))
 
 
-def _untouched(settings: UntouchedSettings, parts: Parts) -> Method:
-    raise SettingsError([Problem("config", "method.name", "untouched trains nothing")])
+def _start_encoder(settings: StartEncoderSettings, parts: Parts) -> Method:
+    raise SettingsError([Problem("config", "method.name", "start_encoder trains nothing")])
 
 
 BUILDERS: dict[type, Callable[[Any, Parts], Method]] = {
@@ -123,6 +123,6 @@ BUILDERS: dict[type, Callable[[Any, Parts], Method]] = {
     BYOLSettings: lambda settings, parts: BYOL(settings, parts.encoder, parts.group_size),
     SynthesizedSettings: _synthesized,
     DecoderPretrainingSettings: _decoder,
-    UntouchedSettings: _untouched,
+    StartEncoderSettings: _start_encoder,
 }
 """One line a method."""

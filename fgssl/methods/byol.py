@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
-from fgssl.methods.ema import move_average
+from fgssl.methods.ema import update_ema
 from fgssl.methods.method import Method
 from fgssl.settings.methods import BYOLSettings
 
@@ -44,12 +44,12 @@ class BYOL(Method):
         # Eq. 2 and its mirror image: |p - z|^2 of unit vectors is 2 - 2 cos
         one = 2 + 2 * losses.negative_cosine(rows["prediction_first"], second)
         other = 2 + 2 * losses.negative_cosine(rows["prediction_second"], first)
-        return Output(one + other, {"projection_std": normalised_std(first)})
+        return Output(one + other, {"projection_std": normalized_std(first)})
 
     def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
         momentum = 1 - (1 - self.settings.momentum) * (math.cos(math.pi * progress) + 1) / 2
-        move_average(self.encoder, self.target_encoder, momentum)
-        move_average(self.head, self.target_head, momentum)
+        update_ema(self.encoder, self.target_encoder, momentum)
+        update_ema(self.head, self.target_head, momentum)
 
 
 def _two_layers(width: int, hidden_width: int, out_width: int) -> nn.Sequential:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl.batch import Batch, Output, Rows
-from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
 
@@ -22,7 +22,7 @@ class DecoderPretraining(Method):
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         assert batch.original is not None
         # The group statistics that the decoder meets later, in training; the running ones stay.
-        with torch.no_grad(), still_running_statistics(self.encoder):
+        with torch.no_grad(), frozen_batch_norm_statistics(self.encoder):
             features = self.encoder(batch.original)  # (N, D)
         rebuilt = at_least_fp32(self.decoder(features))
         return {"reconstruction_error": F.mse_loss(rebuilt, batch.original, reduction="none").mean(dim=(1, 2, 3))}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
@@ -38,6 +38,6 @@ class HCL(Method):
         mass = losses.target_mass(labels, settings.level_weights, settings.weighting)  # (L,)
         return Output(
             loss,
-            {"projection_std": normalised_std(embeddings.detach())}
+            {"projection_std": normalized_std(embeddings.detach())}
             | {f"target_mass_level{level}": share for level, share in enumerate(mass)},
         )

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from fgssl import losses, randomness
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
-from fgssl.methods.ema import move_average
+from fgssl.methods.ema import update_ema
 from fgssl.methods.method import Method
 from fgssl.settings.methods import MoCoV2Settings
 
@@ -45,7 +45,7 @@ class MoCoV2(Method):
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         loss = self._contrast(rows["query"], targets).mean()
-        return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalised_std(rows["query"].detach())})
+        return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(rows["query"].detach())})
 
     def _contrast(self, queries: Tensor, keys: Tensor | None) -> Tensor:
         assert keys is not None
@@ -54,8 +54,8 @@ class MoCoV2(Method):
     @torch.no_grad()
     def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
         assert targets is not None
-        move_average(self.encoder, self.key_encoder, self.settings.momentum)
-        move_average(self.head, self.key_head, self.settings.momentum)
+        update_ema(self.encoder, self.key_encoder, self.settings.momentum)
+        update_ema(self.head, self.key_head, self.settings.momentum)
         start = int(self.queue_position)  # the queue holds a whole number of batches: no wrap inside one
         self.queue[start : start + len(targets)] = targets.to(self.queue.dtype)
         self.queue_position.fill_((start + len(targets)) % len(self.queue))

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.build import feature_width
 from fgssl.methods.method import Method
 from fgssl.settings.methods import NPairsSettings
@@ -26,4 +26,4 @@ class NPairs(Method):
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         loss = losses.n_pairs(rows["embeddings"], rows["labels"], self.settings.temperature)
-        return Output(loss, {"projection_std": normalised_std(rows["embeddings"].detach())})
+        return Output(loss, {"projection_std": normalized_std(rows["embeddings"].detach())})

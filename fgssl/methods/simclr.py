@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
@@ -28,4 +28,4 @@ class SimCLR(Method):
 
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         loss = losses.nt_xent(rows["first"], rows["second"], self.settings.temperature)
-        return Output(loss, {"projection_std": normalised_std(rows["first"].detach())})
+        return Output(loss, {"projection_std": normalized_std(rows["first"].detach())})

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
-from fgssl.heads import normalised_projector, predictor
+from fgssl.heads import normalized_projector, predictor
 from fgssl.methods.method import Method
 from fgssl.settings.methods import SimSiamSettings
 
@@ -21,7 +21,7 @@ class SimSiam(Method):
         self.settings = settings
         self.encoder = encoder
         width = settings.projection_width
-        head = normalised_projector(feature_width(encoder), settings.hidden_width, width)
+        head = normalized_projector(feature_width(encoder), settings.hidden_width, width)
         self.head = group_batch_norms(head, batch_norm_group_size)
         self.predictor = group_batch_norms(predictor(width, settings.predictor_width), batch_norm_group_size)
 
@@ -32,7 +32,7 @@ class SimSiam(Method):
     def loss(self, rows: Rows, targets: Tensor | None) -> Output:
         z1, z2 = rows["z1"].detach(), rows["z2"].detach()  # stop-gradient
         loss = losses.negative_cosine(rows["p1"], z2) / 2 + losses.negative_cosine(rows["p2"], z1) / 2
-        return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalised_std(z1)})
+        return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(z1)})
 
     def constant_rate_parameters(self) -> list[nn.Parameter]:
         return list(self.predictor.parameters()) if self.settings.constant_predictor_rate else []

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
-from fgssl.collapse import normalised_std
+from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
@@ -31,4 +31,4 @@ class SupCon(Method):
         embeddings = rows["projections"].flatten(0, 1)  # (N*V, P)
         labels = rows["labels"].repeat_interleave(self.num_views)  # (N*V,)
         loss = losses.supcon(embeddings, labels, self.settings.temperature)
-        return Output(loss, {"projection_std": normalised_std(embeddings.detach())})
+        return Output(loss, {"projection_std": normalized_std(embeddings.detach())})

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl.batch import Batch, Output, Rows
-from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Base, Method
 from fgssl.noises.perturbation import Perturbation
@@ -62,7 +62,7 @@ class Synthesized(Method):
     @torch.no_grad()
     def fill_bank(self, originals: Iterable[Tensor]) -> None:
         """Features of the start encoder, once before step 0; `originals` are (N, C, H, W) in multiples of the group."""
-        with still_running_statistics(self.encoder):
+        with frozen_batch_norm_statistics(self.encoder):
             for original in originals:
                 self._append_to_bank(self.encoder(original))
 
@@ -73,13 +73,13 @@ class Synthesized(Method):
         assert batch.original is not None
         rows = self.base.rows(batch, targets)
         # One forward of the original serves reconstruction, Grad-CAM, noise and bank.
-        with still_running_statistics(self.encoder):
+        with frozen_batch_norm_statistics(self.encoder):
             features = self.encoder(batch.original)  # f: (N, D)
         rebuilt = self.decoder(features)  # Dec(f): (N, C, H, W)
         error = F.mse_loss(at_least_fp32(rebuilt), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
         rows |= {"feature": at_least_fp32(features), "reconstruction_error": error}
         if self.settings.pair_weight:
-            with still_running_statistics(self.base):  # of its head and predictor too
+            with frozen_batch_norm_statistics(self.base):  # of its head and predictor too
                 rows |= self._pair_rows(batch, rows, targets, features, rebuilt)
         return rows
 
@@ -94,7 +94,7 @@ class Synthesized(Method):
         )
         source = features.detach() if self.settings.detach_pairs else features
         learns = torch.is_grad_enabled() and not self.settings.detach_pairs
-        with torch.set_grad_enabled(learns), still_running_statistics(self.decoder):
+        with torch.set_grad_enabled(learns), frozen_batch_norm_statistics(self.decoder):
             rebuilt_perturbed = self.decoder(source + noise.delta)  # Dec(f_p): (N, C, H, W)
         if self.settings.detach_pairs:
             rebuilt = rebuilt.detach()

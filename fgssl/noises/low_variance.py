@@ -13,7 +13,7 @@ REFERENCE_ROWS = 1024
 def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
     """Spread of every dimension of `bank` (K, D): (D,).
 
-    With `column` normalisation a column has unit norm and its standard deviation is at most 1/sqrt(K): it is scaled
+    With `column` normalization a column has unit norm and its standard deviation is at most 1/sqrt(K): it is scaled
     by sqrt(K / 1024), so that tau means the same for every K. A column of zeros has spread 0.
     """
     rows = len(bank)

@@ -28,8 +28,8 @@ from fgssl.settings.methods import (
     DecoderPretrainingSettings,
     MethodSettings,
     MoCoV2Settings,
+    StartEncoderSettings,
     SynthesizedSettings,
-    UntouchedSettings,
 )
 from fgssl.settings.training import ResourceSettings, TrainingSettings
 from fgssl.settings.validation import choices, validate
@@ -101,7 +101,7 @@ def _cross_field_faults(config: Config) -> list[str]:
                 f"evaluation.classifier: method.level {method.level} is learnt, but evaluation.label_level {level} "
                 "measured: give both the same"
             )
-    if isinstance(method, UntouchedSettings):
+    if isinstance(method, StartEncoderSettings):
         return faults
     batch, group, micro = (
         training.global_batch_size,
@@ -325,7 +325,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The config in a file, with overrides; a faulty key is said to be of the command line where it was given there."""
     mapping = read_yaml(path)
     if "arms" in mapping or "presets" in mapping:
-        raise SettingsError([Problem(str(path), "", f"no run's config but a sweep: python -m fgssl.sweep {path}")])
+        raise SettingsError([Problem(str(path), "", f"no run's config but a sweep: fgssl sweep {path}")])
     given = parse_overrides(overrides)
     for key, value in given.items():
         mapping = override(mapping, nested(key, value))
@@ -354,7 +354,7 @@ def canonical(config: Config) -> Config:
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)
-    frozen = () if isinstance(method, UntouchedSettings) else tuple(sorted(set(config.encoder.frozen)))
+    frozen = () if isinstance(method, StartEncoderSettings) else tuple(sorted(set(config.encoder.frozen)))
     encoder = dataclasses.replace(config.encoder, frozen=frozen)
     return dataclasses.replace(config, encoder=encoder, method=method, start=start, decoder=decoder, training=training)
 
@@ -395,7 +395,7 @@ def training_fingerprint(config: Config) -> str:
             # A file is known by its content, whose hash the run records; its path may be written in many ways.
             source["file"] = "file"
     del content["evaluation"]
-    if isinstance(config.method, UntouchedSettings):
+    if isinstance(config.method, StartEncoderSettings):
         del content["training"]
     if config.data.dataset != "toy":
         del content["data"]["toy"]

@@ -22,7 +22,7 @@ class ToySettings:
 
 @settings
 class DataSettings:
-    """A dataset by name; its shards are made by `python -m fgssl.pack`."""
+    """A dataset by name; its shards are made by `fgssl pack`."""
 
     dataset: str = "toy"
     """Name of the dataset, as in the manifest of its shards."""

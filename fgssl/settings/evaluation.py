@@ -31,7 +31,7 @@ class LinearProbeSettings:
     """Shares of the training labels, stratified by class."""
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     validation_fraction: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.2
-    """Of the labelled images, whole groups (tracks) at a time, to choose the learning rate."""
+    """Of the labeled images, whole groups (tracks) at a time, to choose the learning rate."""
     epochs: PositiveInt = 100
     batch_size: PositiveInt = 128
     momentum: FractionBelowOne = 0.9
@@ -51,7 +51,7 @@ class LinearProbeSettings:
 class KNNSettings:
     """Weighted vote of the nearest training images (Wu et al. 2018, arXiv:1805.01978)."""
 
-    neighbours: PositiveInt = 20
+    neighbors: PositiveInt = 20
     temperature: PositiveFloat = 0.07
 
 

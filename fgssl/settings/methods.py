@@ -19,10 +19,10 @@ from fgssl.settings.noise import NoiseSettings
 
 
 @settings
-class UntouchedSettings:
+class StartEncoderSettings:
     """The start encoder, evaluated as it is (Table 1's first row)."""
 
-    name: Literal["untouched"] = "untouched"
+    name: Literal["start_encoder"] = "start_encoder"
 
 
 @settings
@@ -164,7 +164,7 @@ class SynthesizedSettings:
 
 
 MethodSettings = Annotated[
-    UntouchedSettings
+    StartEncoderSettings
     | CrossEntropySettings
     | SimCLRSettings
     | SupConSettings

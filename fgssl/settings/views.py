@@ -21,7 +21,7 @@ class ViewSettings:
     hue: Annotated[FiniteFloat, Field(ge=0, le=0.5)] = 0.1
     """Largest change of hue, turns."""
     jitter_probability: Fraction = 0.8
-    grey_probability: Fraction = 0.2
+    gray_probability: Fraction = 0.2
     blur_probability: Fraction = 0.5
     blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)
     """Range of the Gaussian blur's standard deviation, pixels."""
@@ -31,7 +31,7 @@ class ViewSettings:
     """Per channel, of pixels in [0, 1]; ImageNet's by default."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
     evaluation_resize: PositiveInt | None = None
-    """Shorter side before the centre crop of an evaluation image; empty: resized straight to `image_size`."""
+    """Shorter side before the center crop of an evaluation image; empty: resized straight to `image_size`."""
 
     def __post_init__(self) -> None:
         if self.crop_area[0] > self.crop_area[1]:
@@ -41,5 +41,5 @@ class ViewSettings:
         if self.evaluation_resize is not None and self.evaluation_resize < self.image_size:
             raise ValueError(
                 f"evaluation_resize {self.evaluation_resize} is smaller than image_size {self.image_size}: "
-                "the centre crop would not fit; raise evaluation_resize"
+                "the center crop would not fit; raise evaluation_resize"
             )

@@ -88,11 +88,11 @@ def _toy_hash(toy: ToySettings) -> str:
 
 def _how_to_pack(dataset: str, folder: str) -> str:
     if dataset == "toy":
-        return f"pack it with `python -m fgssl.pack toy {folder}`"
+        return f"pack it with `fgssl pack toy {folder}`"
     if dataset == "gtsrb":
-        return f"pack it with `python -m fgssl.pack gtsrb IMAGES {folder}`"
+        return f"pack it with `fgssl pack gtsrb IMAGES {folder}`"
     return (
-        f"fgssl.pack has no source named {dataset!r} yet: arrange the images as IMAGES/train/CLASS/*.jpg and "
+        f"`fgssl pack` has no source named {dataset!r} yet: arrange the images as IMAGES/train/CLASS/*.jpg and "
         "IMAGES/test/CLASS/*.jpg (for two levels of labels IMAGES/train/GENUS/SPECIES/*.jpg, likewise in test), then "
-        f"pack them with `python -m fgssl.pack folder IMAGES {folder} name={dataset}`"
+        f"pack them with `fgssl pack folder IMAGES {folder} name={dataset}`"
     )

@@ -112,7 +112,7 @@ class Manifest:
             manifest._check_class_counts()
             stated = content["version"]
         except FileNotFoundError:
-            raise DataError(f"{folder}: no packed dataset ({MANIFEST} is missing): pack it with fgssl.pack") from None
+            raise DataError(f"{folder}: no packed dataset ({MANIFEST} is missing): pack it with `fgssl pack`") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: cannot be read as a manifest ({error!r}): pack the dataset again") from None
         if stated != manifest.version:

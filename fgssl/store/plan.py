@@ -69,7 +69,7 @@ def read_plan(out: Path) -> Plan:
     except FileNotFoundError:
         raise UserError(
             f"{file}: no such file; `aggregate` takes the output folder of a sweep, which holds the plan that "
-            "`python -m fgssl.sweep SWEEP.yaml --out DIR` wrote"
+            "`fgssl sweep SWEEP.yaml --out DIR` wrote"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.settings.methods import SUPERVISED, HCLSettings, MoCoV2Settings, SynthesizedSettings, UntouchedSettings
+from fgssl.settings.methods import SUPERVISED, HCLSettings, MoCoV2Settings, StartEncoderSettings, SynthesizedSettings
 from fgssl.settings.validation import unknown
 from fgssl.store.manifest import Manifest
 
@@ -20,7 +20,7 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
         there = ", ".join(manifest.splits) or "none"
         return [f"data.dataset: {_name(manifest)} has no split `train` (it has {there}): pack it with one"]
     faults = []
-    if not isinstance(config.method, UntouchedSettings):  # which trains nothing
+    if not isinstance(config.method, StartEncoderSettings):  # which trains nothing
         faults += [*_of_method(config, manifest), *_of_training(config, manifest)]
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
@@ -50,7 +50,7 @@ def _of_method(config: Config, manifest: Manifest) -> list[str]:
         return []
     if not levels:
         return [
-            f"method.name: {method.name} needs labels, but {_name(manifest)} is unlabelled: pack its images in a "
+            f"method.name: {method.name} needs labels, but {_name(manifest)} is unlabeled: pack its images in a "
             "folder for each class, or take a method without labels, such as simclr"
         ]
     if isinstance(method, HCLSettings) and len(given := list(method.level_weights)) > levels:
@@ -85,7 +85,7 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
     if not manifest.levels:
         return [
             *faults,
-            f"training.images_per_class: {balanced} needs labels, but {_name(manifest)} is unlabelled: leave it empty, "
+            f"training.images_per_class: {balanced} needs labels, but {_name(manifest)} is unlabeled: leave it empty, "
             "or pack its images in a folder for each class",
         ]
     finest = manifest.levels[0]
@@ -125,7 +125,7 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
     faults = []
     if "test" not in manifest.splits:
         faults.append(
-            f"evaluation: {_name(manifest)} has no split `test` to measure on: pack labelled images with one, or set "
+            f"evaluation: {_name(manifest)} has no split `test` to measure on: pack labeled images with one, or set "
             "`evaluation: null` (a stage of a sweep is not measured)"
         )
     at_label_level = {
@@ -134,11 +134,11 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
         "knn": wanted.knn,
         "classifier": wanted.classifier,
     }
-    labelled = at_label_level | {"outliers": wanted.outliers}
+    labeled = at_label_level | {"outliers": wanted.outliers}
     if not manifest.levels:
-        if asked := [f"evaluation.{measure}" for measure, setting in labelled.items() if setting]:
+        if asked := [f"evaluation.{measure}" for measure, setting in labeled.items() if setting]:
             faults.append(
-                f"{', '.join(asked)}: labels are needed, but {_name(manifest)} is unlabelled: pack its images in a "
+                f"{', '.join(asked)}: labels are needed, but {_name(manifest)} is unlabeled: pack its images in a "
                 "folder for each class, or leave these measures out (null; retrieval and classifier: false)"
             )
     else:
@@ -146,9 +146,9 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
             faults.append(_no_level("evaluation.label_level", wanted.label_level, manifest))
         elif wanted.retrieval and "test" in manifest.splits:
             faults += _of_retrieval(wanted.label_level, manifest)
-        if wanted.knn is not None and wanted.knn.neighbours > manifest.count("train"):
+        if wanted.knn is not None and wanted.knn.neighbors > manifest.count("train"):
             faults.append(
-                f"evaluation.knn.neighbours: {wanted.knn.neighbours} exceeds the {manifest.count('train')} training "
+                f"evaluation.knn.neighbors: {wanted.knn.neighbors} exceeds the {manifest.count('train')} training "
                 f"images of {_name(manifest)}: take {manifest.count('train')} at most"
             )
         if wanted.outliers is not None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collectives import World
-from fgssl.encoders.batch_norm import RunningStatistics, still_running_statistics
+from fgssl.encoders.batch_norm import RunningStatistics, frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
 from fgssl.training.engines.engine import Engine
@@ -34,7 +34,7 @@ class Shuffled:
 
 
 @dataclass(frozen=True)
-class StepMaker:
+class GradCache:
     """How a step is cut up and put together again."""
 
     world: World
@@ -86,7 +86,7 @@ class StepMaker:
             output = method.loss(leaves, targets)
             output.loss.backward()
 
-            with still_running_statistics(method):  # moved once already
+            with frozen_batch_norm_statistics(method):  # moved once already
                 for index in range(len(shards)):
                     rows = parts.pop() if len(shards) == 1 else rows_of(index)
                     surrogate = sum(

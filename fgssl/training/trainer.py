@@ -15,12 +15,12 @@ from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import NonFiniteError
+from fgssl.interruption import Interruption
 from fgssl.schedules import learning_rate_factor
 from fgssl.settings.training import TrainingSettings
 from fgssl.settings.views import ViewSettings
 from fgssl.training.engines.engine import Engine
-from fgssl.training.grad_cache import Autocast, Shuffled, StepMaker
-from fgssl.training.interruption import Interruption
+from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 from fgssl.views import color
 
 
@@ -68,7 +68,7 @@ class Trainer:
         """
         method = self.engine.method
         train_unfrozen(method)
-        make = StepMaker(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
+        make = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         if last_step is not None and last_step <= self.step < self.total_steps:
@@ -139,7 +139,7 @@ class Trainer:
         return Batch(raw.step, self._on_device(raw.rows), self._on_device(raw.labels), views, original)
 
     def _shuffled(self, raw: RawBatch) -> Shuffled | None:
-        """This process's share of the shuffled batch: crops are exchanged as bytes and coloured where they are used."""
+        """This process's share of the shuffled batch: crops are exchanged as bytes and colored where they are used."""
         numbers = self.engine.method.target_views
         if not numbers:
             return None

@@ -1,4 +1,4 @@
-"""Colour, blur, flip and normalisation of whole batches, on the device; pixels are floats in [0, 1].
+"""Color, blur, flip and normalization of whole batches, on the device; pixels are floats in [0, 1].
 
 Each operation computes what torchvision's of the same name does, with a factor per image.
 """
@@ -30,22 +30,22 @@ def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
 def augmented(
     images: Tensor, settings: ViewSettings, seed: int, draw: int, view: int, rows: NDArray[np.int64]
 ) -> Tensor:
-    """One view's colours of the MoCo v2 recipe: jitter, grey, blur, flip. (N, C, H, W) in [0, 1] -> the same.
+    """One view's colors of the MoCo v2 recipe: jitter, gray, blur, flip. (N, C, H, W) in [0, 1] -> the same.
 
     A function of (seed, draw, view, row), where `draw` is the epoch or step: who computes it, and with which others in
     a batch, changes nothing.
     """
-    numbers = torch.from_numpy(randomness.uniform(seed, "colour", draw, view, rows=rows, columns=13)).float()
-    jittered, grey, blurred, flipped = (numbers[:, column] for column in range(4))
+    numbers = torch.from_numpy(randomness.uniform(seed, "color", draw, view, rows=rows, columns=13)).float()
+    jittered, gray, blurred, flipped = (numbers[:, column] for column in range(4))
     factors, order, sigma = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12]
     images = images.clone()
 
     chosen = torch.nonzero(jittered < settings.jitter_probability)[:, 0]
     if len(chosen):
         images[chosen] = color_jitter(images[chosen], factors[chosen], order[chosen], settings)
-    chosen = torch.nonzero(grey < settings.grey_probability)[:, 0]
+    chosen = torch.nonzero(gray < settings.gray_probability)[:, 0]
     if len(chosen):
-        images[chosen] = greyscale(images[chosen]).expand(-1, 3, -1, -1)
+        images[chosen] = grayscale(images[chosen]).expand(-1, 3, -1, -1)
     chosen = torch.nonzero(blurred < settings.blur_probability)[:, 0]
     if len(chosen):
         low, high = settings.blur_sigma
@@ -83,7 +83,7 @@ def color_jitter(images: Tensor, factors: Tensor, order: Tensor, settings: ViewS
     return images
 
 
-def greyscale(images: Tensor) -> Tensor:
+def grayscale(images: Tensor) -> Tensor:
     """(N, 3, H, W) -> (N, 1, H, W), ITU-R 601 weights as torchvision has them."""
     red, green, blue = images.unbind(dim=1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
@@ -94,12 +94,12 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    mean = greyscale(images).mean(dim=(1, 2, 3), keepdim=True)
+    mean = grayscale(images).mean(dim=(1, 2, 3), keepdim=True)
     return (factor * images + (1 - factor) * mean).clamp(0, 1)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return (factor * images + (1 - factor) * greyscale(images)).clamp(0, 1)
+    return (factor * images + (1 - factor) * grayscale(images)).clamp(0, 1)
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:

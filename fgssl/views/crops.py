@@ -13,7 +13,7 @@ _TRIES = 10
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """An upright RGB image; grey, palette, CMYK, transparent and 16-bit ones are converted. Raises OSError when
+    """An upright RGB image; gray, palette, CMYK, transparent and 16-bit ones are converted. Raises OSError when
     unreadable."""
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
     if image.mode.startswith("I"):  # 16 bit: Pillow would clip instead of scale

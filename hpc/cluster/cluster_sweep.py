@@ -1,6 +1,6 @@
 """A sweep on a cluster as it lies on disk: all that `sync` and `status` need to know, so that they ask nobody else.
 
-OUT/cluster/sweep.json    written by `python -m fgssl.sweep --cluster`; the newest one counts
+OUT/cluster/sweep.json    written by `fgssl sweep --cluster`; the newest one counts
 """
 
 import dataclasses
@@ -149,7 +149,7 @@ def read(out: Path) -> ClusterSweep:
     if content is None:
         raise UserError(
             f"{file}: no such file; give the output folder of a sweep that was submitted with "
-            "`python -m fgssl.sweep SWEEP.yaml --cluster PROFILE --out DIR`"
+            "`fgssl sweep SWEEP.yaml --cluster PROFILE --out DIR`"
         )
     if content.get("schema") != SCHEMA:
         raise UserError(

@@ -2,7 +2,7 @@
 
 Each pass, by a person or by a keeper, leaves one in the queue while there is something to wait for. A keeper whose pass
 does not succeed, or that can leave no other, tries again every minute. Should it be lost all the same, the next
-`python -m fgssl.sync` by hand leaves another.
+`fgssl sync` by hand leaves another.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ def leave_keeper(
             asked = dataclasses.replace(sweep.keeper, extra={**sweep.keeper.extra, **begin})
             books.note_keeper(submission.submit_keeper(asked))
     except UserError as error:
-        return f"no keeper waits: {error}; `python -m fgssl.sync` goes on"
+        return f"no keeper waits: {error}; `fgssl sync` goes on"
     return ""
 
 

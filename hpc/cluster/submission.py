@@ -48,7 +48,7 @@ class Submission:
         writer.update_parameters(**options, use_srun=False, teardown=self._teardown(order))
         if array:
             writer.parameters["map_count"] = len(order.elements)
-        entry = shlex.join(["-u", "-m", "fgssl.job", str(self._books.order_file(order.token))])
+        entry = shlex.join(["-u", "-m", "hpc.cluster.job", str(self._books.order_file(order.token))])
         return writer._make_submission_file_text(f"{srun} {request.python or self._python} {entry}", order.token)
 
     def keeper_script(self, request: JobRequest) -> str:
@@ -61,7 +61,7 @@ class Submission:
         writer = _Writer(self._books.logs)
         again = f'if [ "$status" = {EXIT_INTERRUPTED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi'
         writer.update_parameters(**options, use_srun=False, teardown=["status=$?", again, 'exit "$status"'])
-        entry = shlex.join(["-u", "-m", "fgssl.sync", str(self._books.folder.parent), "--until-answered"])
+        entry = shlex.join(["-u", "-m", "fgssl", "sync", str(self._books.folder.parent), "--until-answered"])
         return writer._make_submission_file_text(f"{request.python or self._python} {entry}", "keeper")
 
     def self_test_script(self, request: JobRequest, folder: Path, arguments: Sequence[str]) -> str:

@@ -110,9 +110,7 @@ def synchronize(out: Path, scheduler: Scheduler) -> Report:
         if report.no_room and not report.ordered and not any(view.state in LIVE for view in views.values()):
             with _told(report.lines):  # it has the only place that there is
                 dismiss_keeper(sweep, books, scheduler)
-                report.lines.append(
-                    "no keeper waits, for the queue takes no job beside it; `python -m fgssl.sync` goes on"
-                )
+                report.lines.append("no keeper waits, for the queue takes no job beside it; `fgssl sync` goes on")
                 _order(sweep, report, books, submission)
         books.note_refused(report.hopeless)
         if report.ordered or report.hopeless:

@@ -15,7 +15,7 @@ from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import OVER, State, run_folder
 
 _PLAIN_SUMMARY_EVERY_S = 30.0
-_COLOURS = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.SKIPPED: "yellow"}
+_COLORS = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.SKIPPED: "yellow"}
 INTERRUPTED = "INTERRUPTED"
 """Shown for a run that is pending, but has a checkpoint to go on from."""
 _MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, State.WAITING, State.DONE)
@@ -75,7 +75,7 @@ class Display:
             if stage.key in kept:
                 state = states[stage.key]
                 columns = self._progress(stage) if state is State.RUNNING else ("", "", "", "")
-                table.add_row(stage.label, Text(state, style=_COLOURS.get(state, "")), *columns)
+                table.add_row(stage.label, Text(state, style=_COLORS.get(state, "")), *columns)
         left_out = f", {len(self._stages) - len(kept)} rows not shown" if len(kept) < len(self._stages) else ""
         return Group(table, Text(f"{counted(states.values())}, {self._clock()} so far{left_out}", style="bold"))
 

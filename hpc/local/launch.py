@@ -49,7 +49,7 @@ def work(order: WorkOrder) -> None:
     _stop_when_told()
     if not Path(__file__).is_relative_to(order.code):
         raise RuntimeError(f"{__file__} is running, not the code frozen in {order.code}")
-    from fgssl.run.run import execute  # torch: only here, only now
+    from fgssl.run.execution import execute  # torch: only here, only now
 
     held_by_others: set[str] = set()
     for stage in _startable(order, held_by_others):

@@ -1,7 +1,7 @@
 """A sweep -> its grid points, every one a valid config.
 
-`start: {encoder: {stage: warm_up}}` becomes the symbolic run `stage:warm_up`, which `hpc.sweeps.stages` replaces by the
-name of that stage's run at the same seed.
+`start: {encoder: {stage: pretrain}}` becomes the symbolic run `stage:pretrain`, which `hpc.sweeps.stages` replaces
+by the name of that stage's run at the same seed.
 """
 
 import dataclasses

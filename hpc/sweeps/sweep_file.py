@@ -132,7 +132,7 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
     problems: list[Problem] = []
     content = read_yaml(file)
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
-        raise SettingsError([Problem(str(file), "", f"no sweep but one run's config: python -m fgssl.train {file}")])
+        raise SettingsError([Problem(str(file), "", f"no sweep but one run's config: fgssl train {file}")])
     chosen, layers = _file_layers(file, content, preset, problems)
     merged: dict[str, Any] = {}
     for layer in layers:

@@ -86,7 +86,7 @@ def test_one_level(tmp_path: Path) -> None:
     assert names(splits["test"]) == {"test/crow/1.png": ("crow",), "test/owl/1.png": ("owl",)}
 
 
-def test_flat_folder_is_unlabelled(tmp_path: Path) -> None:
+def test_flat_folder_is_unlabeled(tmp_path: Path) -> None:
     splits = packed(tree(tmp_path / "flat", ["a.png", "b.png"]), tmp_path / "shards")
     assert list(splits) == ["train"]
     assert splits["train"].labels.shape == (2, 0)

@@ -70,7 +70,7 @@ def test_a_balanced_batch_is_a_function_of_seed_and_step_in_random_order() -> No
     assert (balanced(3, labels) == balanced(3, labels)).all()
     assert (balanced(3, labels) != balanced(4, labels)).any()
     assert (balanced(3, labels) != balanced(3, labels, seed=1)).any()
-    groups = labels[balanced(3, labels)].reshape(4, 8)  # neighbours, as BatchNorm groups them
+    groups = labels[balanced(3, labels)].reshape(4, 8)  # neighbors, as BatchNorm groups them
     assert all(len(set(group)) > 3 for group in groups)
 
 

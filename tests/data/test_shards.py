@@ -127,7 +127,7 @@ def test_groups_are_shared_by_a_track_and_by_no_one_else(folder: Path) -> None:
     assert not set(split.groups) & set(ShardedSplit(folder, "test").groups)
 
 
-def test_unlabelled_images(tmp_path: Path) -> None:
+def test_unlabeled_images(tmp_path: Path) -> None:
     bare = SourceDataset(
         "bare", "test", {}, (), {"train": [lambda: Sample(b"1", (), "1"), lambda: Sample(b"2", (), "2")]}
     )

@@ -165,7 +165,7 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
         (
             DataSettings(dataset="imagenet100"),
             r"set data\.folder to its packed shards; fgssl\.pack has no source named 'imagenet100' yet.*"
-            r"`python -m fgssl\.pack folder IMAGES FOLDER name=imagenet100`$",
+            r"`fgssl pack folder IMAGES FOLDER name=imagenet100`$",
         ),
         (
             DataSettings(dataset="cub", folder=str(tmp_path / "cub")),

@@ -55,7 +55,7 @@ def test_batch_norms_are_in_groups(settings: LightDecoderSettings | MirroredResN
 
 
 def test_pixels_are_not_bounded() -> None:
-    """The target is normalised pixels, which lie outside of [0, 1]: no activation at the end."""
+    """The target is normalized pixels, which lie outside of [0, 1]: no activation at the end."""
     decoder = build_decoder(LightDecoderSettings(width=16), feature_width=8, image_size=8, group_size=4)
     assert isinstance(list(decoder.modules())[-1], nn.Conv2d)
     images = decoder.eval()(100 * torch.randn(4, 8))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fgssl.batch import Batch
 from fgssl.collectives import World, leave
-from fgssl.encoders.batch_norm import still_running_statistics
+from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.methods.method import Method
@@ -115,7 +115,7 @@ def step(engine: Engine, world: World, number: int, factor: float = 1.0, process
     shards = shards[world.share(len(shards))]
     for group in engine.parameter_groups:
         group["lr"] = 0.01 if group["constant_rate"] else 0.001 * (1 + number)
-    with still_running_statistics(engine.method):
+    with frozen_batch_norm_statistics(engine.method):
         for index, shard in enumerate(shards):
             last = index == len(shards) - 1
             rows = engine.rows(shard, None, last)

@@ -1,11 +1,11 @@
-"""`fgssl.train` whose second process fails in step 3. argv: how (`raise` or `kill`), then those of fgssl.train."""
+"""`fgssl train` whose second process fails in step 3. argv: how (`raise` or `kill`), then those of `fgssl train`."""
 
 import os
 import signal
 import sys
 
+from fgssl.commands.train import main
 from fgssl.errors import exit_code
-from fgssl.train import main
 from fgssl.training.trainer import Trainer
 
 how = sys.argv.pop(1)

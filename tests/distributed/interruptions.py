@@ -101,7 +101,7 @@ class Runs:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *(torchrun if processes > 1 else [])]
         with (out / "log").open("a") as log:
-            command += ["-m", "fgssl.train", str(file), "--out", str(out)]
+            command += ["-m", "fgssl", "train", str(file), "--out", str(out)]
             return subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stdout=log, stderr=log)
 
     def _happen(self, trial: Trial, process: "subprocess.Popen[bytes]", out: Path, choose: random.Random) -> bool:
@@ -116,7 +116,7 @@ class Runs:
         try:
             agent = psutil.Process(process.pid)
             processes = agent.children() if trial.before > 1 else [agent]
-            processes = [one for one in processes if "fgssl.train" in " ".join(one.cmdline())]
+            processes = [one for one in processes if "fgssl train" in " ".join(one.cmdline())]
         except psutil.NoSuchProcess:
             return False
         if "one" in trial.event:

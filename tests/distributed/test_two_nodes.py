@@ -47,7 +47,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def state_of_one_process(config: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """SHA-256 of what one process alone ends in."""
     out = tmp_path_factory.mktemp("alone")
-    command = [sys.executable, "-m", "fgssl.train", str(config), "--out", str(out)]
+    command = [sys.executable, "-m", "fgssl", "train", str(config), "--out", str(out)]
     subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True, timeout=TIME_LIMIT_S)
     return str(record(out)["state_sha256"])
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 from fgssl.collectives import leave
+from fgssl.interruption import Interrupted
 from fgssl.processes import Processes
-from fgssl.run.run import execute
+from fgssl.run.execution import execute
 from fgssl.settings import config as configs
-from fgssl.training.interruption import Interrupted
 from tests.conftest import TINY
 
 

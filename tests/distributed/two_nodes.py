@@ -83,7 +83,7 @@ class TwoNodes:
     # ------------------------------------------------------------------------------------- the processes
 
     def train(self, arguments: Sequence[str]) -> "list[subprocess.Popen[bytes]]":
-        """One process of `python -m fgssl.train` with `arguments` on each node; they are one run."""
+        """One process of `fgssl train` with `arguments` on each node; they are one run."""
         started = []
         for rank, (node, name) in enumerate(zip(self._nodes, NAMES, strict=True)):
             numbers = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
@@ -92,7 +92,7 @@ class TwoNodes:
             # `ip netns exec` gives the process a table of mounts of its own: the machine's /etc/hosts stays.
             become = f'mount --bind {self._hosts} /etc/hosts && hostname {name} && exec "$@"'
             on_node = ["ip", "netns", "exec", node, "unshare", "--uts", "sh", "-c", become, "sh"]
-            command = [*on_node, sys.executable, "-m", "fgssl.train", *arguments]
+            command = [*on_node, sys.executable, "-m", "fgssl", "train", *arguments]
             with self.log(rank).open("wb") as log:
                 started.append(subprocess.Popen(command, env=ENVIRONMENT | variables, cwd=ROOT, stdout=log, stderr=log))
         self._started += started

@@ -11,8 +11,8 @@ from fgssl.encoders.batch_norm import (
     GroupedBatchNorm1d,
     GroupedBatchNorm2d,
     RunningStatistics,
+    frozen_batch_norm_statistics,
     group_batch_norms,
-    still_running_statistics,
 )
 
 
@@ -29,7 +29,7 @@ def statistics(module: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("affine", [True, False])
-def test_each_group_is_normalised_as_by_a_batch_norm_of_its_own(affine: bool) -> None:
+def test_each_group_is_normalized_as_by_a_batch_norm_of_its_own(affine: bool) -> None:
     plain = network(affine)
     grouped = group_batch_norms(copy.deepcopy(plain), group_size=4)
     images = torch.randn(12, 3, 2, 2, requires_grad=True)
@@ -97,13 +97,13 @@ def test_layers_inside_layers_are_found_and_groups_are_not_grouped_again() -> No
     assert layer.group_size == 4
 
 
-def test_still_running_statistics_stay_still_within_and_move_again_after() -> None:
+def test_frozen_batch_norm_statistics_stay_still_within_and_move_again_after() -> None:
     grouped = group_batch_norms(network(), group_size=4)
     images = torch.randn(8, 3, 2, 2)
     before = statistics(grouped)
-    with still_running_statistics(grouped):
+    with frozen_batch_norm_statistics(grouped):
         still = grouped(images)
-        with still_running_statistics(grouped):
+        with frozen_batch_norm_statistics(grouped):
             grouped(images)
         grouped(images)  # an inner context does not end the outer one
     torch.testing.assert_close(statistics(grouped), before, rtol=0, atol=0)
@@ -121,7 +121,7 @@ def test_shards_move_the_running_statistics_as_the_whole_batch_does() -> None:
     with RunningStatistics(sharded) as gathered:
         for shard in images.split(8):
             sharded(shard)
-            with still_running_statistics(sharded):
+            with frozen_batch_norm_statistics(sharded):
                 sharded(shard * 10)  # is not gathered
         gathered.move(gathered.taken())
     assert statistics(sharded).keys() == statistics(whole).keys()

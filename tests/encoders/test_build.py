@@ -114,9 +114,9 @@ SMALL_SWIN: dict[str, Any] = {
 def test_features_and_gradients_of_each_model(name: str, arguments: dict[str, Any], image_size: int) -> None:
     encoder = build_encoder(EncoderSettings(name=name, arguments=arguments, batch_norm_group_size=2), image_size)
     assert encoder.training
-    normalisations = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
-    assert bool(normalisations) == (name in ("resnet50", "hgnetv2_b0"))
-    assert all(isinstance(layer, GroupedBatchNorm2d) for layer in normalisations)
+    normalizations = [layer for layer in encoder.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert bool(normalizations) == (name in ("resnet50", "hgnetv2_b0"))
+    assert all(isinstance(layer, GroupedBatchNorm2d) for layer in normalizations)
     features = encoder(torch.randn(4, 3, image_size, image_size))
     assert features.shape == (4, feature_width(encoder))
     features.square().mean().backward()

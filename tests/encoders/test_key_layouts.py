@@ -44,7 +44,7 @@ def torchvision_swin() -> nn.Module:
     )
 
 
-def randomised(model: nn.Module) -> nn.Module:
+def randomized(model: nn.Module) -> nn.Module:
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.is_floating_point():
@@ -70,7 +70,7 @@ def assert_same_features(encoder: nn.Module, reference: nn.Module, image_size: i
 
 
 def test_resnets_share_their_names(tmp_path: Path) -> None:
-    reference = randomised(torchvision.models.resnet18(weights=None))
+    reference = randomized(torchvision.models.resnet18(weights=None))
     encoder = encoder_of("resnet18", {}, 64, reference.state_dict(), tmp_path)
     reference.fc = nn.Identity()
     assert_same_features(encoder, reference, 64)
@@ -79,7 +79,7 @@ def test_resnets_share_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("representation_size", [None, 16])
 def test_torchvisions_vision_transformer(published: bool, representation_size: int | None, tmp_path: Path) -> None:
-    reference = randomised(torchvision_vit(representation_size=representation_size))
+    reference = randomized(torchvision_vit(representation_size=representation_size))
     state: dict[str, Tensor] = dict(reference.state_dict())
     if published:  # the published files are older than the names mlp.0 and mlp.3
         state = {key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): state[key] for key in state}
@@ -90,7 +90,7 @@ def test_torchvisions_vision_transformer(published: bool, representation_size: i
 
 
 def test_torchvisions_swin_transformer(tmp_path: Path) -> None:
-    reference = randomised(torchvision_swin())
+    reference = randomized(torchvision_swin())
     encoder = encoder_of("swin_tiny_patch4_window7_224", SWIN, 64, reference.state_dict(), tmp_path)
     reference.head = nn.Identity()
     assert_same_features(encoder, reference, 64)
@@ -117,7 +117,7 @@ def test_torchvisions_models_at_their_full_size(
 
 
 def test_the_first_release_of_swin_is_read_as_timm_reads_it(tmp_path: Path) -> None:
-    model = randomised(timm.create_model("swin_tiny_patch4_window7_224", **SWIN))
+    model = randomized(timm.create_model("swin_tiny_patch4_window7_224", **SWIN))
     state = {
         key.replace("layers.1.downsample", "layers.0.downsample")
         .replace("layers.2.downsample", "layers.1.downsample")

@@ -38,13 +38,13 @@ arms:
 presets:
   demo:
     extends: {ROOT / "sweeps" / "presets" / "demo.yaml"}
-    stages: {{warm_up: {{training: {{epochs: 2}}}}, decoder: {{training: {{epochs: 2}}}}}}
+    stages: {{pretrain: {{training: {{epochs: 2}}}}, decoder: {{training: {{epochs: 2}}}}}}
 """
 
 
 def _start(sweep: Path, out: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "fgssl.sweep", str(sweep), "--out", str(out), "--jobs", "2"],
+        [sys.executable, "-m", "fgssl", "sweep", str(sweep), "--out", str(out), "--jobs", "2"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fgssl.run.run import execute
+from fgssl.run.execution import execute
 from fgssl.settings import config as configs
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
         "contrast": 0.3,
         "saturation": 0.2,
         "hue": 0.02,
-        "grey_probability": 0.0,
+        "gray_probability": 0.0,
         "blur_probability": 0.0,
     },
     "encoder": {
@@ -80,7 +80,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measure:
 def test_beats_its_untrained_encoder(method: dict[str, Any], training: dict[str, Any], measured: Measure) -> None:
     gains: dict[str, list[float]] = {"linear_100": [], "rank1": []}
     for seed in SEEDS:
-        untrained, trained = measured({"name": "untouched"}, {}, seed), measured(method, training, seed)
+        untrained, trained = measured({"name": "start_encoder"}, {}, seed), measured(method, training, seed)
         for name in gains:
             gains[name].append(trained[name] - untrained[name])
     print(gains)

@@ -16,14 +16,14 @@ Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def clustered(images: int, width: int, classes: int, seed: int) -> Data:
-    """Train and test features around the same centres, of unequal length and with unequal numbers of images."""
+    """Train and test features around the same centers, of unequal length and with unequal numbers of images."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, width, generator=random)
+    centers = torch.randn(classes, width, generator=random)
     split = []
     for _ in range(2):
         labels = (classes * torch.rand(images, generator=random) ** 2).long()
         lengths = 1 + 3 * torch.rand(images, 1, generator=random)
-        split += [lengths * (centres[labels] + 1.5 * torch.randn(images, width, generator=random)), labels]
+        split += [lengths * (centers[labels] + 1.5 * torch.randn(images, width, generator=random)), labels]
     train, train_labels, test, test_labels = split
     return train, train_labels, test, test_labels
 
@@ -75,11 +75,11 @@ def test_equals_scikit_learn(seed: int) -> None:
 
 def test_example_by_hand() -> None:
     train = torch.tensor([[9.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    # Class 4 has (9, 0) and (0, 1): normalised, their mean points to 45 degrees; class 2 lies at 180 degrees.
+    # Class 4 has (9, 0) and (0, 1): normalized, their mean points to 45 degrees; class 2 lies at 180 degrees.
     labels = torch.tensor([4, 4, 2])
     degrees = torch.tensor([0.0, 44.0, 112.0, 113.0, 181.0]).deg2rad()
     test = torch.stack([degrees.cos(), degrees.sin()], dim=1)
-    # The border between 45 and 180 degrees is at 112.5; were (9, 0) not normalised, it would be at about 93.
+    # The border between 45 and 180 degrees is at 112.5; were (9, 0) not normalized, it would be at about 93.
     assert outliers(train, labels, test, torch.tensor([4, 4, 4, 2, 2])) == 0
     assert outliers(train, labels, test, torch.tensor([4, 2, 2, 4, 4])) == 4
 

@@ -27,11 +27,11 @@ SETTINGS = LinearProbeSettings(epochs=15, batch_size=32, learning_rates=(0.1, 1.
 def mixture(
     images: int, width: int, classes: int, spread: float, seed: int = 0
 ) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray]:
-    """Train and test features around one centre a class, with labels."""
+    """Train and test features around one center a class, with labels."""
     random = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, width, generator=random)
+    centers = torch.randn(classes, width, generator=random)
     labels = np.arange(images) % classes
-    train, test = (centres[labels] + spread * torch.randn(images, width, generator=random) for _ in range(2))
+    train, test = (centers[labels] + spread * torch.randn(images, width, generator=random) for _ in range(2))
     return train, labels, test, labels.copy()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from fgssl.collapse import effective_rank, normalised_std
+from fgssl.collapse import effective_rank, normalized_std
 from fgssl.errors import DataError, NonFiniteError, SettingsError
 from fgssl.evaluation.centroids import outliers
 from fgssl.evaluation.classifier import accuracy
@@ -29,7 +29,7 @@ PROBE = LinearProbeSettings(epochs=3, learning_rates=(0.01, 0.1), label_fraction
 NOTHING = EvaluationSettings(linear=None, retrieval=False, collapse=True)
 EVERYTHING = EvaluationSettings(
     linear=PROBE,
-    knn=KNNSettings(neighbours=5),
+    knn=KNNSettings(neighbors=5),
     outliers=OutlierSettings(levels={"genus": 1, "species": 0}),
     nuisances={"light": ("brightness",), "any": ("brightness", "side")},
     collapse=True,
@@ -38,7 +38,7 @@ EVERYTHING = EvaluationSettings(
 
 
 class Pictures:
-    """N images of 4 px: noise around the colours of 3 species in 2 genera, in more or less light."""
+    """N images of 4 px: noise around the colors of 3 species in 2 genera, in more or less light."""
 
     def __init__(self, images: int, seed: int, levels: int = 2) -> None:
         random = np.random.default_rng(seed)
@@ -48,8 +48,8 @@ class Pictures:
         self.source_ids = np.array([f"{row}.png" for row in range(images)])
         light = random.uniform(0.3, 1.0, images)
         self.attributes = {"brightness": light, "side": random.integers(0, 2, images).astype(np.float64)}
-        colours = np.array([[130, 100, 110], [110, 125, 100], [105, 110, 125]])[species]
-        pixels = light[:, None, None, None] * (colours[:, None, None] + random.normal(scale=60, size=(images, 4, 4, 3)))
+        colors = np.array([[130, 100, 110], [110, 125, 100], [105, 110, 125]])[species]
+        pixels = light[:, None, None, None] * (colors[:, None, None] + random.normal(scale=60, size=(images, 4, 4, 3)))
         self.pixels = pixels.clip(0, 255).astype(np.uint8)
         self.reads = 0
 
@@ -83,7 +83,7 @@ ENCODER = nn.Flatten()
 
 
 def encoded(images: Pictures) -> torch.Tensor:
-    """The pixels themselves, normalised as the views' settings say."""
+    """The pixels themselves, normalized as the views' settings say."""
     views = ViewSettings(image_size=4)
     pixels = (images.pixels / 255 - np.array(views.mean)) / np.array(views.std)
     return torch.tensor(pixels.transpose(0, 3, 1, 2).reshape(len(images), 48), dtype=torch.float32)
@@ -95,11 +95,11 @@ def measured_directly(train: Pictures, test: Pictures, level: int, head: nn.Modu
     return {
         **selected_linear_probe(known, labels, train.groups, seen, truth, PROBE, seed=0),
         **retrieval(seen, torch.from_numpy(truth)),
-        **weighted_knn(known, labels, seen, truth, KNNSettings(neighbours=5)),
+        **weighted_knn(known, labels, seen, truth, KNNSettings(neighbors=5)),
         "outliers_genus": outliers(known, train.labels[:, 1], seen, test.labels[:, 1]),
         "outliers_species": outliers(known, train.labels[:, 0], seen, test.labels[:, 0]),
         **nuisance_probe(known, train.attributes, train.groups, seen, test.attributes, EVERYTHING.nuisances, seed=0),
-        "feature_std": float(normalised_std(seen)),
+        "feature_std": float(normalized_std(seen)),
         "effective_rank": float(effective_rank(seen)),
         **accuracy(head, seen, truth),
     }
@@ -147,7 +147,7 @@ def test_recipe_fixed_draws_train_views_every_epoch() -> None:
     fixed = dataclasses.replace(PROBE, recipe="fixed", learning_rates=(0.1,))
     measurement(EvaluationSettings(linear=fixed))(ENCODER, train, test)
     assert (train.reads, test.reads) == (3 * 60, 30)
-    both = EvaluationSettings(linear=fixed, retrieval=False, knn=KNNSettings(neighbours=5))
+    both = EvaluationSettings(linear=fixed, retrieval=False, knn=KNNSettings(neighbors=5))
     measures = measurement(both)(ENCODER, train, test)
     assert train.reads == 3 * 60 + 4 * 60
     assert measures["knn"] == pytest.approx(measured_directly(train, test, 0, classifier())["knn"])
@@ -162,7 +162,7 @@ def test_centroids_of_the_test_split() -> None:
     assert isinstance(measures["outliers_species"], int)
 
 
-def test_unlabelled_images_have_nuisances_and_collapse() -> None:
+def test_unlabeled_images_have_nuisances_and_collapse() -> None:
     train, test = splits(levels=0)
     settings = dataclasses.replace(NOTHING, nuisances={"light": ("brightness",)})
     check_and_call = measurement(settings)
@@ -208,7 +208,7 @@ def test_features_that_are_not_finite_have_no_collapse_measures() -> None:
             "evaluation.outliers.levels.genus 1: the train split has 1 label levels",
         ),
         (dataclasses.replace(NOTHING, classifier=True), 0, "evaluation.label_level 0"),
-        (dataclasses.replace(NOTHING, knn=KNNSettings(neighbours=61)), 2, "evaluation.knn.neighbours 61"),
+        (dataclasses.replace(NOTHING, knn=KNNSettings(neighbors=61)), 2, "evaluation.knn.neighbors 61"),
         (
             dataclasses.replace(NOTHING, nuisances={"light": ("brihgtness",)}),
             2,

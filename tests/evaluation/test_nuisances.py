@@ -51,7 +51,7 @@ def probe(
     return {name.removeprefix("nuisance_"): value for name, value in measures.items()}
 
 
-def standardised(train: torch.Tensor, other: torch.Tensor) -> NDArray[np.float64]:
+def standardized(train: torch.Tensor, other: torch.Tensor) -> NDArray[np.float64]:
     known = train.double().numpy()
     return (other.double().numpy() - known.mean(axis=0)) / known.std(axis=0)
 
@@ -71,11 +71,11 @@ def one_hot(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def test_ridge_equals_scikit_learn(penalty: float) -> None:
     train, attributes, test, _ = features_and_attributes()
     targets = np.stack([attributes["light"], attributes["pose"]], axis=1)
-    oracle = Oracle(alpha=penalty * IMAGES, solver="svd").fit(standardised(train, train), targets)
+    oracle = Oracle(alpha=penalty * IMAGES, solver="svd").fit(standardized(train, train), targets)
     fitted = Ridge(train.double(), torch.from_numpy(targets))
     np.testing.assert_allclose(
         fitted.predict(test.double(), penalty_of(penalty)).numpy(),
-        oracle.predict(standardised(train, test)),
+        oracle.predict(standardized(train, test)),
         rtol=1e-9,
         atol=1e-9,
     )
@@ -129,13 +129,13 @@ def test_equals_scikit_learn_at_the_penalty_that_does_best_on_the_held_out_part(
         scores = {}
         for penalty in PENALTIES:
             part = Oracle(alpha=penalty * len(fitted), solver="svd").fit(
-                standardised(train[fitted], train[fitted]), targets[fitted]
+                standardized(train[fitted], train[fitted]), targets[fitted]
             )
-            predicted = part.predict(standardised(train[fitted], train[held_out])).reshape(len(held_out), -1)
+            predicted = part.predict(standardized(train[fitted], train[held_out])).reshape(len(held_out), -1)
             scores[penalty] = -((predicted - targets[held_out]) ** 2).sum()
         chosen[name] = max(scores, key=lambda penalty: scores[penalty])
-        whole = Oracle(alpha=chosen[name] * few, solver="svd").fit(standardised(train, train), targets)
-        predicted = whole.predict(standardised(train, test)).reshape(IMAGES, -1)
+        whole = Oracle(alpha=chosen[name] * few, solver="svd").fit(standardized(train, train), targets)
+        predicted = whole.predict(standardized(train, test)).reshape(IMAGES, -1)
         expected = 100 * r2_score(truth, predicted, multioutput="variance_weighted")
         assert percent == pytest.approx(expected, abs=1e-8), name
     assert chosen["light"] < chosen["pose"]

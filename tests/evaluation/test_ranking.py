@@ -16,8 +16,8 @@ from fgssl.evaluation.ranking import retrieval
 def clustered(images: int, width: int, classes: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     random = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (images,), generator=random)
-    centres = torch.randn(classes, width, generator=random)
-    return 0.7 * centres[labels] + torch.randn(images, width, generator=random), labels
+    centers = torch.randn(classes, width, generator=random)
+    return 0.7 * centers[labels] + torch.randn(images, width, generator=random), labels
 
 
 def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:

@@ -22,12 +22,12 @@ baseline: base
 seeds: [0, 1]
 settings:
   data: {toy: {train_images_per_species: 6, test_images_per_species: 2}}
-  start: {encoder: {stage: warm_up}, decoder: {stage: decoder}}
+  start: {encoder: {stage: pretrain}, decoder: {stage: decoder}}
   method: {name: synthesized, base: {queue_size: 128}}
   views: {image_size: 32}
   evaluation: {linear: {epochs: 1}}
 stages:
-  warm_up: {start: {encoder: null, decoder: null}, method: {noise: {variant: none}}, training: {epochs: 3}}
+  pretrain: {start: {encoder: null, decoder: null}, method: {noise: {variant: none}}, training: {epochs: 3}}
   decoder: {start: {decoder: null}, method: {name: decoder}, training: {optimizer: {name: adam}}}
 arms:
   base: {settings: {method: {noise: {variant: none}}}}
@@ -45,9 +45,9 @@ class SmallSweep:
     plan: Plan
     out: Path
 
-    def behave(self, *behaviours: tuple[str, str]) -> None:
-        """Set what runs do, as (run, behaviour) of `fake_run`."""
-        (self.out / "behaviour.json").write_text(json.dumps(dict(behaviours)))
+    def behave(self, *behaviors: tuple[str, str]) -> None:
+        """Set what runs do, as (run, behavior) of `fake_run`."""
+        (self.out / "behavior.json").write_text(json.dumps(dict(behaviors)))
 
     def attempts(self) -> list[dict[str, Any]]:
         log = self.out / "executed.log"
@@ -83,7 +83,7 @@ def small(sweep_file: Path, tmp_path: Path) -> SmallSweep:
 
 @pytest.fixture
 def fake_sources(tmp_path: Path) -> Path:
-    """Folder of copies of both packages, with `fgssl/run/run.py` faked."""
+    """Folder of copies of both packages, with `fgssl/run/execution.py` faked."""
     return _copy_with_fake_run(tmp_path / "sources")
 
 
@@ -103,7 +103,7 @@ def fake_code(tmp_path: Path, frozen_once: Path) -> Path:
 def _copy_with_fake_run(sources: Path) -> Path:
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run" / "run.py")
+    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run" / "execution.py")
     return sources
 
 

@@ -1,6 +1,6 @@
-"""Stands in for `fgssl/run/run.py` in frozen code: the same record on disk, no training.
+"""Stands in for `fgssl/run/execution.py` in frozen code: the same record on disk, no training.
 
-OUT/behaviour.json says what a run does, by its name: `fail` (raises), `die` (kills itself), `slow` (takes steps until
+OUT/behavior.json says what a run does, by its name: `fail` (raises), `die` (kills itself), `slow` (takes steps until
 it is told to stop, or OUT/go exists). OUT/executed.log gets one line per attempt.
 """
 
@@ -33,13 +33,13 @@ def execute(config: Config, out: Path) -> RunFolder:
                 and not (out / "runs" / source.run / "trained.json").exists()
             ):
                 raise RuntimeError(f"{role} of {source.run} is not there yet")
-        behaviour = (read_json(out / "behaviour.json") or {}).get(folder.path.name)
+        behavior = (read_json(out / "behavior.json") or {}).get(folder.path.name)
         try:
-            if behaviour == "fail":
+            if behavior == "fail":
                 raise RuntimeError("this run fails")
-            if behaviour == "die":
+            if behavior == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
-            if behaviour == "slow":
+            if behavior == "slow":
                 _take_steps(folder, out)
         except Exception:
             lease.write("failure.txt", traceback.format_exc())

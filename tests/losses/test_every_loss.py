@@ -16,7 +16,7 @@ SPECIES_AND_GENUS = torch.tensor([[0, 0], [0, 0], [1, 0], [2, 1], [3, 1], [4, 2]
 QUEUE = torch.linspace(-1, 1, 9 * 8, dtype=torch.float64).sin().reshape(9, 8)
 
 
-def labelled(loss: Callable[..., Tensor], *options: object) -> Loss:
+def labeled(loss: Callable[..., Tensor], *options: object) -> Loss:
     """`loss` of the rows of both views, with the labels of the finest level or, if it takes weights, of both levels."""
 
     def of_views(first: Tensor, second: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -35,10 +35,10 @@ LOSSES: dict[str, Loss] = {
         first, second, QUEUE.to(at_least_fp32(first).dtype), temperature
     ),
     "negative_cosine": lambda first, second, labels, temperature: negative_cosine(first, second),
-    "supcon": labelled(supcon),
-    "n_pairs": labelled(n_pairs),
-    "hcl_pair": labelled(hcl, [1.0, 0.1], "pair"),
-    "hcl_mass": labelled(hcl, [1.0, 0.1], "mass"),
+    "supcon": labeled(supcon),
+    "n_pairs": labeled(n_pairs),
+    "hcl_pair": labeled(hcl, [1.0, 0.1], "pair"),
+    "hcl_mass": labeled(hcl, [1.0, 0.1], "mass"),
 }
 
 

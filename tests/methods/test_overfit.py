@@ -18,7 +18,7 @@ SPECIES, GENUS = EACH // 2, EACH // 4
 
 
 def blotches() -> Batch:
-    """Soft blotches of colour, two images a species; their two views differ in a little pixel noise."""
+    """Soft blotches of color, two images a species; their two views differ in a little pixel noise."""
     original = F.interpolate(torch.randn(IMAGES, 3, 4, 4), size=16, mode="bilinear")
     first, second = original + 0.1 * torch.randn_like(original), original + 0.1 * torch.randn_like(original)
     return Batch(0, EACH, torch.stack([SPECIES, GENUS], dim=1), (first, second), original)

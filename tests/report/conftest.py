@@ -15,7 +15,7 @@ SEEDS = (0, 1, 2)
 
 
 class Out:
-    """The folder of a sweep with cells `base`, `sigma=0.1` and `sigma=0.5`, all started from the stage `warm_up`."""
+    """The folder of a sweep with cells `base`, `sigma=0.1` and `sigma=0.5`, all started from the stage `pretrain`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,7 +45,7 @@ class Out:
                 {"cell": "sigma=0.1", "arm": "grad_cam", "grid": {key: 0.1}, "runs": runs(synthesized(0.1))},
                 {"cell": "sigma=0.5", "arm": "grad_cam", "grid": {key: 0.5}, "runs": runs(synthesized(0.5))},
             ],
-            "stages": [{"stage": "warm_up", **stage} for stage in stages.values()],
+            "stages": [{"stage": "pretrain", **stage} for stage in stages.values()],
         }
         self.write_plan()
 
@@ -59,7 +59,7 @@ class Out:
 
     def planned(self, cell: str, seed: int) -> dict[str, Any]:
         cells = {entry["cell"]: entry["runs"] for entry in self.content["cells"]}
-        cells["warm_up"] = self.content["stages"]
+        cells["pretrain"] = self.content["stages"]
         return next(run for run in cells[cell] if run["seed"] == seed)
 
     def folder(self, cell: str, seed: int) -> Path:

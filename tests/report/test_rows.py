@@ -146,11 +146,11 @@ def test_another_evaluation_of_the_same_training_is_another_row(out: Any) -> Non
 
 
 def test_a_missing_run_names_the_stage_it_waits_for(out: Any) -> None:
-    out.fail("warm_up", 1, "NonFiniteError: loss is nan at step 3")
-    out.finish("warm_up", 2)
+    out.fail("pretrain", 1, "NonFiniteError: loss is nan at step 3")
+    out.finish("pretrain", 2)
     rows = collect_rows(read_plan(out.path), out.path)
-    assert rows[0]["reason"] == "waits for stage warm_up of seed 0, MISSING: not run yet"
-    assert rows[4]["reason"] == "waits for stage warm_up of seed 1, FAILED: NonFiniteError: loss is nan at step 3"
+    assert rows[0]["reason"] == "waits for stage pretrain of seed 0, MISSING: not run yet"
+    assert rows[4]["reason"] == "waits for stage pretrain of seed 1, FAILED: NonFiniteError: loss is nan at step 3"
     assert rows[2]["reason"] == "not run yet"
 
 

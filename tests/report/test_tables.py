@@ -77,7 +77,7 @@ def test_all_runs_missing(out: Any) -> None:
     assert set(table["states"]) == {"3 MISSING"}
     text = markdown(layout_of(out))
     assert "| sigma=0.1 |        – † |" in text
-    assert "- † base: 0 of 3 seeds: seed 0 MISSING: waits for stage warm_up of seed 0" in text
+    assert "- † base: 0 of 3 seeds: seed 0 MISSING: waits for stage pretrain of seed 0" in text
 
 
 def test_reference(finished: Finished) -> None:
@@ -150,7 +150,7 @@ def test_readable_table(finished: Finished) -> None:
     out.content["metrics"] = ["linear_100", "rank1"]
     out.write_plan()
     for seed in (0, 1, 2):
-        out.finish("warm_up", seed)
+        out.finish("pretrain", seed)
     out.fail("base", 1, "Traceback\nRuntimeError: boom | bang")
     assert markdown(layout_of(out)) == (
         "# Noise intensity (ablation_sigma, preset demo)\n"
@@ -348,7 +348,7 @@ def test_a_measure_that_only_some_cells_ask_for_is_not_missing_in_the_others(out
     assert layout.blocks[1].lines[0] == ["sigma=0.1", "+0.00 ± 0.00", "–", "–"]
     assert layout.blocks[2].lines == [["sigma=0.1", "–"], ["sigma=0.5", "–"]]
     assert [note for note in layout.notes if note.startswith("†")] == [
-        "† sigma=0.5: 2 of 3 seeds: seed 2 MISSING: waits for stage warm_up of seed 2, MISSING: not run yet"
+        "† sigma=0.5: 2 of 3 seeds: seed 2 MISSING: waits for stage pretrain of seed 2, MISSING: not run yet"
     ]
 
 

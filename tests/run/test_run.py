@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from fgssl.commands.evaluate import main as evaluate_main
 from fgssl.errors import CheckpointError, DataError, SettingsError
-from fgssl.evaluate import main as evaluate_main
-from fgssl.run.run import execute
+from fgssl.interruption import Interrupted
+from fgssl.run.execution import execute
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
 from fgssl.store.location import shards_folder
 from fgssl.store.run_folder import RunFolder
-from fgssl.training.interruption import Interrupted
 from fgssl.training.trainer import Trainer
 
 TINY = {

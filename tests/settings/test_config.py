@@ -273,7 +273,7 @@ def test_canonical_empties_what_is_not_used():
 
 
 def test_an_untouched_encoder_does_not_depend_on_the_training():
-    one, two = (_config(method__name="untouched", training__epochs=epochs) for epochs in (1, 2))
+    one, two = (_config(method__name="start_encoder", training__epochs=epochs) for epochs in (1, 2))
     assert training_fingerprint(one) == training_fingerprint(two)
 
 
@@ -294,7 +294,7 @@ def test_settings_are_frozen():
 
 
 def test_a_classifier_is_measured_only_where_one_is_trained():
-    for method in ("untouched", "mocov2"):
+    for method in ("start_encoder", "mocov2"):
         with pytest.raises(SettingsError, match=f"method {method} trains no classifier, only cross_entropy does"):
             parse({"views": {"image_size": 32}, "method": {"name": method}, "evaluation": {"classifier": True}}, "x")
     with pytest.raises(SettingsError, match=r"method.level 1 is learnt, but evaluation.label_level 0 measured"):

@@ -124,7 +124,7 @@ class Chaos:
         return bool(files)
 
     def _kill_submitter(self) -> bool:
-        command = [sys.executable, "-m", "fgssl.sync", str(self.swept.out)]
+        command = [sys.executable, "-m", "fgssl", "sync", str(self.swept.out)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as submitter:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 submitter.wait(self.chance.uniform(0.5, 3.0))

@@ -1,7 +1,7 @@
-"""Stands in for `fgssl/run/run.py` in code that jobs run: the same records and signals, no training.
+"""Stands in for `fgssl/run/execution.py` in code that jobs run: the same records and signals, no training.
 
 A run takes STEPS steps (or as many as OUT/steps says) of STEP_S seconds each and saves every SAVED_EVERY and when it is
-told to stop; what it computes depends on every step. OUT/behaviour.json may say otherwise of a run, by its name:
+told to stop; what it computes depends on every step. OUT/behavior.json may say otherwise of a run, by its name:
 `fail`, or `endless` until OUT/go exists. OUT/executed.log gets a line at each beginning, OUT/ended.log one at each end
 of a training, OUT/published.log one with each checkpoint, before each result, and when an attempt takes the run.
 """
@@ -12,11 +12,11 @@ import time
 import traceback
 from pathlib import Path
 
+from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
 from fgssl.settings.config import Config, run_name
 from fgssl.settings.measure_names import measure_names
 from fgssl.store.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
-from fgssl.training.interruption import Interruption
 
 STEPS, STEP_S, SAVED_EVERY = 40, 0.05, 10
 
@@ -37,15 +37,15 @@ def execute(
                 interruption.leave(interruption.received)
             return folder
         with folder.lease(config, generation) as lease:
-            behaviour = (read_json(out / "behaviour.json") or {}).get(folder.path.name)
+            behavior = (read_json(out / "behavior.json") or {}).get(folder.path.name)
             _log(out / "executed.log", folder, pid=os.getpid(), code=__file__)
             steps = int((out / "steps").read_text()) if (out / "steps").exists() else STEPS
             step, state = _newest(folder)
             _note_right(lease, out, generation, step)
-            if behaviour == "fail":
+            if behavior == "fail":
                 lease.write("failure.txt", "".join(traceback.format_exception(RuntimeError("this run fails"))))
                 raise RuntimeError("this run fails")
-            while folder.trained() is None and (step < steps or (behaviour == "endless" and not (out / "go").exists())):
+            while folder.trained() is None and (step < steps or (behavior == "endless" and not (out / "go").exists())):
                 time.sleep(STEP_S)
                 if step < steps:
                     step, state = step + 1, (31 * state + step + config.seed) % 2**61

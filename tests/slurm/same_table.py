@@ -92,18 +92,18 @@ def tables(slurm: Cluster, folder: Path, sweep: Mapping[str, Any], chance: rando
     file.write_text(yaml.safe_dump({**sweep, "settings": merge(merge(TINY, EXACT), START)}))
     there, here = folder / "cluster", folder / "local"
     began, told = time.monotonic(), 0
-    _run("fgssl.sweep", str(file), "--cluster", "generic", "--out", str(there))
+    _run("fgssl", "sweep", str(file), "--cluster", "generic", "--out", str(there))
     while not all(run.done(there) for run in cluster_sweep.read(there).runs):
-        assert time.monotonic() - began < PATIENCE_S, _run("fgssl.status", str(there))
+        assert time.monotonic() - began < PATIENCE_S, _run("fgssl", "status", str(there))
         time.sleep(5.0)
         running = [job for job, state in slurm.queue().items() if state == "RUNNING"]
         if told < told_to_leave and running and chance.random() < 0.5:
             with contextlib.suppress(subprocess.TimeoutExpired):  # of a busy machine
                 told += slurm.attempt("scancel", "--signal=USR2", chance.choice(running)).returncode == 0
-        _run("fgssl.sync", str(there))
+        _run("fgssl", "sync", str(there))
     between = time.monotonic()
-    _run("fgssl.sync", str(there))  # its table
-    _run("fgssl.sweep", str(file), "--out", str(here), "--jobs", "2")
+    _run("fgssl", "sync", str(there))  # its table
+    _run("fgssl", "sweep", str(file), "--out", str(here), "--jobs", "2")
     return Both(
         cluster=(there / "table.csv").read_text(),
         local=(here / "table.csv").read_text(),

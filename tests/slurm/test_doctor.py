@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def doctor(slurm: Cluster, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """As on a login node, from a checkout."""
     environment = slurm.environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "fgssl.doctor", *arguments]
+    command = [sys.executable, "-m", "fgssl", "doctor", *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 

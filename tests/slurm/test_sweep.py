@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fgssl import cancel, status
+from fgssl.commands import cancel, status
 from fgssl.errors import EXIT_OUT_OF_HANDS
 from fgssl.store.run_folder import write_atomically
 from hpc.cluster import cluster_sweep
@@ -92,7 +92,7 @@ class Swept:
         return f"{views}\n{self.slurm.queue()}\n{logs}"
 
     def behave(self, how: str, runs: Iterable[str]) -> None:
-        (self.out / "behaviour.json").write_text(json.dumps(dict.fromkeys(runs, how)))
+        (self.out / "behavior.json").write_text(json.dumps(dict.fromkeys(runs, how)))
 
     def go(self) -> None:
         (self.out / "go").touch()
@@ -139,7 +139,7 @@ def freeze_fake_code(folder: Path) -> Path:
     sources = folder / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run" / "run.py")
+    shutil.copyfile(Path(__file__).with_name("fake_run.py"), sources / "fgssl" / "run" / "execution.py")
     (sources / "fgssl" / "collectives.py").write_text("def leave() -> None:\n    pass\n")
     return freeze([sources / "fgssl", sources / "hpc"], folder / "code")
 

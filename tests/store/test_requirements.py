@@ -29,7 +29,7 @@ def fungi(**counts: tuple[tuple[int, ...], ...]) -> Manifest:
     )
 
 
-def unlabelled() -> Manifest:
+def unlabeled() -> Manifest:
     return dataclasses.replace(
         fungi(), levels=(), attributes=(), class_counts={split: () for split in COUNTS}, dataset="photos"
     )
@@ -57,7 +57,7 @@ def test_nothing_is_lacking(method: dict[str, Any]) -> None:
         **{"nuisances": {"light": ["brightness", "warmth"]}},
     }
     assert faults(fungi(), method=method, evaluation=evaluation, **TWO_OF_EACH) == []
-    assert faults(unlabelled(), **NUISANCES_ALONE) == []
+    assert faults(unlabeled(), **NUISANCES_ALONE) == []
 
 
 # ------------------------------------------------------------------------------------------ training
@@ -65,8 +65,8 @@ def test_nothing_is_lacking(method: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_labels_are_missing_for_a_supervised_method(method: dict[str, Any]) -> None:
-    text = fault(unlabelled(), method=method, **NUISANCES_ALONE)
-    assert text.startswith(f"method.name: {method['name']} needs labels, but dataset 'photos' is unlabelled: pack")
+    text = fault(unlabeled(), method=method, **NUISANCES_ALONE)
+    assert text.startswith(f"method.name: {method['name']} needs labels, but dataset 'photos' is unlabeled: pack")
     assert "such as simclr" in text
 
 
@@ -137,8 +137,8 @@ def test_more_classes_a_batch_than_there_are() -> None:
 
 
 def test_balanced_batches_need_labels() -> None:
-    text = fault(unlabelled(), **TWO_OF_EACH, **NUISANCES_ALONE)
-    assert text.startswith("training.images_per_class: 8 needs labels, but dataset 'photos' is unlabelled")
+    text = fault(unlabeled(), **TWO_OF_EACH, **NUISANCES_ALONE)
+    assert text.startswith("training.images_per_class: 8 needs labels, but dataset 'photos' is unlabeled")
 
 
 def test_a_batch_larger_than_the_data() -> None:
@@ -147,7 +147,7 @@ def test_a_batch_larger_than_the_data() -> None:
         "training.global_batch_size: 128 exceeds the 80 training images of dataset 'fungi', not one whole batch: "
         "take 80 at most"
     )
-    assert faults(few, method={"name": "untouched"}) == []  # trains nothing
+    assert faults(few, method={"name": "start_encoder"}) == []  # trains nothing
 
 
 @pytest.mark.parametrize("method", SUPERVISED)
@@ -205,18 +205,18 @@ def without(split: str) -> Manifest:
 def test_no_split_to_measure_on() -> None:
     assert fault(without("test")).startswith("evaluation: dataset 'fungi' has no split `test` to measure on")
     assert faults(without("test"), evaluation=None) == []
-    assert fault(without("train"), method={"name": "untouched"}) == (
+    assert fault(without("train"), method={"name": "start_encoder"}) == (
         "data.dataset: dataset 'fungi' has no split `train` (it has test): pack it with one"
     )
 
 
-def test_measures_of_unlabelled_data() -> None:
-    text = fault(unlabelled(), evaluation={"knn": {}, "outliers": {"levels": {"genus": 1}}, "collapse": True})
+def test_measures_of_unlabeled_data() -> None:
+    text = fault(unlabeled(), evaluation={"knn": {}, "outliers": {"levels": {"genus": 1}}, "collapse": True})
     assert text.startswith(
         "evaluation.linear, evaluation.retrieval, evaluation.knn, evaluation.outliers: labels are needed, but dataset "
-        "'photos' is unlabelled"
+        "'photos' is unlabeled"
     )
-    assert fault(unlabelled(), evaluation={"linear": None, "collapse": True}).startswith("evaluation.retrieval: labels")
+    assert fault(unlabeled(), evaluation={"linear": None, "collapse": True}).startswith("evaluation.retrieval: labels")
 
 
 def test_levels_that_the_measures_lack() -> None:
@@ -242,12 +242,12 @@ def test_retrieval_of_images_that_are_alone() -> None:
     assert faults(lonely, evaluation={"retrieval": False}) == []
 
 
-def test_more_neighbours_than_images() -> None:
-    evaluation = {"knn": {"neighbours": 161}}
+def test_more_neighbors_than_images() -> None:
+    evaluation = {"knn": {"neighbors": 161}}
     assert fault(fungi(), evaluation=evaluation) == (
-        "evaluation.knn.neighbours: 161 exceeds the 160 training images of dataset 'fungi': take 160 at most"
+        "evaluation.knn.neighbors: 161 exceeds the 160 training images of dataset 'fungi': take 160 at most"
     )
-    assert faults(fungi(), evaluation={"knn": {"neighbours": 160}}) == []
+    assert faults(fungi(), evaluation={"knn": {"neighbors": 160}}) == []
 
 
 def test_attributes_that_the_data_lack() -> None:
@@ -266,7 +266,7 @@ def test_attributes_that_the_data_lack() -> None:
 
 def test_all_at_once_in_single_lines() -> None:
     found = faults(
-        unlabelled(),
+        unlabeled(),
         method={"name": "supcon"},
         training={"global_batch_size": 256, "images_per_class": 4},
         evaluation={"nuisances": {"light": ["brightness"]}},

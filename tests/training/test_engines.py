@@ -13,12 +13,12 @@ from fgssl.batch import Batch
 from fgssl.collectives import World
 from fgssl.encoders.checkpointing import checkpoint_activations
 from fgssl.errors import SettingsError
-from fgssl.run.run import execute
+from fgssl.run.execution import execute
 from fgssl.settings.config import Config
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.engines.engine import Engine
 from fgssl.training.engines.exact import Exact
-from fgssl.training.grad_cache import StepMaker
+from fgssl.training.grad_cache import GradCache
 
 SIMCLR = "method={name: simclr, hidden_width: 16, projection_width: 8}"
 
@@ -40,7 +40,7 @@ def make_engine(request: pytest.FixtureRequest, tiny_method: Callable[..., Any])
 def one_step(engine: Engine, batch: Batch) -> tuple[float, float]:
     """The norm that the engine tells, and that of how far the weights moved."""
     before = [parameter.detach().clone() for parameter in engine.method.parameters()]
-    StepMaker(World(), len(batch), exact=False, autocast=contextlib.nullcontext).accumulate_gradient(
+    GradCache(World(), len(batch), exact=False, autocast=contextlib.nullcontext).accumulate_gradient(
         engine, batch, None
     )
     norm = engine.step()

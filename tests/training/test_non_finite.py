@@ -13,9 +13,9 @@ from torch import Tensor
 from fgssl import device as devices
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
+from fgssl.interruption import Interruption
 from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
-from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
 

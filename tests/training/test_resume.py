@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import EXIT_INTERRUPTED, DataError
-from fgssl.run.run import execute
+from fgssl.interruption import Interrupted
+from fgssl.run.execution import execute
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
-from fgssl.training.interruption import Interrupted
 from fgssl.training.reporter import Reporter
 
 NETWORKS = ("encoder.safetensors", "decoder.safetensors")
@@ -116,7 +116,7 @@ def test_killed_and_run_again_equals_straight(tiny_config: Callable[..., Config]
     (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
     out = tmp_path / "killed"
     killed = RunFolder(out / "runs" / configs.run_name(config))
-    command = [sys.executable, "-m", "fgssl.train", str(tmp_path / "config.yaml"), "--out", str(out)]
+    command = [sys.executable, "-m", "fgssl", "train", str(tmp_path / "config.yaml"), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
+from fgssl.interruption import Interruption
 from fgssl.methods.method import Method
 from fgssl.settings.config import Config
 from fgssl.training.engines.ddp import DataParallel
-from fgssl.training.interruption import Interruption
 from fgssl.training.reporter import Reporter
 from fgssl.training.trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""Colour on whole batches: torchvision's operations, one factor an image, in an order of each image's own.
+"""Color on whole batches: torchvision's operations, one factor an image, in an order of each image's own.
 
 Tolerance 2e-6 (pixels in [0, 1], fp32): hue and blur take their sums in another order than torchvision.
 """
@@ -24,7 +24,7 @@ SETTINGS = ViewSettings(image_size=24)
 @pytest.fixture
 def images() -> Tensor:
     pixels = torch.rand(16, 3, 24, 20)
-    pixels[0] = 0.5  # grey: no hue
+    pixels[0] = 0.5  # gray: no hue
     pixels[1] = 0.0
     pixels[2] = torch.tensor([1.0, 0.0, 1.0])[:, None, None]
     return pixels
@@ -45,8 +45,8 @@ def test_each_operation_is_torchvisions_of_that_name(name: str, images: Tensor) 
     close(found, torch.stack(expected))
 
 
-def test_greyscale_is_torchvisions(images: Tensor) -> None:
-    close(color.greyscale(images), torchvision.rgb_to_grayscale(images))
+def test_grayscale_is_torchvisions(images: Tensor) -> None:
+    close(color.grayscale(images), torchvision.rgb_to_grayscale(images))
 
 
 @pytest.mark.parametrize("side", [24, 9])
@@ -89,14 +89,14 @@ def test_strengths_above_one_do_not_turn_negative(images: Tensor) -> None:
 
 def only(**probabilities: float) -> ViewSettings:
     """Settings with every operation off but the named ones."""
-    off: dict[str, Any] = {"jitter_probability": 0.0, "grey_probability": 0.0, "blur_probability": 0.0}
+    off: dict[str, Any] = {"jitter_probability": 0.0, "gray_probability": 0.0, "blur_probability": 0.0}
     return dataclasses.replace(SETTINGS, horizontal_flip=False, **(off | probabilities))
 
 
-def test_a_view_is_jitter_grey_blur_and_flip_in_this_order(images: Tensor) -> None:
+def test_a_view_is_jitter_gray_blur_and_flip_in_this_order(images: Tensor) -> None:
     rows = np.arange(16)
     found = color.augmented(images, SETTINGS, 5, 2, 1, rows)
-    numbers = torch.from_numpy(randomness.uniform(5, "colour", 2, 1, rows=rows, columns=13)).float()
+    numbers = torch.from_numpy(randomness.uniform(5, "color", 2, 1, rows=rows, columns=13)).float()
     happened = []
     for image, result, number in zip(images, found, numbers, strict=True):
         one = number[None]
@@ -144,7 +144,7 @@ def test_flips_happen_where_they_are_wanted_and_only_there() -> None:
     assert mirrored.double().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize(("name", "share"), [("jitter_probability", 0.8), ("grey_probability", 0.2)])
+@pytest.mark.parametrize(("name", "share"), [("jitter_probability", 0.8), ("gray_probability", 0.2)])
 def test_shares_of_views_are_the_probabilities(name: str, share: float) -> None:
     pixels = torch.rand(1, 3, 4, 4).expand(1000, -1, -1, -1)
     changed = color.augmented(pixels, only(**{name: share}), 0, 0, 0, np.arange(1000)) != pixels
@@ -160,7 +160,7 @@ def test_the_probes_flip_is_a_function_of_seed_epoch_and_image() -> None:
     assert not torch.equal(color.randomly_flipped(pixels, 0, 4, rows), whole)
 
 
-def test_pixels_are_scaled_and_normalised_channel_by_channel(images: Tensor) -> None:
+def test_pixels_are_scaled_and_normalized_channel_by_channel(images: Tensor) -> None:
     raw = (images * 255).byte().permute(0, 2, 3, 1)  # (N, H, W, C)
     unit = color.to_unit(raw)
     assert torch.equal(unit, raw.permute(0, 3, 1, 2).float() / 255)

@@ -72,7 +72,7 @@ def test_pixels_are_torchvisions_to_the_last_bit() -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(57, 43), (50, 50), (70, 41), (41, 70), (375, 500), (200, 31)])
-def test_the_centre_crop_is_torchvisions(width: int, height: int) -> None:
+def test_the_center_crop_is_torchvisions(width: int, height: int) -> None:
     image = picture(width, height)
     expected = v2.Compose([v2.Resize(32), v2.CenterCrop(28)])(image)
     assert (crops.center_cropped(image, 32, 28) == np.asarray(expected)).all()
@@ -117,7 +117,7 @@ def test_other_modes_become_rgb(mode: str) -> None:
     assert (np.asarray(decoded) == np.asarray(image.convert("RGB"))).all()
 
 
-def test_16_bit_grey_is_scaled_not_clipped() -> None:
+def test_16_bit_gray_is_scaled_not_clipped() -> None:
     values = np.array([[0, 257, 25700, 65535]], dtype=np.uint16)
     decoded = crops.decode(encoded(Image.fromarray(values)))
     assert np.asarray(decoded)[0, :, 0].tolist() == [0, 1, 100, 255]

@@ -1,4 +1,4 @@
-"""Folders of images: class folders one or two levels deep (genus/species), or one flat unlabelled folder."""
+"""Folders of images: class folders one or two levels deep (genus/species), or one flat unlabeled folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

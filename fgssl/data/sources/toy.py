@@ -1,6 +1,6 @@
 """The embedded set: fungi drawn by code, 6 genera x 4 species.
 
-A genus is seen at once (shape and colour). Its four species differ in two small marks, each there or not: that is the
+A genus is seen at once (shape and color). Its four species differ in two small marks, each there or not: that is the
 fine-grained part. Everything else (`Nuisances`) varies freely, says nothing about the class and is recorded as
 attributes, so that what an encoder ignores can be measured.
 """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from fgssl.data.sources.toy_scene import Colour, Points, Scene, toned
+from fgssl.data.sources.toy_scene import Color, Points, Scene, toned
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,9 @@ class Genus:
     name: str
     species: tuple[str, str, str, str]
     """Without marks, with the first, with the second, with both."""
-    cap: Colour
-    stem: Colour
-    gills: Colour
+    cap: Color
+    stem: Color
+    gills: Color
     half_width: float
     """Of the cap."""
     cap_height: float
@@ -71,7 +71,7 @@ class _Body:
 
     scene: Scene
     genus: Genus
-    colour: Colour
+    color: Color
     width: float
     """Half width of the cap."""
     rim: float
@@ -86,15 +86,15 @@ def draw_fungus(scene: Scene, genus: Genus, *, first_mark: bool, second_mark: bo
     nuisances = scene.nuisances
     width = genus.half_width * nuisances.cap_width
     rim = genus.rim_height * nuisances.stem_length
-    colour = toned(genus.cap, 1 + 0.10 * nuisances.cap_tone, 0.8 * nuisances.cap_tone)
+    color = toned(genus.cap, 1 + 0.10 * nuisances.cap_tone, 0.8 * nuisances.cap_tone)
     scene.shadow(1.8 * genus.stem_foot + 0.10)
     if genus.name == "Cantharellus":
-        _funnel(scene, genus, colour, width, rim, dark_rim=first_mark, fine_ridges=second_mark)
+        _funnel(scene, genus, color, width, rim, dark_rim=first_mark, fine_ridges=second_mark)
     else:
-        _MARKS[genus.name](_cap_on_stem(scene, genus, colour, width, rim), first_mark, second_mark)
+        _MARKS[genus.name](_cap_on_stem(scene, genus, color, width, rim), first_mark, second_mark)
 
 
-def _cap_on_stem(scene: Scene, genus: Genus, colour: Colour, width: float, rim: float) -> _Body:
+def _cap_on_stem(scene: Scene, genus: Genus, color: Color, width: float, rim: float) -> _Body:
     level = np.linspace(0, 1, 12)
     half = genus.stem_foot + (genus.stem_top - genus.stem_foot) * level**0.6
     sides = _band(np.stack([-half, rim * level], 1), np.stack([half, rim * level], 1))
@@ -103,14 +103,14 @@ def _cap_on_stem(scene: Scene, genus: Genus, colour: Colour, width: float, rim: 
     cap = scene.mask(np.concatenate([_dome(genus, width, rim, genus.cap_height), lower_edge]))
     underside = _ellipse(0, rim - 0.012, 0.93 * width, 0.86 * genus.gill_depth)
 
-    scene.shaded(colour, (0, rim), (width, genus.cap_height), cap)
+    scene.shaded(color, (0, rim), (width, genus.cap_height), cap)
     scene.flat(toned(genus.gills, 0.80), underside)
     gills = np.tile([0, rim], (24, 1))
     gills[::2] = _ellipse(0, rim - 0.012, 0.90 * width, 0.80 * genus.gill_depth)[::2]
     scene.line(toned(genus.gills, 0.62), gills, 0.008)
     scene.shaded(genus.stem, (0, rim / 2), (1.3 * genus.stem_foot, rim), stem)
     cap.paste(0, mask=scene.mask(underside))
-    return _Body(scene, genus, colour, width, rim, cap, stem)
+    return _Body(scene, genus, color, width, rim, cap, stem)
 
 
 def _dome(genus: Genus, width: float, rim: float, height: float) -> Points:
@@ -162,7 +162,7 @@ def _mycena(body: _Body, dark_top: bool, furrows: bool) -> None:
         top, bottom = body.rim + 0.62 * body.genus.cap_height, body.rim + 0.02
         ends = _ellipse(0, body.rim, 0.92 * body.width, body.genus.gill_depth, 1.08, 1.92)[::4, 0]
         wedges = [np.array([[0.25 * x, top], [x - 0.018, bottom], [x + 0.018, bottom]]) for x in ends]
-        body.scene.within(body.cap, toned(body.colour, 0.50), wedges, 0.9)
+        body.scene.within(body.cap, toned(body.color, 0.50), wedges, 0.9)
 
 
 def _russula(body: _Body, dark_top: bool, rosy_stem: bool) -> None:
@@ -176,26 +176,26 @@ def _russula(body: _Body, dark_top: bool, rosy_stem: bool) -> None:
 def _dark_top(body: _Body, half_width: float) -> None:
     height = body.genus.cap_height
     top = _ellipse(0, body.rim + height, half_width, 0.30 * height)
-    body.scene.within(body.cap, toned(body.colour, 0.42), [top], 0.85)
+    body.scene.within(body.cap, toned(body.color, 0.42), [top], 0.85)
 
 
 def _funnel(
-    scene: Scene, genus: Genus, colour: Colour, width: float, rim: float, *, dark_rim: bool, fine_ridges: bool
+    scene: Scene, genus: Genus, color: Color, width: float, rim: float, *, dark_rim: bool, fine_ridges: bool
 ) -> None:
     """Cantharellus: a vase whose ridges run down the outside, seen slightly from above."""
     level = np.linspace(0, 1, 16)
     half = genus.stem_foot + (width - genus.stem_foot) * level**2.6
     sides = _band(np.stack([-half, rim * level], 1), np.stack([half, rim * level], 1))
     body = scene.mask(np.concatenate([sides, _ellipse(0, 0, genus.stem_foot, 0.03, 2.0, 1.0)]))
-    scene.shaded(toned(colour, 0.92), (0, rim / 2), (0.9 * width, rim), body)
+    scene.shaded(toned(color, 0.92), (0, rim / 2), (0.9 * width, rim), body)
     for place in np.linspace(-0.86, 0.86, 9 if fine_ridges else 4):
         ridge = np.stack([place * half, rim * level], 1)[5:]
         scene.line(toned(genus.gills, 0.82), ridge, 0.022 if fine_ridges else 0.016)
     mouth = _ellipse(0, rim, width, genus.gill_depth)
-    scene.shaded(colour, (0, rim), (width, 2 * genus.gill_depth), scene.mask(mouth))
+    scene.shaded(color, (0, rim), (width, 2 * genus.gill_depth), scene.mask(mouth))
     if dark_rim:
         scene.line((128, 66, 20), np.concatenate([mouth, mouth[:1]]), 0.034)
-    scene.flat(toned(colour, 0.60), _ellipse(0, rim - 0.010, 0.60 * width, 0.52 * genus.gill_depth))
+    scene.flat(toned(color, 0.60), _ellipse(0, rim - 0.010, 0.60 * width, 0.52 * genus.gill_depth))
 
 
 # Places on the cap: half widths from the middle, cap heights above the rim.

@@ -16,7 +16,7 @@ DETAILS = 160
 _SUPERSAMPLING = 4
 _SMOOTH = Image.Resampling.BICUBIC
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Points = NDArray[np.float64]
 """(P, 2) x to the right and y upwards, in a fungus of height 1 that stands on (0, 0)."""
 
@@ -36,7 +36,7 @@ class Nuisances:
     background_kind: float
     """0 meadow, 1 woodland, 2 autumn leaves, 3 dusk."""
     background_hue: float
-    """-1 ... 1, around the kind's own colours."""
+    """-1 ... 1, around the kind's own colors."""
     grass_blades: float
     leaves: float
     cap_width: float
@@ -68,7 +68,7 @@ class Nuisances:
         return nuisances, u[-DETAILS:]
 
 
-_KINDS: tuple[tuple[Colour, Colour, Colour], ...] = (  # sky, ground, blades
+_KINDS: tuple[tuple[Color, Color, Color], ...] = (  # sky, ground, blades
     ((170, 208, 226), (104, 150, 70), (70, 128, 48)),
     ((92, 122, 96), (72, 62, 44), (60, 106, 58)),
     ((226, 190, 140), (150, 92, 46), (136, 116, 48)),
@@ -101,7 +101,7 @@ class Scene:
         ImageDraw.Draw(mask).polygon(self.pixels(outline), fill=255)
         return mask
 
-    def shaded(self, colour: Colour, center: tuple[float, float], half: tuple[float, float], mask: Image.Image) -> None:
+    def shaded(self, color: Color, center: tuple[float, float], half: tuple[float, float], mask: Image.Image) -> None:
         """Paint a body that bulges towards the viewer, lit from the upper left."""
         box = mask.getbbox()
         if box is None:  # out of the picture
@@ -114,23 +114,23 @@ class Scene:
         v = (right * up_x + down * up_y + 0.5 - center[1]) / half[1]
         light = 0.84 - 0.30 * u + 0.16 * v - 0.22 * u * u
         light += 0.30 / (1 + 5.0 * ((u + 0.38) ** 2 + (v - 0.42) ** 2)) ** 3  # highlight
-        pixels = np.clip(light[..., None] * np.array(colour, dtype=np.float32), 0, 255).astype(np.uint8)
+        pixels = np.clip(light[..., None] * np.array(color, dtype=np.float32), 0, 255).astype(np.uint8)
         self.image.paste(Image.fromarray(pixels), box[:2], mask.crop(box))
 
-    def flat(self, colour: Colour, outline: Points) -> None:
-        self.pen.polygon(self.pixels(outline), fill=_rgb(colour))
+    def flat(self, color: Color, outline: Points) -> None:
+        self.pen.polygon(self.pixels(outline), fill=_rgb(color))
 
     def shadow(self, half_width: float) -> None:
         """On the ground below the foot, level however the fungus leans."""
         x, y = self.pixels(np.zeros((1, 2)))
-        colour = toned(_KINDS[int(self.nuisances.background_kind)][1], 0.55)
+        color = toned(_KINDS[int(self.nuisances.background_kind)][1], 0.55)
         half, flat = half_width * self._unit, 0.05 * self._unit
-        self.pen.ellipse((x - 0.7 * half, y - flat, x + 1.3 * half, y + flat), fill=_rgb(colour))
+        self.pen.ellipse((x - 0.7 * half, y - flat, x + 1.3 * half, y + flat), fill=_rgb(color))
 
-    def line(self, colour: Colour, points: Points, width: float) -> None:
-        self.pen.line(self.pixels(points), fill=_rgb(colour), width=max(1, round(width * self._unit)), joint="curve")
+    def line(self, color: Color, points: Points, width: float) -> None:
+        self.pen.line(self.pixels(points), fill=_rgb(color), width=max(1, round(width * self._unit)), joint="curve")
 
-    def within(self, mask: Image.Image, colour: Colour, outlines: Sequence[Points], opacity: float = 1.0) -> None:
+    def within(self, mask: Image.Image, color: Color, outlines: Sequence[Points], opacity: float = 1.0) -> None:
         """Outlines painted inside of `mask` only."""
         marks = Image.new("L", mask.size)
         pen = ImageDraw.Draw(marks)
@@ -138,7 +138,7 @@ class Scene:
             pen.polygon(self.pixels(outline), fill=round(255 * opacity))
         clipped = Image.new("L", mask.size)
         clipped.paste(marks, mask=mask)
-        self.image.paste(_rgb(colour), mask=clipped)
+        self.image.paste(_rgb(color), mask=clipped)
 
     def finished(self) -> Image.Image:
         """Downscaled, in the light of the scene."""
@@ -148,20 +148,20 @@ class Scene:
         return Image.fromarray(np.clip(np.asarray(small) * light, 0, 255).astype(np.uint8))
 
 
-def _rgb(colour: Colour) -> tuple[int, int, int]:
-    red, green, blue = (int(min(max(channel, 0), 255)) for channel in colour)
+def _rgb(color: Color) -> tuple[int, int, int]:
+    red, green, blue = (int(min(max(channel, 0), 255)) for channel in color)
     return red, green, blue
 
 
-def toned(colour: Colour, factor: float, hue: float = 0.0) -> Colour:
+def toned(color: Color, factor: float, hue: float = 0.0) -> Color:
     """Lighter or darker, and turned towards warm (hue > 0) or cold."""
-    return colour[0] * factor * (1 + 0.16 * hue), colour[1] * factor, colour[2] * factor * (1 - 0.20 * hue)
+    return color[0] * factor * (1 + 0.16 * hue), color[1] * factor, color[2] * factor * (1 - 0.20 * hue)
 
 
 def background(scene: Scene, details: NDArray[np.float64]) -> None:
     """Sky, ground, fallen leaves; `details` are numbers in [0, 1)."""
     nuisances, side = scene.nuisances, scene.side
-    sky, ground, _ = (toned(colour, 1.0, nuisances.background_hue) for colour in _KINDS[int(nuisances.background_kind)])
+    sky, ground, _ = (toned(color, 1.0, nuisances.background_hue) for color in _KINDS[int(nuisances.background_kind)])
     height = np.linspace(0, 1, 16)[:, None]
     blend = 1 / (1 + np.exp(-14 * (height - 0.62)))  # a soft horizon
     texture = Image.fromarray((76 * details[:64]).astype(np.uint8).reshape(8, 8)).resize((16, 16), _SMOOTH)
@@ -177,17 +177,17 @@ def background(scene: Scene, details: NDArray[np.float64]) -> None:
         turn = 2 * math.pi * angle
         rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         moved = (outline * (0.05 + 0.05 * tone)) @ rotation.T * [1, 0.7] + [x, 0.60 + 0.38 * y]
-        colour = toned((190 - 90 * tone, 120 + 20 * tone, 50), 0.9)
-        scene.pen.polygon((moved * side).ravel().tolist(), fill=_rgb(colour))
+        color = toned((190 - 90 * tone, 120 + 20 * tone, 50), 0.9)
+        scene.pen.polygon((moved * side).ravel().tolist(), fill=_rgb(color))
 
 
 def grass(scene: Scene, blades: NDArray[np.float64]) -> None:
     """One blade per row of `blades` (B, 5), numbers in [0, 1)."""
     nuisances, side = scene.nuisances, scene.side
     for x, height, lean, width, tone in blades:
-        colour = toned(_KINDS[int(nuisances.background_kind)][2], 0.75 + 0.6 * tone, nuisances.background_hue)
+        color = toned(_KINDS[int(nuisances.background_kind)][2], 0.75 + 0.6 * tone, nuisances.background_hue)
         tip = (x + 0.3 * (lean - 0.5), 0.94 - 0.34 * height)
         bend = (x + 0.06 * (lean - 0.5), 0.94 - 0.2 * height)
         half = 0.008 + 0.010 * width
         outline = [(x - half, 1.02), (bend[0] - half, bend[1]), tip, (bend[0] + half, bend[1]), (x + half, 1.02)]
-        scene.pen.polygon([(a * side, b * side) for a, b in outline], fill=_rgb(colour))
+        scene.pen.polygon([(a * side, b * side) for a, b in outline], fill=_rgb(color))

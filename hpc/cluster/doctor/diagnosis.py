@@ -94,7 +94,7 @@ class Diagnosis:
 
     def yaml(self) -> str:
         """The same as a file, without the marks of what was seen."""
-        source = {"document": f"{self.source}, by python -m fgssl.doctor", "snapshot": time.strftime("%Y-%m-%d")}
+        source = {"document": f"{self.source}, by fgssl doctor", "snapshot": time.strftime("%Y-%m-%d")}
         content = self._filled()
         if "unverified" in content:
             content["unverified"] = self._unverified()

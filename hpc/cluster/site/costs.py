@@ -168,7 +168,7 @@ def _queue_notes(made: Forecast, work: Sequence[Work], profile: Profile) -> Iter
             yield f"{number:,} jobs are fed in, for {submitted:,} may be submitted at once ({profile.cite(key)})"
     by_hand = waiting or (made.requeues > 0 and profile.requeue == "forbidden")
     if by_hand and profile.submit_from_jobs == "forbidden":
-        yield "jobs may not submit jobs there: run `python -m fgssl.sync` now and then until all are in"
+        yield "jobs may not submit jobs there: run `fgssl sync` now and then until all are in"
 
 
 def _idle_gpus(request: JobRequest) -> Iterator[str]:

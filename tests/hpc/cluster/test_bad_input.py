@@ -1,4 +1,4 @@
-"""What a person may get wrong in `python -m fgssl.sweep SWEEP --cluster PROFILE`, and all that it says to that."""
+"""What a person may get wrong in `fgssl sweep SWEEP --cluster PROFILE`, and all that it says to that."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl import sweep
+from fgssl.commands import sweep
 from fgssl.errors import UserError, exit_code
 from hpc.cluster.job_store import Books, Element
 from hpc.cluster.schedulers.scheduler import RefusedError
@@ -33,7 +33,7 @@ Command = Callable[..., list[str]]
 def command(
     sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    """`python -m fgssl.sweep small.yaml ... --out OUT` in the repository's folder; it must fail and leave nothing."""
+    """`fgssl sweep small.yaml ... --out OUT` in the repository's folder; it must fail and leave nothing."""
     monkeypatch.chdir(ROOT)
 
     def run(*arguments: str) -> list[str]:
@@ -92,9 +92,9 @@ def command(
             id="2 GPUs where 1 or 4 are given",
         ),
         pytest.param(
-            [*LUMI, OURS, "jobs.warm_up.partition=dev-g", "jobs.warm_up.walltime_min=181"],
+            [*LUMI, OURS, "jobs.pretrain.partition=dev-g", "jobs.pretrain.walltime_min=181"],
             [
-                "command line: jobs.warm_up.walltime_min: 181 is over the 180 of one job (slurm/lumi_g.yaml: "
+                "command line: jobs.pretrain.walltime_min: 181 is over the 180 of one job (slurm/lumi_g.yaml: "
                 f"partitions.dev-g.limits.longest_walltime_min): {GOES_ON}"
             ],
             id="a walltime over the partition's",
@@ -127,8 +127,8 @@ def command(
         pytest.param(
             [*KARO, MINE, "jobs.warmup.nodes=2"],
             [
-                "command line: jobs.warmup: unknown stage or arm 'warmup': did you mean 'warm_up'? allowed: default, "
-                "warm_up, decoder, base, grad_cam"
+                "command line: jobs.warmup: unknown stage or arm 'warmup': did you mean 'pretrain'? allowed: default, "
+                "pretrain, decoder, base, grad_cam"
             ],
             id="jobs of an unknown stage",
         ),
@@ -156,7 +156,7 @@ def command(
         pytest.param(
             [
                 *(*KARO, "cluster.gpu.vendor=x", "cluster.requeue=maybe", "--jobs", "2"),
-                *("jobs.default.nodes=0", "jobs.base.qos=1", "jobs.warm_up.walltime_min=3000"),
+                *("jobs.default.nodes=0", "jobs.base.qos=1", "jobs.pretrain.walltime_min=3000"),
             ],
             [
                 "command line: --jobs 2: is for runs on this machine; how many jobs run at a time on a cluster, the "
@@ -168,7 +168,7 @@ def command(
                 "command line: jobs.base.qos: 1 is not allowed: YAML reads no string here, put it in quotes",
                 "slurm/karolina.yaml: account: is missing, and karolina demands one: give cluster.account=OPEN-12-34 on"
                 " the command line, or account in a copy of this file",
-                "command line: jobs.warm_up.walltime_min: 3000 is over the 2880 of one job (slurm/karolina.yaml: "
+                "command line: jobs.pretrain.walltime_min: 3000 is over the 2880 of one job (slurm/karolina.yaml: "
                 f"partitions.qgpu.limits.longest_walltime_min, which nobody has verified): {GOES_ON}",
             ],
             id="all at once: of options, the profile, the jobs and the site",
@@ -231,11 +231,11 @@ def test_a_clock_in_the_sweeps_file(command: Command, fake_slurm: FakeSlurm, swe
 
 
 def test_a_fault_of_a_preset_is_told_there(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
-    presets = "preset: long\npresets: {long: {jobs: {base: {walltime_min: 2}, warm_up: {nods: 2}}}}\n"
+    presets = "preset: long\npresets: {long: {jobs: {base: {walltime_min: 2}, pretrain: {nods: 2}}}}\n"
     sweep_file.write_text(sweep_file.read_text() + presets)
     unknown, short = command("--cluster", "generic")
     assert unknown.startswith(
-        "TMP/small.yaml: presets.long.jobs.warm_up.nods: unknown key 'nods': did you mean 'nodes'?"
+        "TMP/small.yaml: presets.long.jobs.pretrain.nods: unknown key 'nods': did you mean 'nodes'?"
     )
     assert short.startswith("TMP/small.yaml: presets.long.jobs.base.walltime_min: 2 min leave no time for work")
 
@@ -332,7 +332,7 @@ def test_after_a_refusal_the_same_command_goes_on(
     fake_slurm.configure(accounts=["mine"])
     assert sweep.main([*given, "cluster.account=other"]) == 1
     printed = capfd.readouterr()
-    first = "refused: warm_up, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
+    first = "refused: pretrain, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
     assert printed.err.startswith(first)
     assert "nothing was submitted: mend what is said above, then give the same command again" in printed.out
     assert "To go on" not in printed.out

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl import cancel, logs, retry, status, sweep, sync
+from fgssl.commands import cancel, logs, retry, status, sweep, sync
 from fgssl.errors import UserError
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
@@ -24,7 +24,7 @@ RUNS = 10
 
 @pytest.fixture
 def submit(sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm) -> Callable[..., int]:
-    """`python -m fgssl.sweep small.yaml --cluster generic.yaml ... --out OUT`."""
+    """`fgssl sweep small.yaml --cluster generic.yaml ... --out OUT`."""
 
     def run(*arguments: str) -> int:
         given = [str(sweep_file), ON_CPU, *arguments, "--cluster", str(PROFILE), "--out", str(tmp_path / "out")]
@@ -71,10 +71,10 @@ def test_a_sweep_is_submitted_needs_first_and_once(
     assert submit() == 0
     printed = capsys.readouterr().out
     assert f"{RUNS} runs: {RUNS} pending" in printed
-    assert f"python -m fgssl.status {out}" in printed
+    assert f"fgssl status {out}" in printed
     assert set(jobs(fake_slurm).values()) == {"PENDING"}
     assert len(jobs(fake_slurm)) == RUNS
-    assert fake_slurm.startable() == ["1_0", "1_1"]  # warm_up of both seeds; all others need one
+    assert fake_slurm.startable() == ["1_0", "1_1"]  # pretrain of both seeds; all others need one
     assert submit() == 0
     assert len(jobs(fake_slurm)) == RUNS
 
@@ -118,7 +118,7 @@ def test_a_dry_run_prints_the_scripts_and_writes_nothing(
     assert submit("--dry-run") == 0
     printed = capsys.readouterr().out
     assert printed.count("#!/bin/bash") == len(re.findall("^srun ", printed, re.MULTILINE)) == 5
-    assert "--dependency='afterok:<job of warm_up, seed 0>'" in printed
+    assert "--dependency='afterok:<job of pretrain, seed 0>'" in printed
     assert not out.exists()
     assert fake_slurm.calls() == []
 
@@ -137,13 +137,13 @@ def test_a_dry_run_needs_neither_slurm_nor_weights(
 def test_what_each_kind_of_job_asks_for_is_shown(
     submit: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert submit("--dry-run", "jobs.warm_up.walltime_min=30", "jobs.default.partition=main") == 0
+    assert submit("--dry-run", "jobs.pretrain.walltime_min=30", "jobs.default.partition=main") == 0
     lines = capsys.readouterr().out.splitlines()
     first = lines.index(
         "  each job asks for (jobs.default.KEY=VALUE changes it, jobs.NAME.KEY=VALUE of these runs alone)"
     )
     assert lines[first + 1 : first + 3] == [
-        "    warm_up: 1 node x 1 task (default), 1 core a node, 30 min, partition main",
+        "    pretrain: 1 node x 1 task (default), 1 core a node, 30 min, partition main",
         "    decoder, base, grad_cam: 1 node x 1 task (default), 1 core a node, 240 min (default), partition main",
     ]
 
@@ -153,8 +153,8 @@ def test_a_pack_that_is_not_full_asks_for_what_it_has(
     seeds: int, submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm
 ) -> None:
     assert submit("jobs.default.runs_per_job=3", f"seeds={list(range(seeds))}") == 0
-    (warm_up,) = Books(out).orders()[0].elements
-    assert len(warm_up.runs) == seeds
+    (pretrain,) = Books(out).orders()[0].elements
+    assert len(pretrain.runs) == seeds
     assert fake_slurm.job("1")["options"]["ntasks-per-node"] == str(seeds)
 
 
@@ -162,19 +162,19 @@ def test_status_is_true_and_writes_nothing(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit()
-    warm_up = cluster_sweep.read(out).runs[0]
+    pretrain = cluster_sweep.read(out).runs[0]
     fake_slurm.start("1_0", "n7")
-    (out / "runs" / warm_up.run).mkdir(parents=True)
+    (out / "runs" / pretrain.run).mkdir(parents=True)
     progress = {"step": 20, "total_steps": 100, "images_per_s": 32.0, "loss": 1.0, "updated": time.time()}
-    (out / "runs" / warm_up.run / "progress.json").write_text(json.dumps(progress))
+    (out / "runs" / pretrain.run / "progress.json").write_text(json.dumps(progress))
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     capsys.readouterr()
     assert status.main([str(out)]) == 0
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if "RUNNING" in line]
-    batch = warm_up.configs[0]["training"]["global_batch_size"]
+    batch = pretrain.configs[0]["training"]["global_batch_size"]
     minutes, seconds = divmod(80 * batch // 32, 60)
-    assert line.split() == ["warm_up,", "seed", "0", "RUNNING", "1_0", "1", "n7", "20/100", f"{minutes}:{seconds:02}"]
+    assert line.split() == ["pretrain,", "seed", "0", "RUNNING", "1_0", "1", "n7", "20/100", f"{minutes}:{seconds:02}"]
     assert f"{RUNS} runs: {RUNS - 1} pending, 1 running" in printed
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
@@ -227,7 +227,7 @@ def test_a_fault_is_shown_and_not_tried_again_until_it_is_wanted(
     assert "ValueError: the sigma is wrong" in printed
     assert "a line of the log" in printed
     assert f"---- attempt 1: job 1_0 of order {order.token}, the end of {Books(out).log(order.token, 0)}\n" in printed
-    assert retry.main([str(out), "warm_up, seed 0"]) == 0
+    assert retry.main([str(out), "pretrain, seed 0"]) == 0
     assert [jobs(fake_slurm)[job_id] for job_id in ordered_for(out, run.run)] == ["FAILED", "PENDING"]
 
 
@@ -286,5 +286,5 @@ def test_a_folder_that_was_never_submitted(command: type, tmp_path: Path) -> Non
 
 def test_status_needs_no_torch(submit: Callable[..., int], out: Path) -> None:
     submit()
-    code = "import sys\nfrom fgssl import status\nstatus.main(sys.argv[1:])\nassert 'torch' not in sys.modules"
+    code = "import sys\nfrom fgssl.commands import status\nstatus.main(sys.argv[1:])\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, str(out)], check=True, capture_output=True)

@@ -120,9 +120,9 @@ def test_a_site_whose_prices_are_not_known():
 
 def test_a_sweep_on_karolina():
     profile = _profile("karolina")
-    warm_up = Work(_job(profile, processes_per_node=4), 3, 3, 120)
+    pretrain = Work(_job(profile, processes_per_node=4), 3, 3, 120)
     points = Work(_job(profile, runs_per_job=8), 4, 32, 90)
-    made = _forecast(profile, warm_up, points)
+    made = _forecast(profile, pretrain, points)
     # 3 x 2 h x 4/8 and 4 x 1.5 h x 8/8 node-hours
     assert made.costs == {"node-hours": pytest.approx(3.0 + 6.0)}
     assert (made.jobs, made.runs, made.requeues, made.unknown_jobs) == (7, 35, 0, 0)
@@ -169,12 +169,12 @@ def test_more_jobs_than_may_be_submitted_are_fed_in():
 
 def test_where_jobs_may_not_submit_somebody_must():
     profile = _profile("trillium")
-    assert any("fgssl.sync" in note for note in _forecast(profile, Work(_job(profile), 501, 501, 60)).notes)
-    assert not any("fgssl.sync" in note for note in _forecast(profile, Work(_job(profile), 500, 500, 60)).notes)
+    assert any("fgssl sync" in note for note in _forecast(profile, Work(_job(profile), 501, 501, 60)).notes)
+    assert not any("fgssl sync" in note for note in _forecast(profile, Work(_job(profile), 500, 500, 60)).notes)
     forbidden = _profile("trillium", "cluster.requeue=forbidden")
     notes = _forecast(forbidden, Work(_job(forbidden), 1, 1, 1000)).notes
     assert any("4 times a job will be submitted again" in note for note in notes)
-    assert any("fgssl.sync" in note for note in notes)
+    assert any("fgssl sync" in note for note in notes)
 
 
 def test_files_and_bytes_over_the_quotas():

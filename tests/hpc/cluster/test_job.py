@@ -161,7 +161,7 @@ def test_told_to_stop_a_job_goes_back_to_the_queue_unless_its_run_was_cancelled(
 ) -> None:
     order, job = submitter.order()
     run = submitter.runs[0].run
-    (submitter.out / "behaviour.json").write_text(f'{{"{run}": "endless"}}')
+    (submitter.out / "behavior.json").write_text(f'{{"{run}": "endless"}}')
     process = submitter.slurm.launch(job)
     try:
         wait_for(
@@ -186,7 +186,7 @@ def test_told_to_stop_a_job_goes_back_to_the_queue_unless_its_run_was_cancelled(
 
 
 @pytest.mark.parametrize(("exit_code", "again"), [(1, False), (2, False), (74, True), (75, True), (None, True)])
-def test_put_back_for_a_neighbour_a_job_does_not_try_again_what_failed_by_its_own_fault(
+def test_put_back_for_a_neighbor_a_job_does_not_try_again_what_failed_by_its_own_fault(
     submitter: Submitter, exit_code: int | None, again: bool
 ) -> None:
     """Nor does it leave out what was interrupted, could not write, or had no time to tell how it ended."""

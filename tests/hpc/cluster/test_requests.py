@@ -390,9 +390,9 @@ def test_a_value_of_the_default_block_is_named_there():
 
 def test_a_block_lies_over_the_default_one():
     blocks = {"default": {"walltime_min": 600, "options": {"a": 1}}, "tau": {"nodes": 2, "options": {"b": True}}}
-    jobs = read_jobs(blocks, "sweep.yaml", ["warm_up", "tau"])
-    assert list(jobs) == ["default", "warm_up", "tau"]
-    assert jobs["warm_up"][0] == jobs["default"][0] == JobSettings(walltime_min=600, options={"a": 1})
+    jobs = read_jobs(blocks, "sweep.yaml", ["pretrain", "tau"])
+    assert list(jobs) == ["default", "pretrain", "tau"]
+    assert jobs["pretrain"][0] == jobs["default"][0] == JobSettings(walltime_min=600, options={"a": 1})
     job, origin = jobs["tau"]
     assert job == JobSettings(walltime_min=600, nodes=2, options={"a": 1, "b": True})
     assert job.options["b"] is True
@@ -406,8 +406,8 @@ def test_a_sweep_that_says_nothing():
 
 
 def test_all_faults_of_all_blocks_with_those_of_the_site():
-    blocks = {"default": {"walltime": 3, "nodes": 9}, "tau": {"nodes": 0}, "tua": {}, "warm_up": 4}
-    job, origin = read_jobs(blocks, "sweep.yaml", ["warm_up", "tau"])["tau"]
+    blocks = {"default": {"walltime": 3, "nodes": 9}, "tau": {"nodes": 0}, "tua": {}, "pretrain": 4}
+    job, origin = read_jobs(blocks, "sweep.yaml", ["pretrain", "tau"])["tau"]
     with pytest.raises(SettingsError) as caught:
         request(job, _profile("lumi_g"), True, "job", origin)
     problems = {problem.key: problem.message for problem in caught.value.problems}
@@ -416,7 +416,7 @@ def test_all_faults_of_all_blocks_with_those_of_the_site():
     assert "did you mean 'walltime_min'?" in problems["jobs.default.walltime"]
     assert "greater than 0" in problems["jobs.tau.nodes"]
     assert "unknown stage or arm 'tua': did you mean 'tau'?" in problems["jobs.tua"]
-    assert "4 is not allowed: give a mapping" in problems["jobs.warm_up"]
+    assert "4 is not allowed: give a mapping" in problems["jobs.pretrain"]
     with pytest.raises(SettingsError, match=re.escape("sweep.yaml: jobs: 3 is not allowed")):
         read_jobs(3, "sweep.yaml", [])
 

@@ -204,7 +204,7 @@ def test_one_keeper_waits_while_there_is_something_to_wait_for(chain: Small, fak
     assert first["options"]["begin"] == "now+300"
     assert first["options"]["dependency"] == f"afterany:{base}?afterany:3_0?afterany:3_1"
     script = (chain.out / "cluster" / "keeper.sh").read_text()
-    assert f"-m fgssl.sync {chain.out} --until-answered" in script
+    assert f"-m fgssl sync {chain.out} --until-answered" in script
     assert "srun" not in script
     assert 'scontrol requeue "$SLURM_JOB_ID"' in script
 

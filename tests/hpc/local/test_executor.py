@@ -69,10 +69,10 @@ def test_a_job_without_its_sweep_starts_nothing(order, small):
 
 
 @pytest.mark.usefixtures("living_sweep")
-@pytest.mark.parametrize(("behaviour", "words"), [("fail", "exit status 1"), ("die", "signal 9 (SIGKILL)")])
-def test_how_a_job_ended_and_at_which_run(order, small, behaviour, words):
+@pytest.mark.parametrize(("behavior", "words"), [("fail", "exit status 1"), ("die", "signal 9 (SIGKILL)")])
+def test_how_a_job_ended_and_at_which_run(order, small, behavior, words):
     run = order.stages[0].run
-    small.behave((run, behaviour))
+    small.behave((run, behavior))
     outcome = _ended(LocalMachine().submit(order, device=None))
     assert (outcome.clean, outcome.run) == (False, run)
     assert words in outcome.reason

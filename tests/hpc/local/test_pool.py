@@ -79,7 +79,7 @@ def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake
     final = _sweep(small, fake_code).run()
     assert set(final.values()) == {State.DONE}
     assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)  # the fake checks the order
-    assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run" / "run.py"}
+    assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run" / "execution.py"}
     assert len({attempt["pid"] for attempt in small.attempts()}) <= 2  # a job makes many runs; one may make them all
     threads = {(attempt["env"]["OMP_NUM_THREADS"], attempt["env"]["PYTHONSAFEPATH"]) for attempt in small.attempts()}
     assert threads == {("1", "1")}
@@ -94,10 +94,10 @@ def test_a_finished_sweep_starts_no_job(small, fake_code):
 
 
 def test_a_failure_stops_only_what_needs_it_and_is_tried_again(small, fake_code):
-    small.behave((small.run("warm_up", 1), "fail"), (small.run("grad_cam sigma_grad_cam=0.5", 0), "fail"))
+    small.behave((small.run("pretrain", 1), "fail"), (small.run("grad_cam sigma_grad_cam=0.5", 0), "fail"))
     sweep = _sweep(small, fake_code)
     failures = sweep.failures(sweep.run())
-    assert set(failures) == {"warm_up, seed 1", "grad_cam sigma_grad_cam=0.5, seed 0"}
+    assert set(failures) == {"pretrain, seed 1", "grad_cam sigma_grad_cam=0.5, seed 0"}
     assert all("RuntimeError: this run fails" in text and "Traceback" in text for text in failures.values())
     states = small.states()
     assert states["decoder, seed 1"] is State.SKIPPED
@@ -151,7 +151,7 @@ class _EarlyDeath:
 
 
 def test_early_deaths_with_work_between_them_do_not_add_up(small, fake_code):
-    failing = [small.run("warm_up", 0), small.run("base", 1)]  # each ends its job: three jobs are needed
+    failing = [small.run("pretrain", 0), small.run("base", 1)]  # each ends its job: three jobs are needed
     small.behave(*((run, "fail") for run in failing))
     machine, display = _StumblingMachine(), Display(small.plan.stages, small.out, Console(file=io.StringIO()))
     sweep = LocalSweep(small.plan.stages, small.out, machine, display, jobs=1, devices=(), code=fake_code)
@@ -180,7 +180,7 @@ def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
 
 
 def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
-    slow = [small.run("warm_up", seed) for seed in (0, 1)]
+    slow = [small.run("pretrain", seed) for seed in (0, 1)]
     small.behave(*((run, "slow") for run in slow))
     process = _start(small, fake_sources, jobs=1)
     try:
@@ -194,7 +194,7 @@ def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, number):
-    slow = small.run("warm_up", 0)
+    slow = small.run("pretrain", 0)
     small.behave((slow, "slow"))
     process = _start(small, fake_sources)
     _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
@@ -203,11 +203,11 @@ def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, nu
     assert b"save a checkpoint and leave" in output
     assert int((small.out / "runs" / slow / "checkpoint").read_text()) > 0
     assert RunFolder(small.out / "runs" / slow).holder() is None
-    assert small.states()["warm_up, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it
+    assert small.states()["pretrain, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it
 
 
 def test_what_a_killed_sweep_left_behind_is_adopted_and_takes_no_further_run(small, fake_sources, fake_code):
-    slow = small.run("warm_up", 0)
+    slow = small.run("pretrain", 0)
     small.behave((slow, "slow"))
     killed = _start(small, fake_sources)
     _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
@@ -228,7 +228,7 @@ def test_what_a_killed_sweep_left_behind_is_adopted_and_takes_no_further_run(sma
 
 
 def test_when_what_was_left_behind_dies_its_run_is_made_here(small, fake_sources):
-    slow = small.run("warm_up", 0)
+    slow = small.run("pretrain", 0)
     small.behave((slow, "slow"))
     killed = _start(small, fake_sources)
     _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
@@ -262,7 +262,7 @@ def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
 
 
 def test_live_table_on_a_terminal(small):
-    run = RunFolder(small.out / "runs" / small.run("warm_up"))
+    run = RunFolder(small.out / "runs" / small.run("pretrain"))
     [stage] = [stage for stage in small.plan.stages if stage.run == run.path.name]
     with run.lease(stage.config) as lease:
         lease.write("progress.json", {"step": 30, "total_steps": 70, "loss": 5.25, "images_per_s": 64.0, "updated": 0})

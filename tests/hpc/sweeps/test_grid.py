@@ -130,21 +130,21 @@ def test_a_start_that_canonical_drops_needs_no_stage(tmp_path):
 
 
 def test_unknown_stage_and_both_stage_and_file(tmp_path):
-    start = {"encoder": {"stage": "warmup"}, "decoder": {"stage": "warm_up", "file": "x.pth"}}
-    errors = _errors(_write(tmp_path, settings=BASE | {"start": start}, stages={"warm_up": {"start": None}}))
+    start = {"encoder": {"stage": "warmup"}, "decoder": {"stage": "pretrain", "file": "x.pth"}}
+    errors = _errors(_write(tmp_path, settings=BASE | {"start": start}, stages={"pretrain": {"start": None}}))
     keys = {key: message for _, key, message in errors}
-    assert "did you mean 'warm_up'?" in keys["settings.start.encoder.stage"]
+    assert "did you mean 'pretrain'?" in keys["settings.start.encoder.stage"]
     assert "give exactly one of `stage`, `file` and `run`, not stage, file" in keys["settings.start.decoder"]
 
 
 @pytest.mark.parametrize("place", ["settings", "arms", "grid", "another stage"])
 def test_a_stage_that_is_named_somewhere_is_not_mistyped(tmp_path, place):
-    start = {"start": _start("warm_up")}
-    stages: dict[str, object] = {"warm_up": {"start": {"encoder": None}}}
+    start = {"start": _start("pretrain")}
+    stages: dict[str, object] = {"pretrain": {"start": {"encoder": None}}}
     contents: dict[str, dict[str, object]] = {
         "settings": {"settings": merge(BASE, start, ())},
         "arms": {"arms": {"a": {"settings": start}}},
-        "grid": {"arms": {"a": {"grid": {"start.encoder.stage": ["warm_up"]}}}},
+        "grid": {"arms": {"a": {"grid": {"start.encoder.stage": ["pretrain"]}}}},
         "another stage": {"stages": stages | {"next": start}, "arms": {"a": {"grid": {"start": [_start("next")]}}}},
     }
     expand(_write(tmp_path, **({"stages": stages} | contents[place])))
@@ -169,24 +169,26 @@ def _start(stage: str) -> dict[str, object]:
 )
 def test_a_mistyped_stage(tmp_path, content, overrides, place):
     (tmp_path / "low.yaml").write_text(
-        yaml.safe_dump({"settings": {"start": _start("warm_up")}, "stages": {"warm_up": {"start": {"encoder": None}}}})
+        yaml.safe_dump(
+            {"settings": {"start": _start("pretrain")}, "stages": {"pretrain": {"start": {"encoder": None}}}}
+        )
     )
     presets = {"preset": "p", "presets": {"p": {"extends": "low.yaml"}}}
     source, key, message = _error(_write(tmp_path, **(presets | content)), None, overrides)
     assert (source, key) == place
-    assert "unknown stage 'warmup': did you mean 'warm_up'?" in message
+    assert "unknown stage 'warmup': did you mean 'pretrain'?" in message
 
 
 def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
-    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"stages": {"warm_up": {"training": {"epochs": 3}}}}))
-    block = {"extends": "low.yaml", "stages": {"warm_up": {"training": {"epochs": 2}}, "own": None}}
+    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"stages": {"pretrain": {"training": {"epochs": 3}}}}))
+    block = {"extends": "low.yaml", "stages": {"pretrain": {"training": {"epochs": 2}}, "own": None}}
     grid = expand(_write(tmp_path, stages={"own": {}}, preset="p", presets={"p": block}))
-    assert grid.stages["warm_up"].training.epochs == 2
+    assert grid.stages["pretrain"].training.epochs == 2
 
 
 def test_an_override_does_not_turn_a_stage_into_a_mistyped_one(tmp_path):
     file = _write(
-        tmp_path, settings=BASE | {"start": _start("warm_up")}, stages={"warm_up": {"start": {"encoder": None}}}
+        tmp_path, settings=BASE | {"start": _start("pretrain")}, stages={"pretrain": {"start": {"encoder": None}}}
     )
     expand(file, None, ["settings.start.encoder={stage: null, file: weights.pth}"])
 
@@ -287,7 +289,7 @@ def test_an_unknown_preset_is_the_only_error(tmp_path):
 def test_a_config_of_one_run_is_told_apart(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("seed: 3\nmethod: {name: mocov2}\n")
-    assert _error(file) == ("config.yaml", "", f"no sweep but one run's config: python -m fgssl.train {file}")
+    assert _error(file) == ("config.yaml", "", f"no sweep but one run's config: fgssl train {file}")
 
 
 def test_missing_files(tmp_path):

@@ -54,8 +54,8 @@ def test_a_cell_that_means_another_run(kept):
 
 
 def test_a_changed_stage_changes_what_starts_from_it(kept):
-    assert f"base, seed 0: start.encoder.run {kept.run('warm_up')} there" in _refusal(
-        kept, "stages.warm_up.training.epochs=9"
+    assert f"base, seed 0: start.encoder.run {kept.run('pretrain')} there" in _refusal(
+        kept, "stages.pretrain.training.epochs=9"
     )
 
 

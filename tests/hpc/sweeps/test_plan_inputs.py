@@ -45,7 +45,7 @@ def test_everything_missing_at_once(small, sweep_file, tmp_path):
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "manifest.json" in lines[0]
-    assert "fgssl.pack has no source named 'birds' yet" in lines[0]
+    assert "`fgssl pack` has no source named 'birds' yet" in lines[0]
     assert {line.split(": ")[1] for line in lines[1:]} == {str(tmp_path / "one.pth"), str(tmp_path / "two.pth")}
 
 
@@ -90,24 +90,24 @@ def test_finished_runs_of_other_data(small, sweep_file, tmp_path):
 
 
 def test_finished_runs_of_other_weights(small):
-    warm_up, decoder = small.plan.stages[:2]
+    pretrain, decoder = small.plan.stages[:2]
     digest = hashlib.sha256(b"weights").hexdigest()
-    _finish(small, warm_up, start={"encoder": None, "decoder": None})
+    _finish(small, pretrain, start={"encoder": None, "decoder": None})
     _finish(small, decoder, start={"encoder": digest, "decoder": None})
     check_inputs(small.plan.stages, small.out, ())
-    (small.out / "runs" / warm_up.run / "encoder.safetensors").write_bytes(b"trained again")
+    (small.out / "runs" / pretrain.run / "encoder.safetensors").write_bytes(b"trained again")
     with pytest.raises(UserError, match=r"another start\.encoder.*delete this run folder"):
         check_inputs(small.plan.stages, small.out, ())
 
 
 def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
     overrides = ["arms.grad_cam=null", "data.dataset=birds", f"data.folder={tmp_path / 'gone'}", "seeds=[0]"]
-    [warm_up, base] = plan(expand(sweep_file, None, overrides)).stages
-    for stage in (warm_up, base):
+    [pretrain, base] = plan(expand(sweep_file, None, overrides)).stages
+    for stage in (pretrain, base):
         _finish(small, stage, data_version="a" * 64)
     with RunFolder(small.out / "runs" / base.run).lease(base.config) as lease:
         lease.write_evaluation(base.config, {"rank1": 1.0})
-    check_inputs([warm_up, base], small.out, ())
+    check_inputs([pretrain, base], small.out, ())
 
 
 def test_what_the_data_lacks_is_told_once_and_nothing_is_written(small, sweep_file):

@@ -17,7 +17,7 @@ REFERENCE = "dataset,tau,linear_100\nbirds,0.02,66.17\nbirds,inf,66.05\n"
 
 def test_shared_stages_once_per_seed_and_needs_first(small):
     kinds = [(stage.kind, stage.seed) for stage in small.plan.stages]
-    assert kinds[:4] == [("warm_up", 0), ("decoder", 0), ("warm_up", 1), ("decoder", 1)]
+    assert kinds[:4] == [("pretrain", 0), ("decoder", 0), ("pretrain", 1), ("decoder", 1)]
     assert kinds[4:] == [(POINT, 0)] * 3 + [(POINT, 1)] * 3
     assert len({stage.key for stage in small.plan.stages}) == 10
     before: set[str] = set()
@@ -30,16 +30,16 @@ def test_starts_are_runs_of_the_same_seed(small):
     for seed in (0, 1):
         config = small.plan.runs["grad_cam sigma_grad_cam=0.5", seed].config
         assert config.seed == seed
-        assert config.start.encoder.run == small.run("warm_up", seed)
+        assert config.start.encoder.run == small.run("pretrain", seed)
         assert config.start.decoder.run == small.run("decoder", seed)
-        assert small.run("warm_up", seed).startswith(f"mocov2-seed{seed}-")
+        assert small.run("pretrain", seed).startswith(f"mocov2-seed{seed}-")
     base = small.plan.runs["base", 0]
-    assert base.needs == (small.run("warm_up", 0),)
+    assert base.needs == (small.run("pretrain", 0),)
 
 
 def test_a_stage_that_nobody_needs_is_not_run(sweep_file):
     stages = plan(expand(sweep_file, None, ["arms.grad_cam=null"])).stages
-    assert {stage.kind for stage in stages} == {"warm_up", POINT}
+    assert {stage.kind for stage in stages} == {"pretrain", POINT}
 
 
 def test_a_stage_that_is_also_a_cell_runs_once_and_is_measured(sweep_file):
@@ -67,7 +67,7 @@ def test_the_plan_is_what_aggregate_reads(small):
     assert read.grid_keys == ["method.noise.sigma_grad_cam"]
     assert read.metrics == ["linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"]
     assert [cell.cell for cell in read.cells] == [point.cell for point in small.plan.grid.points]
-    assert [stage.stage for stage in read.stages] == ["warm_up", "decoder", "warm_up", "decoder"]
+    assert [stage.stage for stage in read.stages] == ["pretrain", "decoder", "pretrain", "decoder"]
     for run in [*read.stages, *(run for cell in read.cells for run in cell.runs)]:
         assert run_name(parse(run.config, "plan.json")) == run.run
 

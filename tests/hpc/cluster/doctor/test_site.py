@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl import doctor
+from fgssl.commands import doctor
 from fgssl.errors import UserError
 from hpc.cluster.doctor import self_test
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
@@ -140,7 +140,7 @@ def test_file_is_the_filled_profile(looked: Look, tmp_path: Path) -> None:
     file = tmp_path / "generic.yaml"
     file.write_text(diagnosis.yaml())
     written, filled = load_profile(file), diagnosis.filled()
-    assert written.sources[-1].document == "Slurm 22.05.8 of tests, by python -m fgssl.doctor"
+    assert written.sources[-1].document == "Slurm 22.05.8 of tests, by fgssl doctor"
     for key in ("account", "partitions", "gpu", "node", "cpu_node", "limits", "requeue", "storage", "environment"):
         assert getattr(written, key) == getattr(filled, key), key
 

@@ -25,12 +25,13 @@ from fgssl.encoders.freezing import train_unfrozen
 from fgssl.encoders.weights import encoder_card, file_sha256, load_weights, read_weights, weights_bytes
 from fgssl.errors import DataError, Problem, SettingsError, UserError
 from fgssl.evaluation.measure import Measurement
+from fgssl.interruption import Interrupted, Interruption, stop_leaving
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.processes import ALONE, Processes
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.settings.methods import UntouchedSettings
+from fgssl.settings.methods import StartEncoderSettings
 from fgssl.store.location import ensure_toy, shards_folder
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.provenance import attempt, code_version
@@ -38,7 +39,6 @@ from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import Generation, Lease, RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.engines.build import build_engine
-from fgssl.training.interruption import Interrupted, Interruption, stop_leaving
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
 from fgssl.views import color
@@ -166,7 +166,7 @@ def evaluate_again(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Measures of a trained run folder under `config`'s evaluation settings; computed once, kept in the folder."""
     if folder.trained() is None:
         raise UserError(
-            f"{folder.path}: its training is not complete; finish it with fgssl.train, or give one of its checkpoints"
+            f"{folder.path}: its training is not complete; finish it with `fgssl train`, or give one of its checkpoints"
         )
     return execute(config, folder.path.parent.parent, folder).evaluation(config) or {}
 
@@ -290,7 +290,7 @@ def _train_and_export(
     """Leave the trained networks and, last of all, trained.json in the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
-    if isinstance(config.method, UntouchedSettings):
+    if isinstance(config.method, StartEncoderSettings):
         world.broadcast(None)  # nothing for the others to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
         record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "metrics": {}, "attempts": [_attempt(config, world)]}

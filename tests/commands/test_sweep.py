@@ -1,4 +1,4 @@
-"""`python -m fgssl.sweep` as a user meets it, with faked runs."""
+"""`fgssl sweep` as a user meets it, with faked runs."""
 
 import dataclasses
 import errno
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from fgssl.commands.sweep import main
 from fgssl.errors import UserError
 from fgssl.settings.config import run_name
 from fgssl.settings.data import ToySettings
 from fgssl.store.location import toy_manifest
 from fgssl.store.run_folder import RunFolder
-from fgssl.sweep import main
 from hpc.sweeps.grid import expand
 from hpc.sweeps.snapshot import packages
 from hpc.sweeps.stages import plan
@@ -33,16 +33,16 @@ settings:
   method: {name: mocov2, queue_size: 128}
   evaluation: {linear: {epochs: 1}}
 stages:
-  warm_up: {training: {epochs: 3}}
+  pretrain: {training: {epochs: 3}}
 arms:
-  base: {settings: {start: {encoder: {stage: warm_up}}}}
-  long: {settings: {start: {encoder: {stage: warm_up}}}, grid: {training.epochs: [5]}}
+  base: {settings: {start: {encoder: {stage: pretrain}}}}
+  long: {settings: {start: {encoder: {stage: pretrain}}}, grid: {training.epochs: [5]}}
 presets:
   small: {measured_minutes: 6}
 """
 NO_HEAVY_IMPORTS = """
 import sys
-from fgssl.sweep import main
+from fgssl.commands.sweep import main
 code = main(sys.argv[1:])
 assert not {"torch", "timm", "accelerate", "h5py"} & set(sys.modules), "a finished sweep must not import these"
 sys.exit(code)
@@ -63,14 +63,14 @@ def sweep(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def faked(tmp_path, monkeypatch) -> Path:
-    """Both packages with `fgssl/run/run.py` faked, as the code that is frozen; the folder that holds them."""
+    """Both packages with `fgssl/run/execution.py` faked, as the code that is frozen; the folder that holds them."""
     sources = tmp_path / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     fake = (Path(__file__).parent / "hpc" / "fake_run.py").read_text()
     fake = fake.replace('"data_version": "v1"', '"data_version": None')
-    (sources / "fgssl" / "run" / "run.py").write_text(fake)
-    monkeypatch.setattr("fgssl.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
+    (sources / "fgssl" / "run" / "execution.py").write_text(fake)
+    monkeypatch.setattr("fgssl.commands.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
     return sources
 
 
@@ -85,7 +85,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "tiny: Tiny (Fig. 0)",
         "preset small, seeds 0, 1, into outputs/tiny-small, 3 at a time",
-        "  warm_up        2 runs: 2 pending, shared",
+        "  pretrain        2 runs: 2 pending, shared",
         "  base           2 runs: 2 waiting",
         "  long epochs=5  2 runs: 2 waiting",
         "6 runs, 0 done, 6 to do, about 6 minutes",
@@ -93,7 +93,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
 
 
 def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
-    monkeypatch.setattr("fgssl.sweep.gpus", list)
+    monkeypatch.setattr("fgssl.commands.sweep.gpus", list)
     overrides = ["resources.device=cuda", "arms.base.settings.start.encoder={stage: null, file: no.pth}"]
     before = sorted(sweep.parent.rglob("*"))
     assert main([str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
@@ -124,7 +124,7 @@ def test_a_dry_run_shows_interrupted_runs(sweep, capsys):
         (_out(sweep) / "runs" / run_name(config) / "checkpoints" / "step-00000005").mkdir(parents=True)
     with RunFolder(_out(sweep) / "runs" / run_name(second)).lease(second):
         assert main([str(sweep), "--dry-run"]) == 0
-    assert "  warm_up        2 runs: 1 interrupted, 1 running, shared" in capsys.readouterr().out.splitlines()
+    assert "  pretrain        2 runs: 1 interrupted, 1 running, shared" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.usefixtures("faked")
@@ -176,14 +176,14 @@ def test_a_finished_sweep_ends_at_once_without_torch(sweep, faked):
 def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, capsys):
     failing = plan(expand(sweep)).runs["long epochs=5", 1].config
     _out(sweep).mkdir(parents=True)
-    (_out(sweep) / "behaviour.json").write_text(f'{{"{run_name(failing)}": "fail"}}')
+    (_out(sweep) / "behavior.json").write_text(f'{{"{run_name(failing)}": "fail"}}')
     assert main([str(sweep), "--jobs", "2"]) == 1
     printed = capsys.readouterr()
     assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
     assert "RuntimeError: this run fails" in printed.err
     assert "1 run failed; the same command tries them again" in printed.err
     assert "base" in (_out(sweep) / "table.csv").read_text()
-    (_out(sweep) / "behaviour.json").unlink()
+    (_out(sweep) / "behavior.json").unlink()
     assert main([str(sweep), "--jobs", "2"]) == 0
     assert RunFolder(_out(sweep) / "runs" / run_name(failing)).done(failing)
 
@@ -202,7 +202,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     ],
 )
 def test_what_cannot_start_says_why_and_writes_nothing(sweep, monkeypatch, arguments, words):
-    monkeypatch.setattr("fgssl.sweep.gpus", list)
+    monkeypatch.setattr("fgssl.commands.sweep.gpus", list)
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
         main([str(sweep), *arguments])
     assert not (sweep.parent / "outputs").exists()
@@ -227,7 +227,7 @@ def test_an_error_that_is_no_matter_of_room_keeps_its_traceback(sweep, monkeypat
     def broken(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("fgssl.sweep.check_inputs", broken)
+    monkeypatch.setattr("fgssl.commands.sweep.check_inputs", broken)
     with pytest.raises(OSError, match=os.strerror(number)):
         main([str(sweep)])
 
@@ -235,12 +235,12 @@ def test_an_error_that_is_no_matter_of_room_keeps_its_traceback(sweep, monkeypat
 @pytest.mark.parametrize("options", [["--dry-run"], []])
 @pytest.mark.usefixtures("faked")
 def test_a_reader_that_leaves_ends_the_command_quietly(sweep, faked, options):
-    """As in `python -m fgssl.sweep ... | head -1`."""
+    """As in `fgssl sweep ... | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "fgssl.sweep", str(sweep), *options],
+            [sys.executable, "-m", "fgssl", "sweep", str(sweep), *options],
             env=os.environ | {"PYTHONPATH": str(faked)},
             stdout=writing,
             stderr=subprocess.PIPE,

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from fgssl.errors import EXIT_INTERRUPTED
-from fgssl.training.interruption import Interrupted, Interruption
+from fgssl.interruption import Interrupted, Interruption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])

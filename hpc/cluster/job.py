@@ -1,4 +1,4 @@
-"""What a job of a sweep runs on the cluster, once for each of its processes; not for people: `fgssl.sweep` orders it.
+"""What a job of a sweep runs on the cluster, once for each of its processes; not for people: `fgssl sweep` orders it.
 
 argv: the order's file. Started again after an interruption, or though its run is done, it does only what is missing.
 """
@@ -23,10 +23,10 @@ from fgssl.errors import (  # noqa: E402
     UserError,
     exit_code,
 )
+from fgssl.interruption import Interrupted  # noqa: E402
+from fgssl.run.process import make  # noqa: E402
 from fgssl.settings import config as configs  # noqa: E402
 from fgssl.store.run_folder import RunFolder  # noqa: E402
-from fgssl.train import make  # noqa: E402
-from fgssl.training.interruption import Interrupted  # noqa: E402
 from hpc import ranks  # noqa: E402
 from hpc.cluster import cluster_sweep  # noqa: E402
 from hpc.cluster.cluster_sweep import ClusterRun  # noqa: E402

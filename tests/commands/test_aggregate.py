@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fgssl.aggregate import aggregate, main
+from fgssl.commands.aggregate import aggregate, main
 from fgssl.errors import UserError, exit_code
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "fgssl.aggregate", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "fgssl", "aggregate", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
 
 
@@ -58,6 +58,6 @@ def test_a_table_that_cannot_be_written(out: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_needs_no_torch() -> None:
-    code = "import sys, fgssl.aggregate, fgssl.report.reference; print('torch' in sys.modules)"
+    code = "import sys, fgssl.commands.aggregate, fgssl.report.reference; print('torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"

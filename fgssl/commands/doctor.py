@@ -1,4 +1,4 @@
-"""`python -m fgssl.doctor [--cluster PROFILE.yaml] [cluster.key=value ...]`: does a site do what its profile says?
+"""`fgssl doctor [--cluster PROFILE.yaml] [cluster.key=value ...]`: does a site do what its profile says?
 
 On a login node it asks Slurm; then a job of two nodes looks, for about a minute, whether processes are bound to cores
 and see GPUs, files, locks and each other, get signals, may go back into the queue and submit jobs. Prints a verdict and
@@ -71,7 +71,7 @@ def _print(findings: Sequence[Finding]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fgssl.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="fgssl doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("overrides", nargs="*", metavar="cluster.key=value", help="over the profile's values")
     parser.add_argument(

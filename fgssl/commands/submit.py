@@ -1,4 +1,4 @@
-"""A planned sweep -> jobs of a cluster: what `python -m fgssl.sweep --cluster` does."""
+"""A planned sweep -> jobs of a cluster: what `fgssl sweep --cluster` does."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fgssl.commands.sync import sync
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.store.run_folder import write_atomically
-from fgssl.sync import sync
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
 from hpc.cluster.job_store import Books
@@ -118,7 +118,7 @@ def _show(plan: Plan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_kee
     for note in foreseen.notes:
         print(f"  {note}")
     if why_no_keeper:
-        print(f"  no keeper will go on by itself: {why_no_keeper}; run `python -m fgssl.sync` now and then")
+        print(f"  no keeper will go on by itself: {why_no_keeper}; run `fgssl sync` now and then")
     sys.stdout.flush()
 
 
@@ -132,6 +132,6 @@ def _show_what_next(runs: Sequence[ClusterRun], books: Books, out: Path, well: b
     elif left:
         number = f"{len(with_job)} runs were submitted, {left} were not" if taken else "nothing was submitted"
         print(f"{number}: mend what is said above, then give the same command again; it goes on from here")
-    print(f"Where it stands:       python -m fgssl.status {out}")
+    print(f"Where it stands:       fgssl status {out}")
     if well or taken:
-        print(f"To go on, and a table: python -m fgssl.sync {out}")
+        print(f"To go on, and a table: fgssl sync {out}")

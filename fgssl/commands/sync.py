@@ -1,4 +1,4 @@
-"""`python -m fgssl.sync OUT`: order again what a sweep on a cluster lost, top its queue up, write its table.
+"""`fgssl sync OUT`: order again what a sweep on a cluster lost, top its queue up, write its table.
 
 Harmless at any time and from any login node; there is no daemon. `--wait` goes on until nothing more becomes of any
 run.
@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from fgssl.commands.status import show
 from fgssl.errors import EXIT_INTERRUPTED, LeaseError, UserError, exit_code
-from fgssl.status import show
 from hpc.cluster import cluster_sweep
 from hpc.cluster.keeper import KEEPER_PATIENCE_S
 from hpc.cluster.schedulers.slurm import Slurm
@@ -23,7 +23,7 @@ from hpc.cluster.sync import synchronize
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: all is done or on its way; 1: nothing more becomes of something that failed, or nothing could be done now."""
     parser = argparse.ArgumentParser(
-        prog="python -m fgssl.sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="fgssl sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
     how = parser.add_mutually_exclusive_group()
@@ -43,7 +43,7 @@ def sync(out: Path, until: Literal["once", "answered", "over"] = "once", every_s
 
     `answered` gives up in time to go back to the queue, with EXIT_INTERRUPTED.
     """
-    from fgssl.aggregate import aggregate  # pandas: not for a wrong setting
+    from fgssl.commands.aggregate import aggregate  # pandas: not for a wrong setting
 
     if until != "answered":
         cluster_sweep.read(out)  # is it one?

@@ -1,6 +1,6 @@
-"""`python -m fgssl.cancel OUT [RUN ...]`: take runs of a sweep out of the queue; what runs saves and leaves.
+"""`fgssl cancel OUT [RUN ...]`: take runs of a sweep out of the queue; what runs saves and leaves.
 
-RUN is a part of a run's label or name, as `python -m fgssl.status` shows it; none: all that is not done.
+RUN is a part of a run's label or name, as `fgssl status` shows it; none: all that is not done.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from hpc.cluster.sync import alone, cancel, views_of
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m fgssl.cancel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="fgssl cancel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
     parser.add_argument("runs", nargs="*", metavar="RUN")
@@ -32,11 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with alone(given.out):
         views, orders, silence = views_of(sweep, given.out, books, slurm)
         if silence:
-            raise UserError(
-                f"{silence}; the runs are marked as cancelled: the next `python -m fgssl.sync` takes them out"
-            )
+            raise UserError(f"{silence}; the runs are marked as cancelled: the next `fgssl sync` takes them out")
         cancel(views, orders, taken, slurm)
-    print(f"{len(taken)} runs cancelled; `python -m fgssl.retry {given.out}` takes that back")
+    print(f"{len(taken)} runs cancelled; `fgssl retry {given.out}` takes that back")
     return 0
 
 

@@ -98,7 +98,7 @@ def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
 def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: signal.Signals | None) -> None:
     """Train, by one process or by torchrun; `ended_by` comes once the first new step is done."""
     folder.mkdir(parents=True, exist_ok=True)
-    module = ["-m", "fgssl.train", *arguments, "--run-folder", str(folder), "--stop-after-step", str(STEPS)]
+    module = ["-m", "fgssl", "train", *arguments, "--run-folder", str(folder), "--stop-after-step", str(STEPS)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), *module]
     before, log = _steps(folder), folder.with_suffix(".log")

@@ -1,4 +1,4 @@
-"""`python -m fgssl.status OUT`: the runs of a sweep on a cluster, as they stand now. Writes nothing."""
+"""`fgssl status OUT`: the runs of a sweep on a cluster, as they stand now. Writes nothing."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ from hpc.cluster.sync import views_of
 from hpc.local.display import duration
 
 _WIDTH_OF_A_FILE = 240
-_COLOURS = {
+_COLORS = {
     ClusterState.DONE: "green",
     ClusterState.RUNNING: "cyan",
     ClusterState.FAILED: "red",
@@ -31,7 +31,7 @@ _COLOURS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fgssl.status", description=__doc__)
+    parser = argparse.ArgumentParser(prog="fgssl status", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
     parser.add_argument("--done", action="store_true", help="show the runs that are done too")
     given = parser.parse_args(arguments)
@@ -50,7 +50,7 @@ def show(views: Mapping[str, View], out: Path, with_done: bool) -> None:
     for view in views.values():
         if with_done or view.state is not ClusterState.DONE:
             step, eta = _progress(view, out)
-            state = Text(view.state, style=_COLOURS.get(view.state, ""))
+            state = Text(view.state, style=_COLORS.get(view.state, ""))
             attempt = str(view.attempt) if view.attempt else ""
             table.add_row(view.run.label, state, view.job_id or "", attempt, view.nodes, step, eta, view.reason)
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)

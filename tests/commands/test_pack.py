@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl import pack
+from fgssl.commands import pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import exit_code
 
@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
 
 
 def test_toy_as_a_command(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fgssl.pack", "toy", str(tmp_path / "toy"), *SMALL]
+    command = [sys.executable, "-m", "fgssl", "pack", "toy", str(tmp_path / "toy"), *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "dataset toy, 24 x species, 6 x genus" in done.stdout
     assert "train: 24 images, 1 shards" in done.stdout
@@ -73,9 +73,9 @@ def test_verify(run, tmp_path: Path) -> None:
     [
         ([], "SOURCE is missing: one of toy, folder, gtsrb"),
         (["foldr", "x", "y"], "unknown source 'foldr': did you mean 'folder'? allowed: toy, folder, gtsrb"),
-        (["toy"], "source toy needs: python -m fgssl.pack toy DST [key=value ...]"),
-        (["folder", "images"], "source folder needs: python -m fgssl.pack folder SRC DST"),
-        (["folder", "images", "seed=1"], "source folder needs: python -m fgssl.pack folder SRC DST"),
+        (["toy"], "source toy needs: fgssl pack toy DST [key=value ...]"),
+        (["folder", "images"], "source folder needs: fgssl pack folder SRC DST"),
+        (["folder", "images", "seed=1"], "source folder needs: fgssl pack folder SRC DST"),
         (["toy", "images", "shards"], "command line: shards: an override has the form key.path=value"),
         (["toy", "x", "image_sise=64"], "image_sise: unknown key 'image_sise': did you mean 'image_size'?"),
         (["toy", "x", "image_size=large", "seed=-1"], "seed: -1 is not allowed"),

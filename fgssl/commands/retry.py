@@ -1,8 +1,8 @@
-"""`python -m fgssl.retry OUT [RUN ...]`: forget how runs of a sweep ended, and order them anew.
+"""`fgssl retry OUT [RUN ...]`: forget how runs of a sweep ended, and order them anew.
 
 Jobs run the code that was submitted: after mending it, give the command of the submission again, then this one.
 
-RUN is a part of a run's label or name, as `python -m fgssl.status` shows it; none: all that ended without being done.
+RUN is a part of a run's label or name, as `fgssl status` shows it; none: all that ended without being done.
 """
 
 import argparse
@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fgssl.commands.sync import sync
 from fgssl.errors import UserError, exit_code
-from fgssl.sync import sync
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
 from hpc.cluster.job_store import Books
@@ -22,7 +22,7 @@ from hpc.cluster.sync import alone, views_of
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m fgssl.retry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="fgssl retry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
     parser.add_argument("runs", nargs="*", metavar="RUN")

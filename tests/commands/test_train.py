@@ -1,14 +1,14 @@
-"""What `python -m fgssl.train` and `fgssl.evaluate` say of a command line; of a wrong one before anything is run."""
+"""What `fgssl train` and `fgssl evaluate` say of a command line; of a wrong one before anything is run."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fgssl.commands.evaluate import main as evaluate
+from fgssl.commands.train import main as train
 from fgssl.errors import SettingsError, UserError
-from fgssl.evaluate import main as evaluate
 from fgssl.settings import config as configs
-from fgssl.train import main as train
 
 
 @pytest.fixture
@@ -49,9 +49,7 @@ def test_settings_that_another_name_drops_are_told(file, monkeypatch, capsys):
 
 def test_a_sweep_is_told_apart(file, monkeypatch):
     file.write_text("name: x\nsettings: {method: {name: mocov2}}\narms: {a: {}}\n")
-    assert _problems(monkeypatch, str(file)) == {
-        ("run.yaml", ""): f"no run's config but a sweep: python -m fgssl.sweep {file}"
-    }
+    assert _problems(monkeypatch, str(file)) == {("run.yaml", ""): f"no run's config but a sweep: fgssl sweep {file}"}
 
 
 def test_several_folders_are_evaluated_one_at_a_time(tmp_path, monkeypatch):

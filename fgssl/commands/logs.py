@@ -1,6 +1,6 @@
-"""`python -m fgssl.logs OUT [RUN ...]`: why runs of a sweep failed, the first failing process first, and their logs.
+"""`fgssl logs OUT [RUN ...]`: why runs of a sweep failed, the first failing process first, and their logs.
 
-RUN is a part of a run's label or name, as `python -m fgssl.status` shows it; none: all that ended without being done.
+RUN is a part of a run's label or name, as `fgssl status` shows it; none: all that ended without being done.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from hpc.cluster.sync import views_of
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m fgssl.logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="fgssl logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
     parser.add_argument("runs", nargs="*", metavar="RUN")
