@@ -31,13 +31,10 @@ def main(given_arguments: Sequence[str] | None = None) -> int:
         raise UserError(f"{arguments.path}: no run folder (config.yaml is missing) and no checkpoint inside one")
     config = _config(folder, arguments.overrides)
 
-    from fgssl.run import execution  # after validation: importing torch takes seconds
+    from fgssl.run.execution import evaluate_again  # after validation: importing torch takes seconds
+    from fgssl.run.measuring import evaluate_checkpoint
 
-    measures = (
-        execution.evaluate_checkpoint(config, folder, checkpoint)
-        if checkpoint
-        else execution.evaluate_again(config, folder)
-    )
+    measures = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder)
     for name, value in measures.items():
         print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0

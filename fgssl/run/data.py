@@ -1,0 +1,54 @@
+"""The shards that a run reads: where they lie, and whether they are what the run needs."""
+
+import time
+from pathlib import Path
+
+from fgssl.data.shards import ShardedSplit
+from fgssl.errors import DataError
+from fgssl.settings.config import Config
+from fgssl.store.location import ensure_toy, shards_folder
+from fgssl.store.manifest import MANIFEST, Manifest
+from fgssl.store.requirements import unmet
+from fgssl.store.run_folder import RunFolder
+
+_VISIBLE_WITHIN_S = 60.0
+
+
+def shards_for(config: Config, out: Path) -> Path:
+    if config.data.dataset == "toy" and config.data.folder is None:
+        return ensure_toy(config.data, out / "data")
+    return shards_of(config, out)
+
+
+def shards_of(config: Config, out: Path) -> Path:
+    return shards_folder(config.data, out / "data")
+
+
+def once_visible(shards: Path) -> Path:
+    """`shards`, once this node sees what another one may just have written (shared file systems keep lists)."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while not (shards / MANIFEST).is_file() and time.monotonic() < deadline:
+        for parent in (shards.parent.parent, shards.parent, shards):
+            if parent.is_dir():
+                list(parent.iterdir())  # asks the server again
+        time.sleep(0.2)
+    return shards
+
+
+def require_fit(config: Config, images: ShardedSplit) -> None:
+    """Refuse data that lacks what `config` needs."""
+    if lacking := unmet(config, images.manifest):
+        raise DataError("\n".join(f"{images.folder}: {message}" for message in lacking))
+
+
+def require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
+    """Refuse other shards than the run was trained on; where there are none any more, nothing can be mixed up."""
+    shards = Path(config.data.folder).expanduser() if config.data.folder else shards_of(config, out)
+    if not (shards / MANIFEST).is_file():
+        return
+    trained, present = (folder.trained() or {})["data_version"], Manifest.read(shards).version
+    if trained != present:
+        raise DataError(
+            f"{folder.path}: trained on version {trained[:12]} of {config.data.dataset}, {shards} holds "
+            f"{present[:12]}: give the folder of the same packing as data.folder, or train again with another --out"
+        )

@@ -1,0 +1,236 @@
+"""The training half of a run: start weights and shards -> networks, checkpoints and trained.json."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgssl import device as devices
+from fgssl import randomness
+from fgssl.collectives import World
+from fgssl.data.loader import RawBatch, original_batches, training_batches
+from fgssl.data.sampling import steps_per_epoch
+from fgssl.data.shards import ShardedSplit
+from fgssl.encoders.checkpointing import checkpoint_activations
+from fgssl.encoders.freezing import train_unfrozen
+from fgssl.encoders.weights import encoder_card, file_sha256, weights_bytes
+from fgssl.errors import Problem, SettingsError, UserError
+from fgssl.interruption import Interrupted, Interruption
+from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
+from fgssl.methods.method import Method
+from fgssl.settings import config as configs
+from fgssl.settings.config import Config
+from fgssl.settings.methods import StartEncoderSettings
+from fgssl.store.provenance import attempt
+from fgssl.store.requirements import cautions
+from fgssl.store.run_folder import Lease, start_file
+from fgssl.training import checkpoint
+from fgssl.training.engines.build import build_engine
+from fgssl.training.reporter import Reporter, Silence
+from fgssl.training.trainer import Listener, Trainer
+from fgssl.views import color
+
+
+def start_files(config: Config, out: Path) -> Start:
+    """The weights files that `config` starts from; all missing ones in one error."""
+    files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
+    problems = [
+        Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
+        for name, file in files.items()
+        if file is not None and not file.is_file()
+    ]
+    if problems:
+        raise SettingsError(problems)
+    return files
+
+
+def train_and_export(
+    config: Config, out: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
+) -> None:
+    """Leave the trained networks and, last of all, trained.json in the run folder."""
+    start = start_files(config, out)
+    start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
+    if isinstance(config.method, StartEncoderSettings):
+        world.broadcast(None)  # nothing for the others to do
+        lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
+        record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "metrics": {}, "attempts": [_attempt(config, world)]}
+    else:
+        method = build_method(config, start, classes_of(train))
+        world.broadcast(train.version)
+        trained = train_share(config, world, method, train, _Books(lease, start_sha256), last_step)
+        assert trained is not None
+        record = trained
+    lease.write("encoder.json", encoder_card(config.encoder))
+    lease.write("trained.json", record | {"data_version": train.version, "start": start_sha256})
+
+
+def classes_of(images: ShardedSplit) -> list[int]:
+    return [len(level.classes) for level in images.levels]
+
+
+def _attempt(config: Config, world: World) -> dict[str, Any]:
+    resources = config.resources
+    return attempt(world.size, resources.engine, resources.threads, devices.device_name(world.device))
+
+
+@dataclass(frozen=True)
+class _Books:
+    """What the one process that writes needs for it."""
+
+    lease: Lease
+    start_sha256: dict[str, str | None]
+
+
+def train_share(
+    config: Config, world: World, method: Method, train: ShardedSplit, books: _Books | None, last_step: int | None
+) -> dict[str, Any] | None:
+    """Train `method`, from its newest checkpoint if there is one. With `books`, what to record of it; the networks then
+    lie in the run folder."""
+    training, resources = config.training, config.resources
+    # Kernels round by the layout of weights, and DeepSpeed has one of its own.
+    layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
+    method.to(world.device).to(memory_format=layout)
+    if training.precision == "fp64":
+        method.double()
+    if resources.activation_checkpointing:
+        checkpoint_activations(method.encoder)
+    world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    engine = build_engine(method, training, resources, world)
+    trainer = Trainer(
+        engine=engine,
+        world=world,
+        settings=training,
+        views=config.views,
+        seed=config.seed,
+        total_steps=training.epochs * steps_per_epoch(len(train), training.global_batch_size),
+        shard_size=_shard_size(config, world),
+        autocast=devices.autocast(world.device, training.precision),
+        log_every_steps=resources.log_every_steps,
+        checkpoint_every_s=resources.checkpoint_every_s,
+    )
+    with contextlib.ExitStack() as stack:
+        writer: checkpoint.Writer | None = None
+        if books is not None:
+            identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, books.start_sha256)
+            checkpoints = books.lease.folder.checkpoints
+            writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
+            found = checkpoint.latest(checkpoints, identity)
+            for caution in cautions(config, train.manifest):
+                print(f"WARNING: {caution}", file=sys.stderr)
+        attempts = [_attempt(config, world)]
+        begun = world.broadcast((found.step, found.attempts) if books is not None and found else None)
+        if begun is not None:
+            step, earlier = begun
+            trainer.resume(step, world.broadcast_tensors(found.state if books is not None and found else None))
+            if training.invariant == "exact":
+                _warn_of_other_bits(earlier, attempts[0])
+            attempts = [*(one for one in earlier if one not in attempts), *attempts]
+        else:
+            train_unfrozen(method)
+            dtype = next(method.parameters()).dtype
+            method.prepare(
+                lambda number: (images.to(dtype) for images in _originals(config, train, number, world.device))
+            )
+
+        def save(state: dict[str, Any]) -> None:
+            if writer is not None:
+                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, attempts))
+
+        listener: Listener = Silence()
+        if books is not None:
+            title = f"{config.method.name} seed {config.seed}"
+            listener = stack.enter_context(
+                Reporter(books.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
+            )
+        interruption = stack.enter_context(Interruption())
+        try:
+            trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
+        except Interrupted:
+            _wait_for_all(writer, world)
+            raise
+    state = engine.state()
+    with engine.whole():
+        if books is None:
+            return None
+        for name, network in method.exports().items():
+            books.lease.write(f"{name}.safetensors", weights_bytes(network))
+    return {
+        "steps": trainer.step,
+        "wall_s": trainer.wall_s,
+        "attempts": attempts,
+        "metrics": listener.last,
+        "state_sha256": checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
+    }
+
+
+def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
+    """Until the last checkpoint is there: a process that leaves may end those still at work, and the first one writes.
+
+    Where it cannot be written, nobody asks to be started again.
+    """
+    failure: Exception | None = None
+    try:
+        if writer is not None:
+            writer.wait()
+    except Exception as error:
+        failure = error
+    (failed,) = world.agree_max([failure is not None])
+    if failed:
+        raise failure or UserError("the first process could not write the last checkpoint; it says why")
+
+
+def _warn_of_other_bits(earlier: list[dict[str, Any]], now: dict[str, Any]) -> None:
+    for name in ("threads", "device", "versions"):
+        if others := [attempt[name] for attempt in earlier if attempt[name] != now[name]]:
+            print(
+                f"WARNING: training.invariant exact promises equal bits for equal {name} only: this attempt has "
+                f"{now[name]}, an earlier one had {others[-1]}",
+                file=sys.stderr,
+            )
+
+
+def _shard_size(config: Config, world: World) -> int:
+    """Images whose networks run at once. Raises a `UserError` where the batch cannot be divided among the processes."""
+    training, possible, unit = config.training, configs.possible_processes(config), configs.shard_unit(config)
+    exact = training.invariant == "exact"
+    if world.size not in possible:
+        raise UserError(
+            f"training.global_batch_size {training.global_batch_size} in units of {unit} images cannot be divided "
+            f"among {world.size} processes{', a power of two under invariant: exact' if exact else ''}: start one of "
+            f"{', '.join(map(str, possible))}, or change the batch, encoder.batch_norm_group_size or "
+            f"{'training.exact_shard_size' if exact else 'resources.micro_batch_size'}"
+        )
+    return unit if exact or config.resources.micro_batch_size else training.global_batch_size // world.size
+
+
+def _batches(
+    config: Config, method: Method, train: ShardedSplit, world: World
+) -> Callable[[range], Iterator[RawBatch]]:
+    """This process's shares of the batches of some steps."""
+    training = config.training
+    return lambda steps: training_batches(
+        train,
+        config.views,
+        num_views=method.num_views,
+        with_original=method.needs_original,
+        seed=config.seed,
+        steps=steps,
+        global_batch_size=training.global_batch_size,
+        images_per_class=training.images_per_class,
+        threads=config.resources.loader_threads,
+        share=world.share(training.global_batch_size),
+    )
+
+
+def _originals(config: Config, train: ShardedSplit, number: int, device: torch.device) -> Iterator[Tensor]:
+    """Resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
+    group = config.encoder.batch_norm_group_size
+    whole_groups = min(number, len(train)) // group * group
+    rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]
+    for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
+        yield color.normalized(color.to_unit(torch.from_numpy(raw.images[:, 0]).to(device)), config.views)
