@@ -24,14 +24,14 @@ PERMUTATION = [2, 5, 8, 4, 3, 1, 0, 6, 9, 7]
 
 def test_a_number_depends_on_seed_stream_counters_row_and_column_alone() -> None:
     rows = np.array([7, 123_456_789, 0, 41])
-    whole = uniform(0, "color", 3, 1, rows=rows, columns=6)
-    assert (uniform(0, "color", 3, 1, rows=rows[::-1], columns=6) == whole[::-1]).all()
-    assert (uniform(0, "color", 3, 1, rows=rows[2:3], columns=4) == whole[2:3, :4]).all()
+    whole = uniform(0, "colour", 3, 1, rows=rows, columns=6)
+    assert (uniform(0, "colour", 3, 1, rows=rows[::-1], columns=6) == whole[::-1]).all()
+    assert (uniform(0, "colour", 3, 1, rows=rows[2:3], columns=4) == whole[2:3, :4]).all()
     for seed, stream, counters in (
-        (1, "color", (3, 1)),
+        (1, "colour", (3, 1)),
         (0, "crop", (3, 1)),
-        (0, "color", (1, 3)),
-        (0, "color", (3,)),
+        (0, "colour", (1, 3)),
+        (0, "colour", (3,)),
     ):
         assert (uniform(seed, stream, *counters, rows=rows, columns=6) != whole).all()
 
@@ -101,6 +101,6 @@ def test_permutations_are_even() -> None:
 def test_known_values() -> None:
     """Of SCHEMA 1: if these must change, every result changes; raise fgssl.settings.config.SCHEMA."""
     rows = np.array([0, 1, 39_208])
-    assert uniform(0, "color", 2, 1, rows=rows, columns=2).tolist() == UNIFORM
+    assert uniform(0, "colour", 2, 1, rows=rows, columns=2).tolist() == UNIFORM
     np.testing.assert_allclose(normal(3, "noise/grad_cam", 17, rows=rows, columns=2), NORMAL, rtol=1e-14)
     assert permutation(0, "order", 0, length=10).tolist() == PERMUTATION

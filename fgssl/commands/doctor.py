@@ -22,7 +22,7 @@ from hpc.cluster.schedulers.scheduler import RefusedError
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.submission import Submission
 
-_CODE = Path(__file__).parents[1]
+_CODE = Path(__file__).parents[2]
 _GENERIC = _CODE / "slurm" / "generic.yaml"
 
 

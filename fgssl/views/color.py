@@ -35,7 +35,7 @@ def augmented(
     A function of (seed, draw, view, row), where `draw` is the epoch or step: who computes it, and with which others in
     a batch, changes nothing.
     """
-    numbers = torch.from_numpy(randomness.uniform(seed, "color", draw, view, rows=rows, columns=13)).float()
+    numbers = torch.from_numpy(randomness.uniform(seed, "colour", draw, view, rows=rows, columns=13)).float()
     jittered, gray, blurred, flipped = (numbers[:, column] for column in range(4))
     factors, order, sigma = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12]
     images = images.clone()

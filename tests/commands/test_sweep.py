@@ -67,7 +67,7 @@ def faked(tmp_path, monkeypatch) -> Path:
     sources = tmp_path / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    fake = (Path(__file__).parent / "hpc" / "fake_run.py").read_text()
+    fake = (Path(__file__).parents[1] / "hpc" / "fake_run.py").read_text()
     fake = fake.replace('"data_version": "v1"', '"data_version": None')
     (sources / "fgssl" / "run" / "execution.py").write_text(fake)
     monkeypatch.setattr("fgssl.commands.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
@@ -85,7 +85,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "tiny: Tiny (Fig. 0)",
         "preset small, seeds 0, 1, into outputs/tiny-small, 3 at a time",
-        "  pretrain        2 runs: 2 pending, shared",
+        "  pretrain       2 runs: 2 pending, shared",
         "  base           2 runs: 2 waiting",
         "  long epochs=5  2 runs: 2 waiting",
         "6 runs, 0 done, 6 to do, about 6 minutes",
@@ -124,7 +124,7 @@ def test_a_dry_run_shows_interrupted_runs(sweep, capsys):
         (_out(sweep) / "runs" / run_name(config) / "checkpoints" / "step-00000005").mkdir(parents=True)
     with RunFolder(_out(sweep) / "runs" / run_name(second)).lease(second):
         assert main([str(sweep), "--dry-run"]) == 0
-    assert "  pretrain        2 runs: 1 interrupted, 1 running, shared" in capsys.readouterr().out.splitlines()
+    assert "  pretrain       2 runs: 1 interrupted, 1 running, shared" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.usefixtures("faked")

@@ -231,7 +231,7 @@ def test_shards_of_another_packing(folder: Path) -> None:
 
 
 def test_missing_manifest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no packed dataset \(manifest\.json is missing\): pack it with fgssl\.pack"):
+    with pytest.raises(DataError, match=r"no packed dataset \(manifest\.json is missing\): pack it with `fgssl pack`"):
         ShardedSplit(tmp_path, "train")
 
 

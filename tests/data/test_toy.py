@@ -161,16 +161,16 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
     given = str(folder)
     assert shards_folder(DataSettings(folder=given), tmp_path) == folder
     for data, message in (
-        (DataSettings(dataset="gtsrb"), r"set data\.folder to its packed shards; .*fgssl\.pack gtsrb IMAGES FOLDER"),
+        (DataSettings(dataset="gtsrb"), r"set data\.folder to its packed shards; .*`fgssl pack gtsrb IMAGES FOLDER"),
         (
             DataSettings(dataset="imagenet100"),
-            r"set data\.folder to its packed shards; fgssl\.pack has no source named 'imagenet100' yet.*"
+            r"set data\.folder to its packed shards; `fgssl pack` has no source named 'imagenet100' yet.*"
             r"`fgssl pack folder IMAGES FOLDER name=imagenet100`$",
         ),
         (
             DataSettings(dataset="cub", folder=str(tmp_path / "cub")),
-            r"holds no packed dataset .*fgssl\.pack has no source named 'cub' yet.*IMAGES/train/CLASS/\*\.jpg.*"
-            r"fgssl\.pack folder IMAGES .*/cub name=cub`$",
+            r"holds no packed dataset .*`fgssl pack` has no source named 'cub' yet.*IMAGES/train/CLASS/\*\.jpg.*"
+            r"`fgssl pack folder IMAGES .*/cub name=cub`$",
         ),
         (DataSettings(dataset="cub", folder=given), "holds dataset 'toy', but data.dataset is 'cub'"),
     ):

@@ -125,9 +125,9 @@ def command(
             id="a misspelt key of a job",
         ),
         pytest.param(
-            [*KARO, MINE, "jobs.warmup.nodes=2"],
+            [*KARO, MINE, "jobs.pretrian.nodes=2"],
             [
-                "command line: jobs.warmup: unknown stage or arm 'warmup': did you mean 'pretrain'? allowed: default, "
+                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: default, "
                 "pretrain, decoder, base, grad_cam"
             ],
             id="jobs of an unknown stage",

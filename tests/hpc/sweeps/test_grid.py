@@ -130,7 +130,7 @@ def test_a_start_that_canonical_drops_needs_no_stage(tmp_path):
 
 
 def test_unknown_stage_and_both_stage_and_file(tmp_path):
-    start = {"encoder": {"stage": "warmup"}, "decoder": {"stage": "pretrain", "file": "x.pth"}}
+    start = {"encoder": {"stage": "pretrian"}, "decoder": {"stage": "pretrain", "file": "x.pth"}}
     errors = _errors(_write(tmp_path, settings=BASE | {"start": start}, stages={"pretrain": {"start": None}}))
     keys = {key: message for _, key, message in errors}
     assert "did you mean 'pretrain'?" in keys["settings.start.encoder.stage"]
@@ -157,14 +157,14 @@ def _start(stage: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("content", "overrides", "place"),
     [
-        ({"stages": {"warmup": {}}}, (), ("sweep.yaml", "stages.warmup")),
+        ({"stages": {"pretrian": {}}}, (), ("sweep.yaml", "stages.pretrian")),
         (
-            {"presets": {"p": {"extends": "low.yaml", "stages": {"warmup": {}}}}},
+            {"presets": {"p": {"extends": "low.yaml", "stages": {"pretrian": {}}}}},
             (),
-            ("sweep.yaml", "presets.p.stages.warmup"),
+            ("sweep.yaml", "presets.p.stages.pretrian"),
         ),
-        ({}, ("stages={warmup: {}}",), ("command line", "stages.warmup")),
-        ({}, ("stages.warmup.training.epochs=2",), ("command line", "stages.warmup.training.epochs")),
+        ({}, ("stages={pretrian: {}}",), ("command line", "stages.pretrian")),
+        ({}, ("stages.pretrian.training.epochs=2",), ("command line", "stages.pretrian.training.epochs")),
     ],
 )
 def test_a_mistyped_stage(tmp_path, content, overrides, place):
@@ -176,7 +176,7 @@ def test_a_mistyped_stage(tmp_path, content, overrides, place):
     presets = {"preset": "p", "presets": {"p": {"extends": "low.yaml"}}}
     source, key, message = _error(_write(tmp_path, **(presets | content)), None, overrides)
     assert (source, key) == place
-    assert "unknown stage 'warmup': did you mean 'pretrain'?" in message
+    assert "unknown stage 'pretrian': did you mean 'pretrain'?" in message
 
 
 def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
