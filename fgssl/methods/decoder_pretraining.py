@@ -1,4 +1,4 @@
-"""The decoder alone: rebuild resized images from a frozen encoder's features (seed paper, Eq. 2 and appendix)."""
+"""The decoder alone: rebuild resized images from a frozen encoder's features (*Synthesized Pairs*, Eq. 2)."""
 
 import torch
 import torch.nn.functional as F

@@ -1,6 +1,6 @@
-"""Synthesized pairs: learn from an image rebuilt with and without noise where it does not discriminate (seed paper).
+"""Synthesized pairs: learn from an image rebuilt with and without noise where it does not discriminate.
 
-Eq. 8, L = L_C + alpha L_R + nu L_P, on any base method:
+Eq. 8 of *Synthesized Pairs* (Wang et al., ECCV 2024), L = L_C + alpha L_R + nu L_P, on any base method:
 L_C is the base's loss on two views, L_R rebuilds the resized image x from its feature f, and L_P makes the encoder
 agree on Dec(f) and Dec(f + noise).
 """

@@ -1,4 +1,4 @@
-"""The noise that synthesized pairs add to a feature vector (seed paper, Sec. 3.3 to 3.5)."""
+"""The noise that synthesized pairs add to a feature vector (*Synthesized Pairs*, Sec. 3.3 to 3.5)."""
 
 import pkgutil
 from dataclasses import dataclass

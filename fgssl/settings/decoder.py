@@ -1,4 +1,4 @@
-"""Which decoder rebuilds images from feature vectors. Each class is one `decoder.name`, one line of `DECODERS`."""
+"""Settings of the decoders: each class is one `decoder.name` and one line of `DECODERS`."""
 
 import math
 from typing import ClassVar, Literal
@@ -17,7 +17,7 @@ class DecoderSettings:
     """Settings of a decoder, and everything that is known of it before it is built."""
 
     implementation: ClassVar[str]
-    """Dotted path, `module:function`, of what builds it: feature width, image size, further settings -> module."""
+    """Dotted path, `module:function`, of `(feature_width, image_size, **further settings) -> nn.Module`."""
     sizes: ClassVar[str]
     """Image sizes that it makes, in words."""
     weights_fit_any_size: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class LightDecoderSettings(DecoderSettings):
 
     name: Literal["light"] = "light"
     width: PositiveInt = 64
-    """Channels at 4x4; halved at every doubling, never under 16."""
+    """Channels at 4x4; they halve at every doubling, down to 16."""
 
     def makes(self, image_size: int) -> bool:
         return image_size >= 8 and not math.log2(image_size / 4) % 1

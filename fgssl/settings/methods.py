@@ -1,6 +1,6 @@
-"""Which method trains the encoder. Each class is one entry of `method.name`, and one line of `METHODS`.
+"""Settings of the methods: each class is one `method.name` and one line of `METHODS`.
 
-A class says everything about its method that is known without torch; `implementation` names what computes.
+A class holds everything that is known of its method without torch; `implementation` is the path of what computes.
 """
 
 import itertools
@@ -124,7 +124,7 @@ class MoCoV2Settings(MethodSettings):
     queue_size: PositiveInt = 65536
     """Past keys that serve as negatives; a multiple of the global batch size."""
     momentum: FractionBelowOne = 0.999
-    """Of the key encoder's moving average, per step."""
+    """Momentum of the key encoder's moving average, per step."""
 
     def faults(self, config: "Config") -> Iterator[str]:
         yield from super().faults(config)
@@ -162,10 +162,10 @@ class SimSiamSettings(MethodSettings):
 
     name: Literal["simsiam"] = "simsiam"
     hidden_width: PositiveInt = 2048
-    """Of the projector's three layers."""
+    """Hidden width of the projector's three layers."""
     projection_width: PositiveInt = 2048
     predictor_width: PositiveInt = 512
-    """Of the predictor's hidden layer."""
+    """Width of the predictor's hidden layer."""
     constant_predictor_rate: bool = True
     """Whether the predictor keeps the schedule's first learning rate throughout, as the official code has it."""
 
@@ -179,10 +179,10 @@ class BYOLSettings(MethodSettings):
 
     name: Literal["byol"] = "byol"
     hidden_width: PositiveInt = 4096
-    """Of the projector and the predictor."""
+    """Hidden width of the projector and the predictor."""
     projection_width: PositiveInt = 256
     momentum: FractionBelowOne = 0.996
-    """Of the target network's moving average at the start; rises to 1 by a cosine."""
+    """Momentum of the target network's moving average at the start; it rises to 1 by a cosine."""
 
 
 @settings
@@ -291,7 +291,7 @@ class NPairsSettings(MethodSettings):
 
 @settings
 class SynthesizedSettings(MethodSettings):
-    """Synthesized pairs on a base method (seed paper, Eq. 8): L = L_C + alpha L_R + nu L_P."""
+    """Synthesized pairs on a base method (Wang et al., ECCV 2024, Eq. 8): L = L_C + alpha L_R + nu L_P."""
 
     implementation = "fgssl.methods.synthesized:Synthesized"
     networks = ("encoder", "decoder")
@@ -300,11 +300,11 @@ class SynthesizedSettings(MethodSettings):
     base: Annotated[MethodSettings, ChosenByName(BASES, default="mocov2")] = field(default_factory=MoCoV2Settings)
     noise: NoiseSettings = NoiseSettings()
     reconstruction_weight: NonNegativeFloat = 0.5
-    """alpha, of the reconstruction loss L_R."""
+    """Weight alpha of the reconstruction loss L_R."""
     pair_weight: NonNegativeFloat = 0.5
-    """nu (lambda in Table 6), of the pair loss L_P."""
+    """Weight nu (lambda in Table 6) of the pair loss L_P."""
     bank_size: PositiveInt = 1024
-    """K: feature vectors of non-augmented images kept for the variance."""
+    """Number K of feature vectors of non-augmented images that are kept for the variance."""
     detach_pairs: bool = True
     """Whether L_P's gradient stops at the synthesized images."""
 

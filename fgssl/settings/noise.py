@@ -28,7 +28,7 @@ class QuantileThreshold:
 
 @settings
 class NoiseSettings:
-    """Where and how much a feature vector is perturbed (seed paper, Eq. 3 to 6)."""
+    """Where and how much a feature vector is perturbed (*Synthesized Pairs*, Eq. 3 to 6)."""
 
     variant: Annotated[str, one_of(VARIANTS)] = "both"
     """`random`: every dimension alike, mean square matched to `both`; `none`: the base method, no decoder."""

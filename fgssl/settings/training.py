@@ -21,10 +21,11 @@ OPTIMIZERS: dict[str, str] = {
 
 @settings
 class OptimizerSettings:
-    """Settings of an optimizer; further ones of a class are named as the arguments of its `implementation`."""
+    """Settings of an optimizer; `implementation` takes all but the name as arguments, the learning rate as `lr`."""
 
     implementation: ClassVar[str]
-    """Dotted path, `module:class`, of the `torch.optim.Optimizer`."""
+    """Dotted path, `module:class`, of the `torch.optim.Optimizer`. Its state must be that of SGD or of Adam, which the
+    engines make before the first step (`fgssl.training.engines.engine.start_state`)."""
 
     name: str
     learning_rate: PositiveFloat
@@ -90,7 +91,7 @@ class TrainingSettings:
 
     @property
     def first_learning_rate(self) -> float:
-        """That the schedule starts from."""
+        """Learning rate that the schedule starts from."""
         rate = self.optimizer.learning_rate
         return rate * self.global_batch_size / 256 if self.learning_rate_per_256 else rate
 
