@@ -81,6 +81,7 @@ class Config:
 
 
 def _cross_field_faults(config: Config) -> Iterator[str]:
+    """Yield an error for each setting that does not fit the others."""
     method, size = config.method, config.views.image_size
     if config.evaluation is not None and config.evaluation.classifier and "classifier" not in method.networks:
         yield (
@@ -93,7 +94,7 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             yield from _exact_faults(config)
         engine, precision = config.resources.engine, config.training.precision
         if engine != "ddp" and precision in ("fp16", "fp64"):
-            yield (f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32")
+            yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
     yield from method.faults(config)
     if "decoder" in method.networks:
         if config.decoder is None:
@@ -103,6 +104,7 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
 
 
 def _batch_faults(config: Config) -> Iterator[str]:
+    """Yield an error for each number of images that does not divide the global batch as it must."""
     training, group, micro = config.training, config.encoder.batch_norm_group_size, config.resources.micro_batch_size
     batch, balanced = training.global_batch_size, training.images_per_class
     if batch % group:
