@@ -29,6 +29,7 @@ class OptimizerSettings:
 
     name: str
     learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
 
 
 @settings

@@ -111,7 +111,7 @@ def _alternatives(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) is Annotated:
         inner, *metadata = typing.get_args(annotation)
         return [one for one in metadata if isinstance(one, ChosenByName)] or _alternatives(inner)
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
         return [inner for part in typing.get_args(annotation) for inner in _alternatives(part)]
     return [annotation]
 
