@@ -11,6 +11,7 @@ from typing import TypeVar
 import pytest
 
 from fgssl.commands.evaluate import main as evaluate_main
+from fgssl.data.sources import how_to_pack
 from fgssl.errors import CheckpointError, DataError, SettingsError
 from fgssl.interruption import Interrupted
 from fgssl.run.execution import execute
@@ -100,7 +101,7 @@ def test_other_evaluation_settings_train_nothing_again(out):
 def test_evaluation_on_another_packing_is_refused(out, tmp_path):
     other = tiny(data__toy__seed=5)
     execute(other, tmp_path)
-    shards = shards_folder(other.data, tmp_path / "data")
+    shards = shards_folder(other.data, tmp_path / "data", how_to_pack)
     config = dataclasses.replace(
         tiny(evaluation__linear__epochs=3), data=dataclasses.replace(tiny().data, folder=str(shards))
     )

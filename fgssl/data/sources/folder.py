@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
-from fgssl.data.shards import Sample, SourceDataset
+from fgssl.data.source import Sample, Source, SourceDataset
 from fgssl.data.sources.encoded_image import SUFFIXES, encoded_image
 from fgssl.errors import DataError
-from fgssl.randomness import uniform
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import Level, listed
 
@@ -37,7 +35,7 @@ class _Image:
     """Finest first; the species' name begins with its genus, as two genera may share a species' name."""
 
 
-def source(root: Path, options: FolderSettings) -> SourceDataset:
+def read(root: Path, options: FolderSettings) -> SourceDataset:
     """Find and label the images below `root`; raises a `DataError` with all faults of the layout."""
     faults: list[str] = []
     strangers: list[str] = []
@@ -123,6 +121,10 @@ def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[
 
 def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
     """A seeded share of each class for the test, at least one image and not all of them."""
+    import numpy as np
+
+    from fgssl.randomness import uniform
+
     keys = uniform(options.seed, "folder/split", rows=np.arange(len(images), dtype=np.int64), columns=1)[:, 0]
     by_class: dict[str, list[int]] = {}
     for number, image in enumerate(images):
@@ -163,3 +165,19 @@ def _recipes(images: Sequence[_Image], root: Path, levels: Sequence[Level]) -> l
 
 def _sample(path: Path, labels: tuple[int, ...], source_id: str) -> Sample:
     return Sample(encoded_image(path), labels, source_id)
+
+
+SOURCE = Source(
+    name="folder",
+    summary="class folders, one or two levels deep (genus/species), or a flat unlabeled folder",
+    settings=FolderSettings,
+    levels=(),
+    how_to_get="""\
+SRC holds your own images, or those of an archive, arranged like this; the names of the folders become the labels:
+
+    SRC/train/CLASS/*.jpg and SRC/test/CLASS/*.jpg                    one level of labels (class)
+    SRC/train/GENUS/SPECIES/*.jpg and SRC/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
+    SRC/CLASS/*.jpg or SRC/GENUS/SPECIES/*.jpg                        split into train and test here, by class
+    SRC/*.jpg                                                         unlabeled, for training without labels""",
+    read=read,
+)
