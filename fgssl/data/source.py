@@ -56,7 +56,7 @@ class Source:
     """One line, for the list of sources."""
     settings: type
     """Options of `fgssl pack`."""
-    paths: tuple[str, ...] = ("SRC",)
+    paths: tuple[str, ...] = ("IMAGES",)
     """Names of the paths that it reads, as `fgssl pack` takes them before DST."""
     levels: tuple[str, ...]
     """Names of the label levels, finest first; empty if the images decide."""
@@ -66,6 +66,6 @@ class Source:
     """`read(*paths, settings)` lists and labels the images; raises a `DataError` with all faults. The images themselves
     are read by the functions in `SourceDataset.splits`. A module imports numpy or Pillow inside of these only."""
 
-    def usage(self, destination: str = "DST", **paths: str) -> str:
-        """Return the command that packs it; `paths` replaces names of its paths."""
-        return " ".join(["fgssl pack", self.name, *(paths.get(path, path) for path in self.paths), destination])
+    def usage(self, destination: str = "DST") -> str:
+        """Return the command that packs it."""
+        return " ".join(["fgssl pack", self.name, *self.paths, destination])

@@ -20,7 +20,7 @@ def source_named(name: str) -> Source:
 def how_to_pack(dataset: str, folder: str) -> str:
     """Return advice on how the images of `dataset` come into `folder`."""
     if dataset in SOURCES:
-        usage = source_named(dataset).usage(folder, SRC="IMAGES")
+        usage = source_named(dataset).usage(folder)
         return f"pack it with `{usage}` (`fgssl pack {dataset} --help` describes how to get the images)"
     return (
         f"`fgssl pack` has no source named {dataset!r} yet: arrange the images as IMAGES/train/CLASS/*.jpg and "

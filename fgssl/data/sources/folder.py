@@ -21,11 +21,11 @@ LEVEL_NAMES: tuple[tuple[str, ...], ...] = ((), ("class",), ("species", "genus")
 @settings
 class FolderSettings:
     name: Annotated[str, Field(min_length=1)] | None = None
-    """Of the dataset; empty: the name of the folder."""
+    """Name of the dataset; empty: the name of the folder."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Of each class; used where there are no `train` and `test` folders."""
+    """Share of each class for the test split; used where there are no `train` and `test` folders."""
     seed: NonNegativeInt = 0
-    """Of the split into train and test, and of the order in the shards."""
+    """Seed of the split into train and test, and of the order in the shards."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +173,12 @@ SOURCE = Source(
     settings=FolderSettings,
     levels=(),
     how_to_get="""\
-SRC holds your own images, or those of an archive, arranged like this; the names of the folders become the labels:
+IMAGES holds your own images, or those of an archive, arranged in one of these ways. The names of the folders become
+the labels; without train and test folders a seeded share of each class becomes the test split.
 
-    SRC/train/CLASS/*.jpg and SRC/test/CLASS/*.jpg                    one level of labels (class)
-    SRC/train/GENUS/SPECIES/*.jpg and SRC/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
-    SRC/CLASS/*.jpg or SRC/GENUS/SPECIES/*.jpg                        split into train and test here, by class
-    SRC/*.jpg                                                         unlabeled, for training without labels""",
+    IMAGES/train/CLASS/*.jpg          IMAGES/test/CLASS/*.jpg            one level (class)
+    IMAGES/train/GENUS/SPECIES/*.jpg  IMAGES/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
+    IMAGES/CLASS/*.jpg                IMAGES/GENUS/SPECIES/*.jpg         the same, not yet split
+    IMAGES/*.jpg                                                         unlabeled""",
     read=read,
 )

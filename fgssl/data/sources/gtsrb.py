@@ -79,7 +79,7 @@ _GROUP_OF = {sign: number for number, signs in enumerate(GROUPS.values()) for si
 @settings
 class GTSRBSettings:
     seed: NonNegativeInt = 0
-    """Of the order in the shards."""
+    """Seed of the order in the shards."""
 
 
 def read(root: Path, options: GTSRBSettings) -> SourceDataset:
@@ -187,9 +187,9 @@ SOURCE = Source(
 The archives are linked from https://benchmark.ini.rub.de/, which states the terms of use; cite Stallkamp et al. 2012
 (doi:10.1016/j.neunet.2012.02.016). Unpack the training images, the test images and the labels of the test images:
 
-    unzip GTSRB_Final_Training_Images.zip -d SRC
-    unzip GTSRB_Final_Test_Images.zip -d SRC
-    unzip GTSRB_Final_Test_GT.zip -d SRC
+    unzip GTSRB_Final_Training_Images.zip -d IMAGES
+    unzip GTSRB_Final_Test_Images.zip -d IMAGES
+    unzip GTSRB_Final_Test_GT.zip -d IMAGES
 
 A flip would turn left signs into right ones: train with views.horizontal_flip=false.""",
     read=read,
