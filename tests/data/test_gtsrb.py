@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fgssl.data.shards import ShardedSplit, pack
-from fgssl.data.sources.gtsrb import GROUPS, SIGNS, GTSRBSettings, read
+from fgssl.data.sources.gtsrb import GROUPS, SIGNS, SOURCE, GTSRBSettings, read
 from fgssl.errors import DataError
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
@@ -58,6 +58,7 @@ def test_labels_levels_and_bytes(root: Path, tmp_path: Path) -> None:
     train, test = (ShardedSplit(tmp_path / "shards", split) for split in ("train", "test"))
     assert (len(train), len(test), train.dataset) == (172, 43, "gtsrb")
     assert [(level.name, len(level.classes)) for level in train.levels] == [("sign", 43), ("group", 6)]
+    assert tuple(level.name for level in train.levels) == SOURCE.levels
     assert train.levels[0].classes[14] == "14 Stop"
     for split in (train, test):
         for number, source_id in enumerate(split.source_ids):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fgssl.data.embedded import ensure_toy, toy_manifest
 from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
-from fgssl.data.sources import how_to_pack, toy
+from fgssl.data.sources import SOURCES, how_to_pack, source_named, toy
 from fgssl.data.sources.toy_content import GENERA, SPECIES, Nuisances
 from fgssl.data.sources.toy_fungus import draw
 from fgssl.errors import DataError
@@ -183,6 +183,37 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
             shards_folder(data, tmp_path)
 
 
-def test_location_is_light_to_import() -> None:
-    code = "import fgssl.store.location, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
+HEAVY = "{'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules)"
+
+
+@pytest.mark.parametrize("module", ["fgssl.store.location", "fgssl.data.embedded"])
+def test_planning_imports_nothing_heavy(module: str) -> None:
+    code = f"import {module}, sys; print({HEAVY})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_declarations_of_sources_import_nothing_heavy() -> None:
+    code = f"import sys; from fgssl.data.sources import SOURCES, source_named as s; [*map(s, SOURCES)]; print({HEAVY})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_a_dry_run_on_the_embedded_set_imports_nothing_heavy(tmp_path: Path) -> None:
+    """Neither to look at its inputs nor to say what they lack; numpy alone comes with other parts."""
+    sweep = Path(__file__).parents[2] / "sweeps" / "smoke.yaml"
+    code = (
+        "import sys; from fgssl.__main__ import main; "
+        f"code = main(['sweep', {str(sweep)!r}, '--dry-run', '--out', {str(tmp_path)!r}]); print(code, {HEAVY})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1] == "0 set()"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_is_registered_under_its_own_name_and_says_how_to_get_it(name: str) -> None:
+    source = source_named(name)
+    assert source.name == name
+    assert source.how_to_get.strip()
+    assert max(map(len, source.how_to_get.splitlines())) <= 120
+
+
+def test_the_declared_levels_are_those_that_are_packed(folder: Path) -> None:
+    assert tuple(level.name for level in Manifest.read(folder).levels) == source_named("toy").levels
