@@ -1,4 +1,4 @@
-"""Who may write into a run folder, and when one takes it over from another."""
+"""Who may write into a run folder, and when one process takes it over from another."""
 
 import contextlib
 import json
