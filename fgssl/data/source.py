@@ -26,8 +26,9 @@ class Sample:
     source_id: str
     """Where it came from, relative to the source."""
     group: str = ""
-    """Images of one group stay together in a validation split; empty: a group of its own."""
+    """Group of the image: images of one group stay together in a validation split; empty: a group of its own."""
     attributes: Mapping[str, float] = field(default_factory=dict)
+    """Everything else that is known of the image, by name."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class SourceDataset:
     name: str
     source: str
     arguments: Mapping[str, Any]
-    """What the source was asked for, JSON values without paths: part of the version."""
+    """Settings of the source as JSON values, without paths; part of the version."""
     levels: tuple[Level, ...]
     splits: Mapping[str, Sequence[Callable[[], Sample]]]
     """One function per image, called once, in packing order: no split has to fit into memory."""
     seed: int = 0
-    """Of the permutation."""
+    """Seed of the permutation of images in the shards."""
     remarks: tuple[str, ...] = ()
-    """What the user should know, such as files that were left out."""
+    """Remarks for the user, such as files that were left out."""
 
 
 @dataclass(frozen=True, kw_only=True)

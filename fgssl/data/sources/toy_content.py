@@ -23,22 +23,22 @@ Color = tuple[float, float, float]
 class Genus:
     name: str
     species: tuple[str, str, str, str]
-    """Without marks, with the first, with the second, with both."""
+    """Species without marks, with the first mark, with the second, with both."""
     cap: Color
     stem: Color
     gills: Color
     half_width: float
-    """Of the cap."""
+    """Half the width of the cap."""
     cap_height: float
     rim_height: float
-    """Of the cap's lower edge, over the ground."""
+    """Height of the cap's lower edge over the ground."""
     roundness: float
     """Exponent of the dome, under 1; over 1 means a cone."""
     gill_depth: float
     """Half height of the underside, which is seen slightly from below."""
     stem_top: float
     stem_foot: float
-    """Half widths."""
+    """Half widths of the stem at its top and its foot."""
 
 
 GENERA = (
@@ -61,7 +61,7 @@ LEVELS = (Level("species", SPECIES), Level("genus", tuple(genus.name for genus i
 
 @dataclass(frozen=True)
 class Nuisances:
-    """What varies from image to image and is no property of a species."""
+    """Properties that vary from image to image and say nothing about the species."""
 
     rotation_degrees: float
     x_shift: float
