@@ -1,7 +1,6 @@
 """The measuring half of a run: an encoder and the shards -> measures."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,11 +14,12 @@ from fgssl.run.data import require_fit, shards_for
 from fgssl.run.training import classes_of
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
+from fgssl.store.records import Measures
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
 
-def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[str, Any]:
+def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
     shards = shards_for(config, folder.path.parent.parent)
     train = ShardedSplit(shards, "train")
@@ -42,7 +42,7 @@ def measures_of(
     train: ShardedSplit,
     test: ShardedSplit,
     device: torch.device,
-) -> dict[str, Any]:
+) -> Measures:
     encoder.to(device).to(memory_format=torch.channels_last)
     return dict(measurement(config, device)(encoder, train, test, classifier))
 
