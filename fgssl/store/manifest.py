@@ -51,6 +51,11 @@ class Manifest:
         """SHA-256 over all of the content: equal data, equal version."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def title(self) -> str:
+        """The dataset as messages name it."""
+        return f"dataset {self.dataset!r}"
+
     def count(self, split: str) -> int:
         return sum(shard.count for shard in self.splits[split])
 

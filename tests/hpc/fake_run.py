@@ -12,7 +12,6 @@ import traceback
 from pathlib import Path
 
 from fgssl.settings.config import Config, run_name
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.run_folder import RunFolder, read_json
 
 
@@ -47,7 +46,7 @@ def execute(config: Config, out: Path) -> RunFolder:
         lease.write("encoder.safetensors", b"weights")
         lease.write("trained.json", {"wall_s": 1.0, "data_version": "v1", "code_version": "c1", "start": {}})
         if config.evaluation is not None:
-            measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+            measures = {column.name: 50.0 + config.seed for column in config.evaluation.columns}
             lease.write_evaluation(config, measures | {"wall_s": 0.5})
         lease.clear_failure()
     return folder

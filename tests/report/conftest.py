@@ -1,5 +1,6 @@
 """A sweep's output folder, made by hand."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import pytest
 
 from fgssl.settings import config as configs
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)
@@ -55,6 +55,10 @@ class Out:
         return {"seed": seed, "run": configs.run_name(config), "config": configs.to_mapping(config)}
 
     def write_plan(self) -> None:
+        """Write the plan, its columns as the settings of its cells have them."""
+        for cell in self.content["cells"]:
+            evaluation = configs.parse(cell["runs"][0]["config"], "test").evaluation
+            cell["columns"] = [] if evaluation is None else list(map(dataclasses.asdict, evaluation.columns))
         (self.path / "plan.json").write_text(json.dumps(self.content))
 
     def planned(self, cell: str, seed: int) -> dict[str, Any]:
@@ -85,7 +89,7 @@ class Out:
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
             lease.write("trained.json", trained | record)
             if config.evaluation is not None:
-                zeros = dict.fromkeys(measure_names(config.evaluation), 0.0)
+                zeros = {column.name: 0.0 for column in config.evaluation.columns}
                 measures = zeros | {"linear_100": linear_100, "wall_s": 2.25}
                 lease.write_evaluation(config, measures | self.measured_by)
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
 from fgssl.settings.config import Config, run_name
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
 
 STEPS, STEP_S, SAVED_EVERY = 40, 0.05, 10
@@ -66,7 +65,7 @@ def execute(
                 lease.write("trained.json", record)
                 _log(out / "ended.log", folder)
             if config.evaluation is not None:
-                measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+                measures = {column.name: 50.0 + config.seed for column in config.evaluation.columns}
                 _note_right(lease, out, generation, step)
                 lease.write_evaluation(config, measures | {"wall_s": 0.5})
             lease.clear_failure()
