@@ -16,7 +16,7 @@ from typing import Any
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
-from fgssl.store.run_folder import read_json, write_atomically
+from fgssl.store.files import read_json, write_atomically
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")

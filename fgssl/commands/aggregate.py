@@ -11,8 +11,8 @@ from fgssl.errors import exit_code
 from fgssl.report.layout import latex, lay_out, markdown
 from fgssl.report.rows import collect_rows, write_rows
 from fgssl.report.tables import tabulate, write_table
+from fgssl.store.files import write_atomically
 from fgssl.store.plan import read_plan
-from fgssl.store.run_folder import write_atomically
 
 
 def aggregate(out: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fgssl.errors import SettingsError, exit_code
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.self_test import judge, scratch_names, self_test_request, watch
 from hpc.cluster.doctor.site import look

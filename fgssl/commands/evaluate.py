@@ -34,8 +34,8 @@ def main(given_arguments: Sequence[str] | None = None) -> int:
     from fgssl.run.execution import evaluate_again  # after validation: importing torch takes seconds
     from fgssl.run.measuring import evaluate_checkpoint
 
-    measures = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder)
-    for name, value in measures.items():
+    found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
+    for name, value in found.items():
         print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fgssl.commands.sync import sync
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
 from hpc.cluster.job_store import Books

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fgssl.commands.submit import submit
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, exit_code
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster.site.profile import PREFIX, read_profile
 from hpc.local.display import INTERRUPTED, Display, counted, runs
 from hpc.local.executor import LocalMachine, cores, gpus, unused_gpus

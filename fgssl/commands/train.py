@@ -46,7 +46,8 @@ def main(given_arguments: Sequence[str] | None = None) -> int:
         return int(interrupted.code or 0)
     if processes.rank == 0:
         print(f"run folder: {folder}")
-        for name, value in (RunFolder(folder).evaluation(config) or {}).items():
+        evaluation = RunFolder(folder).evaluation(config)
+        for name, value in evaluation.measures.items() if evaluation is not None else ():
             print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0
 

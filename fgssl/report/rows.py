@@ -8,8 +8,10 @@ from typing import Any, TypeAlias
 
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
+from fgssl.store.files import write_atomically
 from fgssl.store.plan import Plan, PlannedRun
-from fgssl.store.run_folder import RunFolder, RunState, write_atomically
+from fgssl.store.records import Evaluation, Trained
+from fgssl.store.run_folder import RunFolder, RunState
 
 Row: TypeAlias = dict[str, Any]
 
@@ -17,8 +19,8 @@ Start: TypeAlias = tuple[str, PlannedRun, Config]
 """A run that others start from, with its name for people."""
 
 ORIGIN = ("code_version", "data_version", "device", "processes", "engine", "threads", "versions")
-"""Columns that say what made a result. Where the attempts of a training, or its evaluation, differ in one, it holds all
-of them, joined by `AND`."""
+"""Columns that say what made a result. Where the environments of a training, or its evaluation, differ in one, it
+holds all of them, joined by `AND`."""
 
 AND = " + "
 
@@ -36,7 +38,8 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
     for cell, run, config in planned:
         folder = _folder(out, run.run)
         state = folder.state(config)
-        training, evaluation = folder.trained() or {}, folder.evaluation(config) or {}
+        training, evaluation = folder.trained(), folder.evaluation(config)
+        measured = evaluation.measures if evaluation is not None else {}
         done = state == "DONE"
         rows.append(
             {
@@ -46,8 +49,8 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
                 "seed": run.seed,
                 **{key: cell.grid.get(key) for key in plan.grid_keys},
                 "state": state,
-                **{name: evaluation.get(name) if done else None for name in measures},
-                "wall_s": training.get("wall_s", 0.0) + evaluation.get("wall_s", 0.0) if done else None,
+                **{name: measured.get(name) if done else None for name in measures},
+                "wall_s": sum(part.wall_s for part in (training, evaluation) if part) if done else None,
                 "fingerprint": configs.training_fingerprint(config),
                 **_origin(training, evaluation),
                 "reason": None if done else _reason(folder, config, state, starts, out),
@@ -56,9 +59,10 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
     return rows
 
 
-def _origin(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    sources = [*training.get("attempts", []), {"data_version": training.get("data_version")}, evaluation]
-    values = {column: [source[column] for source in sources if source.get(column)] for column in ORIGIN}
+def _origin(training: Trained | None, evaluation: Evaluation | None) -> dict[str, str | None]:
+    sources = (*(training.environments if training else ()), training, evaluation)
+    values = {column: [found for source in sources if (found := getattr(source, column, None))] for column in ORIGIN}
+    values["code_version"] += evaluation.features_code_versions if evaluation else ()
     values["versions"] = [", ".join(map(" ".join, versions.items())) for versions in values["versions"]]
     return {column: AND.join(dict.fromkeys(map(str, found))) or None for column, found in values.items()}
 

@@ -10,8 +10,8 @@ import pandas as pd
 from fgssl.errors import UserError
 from fgssl.report.rows import AND, Row
 from fgssl.settings.measure import Column
+from fgssl.store.files import write_atomically
 from fgssl.store.plan import Plan
-from fgssl.store.run_folder import write_atomically
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
 _ORIGINS = {

@@ -5,7 +5,6 @@ import gc
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,13 +15,17 @@ from fgssl.errors import DataError, UserError
 from fgssl.interruption import stop_leaving
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.processes import ALONE, Processes
-from fgssl.run.data import once_visible, require_fit, require_same_data, shards_for, shards_of
+from fgssl.run.data import require_fit, require_same_data, shards_for, shards_of
 from fgssl.run.measuring import check_measures, measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
+from fgssl.store.files import wait_until_visible
+from fgssl.store.lease import Generation, Lease
+from fgssl.store.manifest import MANIFEST
 from fgssl.store.provenance import code_version
-from fgssl.store.run_folder import Generation, Lease, RunFolder
+from fgssl.store.records import Evaluation
+from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
 
@@ -97,7 +100,9 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
     if not data_version:
         return
     try:
-        train = ShardedSplit(once_visible(shards_of(config, out)), "train")
+        shards = shards_of(config, out)
+        wait_until_visible(shards / MANIFEST)  # the first process, on another node, may just have written it
+        train = ShardedSplit(shards, "train")
         if train.version != data_version:
             raise DataError(
                 f"{train.folder}: process {world.rank} sees version {train.version[:12]}, the first one "
@@ -113,7 +118,7 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
 
 
 def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: int | None) -> None:
-    folder = lease.folder
+    folder = RunFolder(lease.path)
     shards = shards_for(config, out)
     train = ShardedSplit(shards, "train")
     require_fit(config, train)
@@ -130,10 +135,12 @@ def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: 
         measure_run(config, lease, train, test, world.device)
 
 
-def evaluate_again(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """Measures of a trained run folder under `config`'s evaluation settings; computed once, kept in the folder."""
+def evaluate_again(config: Config, folder: RunFolder) -> Evaluation:
+    """Return the measures of a trained run under `config`'s evaluation settings; computed once, kept in its folder."""
     if folder.trained() is None:
         raise UserError(
             f"{folder.path}: its training is not complete; finish it with `fgssl train`, or give one of its checkpoints"
         )
-    return execute(config, folder.path.parent.parent, folder).evaluation(config) or {}
+    evaluation = execute(config, folder.path.parent.parent, folder).evaluation(config)
+    assert evaluation is not None
+    return evaluation

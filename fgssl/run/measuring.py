@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +21,10 @@ from fgssl.settings import config as configs
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.store.features import KeptFeatures, read_features
+from fgssl.store.lease import Lease
 from fgssl.store.provenance import code_version
-from fgssl.store.run_folder import Lease, RunFolder
+from fgssl.store.records import Evaluation, Measures, evaluation_file
+from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
 
@@ -33,7 +34,7 @@ def check_measures(config: Config, train: ShardedSplit, test: ShardedSplit) -> N
     check(wanted, Splits(train=train, test=test, label_level=wanted.label_level, seed=config.seed))
 
 
-def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[str, float]:
+def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
     shards = shards_for(config, folder.path.parent.parent)
     train = ShardedSplit(shards, "train")
@@ -52,7 +53,7 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[s
 
 def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: ShardedSplit, device: torch.device) -> None:
     """Measure the exported encoder of a run folder, and leave its features and the record of the evaluation there."""
-    folder, began = lease.folder, time.monotonic()
+    folder, began = RunFolder(lease.path), time.monotonic()
     encoder = build_encoder(config.encoder, config.views.image_size)
     load_weights(encoder, folder.encoder)
     kept = read_features(folder.features)
@@ -60,17 +61,19 @@ def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: Sharded
         kept = None
     known = {} if kept is None else _exact(kept, device)
     features = _features(config, encoder, train, test, device, _exported_classifier(folder), known)
-    record: dict[str, Any] = dict(measure(_wanted(config), features))
+    measures = measure(_wanted(config), features)
     if dtype := _wanted(config).keep_features:
         _keep(features, dtype, train.version, kept, lease)
-    record |= {
-        "wall_s": time.monotonic() - began,
-        "code_version": code_version(),
-        "data_version": train.version,
-        "device": devices.device_name(device),
-        "features_bytes": folder.features.stat().st_size if folder.features.is_file() else 0,
-    }
-    lease.write_evaluation(config, record)
+    record = Evaluation(
+        measures=measures,
+        wall_s=time.monotonic() - began,
+        code_version=code_version(),
+        data_version=train.version,
+        device=devices.device_name(device),
+        features_bytes=folder.features.stat().st_size if folder.features.is_file() else 0,
+        features_code_versions=tuple(sorted({kept.encoded_by[split] for split in known})) if kept is not None else (),
+    )
+    lease.write_record(evaluation_file(config), record)
 
 
 def _wanted(config: Config) -> EvaluationSettings:
@@ -131,4 +134,4 @@ def _keep(features: Features, dtype: str, data_version: str, earlier: KeptFeatur
     if features.encoded:
         splits = {name: found.to(getattr(torch, dtype)).cpu().numpy() for name, found in features.encoded.items()}
         now = KeptFeatures(splits=splits, encoded_by=dict.fromkeys(splits, code_version()), data_version=data_version)
-        lease.write(lease.folder.features.name, (now if earlier is None else earlier.updated(now)).to_bytes())
+        lease.write(RunFolder(lease.path).features.name, (now if earlier is None else earlier.updated(now)).to_bytes())

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from submitit.local.local import LocalExecutor, LocalJob
 
-from fgssl.store.run_folder import read_json
+from fgssl.store.files import read_json
 from hpc.local.launch import CURRENT, EXIT, WorkOrder, work
 
 _YEAR_MINUTES = 365 * 24 * 60

@@ -19,7 +19,7 @@ from types import FrameType
 from submitit.local.local import Controller
 
 from fgssl.errors import LeaseError
-from fgssl.store.run_folder import read_json, write_atomically
+from fgssl.store.files import read_json, write_atomically
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import State, states
 

@@ -1,14 +1,14 @@
 """What the runs of a plan need: is it there, or drawn now, and is it what finished runs were made from?"""
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fgssl.errors import DataError, UserError
+from fgssl.store.files import file_sha256
 from fgssl.store.location import ensure_toy, shards_folder, toy_manifest
 from fgssl.store.manifest import MANIFEST, Manifest
+from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
 from hpc.sweeps.stages import Stage
@@ -29,10 +29,10 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | Non
     missing: list[str] = []
     changed: list[str] = []
     planned = {stage.run for stage in stages}
-    manifest, sha256 = functools.cache(_manifest), functools.cache(_sha256)
+    manifest, sha256 = functools.cache(_manifest), functools.cache(file_sha256)
     for stage in stages:
         folder = run_folder(stage, out)
-        done, record = folder.done(stage.config), folder.trained() or {}
+        done, record = folder.done(stage.config), folder.trained()
         if stage.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
             missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
@@ -53,7 +53,7 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | Non
                     f"name of a trained run in {out / 'runs'}, or a stage of the sweep: start.{role}.stage=NAME"
                 )
             elif file.is_file():
-                recorded = record.get("start", {}).get(role)
+                recorded = record.start.get(role) if record is not None else None
                 if recorded is not None and recorded != sha256(file):
                     changed.append(
                         f"{folder.path}: trained from another start.{role}: {file} has changed since; put the old file "
@@ -92,21 +92,15 @@ def _packed(folder: str | None) -> bool:
     return folder is not None and (Path(folder).expanduser() / MANIFEST).is_file()
 
 
-def _other_data(record: dict[str, Any], present: Manifest | None, shards: Path, folder: Path) -> list[str]:
-    recorded = record.get("data_version")
-    if recorded is None or present is None or recorded == present.version:
+def _other_data(record: Trained | None, present: Manifest | None, shards: Path, folder: Path) -> list[str]:
+    if record is None or present is None or record.data_version == present.version:
         return []
     return [
-        f"{folder}: trained on other data: version {recorded[:12]}, and {shards} now holds {present.version[:12]}; "
-        "give the old shards as data.folder, or choose another --out"
+        f"{folder}: trained on other data: version {record.data_version[:12]}, and {shards} now holds "
+        f"{present.version[:12]}; give the old shards as data.folder, or choose another --out"
     ]
 
 
 def _manifest(shards: Path) -> Manifest | None:
     """None for the embedded set before its first use."""
     return Manifest.read(shards) if (shards / MANIFEST).exists() else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

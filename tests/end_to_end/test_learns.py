@@ -71,7 +71,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measure:
         config = configs.parse(mapping, "test")
         found = execute(config, out).evaluation(config)
         assert found is not None
-        return {name: found[name] for name in ("linear_100", "rank1")}
+        return {name: found.measures[name] for name in ("linear_100", "rank1")}
 
     return measure
 

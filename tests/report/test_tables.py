@@ -272,7 +272,7 @@ def finish(out: Any, values: dict[str, dict[str, list[float | None]]]) -> None:
         for seed in (0, 1, 2):
             of_seed = {name: numbers[seed] for name, numbers in by_measure.items()}
             if None not in of_seed.values():
-                out.measured_by = of_seed
+                out.measured = of_seed
                 out.finish(cell, seed)
 
 

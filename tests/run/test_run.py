@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +19,8 @@ from fgssl.settings.config import Config
 from fgssl.store.location import shards_folder
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.trainer import Trainer
+
+T = TypeVar("T")
 
 TINY = {
     "data": {"toy": {"train_images_per_species": 4, "test_images_per_species": 2, "image_size": 16}},
@@ -42,7 +44,7 @@ def tiny(**overrides: object) -> Config:
     return configs.parse(mapping, "test")
 
 
-def present(record: dict[str, Any] | None) -> dict[str, Any]:
+def present(record: T | None) -> T:
     assert record is not None
     return record
 
@@ -58,17 +60,17 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_finished_run_records_what_made_it(out):
     folder = RunFolder(out / "runs" / configs.run_name(tiny()))
     trained, measures = present(folder.trained()), present(folder.evaluation(tiny()))
-    assert trained["steps"] == 6
-    assert trained["data_version"] == measures["data_version"]
-    (attempt,) = trained["attempts"]
-    assert attempt["code_version"] == measures["code_version"]
-    assert (attempt["processes"], attempt["engine"], attempt["threads"]) == (1, "ddp", 1)
-    assert attempt["versions"]["processor"]
-    assert trained["start"] == {"encoder": None, "decoder": None, "classifier": None}
+    assert trained.steps == 6
+    assert trained.data_version == measures.data_version
+    (environment,) = trained.environments
+    assert environment.code_version == measures.code_version
+    assert (environment.processes, environment.engine, environment.threads) == (1, "ddp", 1)
+    assert environment.versions["processor"]
+    assert trained.start == {"encoder": None, "decoder": None, "classifier": None}
     assert not folder.checkpoints.exists()
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert logged[-1]["step"] == 6
-    assert trained["metrics"]["loss"] == logged[-1]["loss"]
+    assert trained.metrics["loss"] == logged[-1]["loss"]
 
 
 def test_a_finished_run_is_not_touched_again(out):
@@ -92,7 +94,7 @@ def test_other_evaluation_settings_train_nothing_again(out):
     trained = (folder.path / "trained.json").stat().st_mtime_ns
     execute(config, out)
     assert (folder.path / "trained.json").stat().st_mtime_ns == trained
-    assert folder.evaluation(config) != folder.evaluation(tiny())
+    assert present(folder.evaluation(config)).measures != present(folder.evaluation(tiny())).measures
 
 
 def test_evaluation_on_another_packing_is_refused(out, tmp_path):
@@ -153,11 +155,11 @@ def test_other_start_weights_are_not_mixed_in(interrupted):
         execute(config, out)
 
 
-def test_the_code_of_every_attempt_is_recorded(interrupted, monkeypatch):
+def test_the_code_of_every_launch_is_recorded(interrupted, monkeypatch):
     config, out = interrupted
     monkeypatch.setattr("fgssl.store.provenance.code_version", lambda: "edited")
     folder = execute(config, out)
-    versions = [attempt["code_version"] for attempt in present(folder.trained())["attempts"]]
+    versions = [environment.code_version for environment in present(folder.trained()).environments]
     assert len(versions) == 2
     assert versions[-1] == "edited"
 

@@ -12,7 +12,9 @@ import pytest
 from fgssl.errors import LeaseError
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.store.run_folder import Lease, RunFolder
+from fgssl.store import lease as leases
+from fgssl.store.lease import Lease
+from fgssl.store.run_folder import RunFolder
 
 ORPHAN = """
 import sys
@@ -89,22 +91,22 @@ def test_one_that_hesitates_does_not_put_a_newer_one_out(
     free: bool, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its look and its taking over the third generation comes, with the first one gone or still there."""
-    folder, guarded = RunFolder(tmp_path / "run"), RunFolder.guarded
+    folder, guarded = RunFolder(tmp_path / "run"), leases.guarded
     with contextlib.ExitStack() as owners:
         first = owners.enter_context(contextlib.ExitStack())
         first.enter_context(folder.lease(config, (1, 0)))
         newest: list[Lease] = []
 
         @contextlib.contextmanager
-        def hesitating(folder: RunFolder) -> Iterator[None]:
-            monkeypatch.setattr(RunFolder, "guarded", guarded)
+        def hesitating(path: Path) -> Iterator[None]:
+            monkeypatch.setattr(leases, "guarded", guarded)
             newest.append(owners.enter_context(folder.lease(config, (3, 0))))
-            with guarded(folder):
+            with guarded(path):
                 yield
 
         if free:
             first.close()
-        monkeypatch.setattr(RunFolder, "guarded", hesitating)
+        monkeypatch.setattr(leases, "guarded", hesitating)
         with pytest.raises(LeaseError), folder.lease(config, (2, 0)):
             pass
         newest[0].write("note", "the third's")
