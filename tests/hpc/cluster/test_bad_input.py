@@ -127,8 +127,8 @@ def command(
         pytest.param(
             [*KARO, MINE, "jobs.pretrian.nodes=2"],
             [
-                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: default, "
-                "pretrain, decoder, base, grad_cam"
+                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: "
+                "default, pretrain, decoder, base, grad_cam"
             ],
             id="jobs of an unknown stage",
         ),
