@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from fgssl.data.embedded import ensure_toy
 from fgssl.data.shards import ShardedSplit
+from fgssl.data.sources import how_to_pack
 from fgssl.errors import DataError
 from fgssl.settings.config import Config
-from fgssl.store.location import ensure_toy, shards_folder
+from fgssl.store.location import shards_folder
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.requirements import unmet
 from fgssl.store.run_folder import RunFolder
@@ -18,7 +20,7 @@ def shards_for(config: Config, out: Path) -> Path:
 
 
 def shards_of(config: Config, out: Path) -> Path:
-    return shards_folder(config.data, out / "data")
+    return shards_folder(config.data, out / "data", how_to_pack)
 
 
 def require_fit(config: Config, images: ShardedSplit) -> None:

@@ -5,12 +5,12 @@ import hashlib
 
 import pytest
 
+from fgssl.data.embedded import toy_manifest
 from fgssl.errors import UserError
 from fgssl.settings.config import StartSource
 from fgssl.settings.data import ToySettings
 from fgssl.settings.methods import CrossEntropySettings
 from fgssl.store.files import record_json
-from fgssl.store.location import toy_manifest
 from fgssl.store.records import TRAINED, Evaluation, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
