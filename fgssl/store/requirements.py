@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.settings.methods import SUPERVISED, HCLSettings, MoCoV2Settings, StartEncoderSettings, SynthesizedSettings
 from fgssl.store.manifest import Manifest
 
 LISTED_CLASSES = 5
@@ -18,9 +17,9 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
     if "train" not in manifest.splits:
         there = ", ".join(manifest.splits) or "none"
         return [f"data.dataset: {manifest.title} has no split `train` (it has {there}): pack it with one"]
-    faults = []
-    if not isinstance(config.method, StartEncoderSettings):  # which trains nothing
-        faults += [*_of_method(config, manifest), *_of_training(config, manifest)]
+    faults = list(config.method.lacks(manifest))
+    if config.method.trains:
+        faults += _of_training(config, manifest)
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
     return faults
@@ -28,46 +27,10 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:
     """What a user should know of training on the dataset of `manifest`, though it can be done: a line each."""
-    method = config.method.base if isinstance(config.method, SynthesizedSettings) else config.method
-    if not isinstance(method, MoCoV2Settings) or "train" not in manifest.splits:
-        return []
-    rows, images = method.queue_size, manifest.count("train")
-    if rows <= images:
-        return []
-    return [
-        f"queue_size {rows} exceeds the {images} training images of {manifest.title}: the queue holds about "
-        f"{rows / images:.1f} stale keys of every image, its own among its negatives"
-    ]
+    return list(config.method.cautions(manifest)) if "train" in manifest.splits else []
 
 
 # ------------------------------------------------------------------------------------------ training
-
-
-def _of_method(config: Config, manifest: Manifest) -> list[str]:
-    method, levels = config.method, len(manifest.levels)
-    if not isinstance(method, SUPERVISED):
-        return []
-    if not levels:
-        return [
-            f"method.name: {method.name} needs labels, but {manifest.title} is unlabeled: pack its images in a "
-            "folder for each class, or take a method without labels, such as simclr"
-        ]
-    if isinstance(method, HCLSettings) and len(given := list(method.level_weights)) > levels:
-        return [
-            f"method.level_weights: {given} are {len(given)} weights, but {_levels(manifest)}: give one weight a "
-            f"level, finest first, {levels} at most"
-        ]
-    level = getattr(method, "level", 0)  # of a method without one the finest
-    if level >= levels:
-        return [_no_level("method.level", level, manifest)]
-    classes = sum(count > 0 for count in manifest.class_counts["train"][level])
-    if classes < 2:
-        return [
-            f"method.name: {method.name} tells classes apart, but all {manifest.count('train')} training images of "
-            f"{manifest.title} are of one {manifest.levels[level].name} (level {level}): pack images of two or more, "
-            "or take another level or a method without labels, such as simclr"
-        ]
-    return []
 
 
 def _of_training(config: Config, manifest: Manifest) -> list[str]:
@@ -103,7 +66,7 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
             f"{batch // balanced} classes a batch, but {manifest.title} has training images of {len(present)} "
             f"({finest.name}): take a batch of {balanced * len(present)} at most, or more images per class"
         )
-    if batch // balanced < 2 and isinstance(config.method, SUPERVISED):
+    if batch // balanced < 2 and config.method.needs_labels:
         lower = f"take {batch // 2} at most, or " if batch > 1 else ""
         faults.append(
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class a batch, but "
@@ -136,21 +99,8 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
             )
     else:
         by_key = {key: level for read in levels.values() for key, level in read.items()}
-        faults += [_no_level(key, level, manifest) for key, level in by_key.items() if level >= len(manifest.levels)]
+        faults += [manifest.no_level(key, level) for key, level in by_key.items() if level >= len(manifest.levels)]
     for key, measure in wanted.measures.items():
         if all(level < len(manifest.levels) for level in levels[key].values()):
             faults += measure.lacks(manifest, wanted.label_level)
     return faults
-
-
-# --------------------------------------------------------------------------------------------- words
-
-
-def _levels(manifest: Manifest) -> str:
-    listed = ", ".join(f"{level} ({named.name})" for level, named in enumerate(manifest.levels))
-    number = len(manifest.levels)
-    return f"{manifest.title} has {number} label {'level' if number == 1 else 'levels'}: {listed}"
-
-
-def _no_level(key: str, level: int, manifest: Manifest) -> str:
-    return f"{key}: {level} is not there: {_levels(manifest)}; give one of these"
