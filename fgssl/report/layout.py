@@ -92,14 +92,13 @@ def _caption(dataset: str, shown: Sequence[Column]) -> str:
 
 def _unit_notes(shown: Sequence[Column]) -> list[str]:
     """Return a line for the columns that share a note, and a unit for those without one unless all are percent."""
-    all_percent = all(column.unit == "percent" for column in shown)
+    units_differ = any(column.unit != "percent" for column in shown)
     names: dict[str, list[str]] = {}
     for column in sorted(shown, key=lambda column: bool(column.note)):
-        text = column.note or ("" if all_percent else column.unit)
-        parts = [text] if text else []
-        names.setdefault("; ".join([*parts, *(["lower is better"] if column.lower_is_better else [])]), []).append(
-            column.name
-        )
+        unit = column.unit if units_differ else ""
+        direction = "lower is better" if column.lower_is_better else ""
+        text = "; ".join(filter(None, [column.note or unit, direction]))
+        names.setdefault(text, []).append(column.name)
     return [f"{', '.join(metrics)}: {text}" for text, metrics in names.items() if text]
 
 
