@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.files import write_atomically
 from fgssl.store.plan import Plan, PlannedRun
 from fgssl.store.records import Evaluation, Trained
@@ -29,14 +28,13 @@ AND = " + "
 def collect_rows(plan: Plan, out: Path) -> list[Row]:
     """One row a planned run, in the plan's order; what a run has not yielded is None. Run folders lie in `out`/runs.
 
-    What the values of a measure are, `measure_names.kind` says. `wall_s` is the time of the training and the evaluation
+    `plan.columns` holds the units of the measures. `wall_s` is the time of the training and the evaluation
     together, seconds; `fingerprint` that of the training; `reason` why a run is not done.
     """
     planned = [(cell, run, _config(run, out)) for cell in plan.cells for run in cell.runs]
     starts = {run.run: (f"cell {cell.cell}", run, config) for cell, run, config in planned}
     starts |= {stage.run: (f"stage {stage.stage}", stage, _config(stage, out)) for stage in plan.stages}
-    measures = dict.fromkeys(name for *_, config in planned for name in _measures(config))
-    rows = []
+    measures, rows = list(plan.columns), []
     for cell, run, config in planned:
         folder = _folder(out, run.run)
         state = folder.state(config)
@@ -61,20 +59,10 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
     return rows
 
 
-def measures_of_cells(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The measures that the settings of each cell ask for; others are not missing in it."""
-    return {
-        cell.cell: _measures(configs.parse(cell.runs[0].config, f"plan.json, cell {cell.cell}")) for cell in plan.cells
-    }
-
-
-def _measures(config: Config) -> tuple[str, ...]:
-    return () if config.evaluation is None else measure_names(config.evaluation)
-
-
 def _origin(training: Trained | None, evaluation: Evaluation | None) -> dict[str, str | None]:
     sources = (*(training.environments if training else ()), training, evaluation)
     values = {column: [found for source in sources if (found := getattr(source, column, None))] for column in ORIGIN}
+    values["code_version"] += evaluation.features_code_versions if evaluation else ()
     values["versions"] = [", ".join(map(" ".join, versions.items())) for versions in values["versions"]]
     return {column: AND.join(dict.fromkeys(map(str, found))) or None for column, found in values.items()}
 

@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import sys
-import time
 import traceback
 from pathlib import Path
 
@@ -12,14 +11,12 @@ import torch
 from fgssl import device as devices
 from fgssl.collectives import World, peer_lost
 from fgssl.data.shards import ShardedSplit
-from fgssl.encoders.build import build_encoder
-from fgssl.encoders.weights import load_weights
 from fgssl.errors import DataError, UserError
 from fgssl.interruption import stop_leaving
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.processes import ALONE, Processes
 from fgssl.run.data import require_fit, require_same_data, shards_for, shards_of
-from fgssl.run.measuring import exported_classifier, measurement, measures_of
+from fgssl.run.measuring import check_measures, measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
@@ -27,7 +24,7 @@ from fgssl.store.files import wait_until_visible
 from fgssl.store.lease import Generation, Lease
 from fgssl.store.manifest import MANIFEST
 from fgssl.store.provenance import code_version
-from fgssl.store.records import Evaluation, evaluation_file
+from fgssl.store.records import Evaluation
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
@@ -127,7 +124,7 @@ def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: 
     require_fit(config, train)
     test = None if config.evaluation is None else ShardedSplit(shards, "test")
     if test is not None:
-        measurement(config, world.device).check(train, test)
+        check_measures(config, train, test)
     if folder.trained() is None:
         train_and_export(config, out, world, train, lease, last_step)
     else:
@@ -135,21 +132,7 @@ def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: 
     checkpoint.delete_all(folder.checkpoints)
     if test is not None and folder.evaluation(config) is None:
         require_same_data(config, folder, out)
-        began = time.monotonic()
-        encoder = build_encoder(config.encoder, config.views.image_size)
-        load_weights(encoder, folder.encoder)
-        classifier = None
-        if config.evaluation is not None and config.evaluation.classifier:
-            classifier = exported_classifier(folder.path / "classifier.safetensors")
-        measures = measures_of(config, encoder, classifier, train, test, world.device)
-        record = Evaluation(
-            measures=measures,
-            wall_s=time.monotonic() - began,
-            code_version=code_version(),
-            data_version=train.version,
-            device=devices.device_name(world.device),
-        )
-        lease.write_record(evaluation_file(config), record)
+        measure_run(config, lease, train, test, world.device)
 
 
 def evaluate_again(config: Config, folder: RunFolder) -> Evaluation:

@@ -66,6 +66,10 @@ class Evaluation:
     code_version: str
     data_version: str
     device: str
+    features_bytes: int = 0
+    """Size of the kept features of the run; 0 if none are kept."""
+    features_code_versions: tuple[str, ...] = ()
+    """Versions of the code that encoded the features which were read from there."""
 
 
 @dataclass(frozen=True, kw_only=True)

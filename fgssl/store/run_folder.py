@@ -9,6 +9,7 @@ encoder.safetensors       what the training made (encoder.json beside it says ho
 decoder.safetensors       where the method has one
 trained.json              written last: the training is complete
 evaluation-<hash>.json    one per evaluation setting: the measures
+features.safetensors      features of the images that were measured (evaluation.keep_features)
 failure.txt               traceback of the newest failure, if the run failed
 failure-rank-<n>.txt      traceback of another process than the first, if that one failed
 """
@@ -42,6 +43,7 @@ class RunFolder:
         self.metrics = path / METRICS
         self.encoder = path / "encoder.safetensors"
         self.decoder = path / "decoder.safetensors"
+        self.features = path / "features.safetensors"
 
     # ------------------------------------------------------------------------------- what is there
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from fgssl.errors import UserError
-from fgssl.settings.config import leaves, to_mapping
+from fgssl.settings.config import evaluation_fingerprint, leaves, parse, to_mapping
 from fgssl.store.plan import PlannedRun, read_plan
 from hpc.sweeps.stages import Plan, Stage
 
 _SHOWN = 3
-_NO_DIFFERENCE = ("resources.", "data.folder")
+_NO_DIFFERENCE = ("resources.", "data.folder", "evaluation.keep_features")
 
 
 def check_kept_plan(plan: Plan, out: Path) -> None:
@@ -42,7 +42,7 @@ def check_kept_plan(plan: Plan, out: Path) -> None:
 def _difference(kept: PlannedRun, stage: Stage) -> str:
     """What makes them two results; empty where they are one."""
     now = to_mapping(stage.config)
-    if kept.run == stage.run and kept.config.get("evaluation") == now["evaluation"]:
+    if kept.run == stage.run and _evaluation(kept) == evaluation_fingerprint(stage.config):
         return ""
     before, after = leaves(kept.config), leaves(now)
     changes = [
@@ -51,3 +51,8 @@ def _difference(kept: PlannedRun, stage: Stage) -> str:
         if before.get(key) != after.get(key) and not key.startswith(_NO_DIFFERENCE)
     ]
     return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"
+
+
+def _evaluation(kept: PlannedRun) -> str:
+    """Return the fingerprint, to which a key that an earlier version did not have makes no difference."""
+    return evaluation_fingerprint(parse(kept.config, "plan.json"))

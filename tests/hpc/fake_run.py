@@ -12,7 +12,6 @@ import traceback
 from pathlib import Path
 
 from fgssl.settings.config import Config, run_name
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.files import read_json
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
@@ -52,7 +51,7 @@ def execute(config: Config, out: Path) -> RunFolder:
             TRAINED, Trained(steps=1, wall_s=1.0, metrics={}, environments=(made_by,), data_version="v1", start={})
         )
         if config.evaluation is not None:
-            measures: Measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+            measures: Measures = {column.name: 50.0 + config.seed for column in config.evaluation.columns}
             measured = Evaluation(measures=measures, wall_s=0.5, code_version="c1", data_version="v1", device="cpu")
             lease.write_record(evaluation_file(config), measured)
         lease.clear_failure()

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from fgssl.settings import config as configs
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 
@@ -58,6 +57,10 @@ class Out:
         return {"seed": seed, "run": configs.run_name(config), "config": configs.to_mapping(config)}
 
     def write_plan(self) -> None:
+        """Write the plan, its columns as the settings of its cells have them."""
+        for cell in self.content["cells"]:
+            evaluation = configs.parse(cell["runs"][0]["config"], "test").evaluation
+            cell["columns"] = [] if evaluation is None else list(map(dataclasses.asdict, evaluation.columns))
         (self.path / "plan.json").write_text(json.dumps(self.content))
 
     def planned(self, cell: str, seed: int) -> dict[str, Any]:
@@ -90,7 +93,7 @@ class Out:
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
             lease.write_record(TRAINED, trained)
             if config.evaluation is not None:
-                measures: Measures = dict.fromkeys(measure_names(config.evaluation), 0.0)
+                measures: Measures = {column.name: 0.0 for column in config.evaluation.columns}
                 if linear_100 is None:
                     del measures["linear_100"]
                 else:

@@ -15,7 +15,6 @@ from pathlib import Path
 from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
 from fgssl.settings.config import Config, run_name
-from fgssl.settings.measure_names import measure_names
 from fgssl.store.files import read_json, write_atomically
 from fgssl.store.lease import Generation, Lease
 from fgssl.store.records import (
@@ -86,7 +85,7 @@ def execute(
                 lease.write_record(TRAINED, record)
                 _log(out / "ended.log", folder)
             if config.evaluation is not None:
-                measures: Measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+                measures: Measures = {column.name: 50.0 + config.seed for column in config.evaluation.columns}
                 measured = Evaluation(measures=measures, wall_s=0.5, code_version="c1", data_version="v1", device="cpu")
                 _note_right(lease, out, generation, step)
                 lease.write_record(evaluation_file(config), measured)
