@@ -17,8 +17,8 @@ from typing import Any
 from fgssl.data.shards import SourceDataset, pack
 from fgssl.data.sources import folder, gtsrb, toy
 from fgssl.errors import COMMAND_LINE, UserError, exit_code
-from fgssl.settings.config import parse_overrides
 from fgssl.settings.data import ToySettings
+from fgssl.settings.layers import parse_overrides
 from fgssl.settings.validation import unknown, validate
 from fgssl.store.manifest import Manifest, verify
 

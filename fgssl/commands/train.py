@@ -13,6 +13,7 @@ from fgssl.interruption import Interrupted
 from fgssl.run.process import make
 from fgssl.run.verify_exact import verify
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store.run_folder import RunFolder
 from hpc import ranks
 
@@ -37,7 +38,7 @@ def main(given_arguments: Sequence[str] | None = None) -> int:
         return 0 if verify(arguments.config, arguments.overrides, arguments.out) else 1
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(arguments.out, config.resources.expected_processes)
-    folder = arguments.run_folder or arguments.out / "runs" / configs.run_name(config)
+    folder = arguments.run_folder or arguments.out / "runs" / fingerprints.run_name(config)
     try:
         make(config, arguments.out, RunFolder(folder), processes, arguments.stop_after_step)
     except Interrupted as interrupted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.settings.measure_names import measure_names
 from fgssl.store.plan import Plan, PlannedRun
@@ -50,7 +51,7 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
                 "state": state,
                 **{name: evaluation.get(name) if done else None for name in measures},
                 "wall_s": training.get("wall_s", 0.0) + evaluation.get("wall_s", 0.0) if done else None,
-                "fingerprint": configs.training_fingerprint(config),
+                "fingerprint": fingerprints.training_fingerprint(config),
                 **_origin(training, evaluation),
                 "reason": None if done else _reason(folder, config, state, starts, out),
             }

@@ -13,7 +13,7 @@ from fgssl.evaluation.measure import Measurement
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.run.data import require_fit, shards_for
 from fgssl.run.training import classes_of
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
@@ -28,7 +28,7 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[s
     device = devices.world(config.resources, config.training).device
     measurement(config, device).check(train, test)
     found = checkpoint.read(path)
-    found.require(configs.training_fingerprint(config), train.version)
+    found.require(fingerprints.training_fingerprint(config), train.version)
     method = build_method(config, RANDOM_START, classes_of(train))
     method.load_state_dict(found.state["method"])
     networks = method.exports()

@@ -24,6 +24,7 @@ from fgssl.interruption import Interrupted, Interruption
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.settings.methods import StartEncoderSettings
 from fgssl.store.provenance import attempt
@@ -116,7 +117,7 @@ def train_share(
     with contextlib.ExitStack() as stack:
         writer: checkpoint.Writer | None = None
         if books is not None:
-            identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, books.start_sha256)
+            identity = checkpoint.Identity(fingerprints.training_fingerprint(config), train.version, books.start_sha256)
             checkpoints = books.lease.folder.checkpoints
             writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
             found = checkpoint.latest(checkpoints, identity)

@@ -4,7 +4,7 @@ Nothing here or in any `settings` module imports torch, so a login node validate
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -33,12 +33,24 @@ NOT_SCIENTIFIC: Mapping[str, Any] = {"scientific": False}
 """Metadata of a field that cannot change a result: left out of every fingerprint."""
 
 
+FIRST_DEFAULT = "first_default"
+
+
+def added_later(default: T, *, first: Any = MISSING) -> T:
+    """Declare a field that was added after the first release, or a whole section.
+
+    Fingerprints leave it out while it has the default that it was added with, so that runs made before it keep their
+    names. When its default changes, give the one it was added with as `first`: `added_later(0.2, first=0.1)`.
+    """
+    return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
+
+
 def default_name(name: str) -> BeforeValidator:
     """For a choice by `name`: which one is meant where a mapping says none."""
     return BeforeValidator(lambda value: {"name": name, **value} if isinstance(value, Mapping) else value)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))
 def settings(cls: type[T]) -> type[T]:
     """Declare a settings class: frozen, keyword-only, unknown keys refused when validated."""
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]

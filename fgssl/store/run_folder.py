@@ -28,6 +28,7 @@ from typing import IO, Any, Literal, TypeAlias
 
 from fgssl.errors import LeaseError, Problem, SettingsError, UserError
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 
 _OTHERS_FAILURES = "failure-rank-*.txt"
 _GUARD_PATIENCE_S = 60.0
@@ -178,16 +179,16 @@ class RunFolder:
 
     def _claim(self, config: configs.Config, lease: "Lease") -> None:
         if not self.config_file.exists():
-            lease.write("config.yaml", configs.to_yaml(config))
-        there = configs.training_fingerprint(self.config())
-        if there != configs.training_fingerprint(config):
+            lease.write("config.yaml", fingerprints.to_yaml(config))
+        there = fingerprints.training_fingerprint(self.config())
+        if there != fingerprints.training_fingerprint(config):
             raise SettingsError(
                 [
                     Problem(
                         str(self.config_file),
                         "",
                         f"this folder belongs to another config (fingerprint {there}, asked for "
-                        f"{configs.training_fingerprint(config)}); choose another --out or move the folder away",
+                        f"{fingerprints.training_fingerprint(config)}); choose another --out or move the folder away",
                     )
                 ]
             )
@@ -212,7 +213,7 @@ class RunFolder:
         return None
 
     def _evaluation_file(self, config: configs.Config) -> Path:
-        return self.path / f"evaluation-{configs.evaluation_fingerprint(config)}.json"
+        return self.path / f"evaluation-{fingerprints.evaluation_fingerprint(config)}.json"
 
 
 def start_file(source: configs.StartSource, role: str, out: Path) -> Path:

@@ -12,8 +12,8 @@ import pytest
 
 from fgssl.commands.sweep import main
 from fgssl.errors import UserError
-from fgssl.settings.config import run_name
 from fgssl.settings.data import ToySettings
+from fgssl.settings.fingerprints import run_name
 from fgssl.store.location import toy_manifest
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand

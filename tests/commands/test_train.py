@@ -8,7 +8,7 @@ import yaml
 from fgssl.commands.evaluate import main as evaluate
 from fgssl.commands.train import main as train
 from fgssl.errors import SettingsError, UserError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_several_folders_are_evaluated_one_at_a_time(tmp_path, monkeypatch):
 
 def test_cautions_are_told_before_the_training(tiny_config, tmp_path, monkeypatch, capsys):
     config = tiny_config("training.epochs=1", "method.noise.variant=none", "method.base.queue_size=512")
-    settings = configs.to_mapping(config)
+    settings = fingerprints.to_mapping(config)
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     monkeypatch.setattr("sys.argv", ["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
     assert train() == 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.measure_names import measure_names
 from fgssl.store.run_folder import RunFolder
 
@@ -52,7 +53,7 @@ class Out:
     @staticmethod
     def _run(seed: int, partial: dict[str, Any]) -> dict[str, Any]:
         config = configs.parse({"seed": seed, "views": {"image_size": 32}, **partial}, "test")
-        return {"seed": seed, "run": configs.run_name(config), "config": configs.to_mapping(config)}
+        return {"seed": seed, "run": fingerprints.run_name(config), "config": fingerprints.to_mapping(config)}
 
     def write_plan(self) -> None:
         (self.path / "plan.json").write_text(json.dumps(self.content))

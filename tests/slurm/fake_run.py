@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
-from fgssl.settings.config import Config, run_name
+from fgssl.settings.config import Config
+from fgssl.settings.fingerprints import run_name
 from fgssl.settings.measure_names import measure_names
 from fgssl.store.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from fgssl.settings.config import merge
+from fgssl.settings.layers import merge
 from hpc.cluster import cluster_sweep
 from hpc.cluster.job_store import Books
 from tests.conftest import TINY

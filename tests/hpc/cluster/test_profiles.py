@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import leaves, read_yaml
+from fgssl.settings.layers import leaves, read_yaml
 from hpc.cluster.site.profile import PartitionSettings, Profile, load_profile, read_profile
 
 SLURM = Path(__file__).parents[3] / "slurm"

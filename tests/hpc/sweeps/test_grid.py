@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import merge, nested
+from fgssl.settings.layers import merge, nested
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from hpc.sweeps.grid import expand, needed_stages
 
@@ -253,7 +253,7 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"arms": {"a b": {}}}, "arms.a b", "not allowed as a name"),
         ({"name": "a/b"}, "name", "names a folder"),
         ({"seeds": []}, "seeds", "empty"),
-        ({"seeds": [-1]}, "seeds", "-1 is not allowed"),
+        ({"seeds": [-1]}, "seeds.0", "-1 is not allowed"),
         ({"seeds": 3}, "seeds", "3 is not allowed"),
         ({"arms": {"a": {"grid": {SIGMA: []}}}}, f"arms.a.grid.{SIGMA}", "empty"),
         ({"arms": {"a": {"grid": {SIGMA: 0.1}}}}, f"arms.a.grid.{SIGMA}", "give a list"),

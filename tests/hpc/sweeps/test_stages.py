@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fgssl.settings.config import parse, run_name, training_fingerprint
+from fgssl.settings.config import parse
+from fgssl.settings.fingerprints import run_name, training_fingerprint
 from fgssl.store.plan import read_plan
 from hpc.sweeps.grid import expand
 from hpc.sweeps.stages import POINT, plan

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import merge
+from fgssl.settings.layers import merge
 from hpc.sweeps.grid import expand
 
 BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views": {"image_size": 32}}
