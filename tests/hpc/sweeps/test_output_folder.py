@@ -64,6 +64,16 @@ def test_numbers_that_are_measured_in_another_way(kept):
     assert "base, seed 1: evaluation.label_level 0 there, 1 now; evaluation.collapse False there, True now" in refusal
 
 
+def test_a_plan_of_a_version_without_a_setting_is_the_same_table(kept):
+    record = kept.plan.record()
+    for cell in record["cells"]:
+        for run in cell["runs"]:
+            del run["config"]["evaluation"]["collapse"]
+    (kept.out / "plan.json").write_text(json.dumps(record))
+    _check(kept)
+    assert "evaluation.collapse None there, True now" in _refusal(kept, "evaluation.collapse=true")
+
+
 def test_another_sweep(kept):
     assert "is the plan of sweep 'small', not of 'other': give --out DIR" in _refusal(kept, "name=other")
 
