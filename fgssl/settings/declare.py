@@ -36,11 +36,11 @@ NOT_SCIENTIFIC: Mapping[str, Any] = {"scientific": False}
 FIRST_DEFAULT = "first_default"
 
 
-def added_later(default: T, *, first: Any = MISSING) -> T:
+def added_later(*, default: T, first: Any = MISSING) -> T:
     """Declare a field that was added after the first release, or a whole section.
 
     Fingerprints leave it out while it has the default that it was added with, so that runs made before it keep their
-    names. When its default changes, give the one it was added with as `first`: `added_later(0.2, first=0.1)`.
+    names. When its default changes, give the one it was added with as `first`: `added_later(default=0.2, first=0.1)`.
     """
     return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.commands.evaluate import main as evaluate
 from fgssl.commands.train import main as train
 from fgssl.errors import SettingsError, UserError
 from fgssl.settings import fingerprints
+from fgssl.settings.layers import to_yaml
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_several_folders_are_evaluated_one_at_a_time(tmp_path, monkeypatch):
 def test_cautions_are_told_before_the_training(tiny_config, tmp_path, monkeypatch, capsys):
     config = tiny_config("training.epochs=1", "method.noise.variant=none", "method.base.queue_size=512")
     settings = fingerprints.to_mapping(config)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "run.yaml").write_text(to_yaml(settings))
     monkeypatch.setattr("sys.argv", ["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
     assert train() == 0
     error = capsys.readouterr().err

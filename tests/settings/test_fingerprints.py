@@ -45,12 +45,12 @@ def test_a_changed_fingerprint_is_shown_with_the_settings_that_changed():
 
 @settings
 class Grown(BYOLSettings):
-    symmetric: bool = added_later(True)
+    symmetric: bool = added_later(default=True)
 
 
 @settings
 class GrownWithAnotherDefault(BYOLSettings):
-    symmetric: bool = added_later(False, first=True)
+    symmetric: bool = added_later(default=False, first=True)
 
 
 def _training(method: BYOLSettings) -> str:
@@ -71,7 +71,7 @@ def test_a_default_that_changed_later_keeps_each_run_its_name():
 def test_the_evaluation_grows_in_the_same_way():
     @settings
     class GrownEvaluation(EvaluationSettings):
-        neighbors: KNNSettings | None = added_later(None)
+        neighbors: KNNSettings | None = added_later(default=None)
 
     def fingerprint(evaluation: EvaluationSettings) -> str:
         return evaluation_fingerprint(dataclasses.replace(Config(), evaluation=evaluation))
@@ -83,14 +83,14 @@ def test_the_evaluation_grows_in_the_same_way():
 @settings
 class Section:
     size: int = 3
-    weight: float = added_later(0.5, first=0.1)
+    weight: float = added_later(default=0.5, first=0.1)
     """Added later still, and its default has changed since."""
 
 
 @settings
 class Grouped:
     sections: tuple[Section, ...] = (Section(weight=0.1),)
-    section: Section = added_later(Section(), first=Section())
+    section: Section = added_later(default=Section(), first=Section())
 
 
 def test_a_section_added_later_may_grow_itself():

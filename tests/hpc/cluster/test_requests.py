@@ -5,11 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from submitit.slurm.slurm import _make_sbatch_string
 
 from fgssl.errors import SettingsError
-from fgssl.settings.layers import Place
+from fgssl.settings.layers import Place, to_yaml
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import Profile, load_profile
 from hpc.cluster.site.requests import JobRequest, described, for_runs, request, sbatch_options
@@ -26,7 +25,7 @@ def _profile(name: str, *overrides: str, account: bool = True) -> Profile:
 
 def _mine(folder: Path, **content) -> Profile:
     file = folder / "mine.yaml"
-    file.write_text(yaml.safe_dump({"site": "here"} | content))
+    file.write_text(to_yaml({"site": "here"} | content))
     return load_profile(file)
 
 

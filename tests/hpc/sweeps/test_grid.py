@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.layers import merge, nested
+from fgssl.settings.layers import merge, nested, to_yaml
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from hpc.sweeps.grid import expand, needed_stages
 
@@ -18,7 +17,7 @@ SIGMA = "method.noise.sigma_grad_cam"
 def _write(folder: Path, **content: object) -> Path:
     file = folder / "sweep.yaml"
     whole = {"name": "test", "settings": BASE, "arms": {"one": {}}} | content
-    file.write_text(yaml.safe_dump(whole, sort_keys=False))
+    file.write_text(to_yaml(whole))
     return file
 
 
@@ -38,7 +37,7 @@ def _error(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
 
 def test_order_is_preset_file_then_sweep_then_preset_block_then_command_line(tmp_path):
     (tmp_path / "low.yaml").write_text(
-        yaml.safe_dump({"settings": {"training": {"epochs": 1, "warm_up_epochs": 0.5}, "data": {"dataset": "low"}}})
+        to_yaml({"settings": {"training": {"epochs": 1, "warm_up_epochs": 0.5}, "data": {"dataset": "low"}}})
     )
     file = _write(
         tmp_path,
@@ -169,9 +168,7 @@ def _start(stage: str) -> dict[str, object]:
 )
 def test_a_mistyped_stage(tmp_path, content, overrides, place):
     (tmp_path / "low.yaml").write_text(
-        yaml.safe_dump(
-            {"settings": {"start": _start("pretrain")}, "stages": {"pretrain": {"start": {"encoder": None}}}}
-        )
+        to_yaml({"settings": {"start": _start("pretrain")}, "stages": {"pretrain": {"start": {"encoder": None}}}})
     )
     presets = {"preset": "p", "presets": {"p": {"extends": "low.yaml"}}}
     source, key, message = _error(_write(tmp_path, **(presets | content)), None, overrides)
@@ -180,7 +177,7 @@ def test_a_mistyped_stage(tmp_path, content, overrides, place):
 
 
 def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
-    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"stages": {"pretrain": {"training": {"epochs": 3}}}}))
+    (tmp_path / "low.yaml").write_text(to_yaml({"stages": {"pretrain": {"training": {"epochs": 3}}}}))
     block = {"extends": "low.yaml", "stages": {"pretrain": {"training": {"epochs": 2}}, "own": None}}
     grid = expand(_write(tmp_path, stages={"own": {}}, preset="p", presets={"p": block}))
     assert grid.stages["pretrain"].training.epochs == 2
@@ -257,7 +254,7 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"seeds": 3}, "seeds", "3 is not allowed"),
         ({"arms": {"a": {"grid": {SIGMA: []}}}}, f"arms.a.grid.{SIGMA}", "empty"),
         ({"arms": {"a": {"grid": {SIGMA: 0.1}}}}, f"arms.a.grid.{SIGMA}", "give a list"),
-        ({"arms": {"a": {"grid": {SIGMA: [0.001, "1e-3"]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
+        ({"arms": {"a": {"grid": {SIGMA: [0.001, 1e-3]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
         ({"arms": {"a": {}, "b": {}}}, "arms.b", "cell 'b' is the same config as cell 'a'"),
         ({"arms": {"a": {"settings": {"evaluation": None}}}}, "arms.a", "must be measured"),
         ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}, "baseline": "a"}, "baseline", "has a grid"),
@@ -278,7 +275,7 @@ def test_bad_content(tmp_path, content, key, words):
 
 def test_an_unknown_preset_is_the_only_error(tmp_path):
     """What the preset would have brought is missed in many places: those are no errors of their own."""
-    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"arms": {"base": {}}}))
+    (tmp_path / "low.yaml").write_text(to_yaml({"arms": {"base": {}}}))
     file = _write(tmp_path, arms={}, baseline="base", preset="demo", presets={"demo": {"extends": "low.yaml"}})
     source, key, message = _error(file, "dmo")
     assert (source, key) == ("command line", "--preset")
