@@ -202,7 +202,7 @@ def _config(mapping: dict[str, Any], sweep: Sweep, top: Place, faults: _Faults) 
         return None if symbolic is None else parse(merge(symbolic, {"seed": 0}), top)
     except SettingsError as error:
         for problem in error.problems:
-            if problem.key == top.key:  # of the config as a whole
+            if problem == top.problem(problem.message):  # of the config as a whole
                 faults.add_to_config(top, problem.message)
             else:
                 faults.problems.append(problem)
@@ -233,7 +233,9 @@ def _with_symbolic_starts(mapping: dict[str, Any], sweep: Sweep, top: Place, fau
             valid = False
         else:
             symbolic[role] = {"run": f"{_STAGE}{stage}"}
-    return merge(mapping, {}) | {"start": symbolic} if valid else None
+    mapping = merge(mapping, {})
+    mapping["start"] = symbolic
+    return mapping if valid else None
 
 
 # ---------------------------------------------------------------------------------------------- checks

@@ -371,3 +371,84 @@ def test_overrides_of_the_sweep_itself(tmp_path):
     assert grid.seeds == (7,)
     assert [point.grid[SIGMA] for point in grid.points] == [0.3]
     assert grid.stages["s"].training.epochs == 9
+
+
+# ------------------------------------------------------------------------------------------ lines
+
+
+def test_each_error_names_the_line_of_the_layer_that_wrote_the_key(tmp_path):
+    (tmp_path / "low.yaml").write_text("settings:\n  views: {image_size: 32}\n  encoder: {stem: big}\n")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "settings:\n"
+        "  method: {name: synthesized, base: {queue_size: 128}, pair_weight: -1}\n"
+        "  views:\n"
+        "    hue: much\n"
+        "arms:\n"
+        "  one: {settings: {method: {bank_size: 0}}}\n"
+        "  two:\n"
+        "    grid:\n"
+        f"      {SIGMA}: [0.1, -2]\n"
+        "preset: p\n"
+        "presets:\n"
+        "  p:\n"
+        "    extends: low.yaml\n"
+        "    settings: {views: {blur_probability: 2}}\n"
+        "    arms:\n"
+        "      three: {settings: {start: {encoder: {stage: none}}}}\n"
+        "name: test\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        expand(
+            file, None, ["training.epochs=0", "arms.three.grid.method.reconstruction_weight=[-3]", "data={folder: 1}"]
+        )
+    lines = [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+    places = {": ".join(line.split(": ")[:2]) for line in lines}
+    assert places == {
+        "low.yaml:3: settings.encoder.stem",
+        "sweep.yaml:2: settings.method.pair_weight",
+        "sweep.yaml:4: settings.views.hue",
+        "sweep.yaml:6: arms.one.settings.method.bank_size",
+        f"sweep.yaml:9: arms.two.grid.{SIGMA}",
+        "sweep.yaml:14: presets.p.settings.views.blur_probability",
+        "sweep.yaml:16: presets.p.arms.three.settings.start.encoder.stage",
+        "command line: training.epochs",
+        "command line: data.folder",
+    }
+
+
+def test_a_fault_of_whole_configs_names_the_line_of_the_first(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "settings: {training: {global_batch_size: 100}}\narms:\n  a: {}\n  b: {settings: {seed: 3}}\nname: test\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        expand(file)
+    assert {str(problem).partition(" is no")[0].removeprefix(f"{tmp_path}/") for problem in caught.value.problems} == {
+        "sweep.yaml:4: arms.b.settings.seed: a sweep's seeds are listed in `seeds`",
+        "sweep.yaml:3: arms.a, arms.b: training.global_batch_size 100",
+        "sweep.yaml:3: arms.a, arms.b: queue_size 65536",
+    }
+
+
+def test_a_config_that_starts_from_a_stage_keeps_the_places_of_its_keys(tmp_path):
+    settings = BASE | {"start": _start("s")}
+    arms = {"a": {"settings": {"training": {"epochs": 0}}}}
+    file = _write(tmp_path, settings=settings, stages={"s": {"start": {"encoder": None}}}, arms=arms)
+    assert _error(file)[:2] == ("sweep.yaml", "arms.a.settings.training.epochs")
+
+
+def test_keys_given_twice_are_refused_with_both_lines(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("arms:\n  a: {}\n  b: {}\n  a: {settings: {}}\nseeds: [1]\nseeds: [2]\n")
+    assert _errors(file) == [
+        ("sweep.yaml", "arms.a", "this key is given twice (first in line 2): keep one of them"),
+        ("sweep.yaml", "seeds", "this key is given twice (first in line 5): keep one of them"),
+    ]
+
+
+def test_arms_may_have_names_that_other_yaml_takes_for_truth_values(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("arms:\n  on: {}\n  off: {settings: {training: {epochs: 1}}}\nseeds: [007, 010]\nname: test\n")
+    grid = expand(file)
+    assert ([point.arm for point in grid.points], grid.seeds) == (["on", "off"], (7, 10))
