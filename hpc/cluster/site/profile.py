@@ -340,11 +340,16 @@ def _unknown(file: Path) -> dict[str, Any]:
     return {"site": "", "file": str(file), "gpu": {}, "cpu_node": {}}
 
 
+def shipped_profiles() -> dict[str, Path]:
+    """Return the files of the shipped profiles by their names."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("[!.]*.yaml"))}
+
+
 def profile_file(given: Path) -> Path:
     """`karolina` is the shipped one, from wherever it is named."""
     if given.is_file():
         return given
-    shipped = {path.stem: path for path in sorted(_SHIPPED.glob("[!.]*.yaml"))}
+    shipped = shipped_profiles()
     if str(given) in shipped:
         path = shipped[str(given)]
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
