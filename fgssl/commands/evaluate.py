@@ -9,6 +9,7 @@ import click
 from fgssl.commands.arguments import OVERRIDES, PATH
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.store.run_folder import RunFolder
 
@@ -47,7 +48,7 @@ def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:
     config = configs.load(folder.config_file, overrides)
     if config.evaluation is None:  # a stage that other runs start from: measured only here
         config = dataclasses.replace(config, evaluation=EvaluationSettings())
-    if configs.training_fingerprint(config) != configs.training_fingerprint(trained):
+    if fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(trained):
         allowed = "evaluation.*, resources.* and data.folder can be overridden for a trained run"
         raise SettingsError([Problem(COMMAND_LINE, " ".join(overrides), f"changes how the run was trained; {allowed}")])
     return config

@@ -38,7 +38,7 @@ def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, d
     try:
         runs = on_cluster(plan, profile)
     except SettingsError as error:
-        told = dict.fromkeys([*faults, *(plan.grid.placed(problem) for problem in error.problems)])
+        told = dict.fromkeys([*faults, *error.problems])
         raise UserError("\n".join([*map(str, told), *hindrances])) from None
     keeper, why_none = keeper_request(plan.grid.name, out, profile)
     sweep = ClusterSweep(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.files import write_atomically
 from fgssl.store.plan import Plan, PlannedRun
@@ -51,7 +52,7 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
                 "state": state,
                 **{name: measured.get(name) if done else None for name in measures},
                 "wall_s": sum(part.wall_s for part in (training, evaluation) if part) if done else None,
-                "fingerprint": configs.training_fingerprint(config),
+                "fingerprint": fingerprints.training_fingerprint(config),
                 **_origin(training, evaluation),
                 "reason": None if done else _reason(folder, config, state, starts, out),
             }

@@ -18,7 +18,7 @@ from fgssl.processes import ALONE, Processes
 from fgssl.run.data import require_fit, require_same_data, shards_for, shards_of
 from fgssl.run.measuring import check_measures, measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.files import wait_until_visible
 from fgssl.store.lease import Generation, Lease
@@ -45,7 +45,7 @@ def execute(
     lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
-    folder = folder or RunFolder(out / "runs" / configs.run_name(config))
+    folder = folder or RunFolder(out / "runs" / fingerprints.run_name(config))
     if processes.world_size == 1 and folder.done(config):
         require_same_data(config, folder, out)
         return folder

@@ -17,7 +17,7 @@ from fgssl.evaluation.measure import check, encoding, measure
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.run.data import require_fit, shards_for
 from fgssl.run.training import classes_of
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.store.features import KeptFeatures, read_features
@@ -43,7 +43,7 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measur
     check_measures(config, train, test)
     device = devices.world(config.resources, config.training).device
     found = checkpoint.read(path)
-    found.require(configs.training_fingerprint(config), train.version)
+    found.require(fingerprints.training_fingerprint(config), train.version)
     method = build_method(config, RANDOM_START, classes_of(train))
     method.load_state_dict(found.state["method"])
     networks = method.exports()

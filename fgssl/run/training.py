@@ -25,6 +25,7 @@ from fgssl.interruption import Interrupted, Interruption
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.files import file_sha256
 from fgssl.store.lease import Lease
@@ -122,7 +123,7 @@ def train_share(
     with contextlib.ExitStack() as stack:
         writer: checkpoint.Writer | None = None
         if books is not None:
-            identity = Identity(configs.training_fingerprint(config), train.version, books.start_sha256)
+            identity = Identity(fingerprints.training_fingerprint(config), train.version, books.start_sha256)
             checkpoints = RunFolder(books.lease.path).checkpoints
             writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
             found = checkpoint.latest(checkpoints, identity)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 
 TRAINED = "trained.json"
 PROGRESS = "progress.json"
@@ -18,7 +19,7 @@ COMPLETE = "COMPLETE"
 
 def evaluation_file(config: configs.Config) -> str:
     """Return the name of the file that holds the measures under this config's evaluation settings."""
-    return f"evaluation-{configs.evaluation_fingerprint(config)}.json"
+    return f"evaluation-{fingerprints.evaluation_fingerprint(config)}.json"
 
 
 Measures: TypeAlias = dict[str, int | float]

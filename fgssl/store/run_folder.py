@@ -23,6 +23,7 @@ from typing import Literal, TypeAlias
 
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store import lease as leases
 from fgssl.store.files import read_record, write_atomically
 from fgssl.store.lease import Generation, Lease
@@ -119,16 +120,16 @@ class RunFolder:
 
     def _claim(self, config: configs.Config, lease: Lease) -> None:
         if not self.config_file.exists():
-            lease.write(self.config_file.name, configs.to_yaml(config))
-        there = configs.training_fingerprint(self.config())
-        if there != configs.training_fingerprint(config):
+            lease.write("config.yaml", fingerprints.to_yaml(config))
+        there = fingerprints.training_fingerprint(self.config())
+        if there != fingerprints.training_fingerprint(config):
             raise SettingsError(
                 [
                     Problem(
                         str(self.config_file),
                         "",
                         f"this folder belongs to another config (fingerprint {there}, asked for "
-                        f"{configs.training_fingerprint(config)}); choose another --out or move the folder away",
+                        f"{fingerprints.training_fingerprint(config)}); choose another --out or move the folder away",
                     )
                 ]
             )

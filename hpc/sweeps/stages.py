@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgssl.settings.config import Config, StartSource, evaluation_fingerprint, run_name, to_mapping
+from fgssl.settings.config import Config, StartSource
+from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping
 from fgssl.settings.measure import Column
 from fgssl.store.plan import SCHEMA
 from hpc.sweeps.grid import Grid, needed_stages

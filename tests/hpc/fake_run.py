@@ -11,7 +11,8 @@ import time
 import traceback
 from pathlib import Path
 
-from fgssl.settings.config import Config, run_name
+from fgssl.settings.config import Config
+from fgssl.settings.fingerprints import run_name
 from fgssl.store.files import read_json
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 
@@ -54,7 +55,7 @@ class Out:
     @staticmethod
     def _run(seed: int, partial: dict[str, Any]) -> dict[str, Any]:
         config = configs.parse({"seed": seed, "views": {"image_size": 32}, **partial}, "test")
-        return {"seed": seed, "run": configs.run_name(config), "config": configs.to_mapping(config)}
+        return {"seed": seed, "run": fingerprints.run_name(config), "config": fingerprints.to_mapping(config)}
 
     def write_plan(self) -> None:
         """Write the plan, its columns as the settings of its cells have them."""

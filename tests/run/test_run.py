@@ -16,7 +16,9 @@ from fgssl.errors import CheckpointError, DataError, SettingsError
 from fgssl.interruption import Interrupted
 from fgssl.run.execution import execute
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
+from fgssl.settings.layers import merge, nested
 from fgssl.store.location import shards_folder
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.trainer import Trainer
@@ -41,7 +43,7 @@ def tiny(**overrides: object) -> Config:
     """`a__b=1` sets a.b."""
     mapping = dict(TINY)
     for key, value in overrides.items():
-        mapping = configs.merge(mapping, configs.nested(key.replace("__", "."), value))
+        mapping = merge(mapping, nested(key.replace("__", "."), value), configs.CHOICES)
     return configs.parse(mapping, "test")
 
 
@@ -59,7 +61,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_finished_run_records_what_made_it(out):
-    folder = RunFolder(out / "runs" / configs.run_name(tiny()))
+    folder = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     trained, measures = present(folder.trained()), present(folder.evaluation(tiny()))
     assert trained.steps == 6
     assert trained.data_version == measures.data_version
@@ -75,7 +77,7 @@ def test_a_finished_run_records_what_made_it(out):
 
 
 def test_a_finished_run_is_not_touched_again(out):
-    folder = RunFolder(out / "runs" / configs.run_name(tiny()))
+    folder = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     before = {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
     execute(tiny(), out)
     assert {file: file.stat().st_mtime_ns for file in folder.path.iterdir()} == before
@@ -85,13 +87,13 @@ def test_runs_in_one_process_share_nothing(out, tmp_path):
     """Accelerate keeps its precision for the process; a job makes runs of every precision."""
     execute(tiny(training__precision="bf16"), tmp_path)
     again = execute(tiny(), tmp_path)
-    first = RunFolder(out / "runs" / configs.run_name(tiny()))
+    first = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     assert again.encoder.read_bytes() == first.encoder.read_bytes()
 
 
 def test_other_evaluation_settings_train_nothing_again(out):
     config = tiny(evaluation__label_level=1)
-    folder = RunFolder(out / "runs" / configs.run_name(config))
+    folder = RunFolder(out / "runs" / fingerprints.run_name(config))
     trained = (folder.path / "trained.json").stat().st_mtime_ns
     execute(config, out)
     assert (folder.path / "trained.json").stat().st_mtime_ns == trained
@@ -110,7 +112,7 @@ def test_evaluation_on_another_packing_is_refused(out, tmp_path):
 
 
 def test_evaluate_as_a_command(out, capsys):
-    folder = out / "runs" / configs.run_name(tiny())
+    folder = out / "runs" / fingerprints.run_name(tiny())
     assert invoke(["evaluate", str(folder), "evaluation.linear.epochs=4"]) == 0
     assert "linear_100" in capsys.readouterr().out
     with pytest.raises(SettingsError, match="changes how the run was trained"):
@@ -138,7 +140,7 @@ def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
 
 def test_a_checkpoint_can_be_evaluated_alone(interrupted, capsys):
     config, out = interrupted
-    (checkpoint,) = (out / "runs" / configs.run_name(config) / "checkpoints").iterdir()
+    (checkpoint,) = (out / "runs" / fingerprints.run_name(config) / "checkpoints").iterdir()
     assert invoke(["evaluate", str(checkpoint)]) == 0
     assert "mAP" in capsys.readouterr().out
 

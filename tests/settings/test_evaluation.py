@@ -7,8 +7,8 @@ import pytest
 
 from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
-from fgssl.settings.config import evaluation_fingerprint
 from fgssl.settings.evaluation import MEASURES, EvaluationSettings
+from fgssl.settings.fingerprints import evaluation_fingerprint
 
 EVERYTHING = {
     "linear": {"label_fractions": [1.0, 0.2, 1.0, 0.125]},

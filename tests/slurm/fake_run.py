@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
-from fgssl.settings.config import Config, run_name
+from fgssl.settings.config import Config
+from fgssl.settings.fingerprints import run_name
 from fgssl.store.files import read_json, write_atomically
 from fgssl.store.lease import Generation, Lease
 from fgssl.store.records import (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import LeaseError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store import lease as leases
 from fgssl.store.lease import Lease
@@ -20,6 +20,7 @@ ORPHAN = """
 import sys
 from pathlib import Path
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.errors import LeaseError
 from fgssl.store.run_folder import RunFolder
 config, folder = configs.load(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
@@ -56,7 +57,7 @@ def test_nobody_older_takes_over(generation: tuple[int, int] | None, config: Con
 def test_a_newer_generation_takes_over_from_an_orphan(
     generation: tuple[int, int], config: Config, tmp_path: Path
 ) -> None:
-    (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
+    (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
     folder = RunFolder(tmp_path / "run")
     command = [sys.executable, "-c", ORPHAN, str(tmp_path / "config.yaml"), str(folder.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as orphan:

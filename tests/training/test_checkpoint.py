@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from fgssl.errors import CheckpointError, LeaseError, UserError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.lease import Lease
 from fgssl.store.records import Environment, Identity
@@ -431,6 +431,7 @@ import json, os, shutil, signal, sys, time
 from pathlib import Path
 import torch
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 from fgssl.store.records import Identity
@@ -498,7 +499,7 @@ else:
 
 def killed(config: Config, tmp_path: Path, size: int, kills: Any) -> list[list[int]]:
     """Of each attempt: newest step on the disk before and after it, how it ended, how many files it left half-done."""
-    (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
+    (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
     arguments = [str(tmp_path / "config.yaml"), str(tmp_path / "run"), str(size), json.dumps(kills)]
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", KILLED, *arguments], capture_output=True, text=True, timeout=300

@@ -74,6 +74,16 @@ def test_a_plan_from_before_a_key_was_there(kept):
     _check(kept)
 
 
+def test_a_plan_of_a_version_without_a_setting_is_the_same_table(kept):
+    record = kept.plan.record()
+    for cell in record["cells"]:
+        for run in cell["runs"]:
+            del run["config"]["evaluation"]["collapse"]
+    (kept.out / "plan.json").write_text(json.dumps(record))
+    _check(kept)
+    assert "evaluation.collapse None there, True now" in _refusal(kept, "evaluation.collapse=true")
+
+
 def test_another_sweep(kept):
     assert "is the plan of sweep 'small', not of 'other': give --out DIR" in _refusal(kept, "name=other")
 
