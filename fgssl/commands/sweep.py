@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,10 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import OVERRIDES, PATH, clusters, presets
-from fgssl.commands.submit import submit
+from fgssl.commands.sync import sync
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from hpc.cluster.site.profile import PREFIX, read_profile
+from hpc.cluster.submit import submit
 from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
@@ -20,6 +22,7 @@ from hpc.sweeps.plan_inputs import input_cautions
 from hpc.sweeps.stages import plan
 from hpc.sweeps.state import states
 
+_POLL_S = 30.0
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -80,7 +83,8 @@ def command(
         for caution in input_cautions(planned.stages, folder):
             print(f"WARNING: {caution}", file=sys.stderr)
         if profile is not None:
-            return submit(planned, profile, faults, folder, dry_run, wait)
+            follow = functools.partial(sync, folder, "over" if wait else "once", _POLL_S)
+            return submit(planned, profile, faults, folder, None if dry_run else follow)
         return run_here(planned, before, folder, at_a_time, dry_run)
 
 

@@ -1,4 +1,6 @@
-"""What each process of the doctor's job looks at: `python -m hpc.cluster.doctor.node_checks FOLDER [SCRATCH ...]`.
+"""Checks by each process of the doctor's job.
+
+`python -m hpc.cluster.doctor.node_checks FOLDER SCHEDULER [SCRATCH ...]` leaves in FOLDER:
 
 FOLDER/task-<rank>.json    what that process found; then it waits for the doctor's USR2, and notes whether it came
 FOLDER/meeting.json        where the first process of the first node listens for that of the second one
@@ -32,7 +34,7 @@ from pydantic import TypeAdapter
 
 from fgssl.errors import UserError
 from fgssl.store.run_folder import read_json, write_atomically
-from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers import build_scheduler
 from hpc.ranks import VISIBLE_GPUS, free_port
 
 T = TypeVar("T")
@@ -121,8 +123,8 @@ def main() -> int:
         gpus=tuple(filter(None, gpus.split(","))) if gpus is not None else None,
         torch_gpus=_gpus_of_torch() if first_of_node and gpus is not None else "",
         internet=_internet() if rank == 0 else None,
-        submission=_submission(folder / "job.sh") if rank == 0 else None,
-        scratch=_scratch(sys.argv[2:]) if first_of_node else None,
+        submission=_submission(folder / "job.sh", sys.argv[2]) if rank == 0 else None,
+        scratch=_scratch(sys.argv[3:]) if first_of_node else None,
         meeting=meeting,
     )
     _write(folder, task)
@@ -244,9 +246,9 @@ def _gpus_of_torch() -> str:
     return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
 
 
-def _submission(script: Path) -> str:
+def _submission(script: Path, scheduler: str) -> str:
     try:
-        return Slurm().why_not(script)
+        return build_scheduler(scheduler).why_not(script)
     except UserError as error:
         return str(error)
 

@@ -12,12 +12,13 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from fgssl.errors import COMMAND_LINE, EXIT_OUT_OF_HANDS, Problem, SettingsError
 from fgssl.settings.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
 from fgssl.settings.validation import unknown, validate
+from hpc.cluster.schedulers import SCHEDULERS
 
 PREFIX = "cluster."
 """Of the overrides that are a profile's."""
@@ -35,6 +36,15 @@ def _no_clock(value: object) -> object:
 
 
 Minutes = Annotated[PositiveInt, BeforeValidator(_no_clock)]
+
+
+def _is_scheduler(name: str) -> str:
+    if name not in SCHEDULERS:
+        raise ValueError(unknown(name, list(SCHEDULERS), what="scheduler"))
+    return name
+
+
+SchedulerName = Annotated[str, AfterValidator(_is_scheduler)]
 
 
 @settings
@@ -216,7 +226,7 @@ class Profile:
     sources: tuple[SourceSettings, ...] = ()
     unverified: tuple[str, ...] = ()
     """Dotted keys."""
-    scheduler: Literal["slurm"] = "slurm"
+    scheduler: SchedulerName = "slurm"
     account: str | None = None
     """The user's."""
     accounts: AccountSettings = AccountSettings()

@@ -5,10 +5,10 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.validation import unknown
+from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.site.job_settings import BY_HAND, JobSettings, Origin
 from hpc.cluster.site.profile import Profile
 
@@ -44,8 +44,12 @@ class JobRequest:
     cpu_bind: str | None = None
     exclude: tuple[str, ...] = ()
     """Nodes."""
-    dependency: str | None = None
-    """E.g. `afterok:12_3:14`."""
+    after: tuple[str, ...] = ()
+    """Ids of jobs that must end well before this one starts."""
+    begin_in_s: int | None = None
+    """How long it waits at least; None: it may start at once."""
+    folder: str | None = None
+    """Working directory; None leaves it to the scheduler."""
     array_parallelism: int | None = None
     extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     """Further options of sbatch."""
@@ -280,7 +284,9 @@ class _Asked:
             yield self._problem("walltime_min", message, "signal_delay_s")
 
     def _option_problems(self) -> Iterator[Problem]:
-        taken = _OWN_OPTIONS | ({"gres"} if self.gpu is not None and self.gpu.option == "gres" else set())
+        taken = build_scheduler(self.profile.scheduler).reserved_options | (
+            {"gres"} if self.gpu is not None and self.gpu.option == "gres" else set()
+        )
         for name, value in self.job.options.items():
             if name.lstrip("-").replace("-", "_") in taken:
                 yield self._problem("options", f"{name!r} is set from other keys: leave it out here")
@@ -325,54 +331,3 @@ def described(asked: JobRequest, given: Set[str]) -> str:
         *([f"QOS {asked.qos}"] if asked.qos is not None else []),
     ]
     return ", ".join(parts)
-
-
-# ------------------------------------------------------------------------------------------- for submitit
-
-_OWN_OPTIONS = {
-    *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node", "gpus_per_task"),
-    *("job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode", "output", "partition", "qos"),
-    *("requeue", "signal", "time", "wckey"),
-}
-
-
-def sbatch_options(job: JobRequest) -> dict[str, Any]:
-    """Of submitit's `SlurmExecutor.update_parameters`, without what submitit would put into the script by itself.
-
-    The user's SBATCH_* variables win over a script all the same: strip them.
-    """
-    options = {
-        "job_name": job.job_name,
-        "time": job.walltime_min,
-        "nodes": job.nodes,
-        "ntasks_per_node": job.tasks_per_node,
-        "cpus_per_task": job.cpus_per_task,
-        job.gpu_option.replace("-", "_"): job.gpu_flag,
-        "mem": job.memory,
-        "partition": job.partition,
-        "account": job.account,
-        "qos": job.qos,
-        "exclude": ",".join(job.exclude) or None,
-        "dependency": job.dependency,
-        "array_parallelism": job.array_parallelism,
-        "signal_delay_s": job.signal_delay_s,
-        "setup": list(job.setup),
-        "stderr_to_stdout": True,
-    }
-    srun_options = {
-        "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
-        # The processes of one run would wait for one that died; runs that share a job must not fall with another.
-        "kill-on-bad-exit": 0 if job.runs > 1 else 1,
-        "wait": 0,  # however long the first process still evaluates
-        "cpu-bind": job.cpu_bind,
-    }
-    return {
-        **{key: value for key, value in options.items() if value is not None},
-        "wckey": None,  # some sites refuse submitit's
-        "srun_args": [f"--{key}={value}" for key, value in srun_options.items() if value is not None],
-        "additional_parameters": {
-            "requeue" if job.requeue else "no-requeue": True,
-            "open-mode": "append",
-            **{name.lstrip("-"): value for name, value in job.extra.items()},
-        },
-    }
