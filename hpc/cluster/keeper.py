@@ -26,7 +26,7 @@ def keeper_request(sweep_name: str, out: Path, profile: Profile) -> tuple[JobReq
         known = "may not" if profile.submit_from_jobs == "forbidden" else "may perhaps not"
         return None, f"jobs {known} submit jobs there ({profile.cite('submit_from_jobs')})"
     if profile.environment.container is not None:
-        return None, "Slurm's commands are not in the container"
+        return None, "the scheduler's commands are not in the container"
     partition = profile.cpu_partition or profile.partition
     most, _ = profile.limit("submitted", partition)
     if most is not None and most <= PLACES:

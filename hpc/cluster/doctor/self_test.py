@@ -20,7 +20,7 @@ _POLL_S = 2.0
 _POLL_IN_QUEUE_S = 15.0
 _IN_QUEUE_S = 3600.0
 _TO_RESTART_S = 240.0
-"""Slurm lets a job that went back into the queue wait for two minutes."""
+"""Slurm keeps a job that went back into the queue waiting for two minutes."""
 _WORK_MIN = 10
 _SLOW_FILES_S = 5.0
 _LOG_LINES = 15
@@ -36,7 +36,7 @@ class SelfTestResult:
     """The last one; None: the scheduler never knew the job."""
     restarted: bool
     refusal: str
-    """What `scontrol requeue` said where it failed."""
+    """Error of the scheduler if it did not put the job back."""
     log: str
 
 

@@ -1,4 +1,4 @@
-"""What a sweep asks for a job, and a site's profile -> what sbatch is told, or every reason why the site cannot."""
+"""Turn job settings and a site's profile into a request to the scheduler, or every reason why the site refuses it."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from hpc.cluster.site.profile import Profile
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What sbatch is told of one job."""
+    """Resources and options of one job, for any scheduler."""
 
     job_name: str
     walltime_min: int
@@ -52,7 +52,7 @@ class JobRequest:
     """Working directory; None leaves it to the scheduler."""
     array_parallelism: int | None = None
     extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Further options of sbatch."""
+    """Further options, in the scheduler's own words."""
     setup: tuple[str, ...] = ()
     """Shell lines before Python starts."""
     python: str | None = None
@@ -60,7 +60,7 @@ class JobRequest:
 
     @property
     def memory(self) -> str | None:
-        """As sbatch wants it, e.g. `124G`."""
+        """Memory of a node with its unit, e.g. `124G`; `0` for all of it, None if nothing is asked for."""
         if not self.memory_mb:
             return None if self.memory_mb is None else "0"
         return f"{self.memory_mb}M" if self.memory_mb % 1024 else f"{self.memory_mb // 1024}G"
@@ -70,7 +70,7 @@ class JobRequest:
 
 
 def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, origin: Origin = BY_HAND) -> JobRequest:
-    """What to tell sbatch; raises `SettingsError` with every reason why the site would refuse it or never start it."""
+    """Return the request; raises `SettingsError` with every reason why the site would refuse it or never start it."""
     asked = _Asked(job, profile, on_gpus, origin)
     if problems := [*origin.faults, *asked.problems()]:
         raise SettingsError(problems)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from fgssl.errors import UserError
 from hpc.cluster.schedulers.scheduler import JobFact, JobScript, JobState, SchedulerUnavailableError
-from hpc.cluster.schedulers.slurm import login_node, script
+from hpc.cluster.schedulers.slurm import login_node
 from hpc.cluster.schedulers.slurm.commands import ask, error_of, run, sbatch
 from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, count, facts_in, least, minutes, pairs, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
@@ -31,16 +31,26 @@ _SEARCHED = "now-30days"
 _OVER_ALREADY = r"Invalid job id specified|already completing or completed"
 _NO_DATABASE = r"accounting storage is disabled|not running a supported accounting_storage plugin"
 
+_RESERVED_OPTIONS = frozenset(
+    {
+        *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node"),
+        *("gpus_per_task", "job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode"),
+        *("output", "partition", "qos", "requeue", "signal", "time", "wckey"),
+    }
+)
+
 
 class Slurm:
     """Slurm by its commands on this machine, with one call for any number of jobs."""
 
-    reserved_options = script.RESERVED_OPTIONS
+    reserved_options = _RESERVED_OPTIONS
     submit_command = "sbatch"
     cancel_command = "scancel"
 
     def script(self, job: JobScript) -> str:
-        return script.script(job)
+        from hpc.cluster.schedulers.slurm.script import script  # submitit: not needed to look at jobs
+
+        return script(job)
 
     def submit(self, file: Path) -> str:
         answer = sbatch("--parsable", str(file))

@@ -16,14 +16,6 @@ from hpc.cluster.schedulers.scheduler import JobScript, Requeue
 from hpc.cluster.site.profile import MODULE_OR_LEAVE
 from hpc.cluster.site.requests import JobRequest
 
-RESERVED_OPTIONS = frozenset(
-    {
-        *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node"),
-        *("gpus_per_task", "job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode"),
-        *("output", "partition", "qos", "requeue", "signal", "time", "wckey"),
-    }
-)
-
 
 class _Writer(SlurmExecutor):
     """submitit's executor, also where there is no srun: a script can be shown anywhere."""
