@@ -7,25 +7,8 @@ from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.store.run_folder import write_atomically
-from hpc.cluster.actions import (
-    Abandon,
-    Action,
-    CancelJobs,
-    DismissKeeper,
-    KeeperWaitsFor,
-    LackKeeper,
-    LeaveKeeper,
-    NoteCanceled,
-    NoteJobId,
-    NoteKeeper,
-    NoteRefused,
-    PlannedOrder,
-    Progress,
-    Release,
-    Replace,
-    Say,
-    Submit,
-)
+from hpc.cluster import actions as do
+from hpc.cluster.actions import PlannedOrder, Progress
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_scripts import keeper_script, order_script
 from hpc.cluster.job_store import JobStore
@@ -49,7 +32,7 @@ class Hands:
         self._sweep, self._store, self._scheduler = sweep, store, scheduler
         self.progress = Progress()
 
-    def apply(self, actions: Sequence[Action], runs: Mapping[str, RunStatus]) -> bool:
+    def apply(self, actions: Sequence[do.Action], runs: Mapping[str, RunStatus]) -> bool:
         """Apply actions in their order, up to a submission that is not taken as it is; return whether any is reported.
 
         `runs` are those of the observation that the actions were decided on.
@@ -57,52 +40,52 @@ class Hands:
         before = len(self.progress.lines)
         for action in actions:
             match action:
-                case Submit():
+                case do.Submit():
                     if not self._submit(action, runs):
                         break
-                case LeaveKeeper() | LackKeeper() | DismissKeeper() | KeeperWaitsFor() | NoteKeeper():
+                case do.LeaveKeeper() | do.LackKeeper() | do.DismissKeeper() | do.KeeperWaitsFor() | do.NoteKeeper():
                     self._keep(action)
                 case _:
                     self._repair(action)
         return len(self.progress.lines) > before
 
-    def _repair(self, action: Action) -> None:
+    def _repair(self, action: do.Action) -> None:
         store, scheduler = self._store, self._scheduler
         match action:
-            case NoteJobId(order, job_id):
+            case do.NoteJobId(order, job_id):
                 store.note_id(order, job_id)
                 self._say(f"job {job_id} of order {order.token} is in the queue though its number was not noted: kept")
-            case NoteCanceled(order, elements):
+            case do.NoteCanceled(order, elements):
                 store.note_canceled(order, elements)
-            case NoteRefused(words):
+            case do.NoteRefused(words):
                 store.note_refused(words)
-            case Say(line):
+            case do.Say(line):
                 self._say(line)
-            case Abandon(order):
+            case do.Abandon(order):
                 store.abandon(order)
                 self._say(f"order {order.token} never reached the scheduler: forgotten")
-            case Replace(order):
+            case do.Replace(order):
                 with self._reported():
                     scheduler.cancel([order.job_id or ""])
                     store.abandon(order)
                     why = "waited for one that did not end well: canceled, to be ordered anew"
                     self._say(f"job {order.job_id} {why}")
-            case CancelJobs(job_ids):
+            case do.CancelJobs(job_ids):
                 with self._reported():
                     scheduler.cancel(job_ids)
-            case Release(job_id, label):
+            case do.Release(job_id, label):
                 with self._reported():
                     scheduler.release(job_id)
                     self._say(f"{label}: job {job_id} was held after a failed launch: released")
 
-    def _keep(self, action: Action) -> None:
+    def _keep(self, action: do.Action) -> None:
         """Apply an action on the keeper."""
         match action:
-            case NoteKeeper(job_id):
+            case do.NoteKeeper(job_id):
                 self._store.note_keeper(job_id)
-            case LackKeeper(why):
+            case do.LackKeeper(why):
                 self._lack_keeper(why)
-            case LeaveKeeper() if self._sweep.keeper is not None:
+            case do.LeaveKeeper() if self._sweep.keeper is not None:
                 try:
                     script = keeper_script(self._sweep, self._store, self._sweep.keeper)
                     job_id = self._give(script, self._store.folder / "keeper.sh")
@@ -110,14 +93,14 @@ class Hands:
                     self.progress = replace(self.progress, keeper=job_id)
                 except UserError as error:
                     self._lack_keeper(str(error))
-            case DismissKeeper(job_id, for_room):
+            case do.DismissKeeper(job_id, for_room):
                 self.progress = replace(self.progress, keeper_dismissed=True)
                 with self._reported():
                     self._scheduler.cancel([job_id])
                     if for_room:
                         self._say("no keeper waits, for the queue takes no job beside it; `fgssl sync` goes on")
                         self.progress = replace(self.progress, full=frozenset())
-            case KeeperWaitsFor(job_id, others):
+            case do.KeeperWaitsFor(job_id, others):
                 with self._reported():
                     self._scheduler.wait_for_any(job_id, others)
 
@@ -127,7 +110,7 @@ class Hands:
 
     # ------------------------------------------------------------------------------------------- orders
 
-    def _submit(self, action: Submit, runs: Mapping[str, RunStatus]) -> bool:
+    def _submit(self, action: do.Submit, runs: Mapping[str, RunStatus]) -> bool:
         """Submit an order; return whether it was taken. If not, the progress holds why."""
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
@@ -160,7 +143,7 @@ class Hands:
         """Return the id of a needed run's job, which `decide` saw in the queue or before this order."""
         return self.progress.jobs.get(need) or runs[need].job_id or ""
 
-    def _refused(self, action: Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
+    def _refused(self, action: do.Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
         planned, so_far = action.planned, self.progress
         if error.kind in (Refusal.FULL, Refusal.ARRAY) and len(planned.elements) > 1:  # an array is refused whole
             at_most = {**so_far.at_most, planned.kind: len(planned.elements) // 2}
