@@ -1,4 +1,4 @@
-"""What `decide` wants done, as data for `apply`; and what came of it in one pass, for the next decision."""
+"""Actions, decided by `decide` and applied by `apply`, and the progress of a pass, which the next decision follows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -146,7 +146,7 @@ Action = (
 
 @dataclass(frozen=True)
 class Progress:
-    """What a pass has done and met so far."""
+    """Results and refusals of a pass so far."""
 
     lines: tuple[str, ...] = ()
     """For users."""

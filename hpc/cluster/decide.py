@@ -12,7 +12,7 @@ from hpc.cluster.actions import PlannedOrder, Progress
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_store import Element, Order
 from hpc.cluster.keeper import PLACES
-from hpc.cluster.observe import KeeperStatus, Observation
+from hpc.cluster.observation import KeeperStatus, Observation
 from hpc.cluster.schedulers.scheduler import JobState
 from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.status import ClusterState, RunStatus

@@ -1,4 +1,4 @@
-"""What the jobs of a sweep, its keeper and the doctor's self-test do, for any scheduler to write down."""
+"""The jobs of a sweep, its keeper and the doctor's self-test, for any scheduler to write down."""
 
 import dataclasses
 from collections.abc import Sequence

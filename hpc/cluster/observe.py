@@ -2,49 +2,16 @@
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
-from hpc.cluster.job_store import JobStore, Launch, Order, UserRequests
+from hpc.cluster.job_store import JobStore, Order
+from hpc.cluster.observation import KeeperStatus, Observation
 from hpc.cluster.schedulers.scheduler import JobFact, JobState, Scheduler, SchedulerUnavailableError
-from hpc.cluster.status import ClusterState, RunFiles, RunStatus, statuses
-
-
-@dataclass(frozen=True)
-class Observation:
-    """A sweep at one moment."""
-
-    at: float
-    """Seconds since the epoch."""
-    runs: Mapping[str, RunStatus]
-    """By run, in an order in which needs come first."""
-    orders: Sequence[Order] = ()
-    launches: Sequence[Launch] = ()
-    requests: UserRequests = field(default_factory=UserRequests)
-    facts: Mapping[str, JobFact] = field(default_factory=dict)
-    """By job id; of the jobs of runs that are not done, and those before them."""
-    silence: str = ""
-    """Why the scheduler did not answer; empty if it did."""
-    found: Mapping[str, str | None] = field(default_factory=dict)
-    """Token of an order whose job id was never noted, to the id that the scheduler has; None: it has none."""
-
-
-@dataclass(frozen=True)
-class KeeperStatus:
-    """The keeper jobs in the queue."""
-
-    waiting: str | None = None
-    """Id of the one that comes."""
-    noted: bool = True
-    """Whether the job store has that id."""
-    held: tuple[str, ...] = ()
-    """Ids of those that are held and so never come."""
-    silence: str = ""
-    """Why the scheduler did not answer; empty if it did."""
+from hpc.cluster.status import ClusterState, RunFiles, statuses
 
 
 def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Scheduler, search: bool = False) -> Observation:

@@ -15,7 +15,8 @@ from hpc.cluster.apply import Hands
 from hpc.cluster.decide import decide_keeper, decide_orders, decide_repairs, decide_waiting, is_over, jobs_to_cancel
 from hpc.cluster.job_store import JobStore
 from hpc.cluster.keeper import KEEPER_PATIENCE_S
-from hpc.cluster.observe import KeeperStatus, Observation, observe, observe_keeper
+from hpc.cluster.observation import KeeperStatus, Observation
+from hpc.cluster.observe import observe, observe_keeper
 from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.status import ClusterState, RunStatus
 

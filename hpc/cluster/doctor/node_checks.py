@@ -39,7 +39,7 @@ from hpc.ranks import VISIBLE_GPUS, free_port
 
 T = TypeVar("T")
 _PATIENCE_S = 60.0
-"""Of one node with the other."""
+"""How long one node waits for the other."""
 _SIGNAL_PATIENCE_S = 300.0
 """Until all processes have looked, which may have to import torch from a slow file system, and the doctor has."""
 _PUBLIC = ("example.org", 443)
@@ -56,12 +56,12 @@ class Scratch:
     folder: str
     free_gb: float
     kind: str
-    """Of its file system, e.g. tmpfs."""
+    """Kind of its file system, e.g. tmpfs."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """Of the two nodes, as the second one saw it."""
+    """Meeting of the two nodes, as the second one saw it."""
 
     host: str
     port: int
@@ -79,16 +79,16 @@ class Task:
     node: str
     python: str
     cores: tuple[str, ...]
-    """That it may run on, each by the CPUs (hardware threads) that it has."""
+    """Cores that it may run on, each by the CPUs (hardware threads) that it has."""
     memory_mb: int | None
-    """Of the job on its node; None: Slurm does not say."""
+    """Memory of the job on its node; None: Slurm does not say."""
     gpus: tuple[str, ...] | None
-    """That its environment names; None: it names none."""
+    """GPUs that its environment names; None: it names none."""
     torch_gpus: str = ""
-    """What torch counts, or says instead; empty: not asked, or not installed."""
+    """Number of GPUs that torch counts, or its message; empty: not asked, or not installed."""
     internet: bool | None = None
     submission: str | None = None
-    """What Slurm would say to a job submitted from this one; empty: it would take it. None: not asked."""
+    """Why the scheduler would refuse a job submitted from this one; empty: it would take it. None: not asked."""
     scratch: Scratch | None = None
     meeting: Meeting | None = None
     signalled: bool = False
@@ -181,7 +181,7 @@ def _say(line: IO[str], words: str) -> None:
 
 
 def _awaited(look: Callable[[], T], folder: Path) -> T | None:
-    """What is there at last; None where nothing has come."""
+    """Return what is there at last; None where nothing has come."""
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         os.listdir(folder)  # a network file system looks anew for what it did not see before

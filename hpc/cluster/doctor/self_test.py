@@ -103,7 +103,7 @@ def watch(script: JobScript, folder: Path, scheduler: Scheduler, tell: Callable[
 
 
 def judge(diagnosis: Diagnosis, result: SelfTestResult) -> None:
-    """What the job's processes found, and what they did not, into the diagnosis."""
+    """Add findings on what the job's processes found, and on what they did not."""
     asked, tasks, fact = result.asked, result.tasks, result.fact
     expected = asked.nodes * asked.tasks_per_node
     if len(tasks) == expected:

@@ -66,7 +66,7 @@ _NOT_OVER = (JobState.PENDING, JobState.HELD, JobState.RUNNING)
 
 @dataclass(frozen=True)
 class JobFact:
-    """What a scheduler reports of one job, or of one task of an array."""
+    """A scheduler's report of one job, or of one task of an array."""
 
     job_id: str
     """`12`, or `12_3` of an array."""
@@ -111,7 +111,7 @@ class Requeue(StrEnum):
 
 @dataclass(frozen=True)
 class JobScript:
-    """What a job does, for a scheduler to write down in its own syntax."""
+    """The work of a job, for a scheduler to write down in its own syntax."""
 
     request: "JobRequest"
     module: str
@@ -125,7 +125,7 @@ class JobScript:
     requeue_file: Path | None = None
     """See `Requeue`; `{task}` stands for the number of the array's task, 0 for a plain job."""
     tasks: int = 1
-    """Of an array; 1 makes a plain job."""
+    """Tasks of the array; 1 makes a plain job."""
     alone: bool = False
     """Whether Python starts once, outside of what the scheduler starts for every process, so that it can submit."""
 

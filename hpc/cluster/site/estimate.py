@@ -1,4 +1,4 @@
-"""What the jobs of a sweep will need, judged by runs that are done."""
+"""Estimate the needs of a sweep's jobs from runs that are done."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -30,14 +30,14 @@ class JobRequest:
     """The only numbers of GPUs that a job may ask for on a node; empty: any."""
     cpus_per_task: int = 1
     memory_mb: int | None = None
-    """Of a node; 0 is all of it, None leaves it to the site."""
+    """Memory of a node; 0 is all of it, None leaves it to the site."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     requeue: bool = True
     signal_delay_s: int = 180
     runs: int = 1
-    """That share the job."""
+    """Runs that share the job."""
     runs_per_gpu: int = 1
     whole_node: bool = False
     """Whether the job has, and pays for, whole nodes."""
@@ -179,7 +179,7 @@ class _Asked:
         return self.origin.problem(key, message + where + (f": {advice}" if advice is not None else ""))
 
     def _partition_problems(self) -> Iterator[Problem]:
-        """That the profile's own is unknown, `read_profile` has said."""
+        """Check the job's partition; `read_profile` has checked the profile's own."""
         name, known = self.partition, self.profile.partitions
         if name is None or known is None or (name not in known and self.job.partition is None):
             return
@@ -193,7 +193,7 @@ class _Asked:
             yield self._problem("partition", message, f"partitions.{name}.gpus", f"those with GPUs are {others}")
 
     def _account_problems(self) -> Iterator[Problem]:
-        """Of the profile's own, `read_profile` has seen to it."""
+        """Check the job's account; `read_profile` has checked the profile's own."""
         profile, wanted = self.profile, self.profile.accounts
         if self.account is None and wanted.required:
             how = f"give cluster.account={wanted.example} on the command line, or account in a copy of this file"
@@ -235,7 +235,7 @@ class _Asked:
             yield self._problem(key, message, "several_nodes_whole")
 
     def _core_problems(self) -> Iterator[Problem]:
-        """Of as many tasks as there can be: that they are too many for the GPUs has been told."""
+        """Check the cores of as many tasks as there can be; too many for the GPUs are another problem."""
         gpu, there, tasks = self.gpu, self.node.job_cores if self.node is not None else None, self.tasks
         if gpu is not None and gpu.per_node is not None:
             tasks = min(tasks, gpu.per_node * self.job.runs_per_gpu)
@@ -295,7 +295,7 @@ class _Asked:
 
 
 def for_runs(asked: JobRequest, runs: int) -> JobRequest:
-    """What a job of so many runs asks for, where `asked` is of a full pack of `asked.runs`."""
+    """Return the request of a job of so many runs, where `asked` is of a full pack of `asked.runs`."""
     if not 0 < runs < asked.runs:
         return asked
     fewer = replace(asked, tasks_per_node=runs)

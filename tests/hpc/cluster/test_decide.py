@@ -18,7 +18,7 @@ from hpc.cluster.decide import (
     planned_orders,
 )
 from hpc.cluster.job_store import Element, Launch, Order, UserRequests
-from hpc.cluster.observe import KeeperStatus, Observation
+from hpc.cluster.observation import KeeperStatus, Observation
 from hpc.cluster.schedulers.scheduler import JobFact, JobState
 from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.site.requests import JobRequest

@@ -17,7 +17,7 @@ from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.status import ClusterState, RunStatus
-from hpc.cluster.sync import Report, cancel, synchronize
+from hpc.cluster.sync import Report, synchronize
 from hpc.sweeps.retries import Retries
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -148,21 +148,6 @@ def test_a_cancel_is_enforced_by_the_next_pass(chain: Small, fake_slurm: FakeSlu
         chain.sync()
     assert chain.states() == {"base": "CANCELED", "a": "SKIPPED", "b": "SKIPPED"}
     assert set(tasks(fake_slurm)) == {"CANCELLED"}
-
-
-def test_canceling_one_of_several_runs_of_a_job_leaves_the_others(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
-    small = Small(tmp_path / "out", x=(), y=())
-    small.requests = dict.fromkeys(("x", "y"), JobRequest("sweep", 60, tasks_per_node=2, runs=2))
-    small.sync()
-    fake_slurm.start("1", "n1")
-    small.store.cancel(["x"])
-    assert small.sweep
-    cancel(small.out, ["x"])
-    assert tasks(fake_slurm) == Counter(RUNNING=1)
-    small.complete("y")
-    small.sync()
-    assert tasks(fake_slurm) == Counter(CANCELLED=1)
-    assert small.states() == {"x": "CANCELED", "y": "DONE"}
 
 
 def test_a_held_launch_is_released_a_few_times(chain: Small, fake_slurm: FakeSlurm) -> None:

@@ -103,7 +103,7 @@ def _accounts(diagnosis: Diagnosis, accounts: dict[str, tuple[str, ...]]) -> Non
 
 @dataclass(frozen=True)
 class _Kind:
-    """Of nodes."""
+    """A kind of node."""
 
     cores: int
     usable_cores: int
