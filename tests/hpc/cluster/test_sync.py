@@ -13,6 +13,7 @@ from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_store import Element, JobStore
 from hpc.cluster.observe import observe
+from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.site.requests import JobRequest
@@ -347,6 +348,22 @@ def test_what_people_cancel_is_noted_before_the_scheduler_forgets_it(twelve: Sma
     fake_slurm.configure(accounting="none", boot_time=order.created + 10)
     fake_slurm.advance(4000)  # the controller has forgotten it, and may have been started anew
     assert twelve.states()["run-03"] is ClusterState.CANCELED
+
+
+def test_an_order_that_was_not_answered_stays(twelve: Small, fake_slurm: FakeSlurm, monkeypatch) -> None:
+    """The scheduler may have taken it: it is neither withdrawn nor given again."""
+
+    def silent(*_: object) -> str:
+        raise SchedulerUnavailableError("sbatch has not answered for 120 s")
+
+    with monkeypatch.context() as context:
+        context.setattr(Slurm, "submit", silent)
+        report = twelve.sync()
+    assert (report.unanswered, report.progress.ordered) == (True, 0)
+    (order,) = twelve.store.orders()
+    assert (order.job_id, order.abandoned, len(order.elements)) == (None, False, 12)
+    assert twelve.sync().progress.ordered == 0
+    assert set(twelve.states().values()) == {ClusterState.PENDING}
 
 
 def test_a_number_that_could_not_be_noted_is_found(twelve: Small, fake_slurm: FakeSlurm, monkeypatch) -> None:
