@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import PATH, clusters
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.examination import examine
 

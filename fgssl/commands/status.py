@@ -70,7 +70,7 @@ def _progress(status: RunStatus, out: Path) -> tuple[str, str]:
     progress = RunFolder(out / "runs" / status.run.run).progress()
     if progress is None or status.state is ClusterState.DONE:
         return "", ""
-    step, total, rate = progress["step"], progress["total_steps"], progress["images_per_s"]
+    step, total, rate = progress.step, progress.total_steps, progress.images_per_s
     batch = status.run.configs[0]["training"]["global_batch_size"]
     at_work = status.state is ClusterState.RUNNING and rate > 0
     return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster import actions as do
 from hpc.cluster.actions import PlannedOrder, Progress
 from hpc.cluster.cluster_sweep import ClusterSweep

@@ -87,7 +87,7 @@ def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunF
         trained,
         holder=silent and folder.holder() is not None,
         newest_step=newest_step(folder),
-        updated=float(progress["updated"]) if progress else 0.0,
+        updated=progress.updated if progress else 0.0,
         failure=text,
         failed=failed,
         others_failed=others_failed,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
@@ -40,7 +40,7 @@ def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, f
     try:
         runs = on_cluster(plan, profile)
     except SettingsError as error:
-        told = dict.fromkeys([*faults, *(plan.grid.placed(problem) for problem in error.problems)])
+        told = dict.fromkeys([*faults, *error.problems])
         raise UserError("\n".join([*map(str, told), *hindrances])) from None
     sweep, why_no_keeper = _cluster_sweep(plan, profile, runs, out)
     orders = orders_left(sweep, out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fgssl.errors import LeaseError, UserError
-from fgssl.store.run_folder import lock
+from fgssl.store.files import lock
 from hpc.cluster import cluster_sweep
 from hpc.cluster.actions import NoteRefused, Progress
 from hpc.cluster.apply import Hands

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Task, read_tasks
 from hpc.cluster.schedulers.scheduler import JobFact, JobScript, Scheduler, SchedulerUnavailableError
