@@ -12,7 +12,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from fgssl.errors import COMMAND_LINE, EXIT_OUT_OF_HANDS, Problem, SettingsError
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
@@ -28,6 +28,7 @@ from fgssl.settings.layers import (
     read_yaml,
 )
 from fgssl.settings.validation import unknown, validate, without_faults
+from hpc.cluster.schedulers import SCHEDULERS
 
 PREFIX = "cluster."
 """Of the overrides that are a profile's."""
@@ -45,6 +46,15 @@ def _no_clock(value: object) -> object:
 
 
 Minutes = Annotated[PositiveInt, BeforeValidator(_no_clock)]
+
+
+def _is_scheduler(name: str) -> str:
+    if name not in SCHEDULERS:
+        raise ValueError(unknown(name, list(SCHEDULERS), what="scheduler"))
+    return name
+
+
+SchedulerName = Annotated[str, AfterValidator(_is_scheduler)]
 
 
 @settings
@@ -226,7 +236,7 @@ class Profile:
     sources: tuple[SourceSettings, ...] = ()
     unverified: tuple[str, ...] = ()
     """Dotted keys."""
-    scheduler: Literal["slurm"] = "slurm"
+    scheduler: SchedulerName = "slurm"
     account: str | None = None
     """The user's."""
     accounts: AccountSettings = AccountSettings()
