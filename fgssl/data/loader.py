@@ -35,8 +35,8 @@ class Images(Protocol):
 class RawBatch:
     step: int
     epoch: int
-    draw: int
-    """What views are a function of, beside the image: the epoch, or the step where an image can come twice an epoch."""
+    view_key: int
+    """Key of the views' random numbers: the epoch, or the step if an image can occur twice an epoch."""
     rows: NDArray[np.int64]
     """(n,) dataset rows of this process's share of the batch."""
     global_rows: NDArray[np.int64]
@@ -57,7 +57,7 @@ class _Job:
 
     step: int
     epoch: int
-    draw: int
+    view_key: int
     rows: NDArray[np.int64]
     global_rows: NDArray[np.int64]
     num_crops: int
@@ -92,15 +92,15 @@ def training_batches(
         else:
             global_rows = rows_of_step(step, len(images), global_batch_size, seed)
         rows = global_rows[share]
-        draw = step if images_per_class else epoch
-        numbers = [crops.crop_numbers(seed, "training", draw, view, rows) for view in range(num_views)]
+        view_key = step if images_per_class else epoch
+        numbers = [crops.crop_numbers(seed, "training", view_key, view, rows) for view in range(num_views)]
 
         def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
             if number == num_views:
                 return crops.resized(image, views.image_size)
             return crops.random_resized_crop(image, numbers[number][position], views.crop_area, views.image_size)
 
-        return _Job(step, epoch, draw, rows, global_rows, num_views + with_original, views.image_size, crop)
+        return _Job(step, epoch, view_key, rows, global_rows, num_views + with_original, views.image_size, crop)
 
     return _filled(images, (job(step) for step in steps), threads)
 
@@ -167,7 +167,7 @@ def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawB
 def _result(images: Images, job: _Job, out: NDArray[np.uint8], parts: list[Future[None]]) -> RawBatch:
     for part in parts:
         part.result()
-    return RawBatch(job.step, job.epoch, job.draw, job.rows, job.global_rows, images.labels[job.rows], out)
+    return RawBatch(job.step, job.epoch, job.view_key, job.rows, job.global_rows, images.labels[job.rows], out)
 
 
 def _fill(images: Images, job: _Job, out: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.build import feature_width
 from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
@@ -19,12 +19,12 @@ class CrossEntropy(Method):
         self.encoder = encoder
         self.classifier = nn.Linear(feature_width(encoder), classes)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         logits = self.classifier(self.encoder(batch.views[0]))  # (N, classes)
         return {"logits": logits, "labels": batch.labels[:, self.settings.level]}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        logits, labels = at_least_fp32(rows["logits"]), rows["labels"]
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        logits, labels = at_least_fp32(online["logits"]), online["labels"]
         loss = F.cross_entropy(logits, labels)
         correct = (logits.detach().argmax(dim=1) == labels).float().mean()
         return Output(loss, {"training_accuracy": 100 * correct})

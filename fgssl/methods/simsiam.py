@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl import losses
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
@@ -25,13 +25,13 @@ class SimSiam(Method):
         self.head = group_batch_norms(head, batch_norm_group_size)
         self.predictor = group_batch_norms(predictor(width, settings.predictor_width), batch_norm_group_size)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         z1, z2 = (self.head(self.encoder(view)) for view in batch.views)  # (N, P)
         return {"z1": z1, "z2": z2, "p1": self.predictor(z1), "p2": self.predictor(z2)}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        z1, z2 = rows["z1"].detach(), rows["z2"].detach()  # stop-gradient
-        loss = losses.negative_cosine(rows["p1"], z2) / 2 + losses.negative_cosine(rows["p2"], z1) / 2
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        z1, z2 = online["z1"].detach(), online["z2"].detach()  # stop-gradient
+        loss = losses.negative_cosine(online["p1"], z2) / 2 + losses.negative_cosine(online["p2"], z1) / 2
         return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(z1)})
 
     def constant_rate_parameters(self) -> list[nn.Parameter]:
@@ -39,14 +39,14 @@ class SimSiam(Method):
 
     # ------------------------------------------------------------------- what synthesized pairs ask for
 
-    def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
+    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         prediction = losses.at_least_fp32(self.predictor(self.head(features)))
-        return -F.cosine_similarity(prediction, losses.at_least_fp32(rows["z2"].detach()), dim=1)
+        return -F.cosine_similarity(prediction, losses.at_least_fp32(online["z2"].detach()), dim=1)
 
-    def pair_rows(self, first: Tensor, second: Tensor) -> Rows:
+    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
         z1, z2 = self.head(first), self.head(second)
         return {"pair_z1": z1, "pair_z2": z2, "pair_p1": self.predictor(z1), "pair_p2": self.predictor(z2)}
 
-    def pair_loss(self, rows: Rows) -> Tensor:
-        z1, z2 = rows["pair_z1"].detach(), rows["pair_z2"].detach()
-        return losses.negative_cosine(rows["pair_p1"], z2) / 2 + losses.negative_cosine(rows["pair_p2"], z1) / 2
+    def pair_loss(self, online: Embeddings) -> Tensor:
+        z1, z2 = online["pair_z1"].detach(), online["pair_z2"].detach()
+        return losses.negative_cosine(online["pair_p1"], z2) / 2 + losses.negative_cosine(online["pair_p2"], z1) / 2

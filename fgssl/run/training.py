@@ -62,7 +62,7 @@ def train_and_export(
     else:
         method = build_method(config, start, classes_of(train))
         world.broadcast(train.version)
-        trained = train_share(config, world, method, train, _Books(lease, start_sha256), last_step)
+        trained = train_share(config, world, method, train, _Owner(lease, start_sha256), last_step)
         assert trained is not None
         record = trained
     lease.write("encoder.json", encoder_card(config.encoder))
@@ -79,18 +79,20 @@ def _attempt(config: Config, world: World) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Books:
-    """What the one process that writes needs for it."""
+class _Owner:
+    """The lease on the run folder and the start weights' hashes, held by the one process that writes."""
 
     lease: Lease
     start_sha256: dict[str, str | None]
 
 
 def train_share(
-    config: Config, world: World, method: Method, train: ShardedSplit, books: _Books | None, last_step: int | None
+    config: Config, world: World, method: Method, train: ShardedSplit, owner: _Owner | None, last_step: int | None
 ) -> dict[str, Any] | None:
-    """Train `method`, from its newest checkpoint if there is one. With `books`, what to record of it; the networks then
-    lie in the run folder."""
+    """Train `method`, from its newest checkpoint if there is one.
+
+    With `owner`, leave the networks in the run folder and return what to record of the training.
+    """
     training, resources = config.training, config.resources
     # Kernels round by the layout of weights, and DeepSpeed has one of its own.
     layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
@@ -115,18 +117,18 @@ def train_share(
     )
     with contextlib.ExitStack() as stack:
         writer: checkpoint.Writer | None = None
-        if books is not None:
-            identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, books.start_sha256)
-            checkpoints = books.lease.folder.checkpoints
-            writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
+        if owner is not None:
+            identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, owner.start_sha256)
+            checkpoints = owner.lease.folder.checkpoints
+            writer = stack.enter_context(checkpoint.Writer(checkpoints, owner.lease, resources.keep_checkpoints))
             found = checkpoint.latest(checkpoints, identity)
             for caution in cautions(config, train.manifest):
                 print(f"WARNING: {caution}", file=sys.stderr)
         attempts = [_attempt(config, world)]
-        begun = world.broadcast((found.step, found.attempts) if books is not None and found else None)
+        begun = world.broadcast((found.step, found.attempts) if owner is not None and found else None)
         if begun is not None:
             step, earlier = begun
-            trainer.resume(step, world.broadcast_tensors(found.state if books is not None and found else None))
+            trainer.resume(step, world.broadcast_tensors(found.state if owner is not None and found else None))
             if training.invariant == "exact":
                 _warn_of_other_bits(earlier, attempts[0])
             attempts = [*(one for one in earlier if one not in attempts), *attempts]
@@ -142,10 +144,10 @@ def train_share(
                 writer.save(checkpoint.Checkpoint(trainer.step, state, identity, attempts))
 
         listener: Listener = Silence()
-        if books is not None:
+        if owner is not None:
             title = f"{config.method.name} seed {config.seed}"
             listener = stack.enter_context(
-                Reporter(books.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
+                Reporter(owner.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
             )
         interruption = stack.enter_context(Interruption())
         try:
@@ -155,10 +157,10 @@ def train_share(
             raise
     state = engine.state()
     with engine.whole():
-        if books is None:
+        if owner is None:
             return None
         for name, network in method.exports().items():
-            books.lease.write(f"{name}.safetensors", weights_bytes(network))
+            owner.lease.write(f"{name}.safetensors", weights_bytes(network))
     return {
         "steps": trainer.step,
         "wall_s": trainer.wall_s,

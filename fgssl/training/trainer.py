@@ -68,7 +68,7 @@ class Trainer:
         """
         method = self.engine.method
         train_unfrozen(method)
-        make = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
+        grad_cache = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         if last_step is not None and last_step <= self.step < self.total_steps:
@@ -87,10 +87,10 @@ class Trainer:
                 group["lr"] = learning_rate if group["constant_rate"] else decayed
 
             # ------------------------------------------------------------------ gradient of the global batch, one step
-            output, rows, targets = make.accumulate_gradient(self.engine, batch, shuffled)
+            output, online, target = grad_cache.accumulate_gradient(self.engine, batch, shuffled, progress)
             gradient_norm = self.engine.step()
             loss = self._finite(float(output.loss.detach()), gradient_norm, raw)
-            method.after_step(rows, targets, progress)
+            method.after_step(online, target, progress)
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
 
@@ -132,7 +132,7 @@ class Trainer:
     def _batch(self, raw: RawBatch) -> Batch:
         """This process's share of the batch."""
         images, method = self._on_device(raw.images), self.engine.method  # (n, crops, H, W, C)
-        views = tuple(self._view(images[:, view], raw, view, raw.rows) for view in method.row_views)
+        views = tuple(self._view(images[:, view], raw, view, raw.rows) for view in method.online_views)
         original = None
         if method.needs_original:
             original = self._input(color.to_unit(images[:, -1]))
@@ -157,7 +157,7 @@ class Trainer:
         return torch.cat(
             [
                 self._input(
-                    color.augmented(color.to_unit(images[part]), self.views, self.seed, raw.draw, view, rows[part])
+                    color.augmented(color.to_unit(images[part]), self.views, self.seed, raw.view_key, view, rows[part])
                 )
                 for part in shards
             ]

@@ -28,14 +28,13 @@ def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
 
 
 def augmented(
-    images: Tensor, settings: ViewSettings, seed: int, draw: int, view: int, rows: NDArray[np.int64]
+    images: Tensor, settings: ViewSettings, seed: int, view_key: int, view: int, rows: NDArray[np.int64]
 ) -> Tensor:
     """One view's colors of the MoCo v2 recipe: jitter, gray, blur, flip. (N, C, H, W) in [0, 1] -> the same.
 
-    A function of (seed, draw, view, row), where `draw` is the epoch or step: who computes it, and with which others in
-    a batch, changes nothing.
+    A function of (seed, view_key, view, row): who computes it, and with which others in a batch, changes nothing.
     """
-    numbers = torch.from_numpy(randomness.uniform(seed, "colour", draw, view, rows=rows, columns=13)).float()
+    numbers = torch.from_numpy(randomness.uniform(seed, "colour", view_key, view, rows=rows, columns=13)).float()
     jittered, gray, blurred, flipped = (numbers[:, column] for column in range(4))
     factors, order, sigma = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12]
     images = images.clone()

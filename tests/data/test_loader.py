@@ -193,7 +193,7 @@ def test_an_image_drawn_twice_an_epoch_is_cropped_anew() -> None:
     found = list(training(InMemory(), range(8), images_per_class=4))
     assert [batch.epoch for batch in found] == [0, 0, 1, 1, 2, 2, 3, 3]
     for batch in found:
-        assert batch.draw == batch.step
+        assert batch.view_key == batch.step
         assert (np.bincount(batch.labels[:, 0]) == 4).all()
     one, other = found[:2]  # of one epoch
     twice = set(one.rows) & set(other.rows)

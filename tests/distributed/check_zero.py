@@ -118,8 +118,8 @@ def step(engine: Engine, world: World, number: int, factor: float = 1.0, process
     with frozen_batch_norm_statistics(engine.method):
         for index, shard in enumerate(shards):
             last = index == len(shards) - 1
-            rows = engine.rows(shard, None, last)
-            squares = [value.square().sum() for value in rows.values() if value.requires_grad]
+            online = engine.online(shard, None, last)
+            squares = [value.square().sum() for value in online.values() if value.requires_grad]
             engine.backward(factor * torch.stack(squares).sum(), last)
     return engine.step()
 

@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
-from tests.one_process import accumulate_gradient, global_targets
+from tests.one_process import accumulate_gradient, global_target
 
 Make = Callable[..., Any]
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
 BYOL = "method={name: byol, momentum: 0.9, hidden_width: 16, projection_width: 8}"
 
 
-def step(method: Any, batch: Batch) -> tuple[Output, Rows, Tensor | None]:
+def step(method: Any, batch: Batch) -> tuple[Output, Embeddings, Tensor | None]:
     return accumulate_gradient(method, batch, len(batch), 0)
 
 
@@ -57,8 +57,8 @@ def test_simsiam_is_its_algorithm_1(tiny_method: Make, random_batch: Callable[..
     p1, p2 = by_hand.predictor(z1), by_hand.predictor(z2)
     expected = distance(p1, z2) / 2 + distance(p2, z1) / 2
     expected.backward()
-    output, _, targets = step(method, batch)
-    assert targets is None
+    output, _, target = step(method, batch)
+    assert target is None
     torch.testing.assert_close(output.loss, expected)
     assert_same_gradients(method, by_hand)
 
@@ -128,7 +128,7 @@ def test_synthesized_pairs_on_simsiam_are_equation_8(tiny_method: Make, random_b
 def test_byol_follows_equation_2(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:
     method, batch = tiny_method(BYOL), random_batch()
     by_hand = copy.deepcopy(method)
-    targets = global_targets(copy.deepcopy(method), batch, 32, 0)
+    targets = global_target(copy.deepcopy(method), batch, 32, 0)
     assert targets is not None
     first, second = (by_hand.predictor(by_hand.head(by_hand.encoder(view))) for view in batch.views)
     expected = torch.zeros(())

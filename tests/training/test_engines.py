@@ -41,7 +41,7 @@ def one_step(engine: Engine, batch: Batch) -> tuple[float, float]:
     """The norm that the engine tells, and that of how far the weights moved."""
     before = [parameter.detach().clone() for parameter in engine.method.parameters()]
     GradCache(World(), len(batch), exact=False, autocast=contextlib.nullcontext).accumulate_gradient(
-        engine, batch, None
+        engine, batch, None, progress=0.0
     )
     norm = engine.step()
     moves = [new.detach() - old for new, old in zip(engine.method.parameters(), before, strict=True)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl import device as devices
+from fgssl.batch import Embeddings
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
@@ -52,13 +53,13 @@ def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPa
     """From `step` on the loss is not a number, or is one with an infinite slope."""
     loss = trainer.engine.method.loss
 
-    def broken(rows: dict[str, Tensor], targets: Tensor | None) -> Any:
-        output = loss(rows, targets)
+    def broken(online: Embeddings, target: Tensor | None, progress: float) -> Any:
+        output = loss(online, target, progress)
         if trainer.step < step:
             return output
         if what == "loss":
             return type(output)(output.loss * torch.nan, output.metrics)
-        return type(output)(output.loss + (rows["query"] * 0).abs().sum().sqrt(), output.metrics)
+        return type(output)(output.loss + (online["query"] * 0).abs().sum().sqrt(), output.metrics)
 
     monkeypatch.setattr(trainer.engine.method, "loss", broken)
 

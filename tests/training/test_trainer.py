@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.interruption import Interruption
@@ -30,13 +30,14 @@ class Spy(Method):
         self.predictor = nn.Linear(2, 1)
         self.told: list[float] = []
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         return {"prediction": self.predictor(self.encoder(batch.views[0].mean(dim=(2, 3))))}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        return Output(rows["prediction"].square().mean(), {})
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        self.told.append(progress)
+        return Output(online["prediction"].square().mean(), {})
 
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
         self.told.append(progress)
 
     def constant_rate_parameters(self) -> list[nn.Parameter]:
@@ -92,4 +93,4 @@ def test_rates_and_progress_of_every_step(
         assert [rate[False] for rate in rates] == decayed
         assert [rate[True] for rate in rates] == pytest.approx([first] * (4 - start))
         assert [call.args[1]["learning_rate"] for call in reporter.log.call_args_list] == decayed
-        assert method.told == [0.0, 0.25, 0.5, 0.75][start:]
+        assert method.told == [progress for progress in (0.0, 0.25, 0.5, 0.75)[start:] for _ in ("loss", "after_step")]

@@ -96,7 +96,7 @@ def only(**probabilities: float) -> ViewSettings:
 def test_a_view_is_jitter_gray_blur_and_flip_in_this_order(images: Tensor) -> None:
     rows = np.arange(16)
     found = color.augmented(images, SETTINGS, 5, 2, 1, rows)
-    numbers = torch.from_numpy(randomness.uniform(5, "color", 2, 1, rows=rows, columns=13)).float()
+    numbers = torch.from_numpy(randomness.uniform(5, "colour", 2, 1, rows=rows, columns=13)).float()
     happened = []
     for image, result, number in zip(images, found, numbers, strict=True):
         one = number[None]
