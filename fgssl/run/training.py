@@ -33,7 +33,7 @@ from fgssl.training import checkpoint
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
-from fgssl.views import color
+from fgssl.views.maker import ViewMaker
 
 
 def start_files(config: Config, out: Path) -> Start:
@@ -102,15 +102,16 @@ def train_share(
     if resources.activation_checkpointing:
         checkpoint_activations(method.encoder)
     world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
     engine = build_engine(method, training, resources, world)
     trainer = Trainer(
         engine=engine,
         world=world,
         settings=training,
-        views=config.views,
+        views=ViewMaker(config.views, method.num_views, config.seed, shard_size, dtype),
         seed=config.seed,
         total_steps=training.epochs * steps_per_epoch(len(train), training.global_batch_size),
-        shard_size=_shard_size(config, world),
+        shard_size=shard_size,
         autocast=devices.autocast(world.device, training.precision),
         log_every_steps=resources.log_every_steps,
         checkpoint_every_s=resources.checkpoint_every_s,
@@ -134,10 +135,7 @@ def train_share(
             attempts = [*(one for one in earlier if one not in attempts), *attempts]
         else:
             train_unfrozen(method)
-            dtype = next(method.parameters()).dtype
-            method.prepare(
-                lambda number: (images.to(dtype) for images in _originals(config, train, number, world.device))
-            )
+            method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
 
         def save(state: dict[str, Any]) -> None:
             if writer is not None:
@@ -229,10 +227,12 @@ def _batches(
     )
 
 
-def _originals(config: Config, train: ShardedSplit, number: int, device: torch.device) -> Iterator[Tensor]:
+def _originals(
+    config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
+) -> Iterator[Tensor]:
     """Resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]
     for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
-        yield color.normalized(color.to_unit(torch.from_numpy(raw.images[:, 0]).to(device)), config.views)
+        yield views.original(torch.from_numpy(raw.images[0]).to(device))

@@ -373,6 +373,8 @@ def to_yaml(config: Any) -> str:
 
 def scientific(config: Any) -> Any:
     """The settings that can change a result, as a plain mapping."""
+    if isinstance(config, tuple):
+        return [scientific(item) for item in config]
     if not dataclasses.is_dataclass(config):
         return config
     return {

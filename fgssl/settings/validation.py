@@ -105,7 +105,7 @@ def _unique(problems: list[Problem]) -> list[Problem]:
 def _alternatives(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) is Annotated:
         return _alternatives(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
         return [inner for part in typing.get_args(annotation) for inner in _alternatives(part)]
     return [annotation]
 

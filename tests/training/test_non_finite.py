@@ -19,6 +19,7 @@ from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
+from fgssl.views.maker import ViewMaker
 
 
 def rows(step: int) -> NDArray[np.int64]:
@@ -26,7 +27,7 @@ def rows(step: int) -> NDArray[np.int64]:
 
 
 def batches(steps: range) -> list[RawBatch]:
-    images = np.random.default_rng(0).integers(0, 256, (32, 3, 16, 16, 3), dtype=np.uint8)
+    images = tuple(np.random.default_rng(0).integers(0, 256, (3, 32, 16, 16, 3), dtype=np.uint8))
     labels = np.zeros((32, 2), dtype=np.int64)
     return [RawBatch(step, step // 3, step // 3, rows(step), rows(step), labels, images) for step in steps]
 
@@ -39,7 +40,7 @@ def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any])
         engine=build_engine(method, config.training, config.resources, world),
         world=world,
         settings=config.training,
-        views=config.views,
+        views=ViewMaker(config.views, num_views=2, seed=0, shard_size=32),
         seed=0,
         total_steps=6,
         shard_size=32,

@@ -19,6 +19,7 @@ from fgssl.settings.config import Config
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.reporter import Reporter
 from fgssl.training.trainer import Trainer
+from fgssl.views.maker import ViewMaker
 
 
 class Spy(Method):
@@ -45,7 +46,7 @@ class Spy(Method):
 
 
 def batches(steps: range) -> list[RawBatch]:
-    images = np.random.default_rng(0).integers(0, 256, (32, 2, 16, 16, 3), dtype=np.uint8)
+    images = (np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), dtype=np.uint8),)
     rows = np.arange(32)
     return [RawBatch(step, 0, 0, rows, rows, np.zeros((32, 2), dtype=np.int64), images) for step in steps]
 
@@ -79,7 +80,7 @@ def test_rates_and_progress_of_every_step(
             engine=DataParallel(method, optimizer, World()),
             world=World(),
             settings=config.training,
-            views=config.views,
+            views=ViewMaker(config.views, num_views=1, seed=0, shard_size=32),
             seed=0,
             total_steps=4,
             shard_size=32,
