@@ -49,8 +49,10 @@ def make_trainer(config: Config, world: World) -> Trainer:
     in_shards = config.training.invariant == "exact" or config.resources.micro_batch_size
     shard_size = configs.shard_unit(config) if in_shards else share
     method = make_method(config)
+    groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
     return Trainer(
-        engine=build_engine(method, config.training, config.resources, world),
+        engine=build_engine(method, groups, config.training, config.resources, world),
+        groups=groups,
         world=world,
         settings=config.training,
         views=ViewMaker(config.views, method.num_views, config.seed, shard_size),

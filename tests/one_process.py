@@ -18,7 +18,7 @@ def accumulate_gradient(
     method: Method, batch: Batch, shard_size: int, seed: int = 0, autocast: Autocast = contextlib.nullcontext
 ) -> tuple[Output, Embeddings, Tensor | None]:
     """Leave the gradient of the batch's loss in `.grad`; `batch` holds all views."""
-    optimizer: Any = torch.optim.SGD(method.parameter_groups(), lr=0.1)
+    optimizer: Any = torch.optim.SGD(method.trained_parameters(), lr=0.1)
     engine = DataParallel(method, optimizer, World())
     order = randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch))
     shuffled = Shuffled(tuple(batch.views[view][order] for view in method.target_views), order)

@@ -1,7 +1,6 @@
 """BYOL: predict the other view's projection by a slowly moving target network (Grill et al. 2020, arXiv:2006.07733)."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.methods.ema import update_ema
 from fgssl.methods.method import Method
+from fgssl.schedules import Schedule
 from fgssl.settings.methods import BYOLSettings
 
 
@@ -47,7 +47,7 @@ class BYOL(Method):
         return Output(one + other, {"projection_std": normalized_std(first)})
 
     def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
-        momentum = 1 - (1 - self.settings.momentum) * (math.cos(math.pi * progress) + 1) / 2
+        momentum = Schedule(self.settings.momentum, end=1.0).at(progress)
         update_ema(self.encoder, self.target_encoder, momentum)
         update_ema(self.head, self.target_head, momentum)
 

@@ -2,11 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 
 from fgssl.batch import Batch, Embeddings, Output
+from fgssl.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share their schedules."""
+
+    parameters: list[nn.Parameter]
+    learning_rate: Schedule
+    weight_decay: Schedule
 
 
 class Method(nn.Module, ABC):
@@ -53,23 +64,9 @@ class Method(nn.Module, ABC):
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def constant_rate_parameters(self) -> list[nn.Parameter]:
-        """Those whose learning rate stays what the schedule starts from."""
-        return []
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All trained parameters, as an optimizer takes them."""
-        constant = {id(parameter) for parameter in self.constant_rate_parameters()}
-        groups = [
-            {
-                "params": [
-                    parameter for parameter in self.trained_parameters() if (id(parameter) in constant) == is_constant
-                ],
-                "constant_rate": is_constant,
-            }
-            for is_constant in (False, True)
-        ]
-        return [group for group in groups if group["params"]]
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        """Return all trained parameters, by their schedules; the first group's are those of the settings."""
+        return [ParameterGroup(self.trained_parameters(), learning_rate, weight_decay)]
 
     def exports(self) -> dict[str, nn.Module]:
         """Networks to keep after training, by file stem."""

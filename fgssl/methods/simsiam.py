@@ -9,7 +9,8 @@ from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import feature_width
 from fgssl.heads import normalized_projector, predictor
-from fgssl.methods.method import Method
+from fgssl.methods.method import Method, ParameterGroup
+from fgssl.schedules import Schedule
 from fgssl.settings.methods import SimSiamSettings
 
 
@@ -34,8 +35,16 @@ class SimSiam(Method):
         loss = losses.negative_cosine(online["p1"], z2) / 2 + losses.negative_cosine(online["p2"], z1) / 2
         return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(z1)})
 
-    def constant_rate_parameters(self) -> list[nn.Parameter]:
-        return list(self.predictor.parameters()) if self.settings.constant_predictor_rate else []
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        if not self.settings.constant_predictor_rate:
+            return super().parameter_groups(learning_rate, weight_decay)
+        predictor = list(self.predictor.parameters())
+        others = [one for one in self.trained_parameters() if all(one is not other for other in predictor)]
+        constant = Schedule(learning_rate.start, shape="constant")
+        return [
+            ParameterGroup(others, learning_rate, weight_decay),
+            ParameterGroup(predictor, constant, weight_decay),
+        ]
 
     # ------------------------------------------------------------------- what synthesized pairs ask for
 

@@ -6,6 +6,7 @@ agree on Dec(f) and Dec(f + noise).
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
-from fgssl.methods.method import Base, Method
+from fgssl.methods.method import Base, Method, ParameterGroup
 from fgssl.noises.perturbation import Perturbation
+from fgssl.schedules import Schedule
 from fgssl.settings.methods import SynthesizedSettings
 
 
@@ -141,8 +143,9 @@ class Synthesized(Method):
         self.bank.copy_(torch.cat([self.bank[len(features) :], features]))
         self.bank_filled.fill_(min(capacity, int(self.bank_filled) + len(features)))
 
-    def constant_rate_parameters(self) -> list[nn.Parameter]:
-        return self.base.constant_rate_parameters()
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        first, *others = self.base.parameter_groups(learning_rate, weight_decay)
+        return [replace(first, parameters=[*first.parameters, *self.decoder.parameters()]), *others]
 
     def exports(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}

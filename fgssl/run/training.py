@@ -103,9 +103,11 @@ def train_share(
         checkpoint_activations(method.encoder)
     world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
     shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
-    engine = build_engine(method, training, resources, world)
+    groups = method.parameter_groups(training.learning_rate, training.weight_decay)
+    engine = build_engine(method, groups, training, resources, world)
     trainer = Trainer(
         engine=engine,
+        groups=groups,
         world=world,
         settings=training,
         views=ViewMaker(config.views, method.num_views, config.seed, shard_size, dtype),

@@ -16,7 +16,7 @@ from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
-from fgssl.schedules import learning_rate_factor
+from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import TrainingSettings
 from fgssl.training.engines.engine import Engine
 from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
@@ -38,6 +38,8 @@ class Trainer:
     """On every process alike; images differ."""
 
     engine: Engine
+    groups: list[ParameterGroup]
+    """Groups of the engine's optimizer, in its order."""
     world: World
     settings: TrainingSettings
     views: ViewMaker
@@ -77,13 +79,11 @@ class Trainer:
             # ------------------------------------------------------------------ images to the device, views
             batch, shuffled = self._batch(raw), self._shuffled(raw)
 
-            # ------------------------------------------------------------------ learning rate of this step
-            warm_up = self.settings.warm_up_epochs / self.settings.epochs
+            # ------------------------------------------------------------------ learning rate, weight decay
             progress = raw.step / self.total_steps
-            learning_rate = self.settings.first_learning_rate
-            decayed = learning_rate * learning_rate_factor(progress, self.settings.schedule, warm_up)
-            for group in self.engine.parameter_groups:
-                group["lr"] = learning_rate if group["constant_rate"] else decayed
+            for group, scheduled in zip(self.engine.parameter_groups, self.groups, strict=True):
+                group["lr"] = scheduled.learning_rate.at(progress)
+                group["weight_decay"] = scheduled.weight_decay.at(progress)
 
             # ------------------------------------------------------------------ gradient of the global batch, one step
             output, online, target = grad_cache.accumulate_gradient(self.engine, batch, shuffled, progress)
@@ -103,7 +103,7 @@ class Trainer:
                         "loss": loss,
                         **metrics,
                         "gradient_norm": gradient_norm,
-                        "learning_rate": decayed,
+                        "learning_rate": self.groups[0].learning_rate.at(progress),
                     },
                 )
             listener.advance(self.step, loss)

@@ -84,7 +84,7 @@ def test_overfits(
     if hasattr(method, "fill_bank"):
         method.fill_bank([batch.original])
     steps = 75 if hasattr(method, "fill_bank") else 150  # with synthesized pairs a step has twice as many passes
-    optimizer = torch.optim.SGD(method.parameter_groups(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(method.trained_parameters(), lr=0.1, momentum=0.9)
     start = parameters_to_vector(method.encoder.parameters()).detach()
     separations, losses, errors = [], [], []
     for step in range(steps):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fgssl.batch import Batch, Embeddings, Output
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
+from fgssl.schedules import Schedule
 from tests.one_process import accumulate_gradient, global_target
 
 Make = Callable[..., Any]
@@ -81,11 +82,14 @@ def test_simsiams_heads_are_the_papers(tiny_method: Make) -> None:
 def test_the_predictors_rate_is_constant(where: str, tiny_method: Make) -> None:
     method = tiny_method(f"{where}={SIMSIAM}")
     simsiam: Any = method.base if isinstance(method, Synthesized) else method
-    groups = {group["constant_rate"]: {id(p) for p in group["params"]} for group in method.parameter_groups()}
-    assert groups[True] == {id(parameter) for parameter in simsiam.predictor.parameters()}
-    assert groups[True] | groups[False] == {id(parameter) for parameter in method.parameters()}
+    falling, decay = Schedule(0.1), Schedule(0.01, end=0.02)
+    others, predictor = method.parameter_groups(falling, decay)
+    assert {id(one) for one in predictor.parameters} == {id(one) for one in simsiam.predictor.parameters()}
+    assert sorted(map(id, others.parameters + predictor.parameters)) == sorted(map(id, method.parameters()))
+    assert (others.learning_rate, others.weight_decay, predictor.weight_decay) == (falling, decay, decay)
+    assert [predictor.learning_rate.at(progress) for progress in (0.0, 0.5, 1.0)] == [0.1, 0.1, 0.1]
     switched_off = tiny_method(f"{where}={SIMSIAM}", f"{where}.constant_predictor_rate=false")
-    assert [group["constant_rate"] for group in switched_off.parameter_groups()] == [False]
+    assert [group.learning_rate for group in switched_off.parameter_groups(falling, decay)] == [falling]
 
 
 def test_synthesized_pairs_on_simsiam_are_equation_8(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:

@@ -29,7 +29,7 @@ def make_engine(request: pytest.FixtureRequest, tiny_method: Callable[..., Any])
 
     def make(clip_norm: float | None) -> Engine:
         method, world = tiny_method(SIMCLR), World()
-        optimizer = torch.optim.SGD(method.parameter_groups(), lr=1.0)
+        optimizer = torch.optim.SGD(method.trained_parameters(), lr=1.0)
         if request.param == "ddp":
             return DataParallel(method, optimizer, world, clip_norm)
         return Exact(DataParallel(method, optimizer, world), world, clip_norm)

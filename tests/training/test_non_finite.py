@@ -36,8 +36,10 @@ def batches(steps: range) -> list[RawBatch]:
 def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any]) -> Trainer:
     config, method = tiny_config("method.noise.variant=none"), tiny_method("method.noise.variant=none")
     world = devices.world(config.resources, config.training)
+    groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
     return Trainer(
-        engine=build_engine(method, config.training, config.resources, world),
+        engine=build_engine(method, groups, config.training, config.resources, world),
+        groups=groups,
         world=world,
         settings=config.training,
         views=ViewMaker(config.views, num_views=2, seed=0, shard_size=32),

@@ -20,7 +20,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Whose `lr` the trainer sets before a step, as of `Method.parameter_groups`."""
+        """Groups of the optimizer, whose `lr` and `weight_decay` the trainer sets before a step."""
 
     @abstractmethod
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
