@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands.sweep import main
+from fgssl.__main__ import invoke
 from fgssl.errors import UserError
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from fgssl.store.location import shards_folder
@@ -180,9 +180,9 @@ def test_the_rows_of_table_3_that_there_are():
     ],
 )
 def test_a_dataset_that_pack_cannot_read_yet_says_how_to_use_folder(name, preset, dataset, tmp_path):
-    arguments = [str(SWEEPS / f"{name}.yaml"), "--preset", preset, "--out", str(tmp_path / "out")]
+    arguments = ["sweep", str(SWEEPS / f"{name}.yaml"), "--preset", preset, "--out", str(tmp_path / "out")]
     with pytest.raises(UserError) as caught:
-        main(arguments)
+        invoke(arguments)
     assert f"no source named {dataset!r}" in str(caught.value)
     assert "fgssl pack folder" in str(caught.value)
     assert f"name={dataset}" in str(caught.value)

@@ -1,15 +1,12 @@
-"""`fgssl logs OUT [RUN ...]`: why runs of a sweep failed, the first failing process first, and their logs.
+"""`fgssl logs`."""
 
-RUN is a part of a run's label or name, as `fgssl status` shows it; none: all that ended without being done.
-"""
-
-import argparse
-import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fgssl.errors import exit_code
+import click
+
+from fgssl.commands.arguments import OUT, RUNS
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
@@ -19,28 +16,31 @@ from hpc.cluster.states import LIVE, ClusterState
 from hpc.cluster.sync import views_of
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="fgssl logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
-    parser.add_argument("runs", nargs="*", metavar="RUN")
-    parser.add_argument("--lines", type=int, default=40, help="of the end of each log")
-    given = parser.parse_args(arguments)
-    sweep, books = cluster_sweep.read(given.out), Books(given.out)
-    views, orders, _ = views_of(sweep, given.out, books, Slurm())
-    for run in chosen(sweep, given.runs):
+@click.command()
+@OUT
+@RUNS
+@click.option("--lines", type=int, default=40, show_default=True, help="Lines to print from the end of each log.")
+def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
+    """Print why runs of a sweep failed, and the ends of their logs.
+
+    OUT is the output folder of a sweep that was submitted. The process that failed first comes first.
+
+    RUN is a part of a run's label or name, as `fgssl status` prints it. Without RUN, all runs are printed that ended
+    without being done.
+    """
+    sweep, books = cluster_sweep.read(out), Books(out)
+    views, orders, _ = views_of(sweep, out, books, Slurm())
+    for run in chosen(sweep, runs):
         view = views[run.run]
-        if not given.runs and view.state in {*LIVE, ClusterState.DONE, ClusterState.WAITING}:
+        if not runs and view.state in {*LIVE, ClusterState.DONE, ClusterState.WAITING}:
             continue
-        print(f"==== {run.label} ({view.state}): {given.out / 'runs' / run.run}")
-        if failure := RunFolder(given.out / "runs" / run.run).failure():
+        print(f"==== {run.label} ({view.state}): {out / 'runs' / run.run}")
+        if failure := RunFolder(out / "runs" / run.run).failure():
             print(failure.rstrip())
         for whose, log in _logs(run.run, books, orders):
             print(f"---- {whose}, the end of {log}")
             with log.open(errors="replace") as file:
-                print("".join(deque(file, given.lines)).rstrip())
-    return 0
+                print("".join(deque(file, lines)).rstrip())
 
 
 def _logs(run: str, books: Books, orders: Iterable[Order]) -> Iterator[tuple[str, Path]]:
@@ -53,7 +53,3 @@ def _logs(run: str, books: Books, orders: Iterable[Order]) -> Iterator[tuple[str
                 job = order.job_id_of(number) or "without a number"
                 shared = f", shared by {len(element.runs)} runs" if order.packed else ""
                 yield f"attempt {attempt}: job {job} of order {order.token}{shared}", log
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

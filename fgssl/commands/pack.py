@@ -1,22 +1,18 @@
-"""`fgssl pack SOURCE SRC DST [key=value ...]`: images -> a folder of shards; `--verify DST` checks one.
+"""`fgssl pack`."""
 
-toy DST              the embedded set; needs no images
-folder SRC DST       class folders, one or two levels deep (genus/species), or a flat unlabeled folder
-gtsrb SRC DST        the German traffic signs, as the official archives unpack
-"""
-
-import argparse
 import dataclasses
 import re
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
+from fgssl.commands.arguments import PATH
 from fgssl.data.shards import SourceDataset, pack
 from fgssl.data.sources import folder, gtsrb, toy
-from fgssl.errors import COMMAND_LINE, UserError, exit_code
+from fgssl.errors import COMMAND_LINE, UserError
 from fgssl.settings.config import parse_overrides
 from fgssl.settings.data import ToySettings
 from fgssl.settings.validation import unknown, validate
@@ -25,31 +21,38 @@ from fgssl.store.manifest import Manifest, verify
 OPTIONS: dict[str, type] = {"toy": ToySettings, "folder": folder.FolderSettings, "gtsrb": gtsrb.GTSRBSettings}
 
 
-def main(given_arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="fgssl pack",
-        description=__doc__,
-        epilog="options, with their defaults:\n" + "\n".join(f"    {name}: {_defaults(name)}" for name in OPTIONS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("arguments", nargs="*", metavar="SOURCE [SRC] DST [key=value ...]")
-    parser.add_argument("--verify", type=Path, metavar="DST", help="recompute the SHA-256 of every shard in DST")
-    given = parser.parse_intermixed_args(given_arguments)
-    if given.verify is not None:
-        if given.arguments:
-            raise UserError(f"--verify takes one folder and nothing else, not also {' '.join(given.arguments)}")
-        print(f"{given.verify}: every shard is as it was packed\n{_summary(verify(given.verify))}")
-        return 0
+class _Command(click.Command):
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Options of the sources, with their defaults"):
+            formatter.write_dl([(name, _defaults(name)) for name in OPTIONS])
+
+
+@click.command(cls=_Command)
+@click.argument("arguments", metavar="SOURCE [SRC] DST [KEY=VALUE]...", nargs=-1)
+@click.option("--verify", "packed", type=PATH, metavar="DST", help="Check the SHA-256 of every shard in DST.")
+def command(arguments: tuple[str, ...], packed: Path | None) -> None:
+    """Pack images into a folder of HDF5 shards.
+
+    \b
+    toy DST           the embedded set; needs no images
+    folder SRC DST    class folders, one or two levels deep (genus/species),
+                      or a flat unlabeled folder
+    gtsrb SRC DST     the German traffic signs, as the official archives unpack
+    """
+    if packed is not None:
+        if arguments:
+            raise UserError(f"--verify takes one folder and nothing else, not also {' '.join(arguments)}")
+        print(f"{packed}: every shard is as it was packed\n{_summary(verify(packed))}")
+        return
     started = time.monotonic()
-    dataset, destination = _read(given.arguments)
+    dataset, destination = _read(arguments)
     manifest = pack(dataset, destination)
     print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest)}")
     for remark in dataset.remarks:
         print(remark)
-    return 0
 
 
-def _read(arguments: list[str]) -> tuple[SourceDataset, Path]:
+def _read(arguments: Sequence[str]) -> tuple[SourceDataset, Path]:
     if not arguments:
         raise UserError(f"SOURCE is missing: one of {', '.join(OPTIONS)}; --help says more")
     name, *rest = arguments
@@ -82,7 +85,3 @@ def _summary(manifest: Manifest) -> str:
         size = sum(shard.bytes for shard in shards) / 2**20
         lines.append(f"{split:>8}: {manifest.count(split)} images, {len(shards)} shards, {size:.1f} MiB")
     return "\n".join([*lines, f" version: {manifest.version}"])
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

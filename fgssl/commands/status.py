@@ -1,16 +1,16 @@
-"""`fgssl status OUT`: the runs of a sweep on a cluster, as they stand now. Writes nothing."""
+"""`fgssl status`."""
 
-import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fgssl.errors import exit_code
+from fgssl.commands.arguments import OUT
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.job_store import Books
@@ -30,17 +30,19 @@ _COLORS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="fgssl status", description=__doc__)
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
-    parser.add_argument("--done", action="store_true", help="show the runs that are done too")
-    given = parser.parse_args(arguments)
-    sweep = cluster_sweep.read(given.out)
-    views, _, silence = views_of(sweep, given.out, Books(given.out), Slurm())
-    show(views, given.out, with_done=given.done)
+@click.command()
+@OUT
+@click.option("--done", is_flag=True, help="Show the runs that are done too.")
+def command(out: Path, done: bool) -> None:
+    """Show the state of every run of a sweep on a cluster.
+
+    OUT is the output folder of a sweep that was submitted. The command changes nothing.
+    """
+    sweep = cluster_sweep.read(out)
+    views, _, silence = views_of(sweep, out, Books(out), Slurm())
+    show(views, out, with_done=done)
     if silence:
         print(f"WARNING: {silence}; the states are the last known ones", file=sys.stderr)
-    return 0
 
 
 def show(views: Mapping[str, View], out: Path, with_done: bool) -> None:
@@ -74,7 +76,3 @@ def _progress(view: View, out: Path) -> tuple[str, str]:
     batch = view.run.configs[0]["training"]["global_batch_size"]
     at_work = view.state is ClusterState.RUNNING and rate > 0
     return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

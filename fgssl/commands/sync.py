@@ -1,18 +1,16 @@
-"""`fgssl sync OUT`: order again what a sweep on a cluster lost, top its queue up, write its table.
+"""`fgssl sync`."""
 
-Harmless at any time and from any login node; there is no daemon. `--wait` goes on until nothing more becomes of any
-run.
-"""
-
-import argparse
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import click
+
+from fgssl.commands.arguments import OUT
 from fgssl.commands.status import show
-from fgssl.errors import EXIT_INTERRUPTED, LeaseError, UserError, exit_code
+from fgssl.errors import EXIT_INTERRUPTED, LeaseError, UserError
+from fgssl.report.aggregate import aggregate
 from hpc.cluster import cluster_sweep
 from hpc.cluster.keeper import KEEPER_PATIENCE_S
 from hpc.cluster.schedulers.slurm import Slurm
@@ -20,22 +18,28 @@ from hpc.cluster.states import ClusterState
 from hpc.cluster.sync import synchronize
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0: all is done or on its way; 1: nothing more becomes of something that failed, or nothing could be done now."""
-    parser = argparse.ArgumentParser(
-        prog="fgssl sync", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--wait", action="store_true", help="go on until nothing more becomes of any run")
-    how.add_argument(
-        "--until-answered",
-        action="store_true",
-        help="go on until a pass has succeeded and the next one is seen to: what the small job does that makes passes",
-    )
-    parser.add_argument("--every", type=float, default=60.0, metavar="SECONDS", help="between two passes")
-    given = parser.parse_args(arguments)
-    return sync(given.out, "over" if given.wait else "answered" if given.until_answered else "once", given.every)
+@click.command()
+@OUT
+@click.option("--wait", is_flag=True, help="Repeat until every run is done or has failed for good.")
+@click.option(
+    "--until-answered",
+    is_flag=True,
+    help="Repeat until one pass has succeeded and the next one is scheduled. The keeper, a small job, uses this.",
+)
+@click.option(
+    "--every", type=float, default=60.0, show_default=True, metavar="SECONDS", help="Time between two passes."
+)
+def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
+    """Submit what is missing of a sweep, and write its table.
+
+    OUT is the output folder of a sweep that was submitted. The command resubmits jobs that were lost and fills up the
+    queue. It is safe to repeat, from any login node; no daemon runs.
+
+    The exit code is 0 if all runs are done or on their way, and 1 if some failed for good or nothing could be done now.
+    """
+    if wait and until_answered:
+        raise click.UsageError("--wait and --until-answered exclude each other")
+    return sync(out, "over" if wait else "answered" if until_answered else "once", every)
 
 
 def sync(out: Path, until: Literal["once", "answered", "over"] = "once", every_s: float = 60.0) -> int:
@@ -43,8 +47,6 @@ def sync(out: Path, until: Literal["once", "answered", "over"] = "once", every_s
 
     `answered` gives up in time to go back to the queue, with EXIT_INTERRUPTED.
     """
-    from fgssl.commands.aggregate import aggregate  # pandas: not for a wrong setting
-
     if until != "answered":
         cluster_sweep.read(out)  # is it one?
     deadline = time.monotonic() + KEEPER_PATIENCE_S
@@ -78,7 +80,3 @@ def sync(out: Path, until: Literal["once", "answered", "over"] = "once", every_s
     if done:
         print((out / "table.md").read_text())
     return 1 if report.refused or report.unanswered or (report.over and not done) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

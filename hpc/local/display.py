@@ -1,8 +1,7 @@
 """What a running sweep shows: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,13 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpc.sweeps.overview import counted
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import OVER, State, run_folder
 
 _PLAIN_SUMMARY_EVERY_S = 30.0
 _COLORS = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.SKIPPED: "yellow"}
-INTERRUPTED = "INTERRUPTED"
-"""Shown for a run that is pending, but has a checkpoint to go on from."""
 _MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, State.WAITING, State.DONE)
 
 
@@ -94,17 +92,6 @@ class Display:
 
     def _clock(self) -> str:
         return duration(time.monotonic() - self._began)
-
-
-def counted(states: Iterable[str]) -> str:
-    """E.g. `3 runs: 1 pending, 2 done`."""
-    counts = Counter(states)
-    parts = [f"{counts[state]} {state.lower()}" for state in (INTERRUPTED, *State) if counts[state]]
-    return f"{runs(counts.total())}: {', '.join(parts)}"
-
-
-def runs(number: int) -> str:
-    return "1 run" if number == 1 else f"{number} runs"
 
 
 def duration(seconds: float) -> str:

@@ -6,19 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.commands import pack
+from fgssl.__main__ import main
 from fgssl.data.shards import ShardedSplit
-from fgssl.errors import exit_code
 
 SMALL = ["train_images_per_species=1", "test_images_per_species=1"]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(capsys: pytest.CaptureFixture[str]):
     def run(*arguments: object) -> tuple[int, str]:
         """Exit code; what was printed on either stream."""
-        monkeypatch.setattr(sys, "argv", ["pack", *map(str, arguments)])
-        code = exit_code(pack.main)
+        code = main(["pack", *map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fgssl.commands.evaluate import main as evaluate_main
+from fgssl.__main__ import invoke
 from fgssl.errors import CheckpointError, DataError, SettingsError
 from fgssl.interruption import Interrupted
 from fgssl.run.execution import execute
@@ -106,14 +106,12 @@ def test_evaluation_on_another_packing_is_refused(out, tmp_path):
         execute(config, out)
 
 
-def test_evaluate_as_a_command(out, capsys, monkeypatch):
+def test_evaluate_as_a_command(out, capsys):
     folder = out / "runs" / configs.run_name(tiny())
-    monkeypatch.setattr("sys.argv", ["evaluate", str(folder), "evaluation.linear.epochs=4"])
-    assert evaluate_main() == 0
+    assert invoke(["evaluate", str(folder), "evaluation.linear.epochs=4"]) == 0
     assert "linear_100" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["evaluate", str(folder), "training.epochs=4"])
     with pytest.raises(SettingsError, match="changes how the run was trained"):
-        evaluate_main()
+        invoke(["evaluate", str(folder), "training.epochs=4"])
 
 
 @pytest.fixture
@@ -135,11 +133,10 @@ def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
     return config, tmp_path
 
 
-def test_a_checkpoint_can_be_evaluated_alone(interrupted, capsys, monkeypatch):
+def test_a_checkpoint_can_be_evaluated_alone(interrupted, capsys):
     config, out = interrupted
     (checkpoint,) = (out / "runs" / configs.run_name(config) / "checkpoints").iterdir()
-    monkeypatch.setattr("sys.argv", ["evaluate", str(checkpoint)])
-    assert evaluate_main() == 0
+    assert invoke(["evaluate", str(checkpoint)]) == 0
     assert "mAP" in capsys.readouterr().out
 
 

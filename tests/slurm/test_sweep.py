@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fgssl.commands import cancel, status
+from fgssl.__main__ import invoke
 from fgssl.errors import EXIT_OUT_OF_HANDS
 from fgssl.store.run_folder import write_atomically
 from hpc.cluster import cluster_sweep
@@ -343,12 +343,12 @@ def test_a_hundred_points_are_fed_statused_and_cancelled(submitted: Callable[...
     queue = swept.slurm.queue()
     over = {view.job_id for view in swept.views().values() if view.state is ClusterState.DONE}
     assert len(queue.keys() - over) <= 60  # Slurm counts no job that is completing either
-    assert cancel.main([str(swept.out)]) == 0
+    assert invoke(["cancel", str(swept.out)]) == 0
     swept.until(lambda: not swept.slurm.queue())
     states = swept.states()
     assert states["DONE"] + states["CANCELLED"] == 101
     assert swept.sync().ordered == 0
-    assert status.main([str(swept.out), "--done"]) == 0
+    assert invoke(["status", str(swept.out), "--done"]) == 0
 
 
 def test_packed_runs_share_a_job(submitted: Callable[..., Swept]) -> None:

@@ -325,11 +325,16 @@ def read_profile(file: Path, overrides: Sequence[str] = ()) -> tuple[Profile, li
     return dataclasses.replace(profile, unverified=marks), problems
 
 
+def shipped_profiles() -> dict[str, Path]:
+    """Return the files of the shipped profiles by their names."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("[!.]*.yaml"))}
+
+
 def profile_file(given: Path) -> Path:
     """`karolina` is the shipped one, from wherever it is named."""
     if given.is_file():
         return given
-    shipped = {path.stem: path for path in sorted(_SHIPPED.glob("[!.]*.yaml"))}
+    shipped = shipped_profiles()
     if str(given) in shipped:
         path = shipped[str(given)]
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands import sweep
-from fgssl.errors import UserError, exit_code
+from fgssl.__main__ import invoke, main
+from fgssl.errors import UserError
 from hpc.cluster.job_store import Books, Element
 from hpc.cluster.schedulers.scheduler import RefusedError
 from hpc.cluster.schedulers.slurm import Slurm
@@ -38,7 +38,7 @@ def command(
 
     def run(*arguments: str) -> list[str]:
         out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
-        assert exit_code(lambda: sweep.main([str(sweep_file), *arguments, *out])) == 2
+        assert main(["sweep", str(sweep_file), *arguments, *out]) == 2
         assert not (tmp_path / "out").exists()
         first, *more = capfd.readouterr().err.replace(str(tmp_path), "TMP").splitlines()
         return [first.removeprefix("error: "), *more]
@@ -127,8 +127,8 @@ def command(
         pytest.param(
             [*KARO, MINE, "jobs.pretrian.nodes=2"],
             [
-                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: default, "
-                "pretrain, decoder, base, grad_cam"
+                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: "
+                "default, pretrain, decoder, base, grad_cam"
             ],
             id="jobs of an unknown stage",
         ),
@@ -330,7 +330,7 @@ def test_after_a_refusal_the_same_command_goes_on(
     out = tmp_path / "out"
     given = [str(sweep_file), "--cluster", "generic", "--out", str(out)]
     fake_slurm.configure(accounts=["mine"])
-    assert sweep.main([*given, "cluster.account=other"]) == 1
+    assert invoke(["sweep", *given, "cluster.account=other"]) == 1
     printed = capfd.readouterr()
     first = "refused: pretrain, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
     assert printed.err.startswith(first)
@@ -339,13 +339,13 @@ def test_after_a_refusal_the_same_command_goes_on(
     assert "10 runs: 10 waiting" in printed.out
     assert fake_slurm.jobs() == {}
 
-    assert sweep.main([*given, "cluster.account=mine", "settings.training.epochs=7", "seeds=[0]"]) == 0
+    assert invoke(["sweep", *given, "cluster.account=mine", "settings.training.epochs=7", "seeds=[0]"]) == 0
     assert "5 runs: 5 pending" in capfd.readouterr().out
     assert {job["options"]["account"] for job in fake_slurm.jobs().values()} == {"mine"}
 
     words = r"plan.json: is the plan of a table of other runs"
     with pytest.raises(UserError, match=words):  # now some have
-        sweep.main([*given, "cluster.account=mine", "settings.training.epochs=8"])
+        invoke(["sweep", *given, "cluster.account=mine", "settings.training.epochs=8"])
 
 
 def test_a_refusal_of_some_leaves_the_others(
@@ -353,9 +353,9 @@ def test_a_refusal_of_some_leaves_the_others(
 ) -> None:
     given = [str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out"), "cluster.account=mine"]
     fake_slurm.configure(accounts=["mine"])
-    assert sweep.main([*given, "jobs.grad_cam.account=other"]) == 1
+    assert invoke(["sweep", *given, "jobs.grad_cam.account=other"]) == 1
     assert "6 runs were submitted, 4 were not: mend what is said above" in capfd.readouterr().out
-    assert sweep.main(given) == 0
+    assert invoke(["sweep", *given]) == 0
     assert "10 runs: 10 pending" in capfd.readouterr().out
 
 
@@ -363,7 +363,7 @@ def test_a_controller_that_is_away(
     sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake_slurm.configure(controller="away")
-    assert sweep.main([str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
+    assert invoke(["sweep", str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
     printed = capfd.readouterr().out
     assert "Unable to contact slurm controller" in printed
     assert "nothing was submitted: mend what is said above, then give the same command again" in printed
