@@ -31,17 +31,17 @@ class Method(nn.Module, ABC):
 
     encoder: nn.Module
     """All that evaluation loads."""
-    num_views: int
-    """Augmented views that are made of an image."""
+    online_views: tuple[int, ...]
+    """Numbers of the views that `online` sees, in `batch.views`."""
+    target_views: tuple[int, ...] = ()
+    """Numbers of the views that `target`, the branch without gradient, sees; () if there is none."""
     needs_original: bool = False
     """Whether a batch must hold the resized-only images."""
-    target_views: tuple[int, ...] = ()
-    """Numbers of the views that the branch without gradient sees; () where there is none."""
 
     @property
-    def online_views(self) -> tuple[int, ...]:
-        """Numbers of the views that `online` sees, in `batch.views`."""
-        return tuple(range(self.num_views))
+    def num_views(self) -> int:
+        """Augmented views that are made of an image."""
+        return len({*self.online_views, *self.target_views})
 
     def target(self, *views: Tensor) -> Tensor:
         """Return the results (N, P) of a branch without gradient (keys of a momentum encoder) on the `target_views`."""
@@ -80,7 +80,6 @@ class Base(Protocol):
     """What synthesized pairs ask of the method that they are built on."""
 
     encoder: nn.Module
-    num_views: int
     online_views: tuple[int, ...]
     target_views: tuple[int, ...]
 

@@ -25,7 +25,6 @@ from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.settings.methods import StartEncoderSettings
 from fgssl.store.provenance import attempt
 from fgssl.store.requirements import cautions
 from fgssl.store.run_folder import Lease, start_file
@@ -55,7 +54,7 @@ def train_and_export(
     """Leave the trained networks and, last of all, trained.json in the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
-    if isinstance(config.method, StartEncoderSettings):
+    if not config.method.trains:
         world.broadcast(None)  # nothing for the others to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
         record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "metrics": {}, "attempts": [_attempt(config, world)]}

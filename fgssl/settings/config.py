@@ -6,31 +6,22 @@ Every way in (a file, the command line, a sweep's grid) is merged into one plain
 import dataclasses
 import hashlib
 import json
-import math
 import re
 import sys
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from fgssl.settings.data import DataSettings
-from fgssl.settings.declare import NonNegativeInt, settings
-from fgssl.settings.decoder import DecoderSettings, LightDecoderSettings, MirroredResNetDecoderSettings
+from fgssl.settings.declare import ChosenByName, NonNegativeInt, settings
+from fgssl.settings.decoder import DECODERS, DecoderSettings, LightDecoderSettings
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.settings.methods import (
-    BYOLSettings,
-    CrossEntropySettings,
-    DecoderPretrainingSettings,
-    MethodSettings,
-    MoCoV2Settings,
-    StartEncoderSettings,
-    SynthesizedSettings,
-)
+from fgssl.settings.methods import METHODS, MethodSettings, MoCoV2Settings
 from fgssl.settings.training import ResourceSettings, TrainingSettings
 from fgssl.settings.validation import choices, validate
 from fgssl.settings.views import ViewSettings
@@ -76,120 +67,93 @@ class Config:
     data: DataSettings = DataSettings()
     views: ViewSettings = ViewSettings()
     encoder: EncoderSettings = EncoderSettings()
-    decoder: DecoderSettings | None = LightDecoderSettings()
+    decoder: Annotated[DecoderSettings, ChosenByName(DECODERS, default="light")] | None = LightDecoderSettings()
     start: StartSettings = StartSettings()
-    method: MethodSettings = dataclasses.field(default_factory=MoCoV2Settings)
+    method: Annotated[MethodSettings, ChosenByName(METHODS)] = dataclasses.field(default_factory=MoCoV2Settings)
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings | None = EvaluationSettings()
     """Empty for stages that other runs start from."""
     resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata={"scientific": False})
 
     def __post_init__(self) -> None:
-        if faults := _cross_field_faults(self):
+        if faults := list(_cross_field_faults(self)):
             raise ValueError("\n".join(faults))
 
 
-def _cross_field_faults(config: Config) -> list[str]:
-    method, training = config.method, config.training
-    faults: list[str] = []
-    if config.evaluation is not None and config.evaluation.classifier:
-        level = config.evaluation.label_level
-        if not isinstance(method, CrossEntropySettings):
-            faults.append(f"evaluation.classifier: method {method.name} trains no classifier, only cross_entropy does")
-        elif method.level != level:
-            faults.append(
-                f"evaluation.classifier: method.level {method.level} is learnt, but evaluation.label_level {level} "
-                "measured: give both the same"
-            )
-    if isinstance(method, StartEncoderSettings):
-        return faults
-    batch, group, micro = (
-        training.global_batch_size,
-        config.encoder.batch_norm_group_size,
-        config.resources.micro_batch_size,
-    )
+def _cross_field_faults(config: Config) -> Iterator[str]:
+    method, size = config.method, config.views.image_size
+    if config.evaluation is not None and config.evaluation.classifier and "classifier" not in method.networks:
+        yield (
+            f"evaluation.classifier: method {method.name} trains no classifier: take one that does, such as "
+            "cross_entropy"
+        )
+    if method.trains:
+        yield from _batch_faults(config)
+        if config.training.invariant == "exact":
+            yield from _exact_faults(config)
+        engine, precision = config.resources.engine, config.training.precision
+        if engine != "ddp" and precision in ("fp16", "fp64"):
+            yield (f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32")
+    made = config.views.num_recipes
+    if made and method.num_views not in (0, made, None):
+        yield (
+            f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "
+            f"makes {made}: change the recipes or their counts, or give `recipes: []` to make all views alike"
+        )
+    yield from method.faults(config)
+    if "decoder" in method.networks:
+        if config.decoder is None:
+            yield f"decoder is empty, but method {method.name} needs one: allowed names {', '.join(DECODERS)}"
+        elif not config.decoder.makes(size):
+            yield f"views.image_size {size}: decoder {config.decoder.name} makes {config.decoder.sizes}"
+
+
+def _batch_faults(config: Config) -> Iterator[str]:
+    training, group, micro = config.training, config.encoder.batch_norm_group_size, config.resources.micro_batch_size
+    batch, balanced = training.global_batch_size, training.images_per_class
     if batch % group:
-        faults.append(
+        yield (
             f"training.global_batch_size {batch} is no multiple of encoder.batch_norm_group_size {group}: change either"
         )
     if micro is not None and (batch % micro or micro % group):
-        faults.append(
+        yield (
             f"resources.micro_batch_size {micro} must divide training.global_batch_size {batch} "
             f"and be a multiple of encoder.batch_norm_group_size {group}"
         )
-    base = method.base if isinstance(method, SynthesizedSettings) else method
-    faults += _process_faults(config)
-    if isinstance(base, MoCoV2Settings) and base.queue_size % batch:
-        faults.append(
-            f"queue_size {base.queue_size} is no multiple of training.global_batch_size {batch}: "
-            f"take {max(1, round(base.queue_size / batch)) * batch}"
+    if balanced is not None and batch % balanced:
+        yield (
+            f"training.global_batch_size {batch} is no multiple of training.images_per_class {balanced}: change either"
         )
-    if training.images_per_class is not None and batch % training.images_per_class:
-        faults.append(
-            f"training.global_batch_size {batch} is no multiple of training.images_per_class "
-            f"{training.images_per_class}: change either"
-        )
-    if isinstance(method, SynthesizedSettings) and method.bank_size < group:
-        faults.append(
-            f"method.bank_size {method.bank_size} is smaller than encoder.batch_norm_group_size {group}: "
-            "the bank is filled a group at a time"
-        )
-    if isinstance(method, DecoderPretrainingSettings | SynthesizedSettings):
-        size = config.views.image_size
-        if config.decoder is None:
-            faults.append(
-                f"decoder is empty, but method {method.name} needs one: allowed names light, mirrored_resnet50"
-            )
-        elif isinstance(config.decoder, LightDecoderSettings) and (size < 8 or math.log2(size / 4) % 1):
-            faults.append(f"views.image_size {size}: decoder light makes 8, 16, 32, 64, ... pixels")
-        elif isinstance(config.decoder, MirroredResNetDecoderSettings) and size % 32:
-            faults.append(f"views.image_size {size}: decoder mirrored_resnet50 makes multiples of 32 pixels")
-    return faults
 
 
-def _process_faults(config: Config) -> list[str]:
-    """What cannot be had with several processes, or not with the engine asked for."""
+def _exact_faults(config: Config) -> Iterator[str]:
+    """Yield an error for each setting that keeps results from being equal for any number of processes."""
     training, resources, group = config.training, config.resources, config.encoder.batch_norm_group_size
-    method = config.method.base if isinstance(config.method, SynthesizedSettings) else config.method
-    faults: list[str] = []
-    if training.invariant == "exact":
-        shard, batch = training.exact_shard_size or group, training.global_batch_size
-        if shard % group:
-            faults.append(
-                f"training.exact_shard_size {shard} is no multiple of encoder.batch_norm_group_size "
-                f"{group}: change either"
-            )
-        if batch % shard or (batch // shard).bit_count() != 1:
-            faults.append(
-                f"training.invariant exact adds up a power of two of shards, but training.global_batch_size {batch} is "
-                f"no power of two times {shard} images (exact_shard_size, or else encoder.batch_norm_group_size)"
-            )
-        if resources.micro_batch_size is not None:
-            faults.append(
-                "resources.micro_batch_size has no place beside training.invariant exact: training.exact_shard_size "
-                "says how many images are in memory at once"
-            )
-        if training.precision == "fp16":
-            faults.append(
-                "training.precision fp16 scales the gradient by its history, training.invariant exact does not know "
-                "that: take bf16"
-            )
-        if resources.engine == "zero3":
-            faults.append(
-                "resources.engine zero3 adds up gradients in an order of its own: training.invariant exact runs on "
-                "ddp, zero0, zero1 and zero2"
-            )
-    if resources.engine != "ddp" and training.precision in ("fp16", "fp64"):
-        faults.append(
-            f"training.precision {training.precision} runs on resources.engine ddp only, not {resources.engine}: "
-            "take bf16 or fp32"
+    shard, batch = training.exact_shard_size or group, training.global_batch_size
+    if shard % group:
+        yield (
+            f"training.exact_shard_size {shard} is no multiple of encoder.batch_norm_group_size {group}: change either"
         )
-    if resources.engine == "zero3" and isinstance(method, MoCoV2Settings | BYOLSettings):
-        faults.append(
-            f"resources.engine zero3: the moving average of {method.name} needs all weights on every process, which "
-            "zero3 divides: take ddp or zero0 to zero2"
+    if batch % shard or (batch // shard).bit_count() != 1:
+        yield (
+            f"training.invariant exact adds up a power of two of shards, but training.global_batch_size {batch} is "
+            f"no power of two times {shard} images (exact_shard_size, or else encoder.batch_norm_group_size)"
         )
-    return faults
+    if resources.micro_batch_size is not None:
+        yield (
+            "resources.micro_batch_size has no place beside training.invariant exact: training.exact_shard_size "
+            "says how many images are in memory at once"
+        )
+    if training.precision == "fp16":
+        yield (
+            "training.precision fp16 scales the gradient by its history, training.invariant exact does not know "
+            "that: take bf16"
+        )
+    if resources.engine == "zero3":
+        yield (
+            "resources.engine zero3 adds up gradients in an order of its own: training.invariant exact runs on "
+            "ddp, zero0, zero1 and zero2"
+        )
 
 
 def shard_unit(config: Config) -> int:
@@ -208,7 +172,7 @@ def possible_processes(config: Config) -> list[int]:
 
 
 CHOICES: Collection[tuple[str, ...]] = frozenset(choices(Config))
-"""Paths of the settings whose `name` says which kind they are: method, method.base, decoder, training.optimizer."""
+"""Paths of the settings whose `name` chooses their class: method, decoder, training.optimizer and what lies in them."""
 
 
 # ------------------------------------------------------------------------------------------------ in
@@ -344,19 +308,19 @@ def canonical(config: Config) -> Config:
 
     `variant: none` is the base method; what a method does not use is emptied.
     """
-    method, start, decoder = config.method, config.start, config.decoder
-    if isinstance(method, SynthesizedSettings) and method.noise.variant == "none":
-        method = method.base
-    if not isinstance(method, SynthesizedSettings | DecoderPretrainingSettings):
-        decoder, start = None, dataclasses.replace(start, decoder=None)
-    if not isinstance(method, CrossEntropySettings):
-        start = dataclasses.replace(start, classifier=None)
+    method = config.method.canonical()
+    decoder = config.decoder if "decoder" in method.networks else None
+    unused = [network for network in config.start.sources if network not in method.networks]
+    start = dataclasses.replace(config.start, **dict.fromkeys(unused))
+    views = config.views if method.num_views != 0 else dataclasses.replace(config.views, recipes=())
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)
-    frozen = () if isinstance(method, StartEncoderSettings) else tuple(sorted(set(config.encoder.frozen)))
+    frozen = tuple(sorted(set(config.encoder.frozen))) if method.trains else ()
     encoder = dataclasses.replace(config.encoder, frozen=frozen)
-    return dataclasses.replace(config, encoder=encoder, method=method, start=start, decoder=decoder, training=training)
+    return dataclasses.replace(
+        config, views=views, encoder=encoder, method=method, start=start, decoder=decoder, training=training
+    )
 
 
 # ------------------------------------------------------------------------------------------------ out
@@ -397,7 +361,7 @@ def training_fingerprint(config: Config) -> str:
             # A file is known by its content, whose hash the run records; its path may be written in many ways.
             source["file"] = "file"
     del content["evaluation"]
-    if isinstance(config.method, StartEncoderSettings):
+    if not config.method.trains:
         del content["training"]
     if config.data.dataset != "toy":
         del content["data"]["toy"]

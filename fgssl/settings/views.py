@@ -97,14 +97,15 @@ class ViewSettings(ViewRecipe):
                 "the center crop would not fit; raise evaluation_resize"
             )
 
+    @property
+    def num_recipes(self) -> int:
+        """Number of views that `recipes` make; 0 if there are none."""
+        return sum(recipe.count for recipe in self.recipes)
+
     def of_each(self, number: int) -> tuple[ViewRecipe, ...]:
-        """Return the recipe of each of `number` views; raise a ValueError if `recipes` make another number."""
+        """Return the recipe of each of `number` views."""
         if not self.recipes or number == 0:
             return (self,) * number
-        made = tuple(one for recipe in self.recipes for one in (recipe.applied_to(self),) * recipe.count)
-        if len(made) != number:
-            raise ValueError(
-                f"takes {number} view{'s' * (number > 1)}, but views.recipes makes {len(made)}: change the recipes or "
-                "their counts, or give `recipes: []` to make all views alike"
-            )
-        return made
+        if self.num_recipes != number:
+            raise ValueError(f"views.recipes makes {self.num_recipes} views, not {number}")
+        return tuple(one for recipe in self.recipes for one in (recipe.applied_to(self),) * recipe.count)

@@ -56,7 +56,14 @@ def test_merge_of_another_choice_keeps_nothing_of_the_old_one():
 
 
 def test_the_choices_are_those_of_the_types():
-    assert set(CHOICES) == {("method",), ("method", "base"), ("decoder",), ("training", "optimizer")}
+    by_name = {("method",), ("decoder",), ("training", "optimizer")}
+    assert set(CHOICES) == by_name | {(*choice, "*") for choice in by_name}  # such as method.base
+
+
+def test_merge_of_another_base_keeps_the_method_around_it():
+    below = {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "mocov2", "queue_size": 128}}}
+    merged = merge(below, {"method": {"base": {"name": "simsiam"}}})
+    assert merged == {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "simsiam"}}}
 
 
 def test_another_encoder_keeps_the_settings_around_its_name():
@@ -295,7 +302,7 @@ def test_settings_are_frozen():
 
 def test_a_classifier_is_measured_only_where_one_is_trained():
     for method in ("start_encoder", "mocov2"):
-        with pytest.raises(SettingsError, match=f"method {method} trains no classifier, only cross_entropy does"):
+        with pytest.raises(SettingsError, match=f"method {method} trains no classifier: take .* cross_entropy"):
             parse({"views": {"image_size": 32}, "method": {"name": method}, "evaluation": {"classifier": True}}, "x")
     with pytest.raises(SettingsError, match=r"method.level 1 is learnt, but evaluation.label_level 0 measured"):
         parse({"method": {"name": "cross_entropy", "level": 1}, "evaluation": {"classifier": True}}, "x")

@@ -8,6 +8,8 @@ from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
 from fgssl.settings.views import RecipeSettings, ViewSettings
 
+MULTI_CROP = [{"count": 2, "crop_area": [0.25, 1.0]}, {"count": 8, "crop_area": [0.05, 0.25], "image_size": 96}]
+
 
 def views(method: str = "byol", **settings: Any) -> ViewSettings:
     return configs.parse({"views": settings, "method": {"name": method}}, "run.yaml").views
@@ -42,7 +44,8 @@ def test_asymmetric_colors() -> None:
 
 
 def test_a_method_that_takes_no_views_takes_any_recipes() -> None:
-    assert views("decoder", image_size=64, recipes=[{}, {}]).of_each(0) == ()
+    assert views("decoder", image_size=64, recipes=[{}, {}]) == views("decoder", image_size=64)
+    assert ViewSettings(recipes=(RecipeSettings(),)).of_each(0) == ()
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,13 @@ def test_a_method_that_takes_no_views_takes_any_recipes() -> None:
 )
 def test_a_faulty_recipe_is_named(settings: dict[str, Any], message: str) -> None:
     assert message in problems(**settings)
+
+
+def test_the_method_says_how_many_views_it_takes() -> None:
+    assert "method byol takes 2 views, but views.recipes makes 10: " in problems(recipes=MULTI_CROP)
+    assert "method cross_entropy takes 1 view, but views.recipes makes 2: " in problems(
+        "cross_entropy", recipes=[{}, {}]
+    )
 
 
 def test_recipes_come_back_from_yaml_and_are_in_the_fingerprint() -> None:

@@ -1,95 +1,47 @@
-"""Views of several sizes, all through the online branch and the first two through the target branch, as in DINO."""
+"""Views of two sizes train in shards as in one piece, and are resumed to the bit."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
-from fgssl import losses
-from fgssl.batch import Batch, Embeddings, Output
-from fgssl.collectives import World
-from fgssl.data.loader import RawBatch
-from fgssl.interruption import Interruption
-from fgssl.methods.method import Method
+from fgssl.batch import Batch
+from fgssl.interruption import Interrupted
+from fgssl.methods.build import RANDOM_START, build_method
+from fgssl.run.execution import execute
 from fgssl.settings.config import Config
-from fgssl.training.engines.build import build_engine
-from fgssl.training.reporter import Silence
-from fgssl.training.trainer import Trainer
-from fgssl.views.maker import ViewMaker
-
-RECIPES = "views.recipes=[{count: 2, crop_area: [0.25, 1.0]}, {count: 3, crop_area: [0.05, 0.25], image_size: 8}]"
+from fgssl.settings.methods import METHODS
+from tests.multi_crop import RECIPES, MultiCrop
+from tests.one_process import accumulate_gradient
 
 
-class MultiCrop(Method):
-    num_views = 5
-    target_views = (0, 1)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        self.sizes: list[list[int]] = []
-
-    @torch.no_grad()
-    def target(self, *views: Tensor) -> Tensor:
-        return torch.cat([self.encoder(view) for view in views], dim=1)
-
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
-        self.sizes.append([view.shape[-1] for view in batch.views])
-        return {str(view): self.encoder(images) for view, images in enumerate(batch.views)}
-
-    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
-        assert target is not None
-        pairs = [
-            (online[view], other)
-            for view in online
-            for place, other in enumerate(target.chunk(2, dim=1))
-            if int(view) != place
-        ]
-        return Output(torch.stack([losses.negative_cosine(*pair) for pair in pairs]).mean(), {})
+@pytest.fixture
+def config(tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch) -> Config:
+    monkeypatch.setitem(METHODS, "multi_crop", "tests.multi_crop:MultiCropSettings")
+    small = ("encoder.batch_norm_group_size=4", "training.epochs=1")
+    return tiny_config("method={name: multi_crop}", RECIPES, *small)
 
 
-def batches(steps: range) -> Iterator[RawBatch]:
-    rows, labels = np.arange(32), np.zeros((32, 2), dtype=np.int64)
-    for step in steps:
-        random = np.random.default_rng(step)
-        crops = tuple(random.integers(0, 256, (32, size, size, 3), dtype=np.uint8) for size in (16, 16, 8, 8, 8))
-        yield RawBatch(step, step, step, rows, rows, labels, crops)
+def test_the_gradient_of_shards_is_that_of_the_whole_batch(config: Config) -> None:
+    views = tuple(torch.randn(32, 3, size, size, dtype=torch.float64) for size in (16, 16, 8, 8, 8))
+    batch = Batch(0, torch.arange(32), torch.zeros(32, 2, dtype=torch.int64), views, original=None)
+    gradients = []
+    for shard_size in (32, 8):
+        method = build_method(config, RANDOM_START, classes=(24, 6)).double()
+        assert isinstance(method, MultiCrop)
+        accumulate_gradient(method, batch, shard_size)
+        assert method.sizes == {(16, 16, 8, 8, 8)}
+        gradients.append([parameter.grad for parameter in method.trained_parameters()])
+    torch.testing.assert_close(*gradients)
 
 
-def trained(config: Config, shard_size: int) -> MultiCrop:
-    torch.manual_seed(0)
-    method = MultiCrop()
-    groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
-    Trainer(
-        engine=build_engine(method, groups, config.training, config.resources, World()),
-        groups=groups,
-        world=World(),
-        settings=config.training,
-        views=ViewMaker(config.views, method.num_views, seed=0, shard_size=shard_size),
-        seed=0,
-        total_steps=3,
-        shard_size=shard_size,
-        autocast=contextlib.nullcontext,
-        log_every_steps=1,
-        checkpoint_every_s=1000.0,
-    ).train(batches, Silence(), lambda state: None, Interruption())
-    return method
-
-
-@pytest.mark.parametrize("invariant", ["close", "exact"])
-def test_shards_of_views_of_two_sizes_train_as_the_whole_batch(
-    invariant: str, tiny_config: Callable[..., Config]
-) -> None:
-    config = tiny_config(
-        RECIPES, "method={name: simclr}", "training.optimizer.learning_rate=0.5", f"training.invariant={invariant}"
-    )
-    whole, in_shards = trained(config, 32), trained(config, 8)
-    assert {tuple(sizes) for sizes in whole.sizes + in_shards.sizes} == {(16, 16, 8, 8, 8)}
-    for one, other in zip(whole.parameters(), in_shards.parameters(), strict=True):
-        torch.testing.assert_close(one, other)
-    torch.manual_seed(0)
-    for start, end in zip(MultiCrop().parameters(), whole.parameters(), strict=True):
-        assert not torch.allclose(start, end, atol=1e-3)
+def test_interrupted_and_resumed_equals_straight(config: Config, tmp_path: Path) -> None:
+    straight = execute(config, tmp_path / "straight").trained()
+    with pytest.raises(Interrupted):
+        execute(config, tmp_path / "stopped", last_step=2)
+    resumed = execute(config, tmp_path / "stopped").trained()
+    assert straight is not None
+    assert resumed is not None
+    assert straight["steps"] == resumed["steps"] == 6
+    assert straight["state_sha256"] == resumed["state_sha256"]

@@ -24,7 +24,7 @@ from fgssl.views.maker import ViewMaker
 
 
 class Spy(Method):
-    num_views = 1
+    online_views = (0,)
 
     def __init__(self) -> None:
         super().__init__()
