@@ -6,9 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fgssl.commands.arguments import OUT
 from fgssl.store.run_folder import RunFolder
@@ -17,7 +14,7 @@ from hpc.cluster.job_store import Books
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.states import ClusterState, View
 from hpc.cluster.sync import views_of
-from hpc.local.display import duration
+from hpc.sweeps.overview import duration
 
 _WIDTH_OF_A_FILE = 240
 _COLORS = {
@@ -46,6 +43,10 @@ def command(out: Path, done: bool) -> None:
 
 
 def show(views: Mapping[str, View], out: Path, with_done: bool) -> None:
+    from rich.console import Console  # takes a tenth of a second, which other commands need not spend
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("run", "state", "job", "attempt", "node", "step", "ETA", ""):
         table.add_column(column, justify="right" if column in ("attempt", "step", "ETA") else "left", no_wrap=True)
