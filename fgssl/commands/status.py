@@ -6,15 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fgssl.commands.arguments import OUT
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import observe_sweep
-from hpc.local.display import duration
+from hpc.sweeps.overview import duration
 
 _WIDTH_OF_A_FILE = 240
 _COLORS = {
@@ -42,6 +39,10 @@ def command(out: Path, done: bool) -> None:
 
 
 def show(runs: Mapping[str, RunStatus], out: Path, with_done: bool) -> None:
+    from rich.console import Console  # takes a tenth of a second, which other commands need not spend
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("run", "state", "job", "submission", "node", "step", "ETA", ""):
         table.add_column(column, justify="right" if column in ("submission", "step", "ETA") else "left", no_wrap=True)

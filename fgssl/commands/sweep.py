@@ -11,10 +11,7 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import OVERRIDES, PATH, clusters, presets
-from fgssl.commands.sync import sync
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
-from hpc.cluster.site.profile import PREFIX, read_profile
-from hpc.cluster.submit import submit
 from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
@@ -63,10 +60,12 @@ def command(
 
     The exit code is 0 if all runs are done or submitted, 1 if some failed, and 2 if the sweep cannot start.
     """
-    of_profile = [override for override in overrides if override.startswith(PREFIX)]
+    of_profile = [override for override in overrides if override.startswith("cluster.")]
     of_sweep = [override for override in overrides if override not in of_profile]
     faults, profile = [*_option_faults(of_profile, jobs, dry_run, cluster, wait)], None
     if cluster is not None:
+        from hpc.cluster.site.profile import read_profile
+
         profile, found = read_profile(cluster, of_profile)
         faults += found
     try:
@@ -83,6 +82,9 @@ def command(
         for caution in input_cautions(planned.stages, folder):
             print(f"WARNING: {caution}", file=sys.stderr)
         if profile is not None:
+            from fgssl.commands.sync import sync
+            from hpc.cluster.submit import submit
+
             follow = functools.partial(sync, folder, "over" if wait else "once", _POLL_S)
             return submit(planned, profile, faults, folder, None if dry_run else follow)
         return run_here(planned, before, folder, at_a_time, dry_run)

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from hpc.sweeps.overview import counted
+from hpc.sweeps.overview import counted, duration
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import OVER, State, run_folder
 
@@ -92,9 +92,3 @@ class Display:
 
     def _clock(self) -> str:
         return duration(time.monotonic() - self._began)
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

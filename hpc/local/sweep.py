@@ -8,9 +8,7 @@ from pathlib import Path
 from fgssl.errors import UserError
 from fgssl.report.aggregate import aggregate
 from fgssl.store.files import write_atomically
-from hpc.local.display import Display
-from hpc.local.executor import LocalMachine, cores, gpus, unused_gpus
-from hpc.local.pool import LocalSweep
+from hpc.local.machine import cores, gpus, unused_gpus
 from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.overview import runs
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_problems
@@ -58,6 +56,10 @@ def run_here(plan: Plan, before: Mapping[str, State], out: Path, jobs: int, dry_
 
 
 def _run(plan: Plan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
+    from hpc.local.display import Display  # rich and submitit: not for a dry run or a finished sweep
+    from hpc.local.executor import LocalMachine
+    from hpc.local.pool import LocalSweep
+
     for warning in unused_gpus(jobs, [stage.config.resources.device for stage in plan.stages]):
         print(f"WARNING: {warning}", file=sys.stderr)
     draw_inputs(plan.stages, out)

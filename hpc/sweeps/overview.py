@@ -45,6 +45,13 @@ def runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number} runs"
 
 
+def duration(seconds: float) -> str:
+    """Return minutes and seconds, after an hour also hours, e.g. `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def _shown(state: State, stage: Stage, out: Path) -> str:
     begun = state is State.PENDING and any(run_folder(stage, out).checkpoints.glob("step-*"))
     return INTERRUPTED if begun else state

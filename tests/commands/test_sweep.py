@@ -40,6 +40,7 @@ arms:
 presets:
   small: {measured_minutes: 6}
 """
+MANIFEST = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds")
 NO_HEAVY_IMPORTS = """
 import sys
 from fgssl.__main__ import main
@@ -54,8 +55,7 @@ def sweep(tmp_path, monkeypatch) -> Path:
     """The sweep file, in a working directory of its own, on a packed dataset whose images nobody reads."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
-    manifest = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds")
-    (tmp_path / "shards" / "manifest.json").write_text(manifest.to_json())
+    (tmp_path / "shards" / "manifest.json").write_text(MANIFEST.to_json())
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP.replace("SHARDS", str(tmp_path / "shards")))
     return file
@@ -68,7 +68,7 @@ def faked(tmp_path, monkeypatch) -> Path:
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     fake = (Path(__file__).parents[1] / "hpc" / "fake_run.py").read_text()
-    fake = fake.replace('"data_version": "v1"', '"data_version": None')
+    fake = fake.replace('data_version="v1"', f'data_version="{MANIFEST.version}"')
     (sources / "fgssl" / "run" / "execution.py").write_text(fake)
     monkeypatch.setattr("hpc.local.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
     return sources
