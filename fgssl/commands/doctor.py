@@ -9,7 +9,7 @@ import click
 
 from fgssl.commands.arguments import PATH, clusters
 from fgssl.errors import SettingsError
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.self_test import judge, scratch_names, self_test_request, watch
 from hpc.cluster.doctor.site import look

@@ -9,6 +9,7 @@ import click
 from fgssl.commands.arguments import OVERRIDES, PATH
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.store.run_folder import RunFolder
 
@@ -36,8 +37,8 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
     from fgssl.run.execution import evaluate_again  # after validation: importing torch takes seconds
     from fgssl.run.measuring import evaluate_checkpoint
 
-    measures = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder)
-    for name, value in measures.items():
+    found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
+    for name, value in found.items():
         print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
 
 
@@ -47,7 +48,7 @@ def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:
     config = configs.load(folder.config_file, overrides)
     if config.evaluation is None:  # a stage that other runs start from: measured only here
         config = dataclasses.replace(config, evaluation=EvaluationSettings())
-    if configs.training_fingerprint(config) != configs.training_fingerprint(trained):
+    if fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(trained):
         allowed = "evaluation.*, resources.* and data.folder can be overridden for a trained run"
         raise SettingsError([Problem(COMMAND_LINE, " ".join(overrides), f"changes how the run was trained; {allowed}")])
     return config

@@ -72,7 +72,7 @@ def _progress(view: View, out: Path) -> tuple[str, str]:
     progress = RunFolder(out / "runs" / view.run.run).progress()
     if progress is None or view.state is ClusterState.DONE:
         return "", ""
-    step, total, rate = progress["step"], progress["total_steps"], progress["images_per_s"]
+    step, total, rate = progress.step, progress.total_steps, progress.images_per_s
     batch = view.run.configs[0]["training"]["global_batch_size"]
     at_work = view.state is ClusterState.RUNNING and rate > 0
     return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""

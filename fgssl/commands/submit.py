@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fgssl.commands.sync import sync
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
 from hpc.cluster.job_store import Books
@@ -38,7 +38,7 @@ def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, d
     try:
         runs = on_cluster(plan, profile)
     except SettingsError as error:
-        told = dict.fromkeys([*faults, *(plan.grid.placed(problem) for problem in error.problems)])
+        told = dict.fromkeys([*faults, *error.problems])
         raise UserError("\n".join([*map(str, told), *hindrances])) from None
     keeper, why_none = keeper_request(plan.grid.name, out, profile)
     sweep = ClusterSweep(

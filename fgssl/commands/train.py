@@ -10,6 +10,7 @@ from fgssl.interruption import Interrupted
 from fgssl.run.process import make
 from fgssl.run.verify_exact import verify
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store.run_folder import RunFolder
 from hpc import ranks
 
@@ -47,7 +48,7 @@ def command(
         return 0 if verify(file, overrides, out) else 1
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(out, config.resources.expected_processes)
-    folder = run_folder or out / "runs" / configs.run_name(config)
+    folder = run_folder or out / "runs" / fingerprints.run_name(config)
     try:
         make(config, out, RunFolder(folder), processes, stop_after_step)
     except Interrupted as interrupted:
@@ -56,6 +57,7 @@ def command(
         return int(interrupted.code or 0)
     if processes.rank == 0:
         print(f"run folder: {folder}")
-        for name, value in (RunFolder(folder).evaluation(config) or {}).items():
+        evaluation = RunFolder(folder).evaluation(config)
+        for name, value in evaluation.measures.items() if evaluation is not None else ():
             print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
     return 0

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fgssl.store.files import write_atomically
 from fgssl.store.plan import read_plan
-from fgssl.store.run_folder import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ Nothing here or in any `settings` module imports torch, so a login node validate
 import functools
 import pkgutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -88,7 +88,19 @@ def one_of(names: Collection[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+FIRST_DEFAULT = "first_default"
+
+
+def added_later(*, default: T, first: Any = MISSING) -> T:
+    """Declare a field that was added after the first release, or a whole section.
+
+    Fingerprints leave it out while it has the default that it was added with, so that runs made before it keep their
+    names. When its default changes, give the one it was added with as `first`: `added_later(default=0.2, first=0.1)`.
+    """
+    return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))
 def settings(cls: type[T]) -> type[T]:
     """Declare a settings class: frozen, keyword-only, unknown keys refused when validated."""
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]

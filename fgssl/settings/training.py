@@ -1,6 +1,5 @@
 """How long and how a method is trained, and what it may use of the machine."""
 
-from dataclasses import field
 from typing import Annotated, ClassVar, Literal
 
 from fgssl.schedules import Schedule
@@ -10,6 +9,7 @@ from fgssl.settings.declare import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    added_later,
     settings,
 )
 
@@ -79,7 +79,7 @@ class TrainingSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up_epochs: NonNegativeFloat = 0.0
     """Linear rise of the learning rate from 0."""
-    weight_decay_end: NonNegativeFloat | None = field(default=None, metadata={"first_default": None})
+    weight_decay_end: NonNegativeFloat | None = added_later(default=None)
     """Weight decay at the end, reached along half a cosine from that of the optimizer; empty: it stays."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the whole gradient, clipped before the step; empty: no clipping."""

@@ -7,22 +7,71 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.declare import ChosenByName
+from fgssl.settings.layers import Place, locate, merge
 
 T = typing.TypeVar("T", bound=object)
 
 
-def validate(mapping: Mapping[str, Any], kind: type[T], source: str) -> T:
-    """`mapping` as an instance of the settings class `kind`; raises a `SettingsError` with all problems."""
+def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> T:
+    """Return `mapping` as an instance of the settings class `kind`; raise a `SettingsError` with all problems.
+
+    Each problem is at the place where its key was written; `source` is the place of the mapping itself.
+    """
     try:
         return _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
     except ValidationError as error:
-        raise SettingsError(_unique(_problems(error, kind, mapping, source))) from None
+        raise SettingsError(_placed(_problems(error, kind, mapping), mapping, source)) from None
+
+
+def without_faults(
+    mapping: Any, kind: type, source: str | Place, instead: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the part of `mapping` that is valid, so that other things can be checked against it, and all problems.
+
+    `instead` holds values for the keys that are missing or faulty as a whole; by itself it must be valid.
+    """
+    content, problems = mapping, list[Problem]()
+    while True:
+        try:
+            _adapter(kind).validate_python(content)
+            return content, problems
+        except ValidationError as error:
+            found = _problems(error, kind, content)
+            problems = problems or _placed(found, mapping, source)
+            if content == instead:
+                raise SettingsError(problems) from None
+            sound = _without(content, [problem.key.split(".") for problem in found if problem.key])
+            whole = any(not problem.key for problem in found)
+            filled = {key: value for key, value in instead.items() if whole or key in content.keys() - sound.keys()}
+            sound = merge(filled, sound)
+            content = dict(instead) if sound == content else sound
+
+
+def _without(content: Any, keys: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Leave out the keys that `keys` lead to, as far as they lead through mappings."""
+    if not isinstance(content, Mapping):
+        return {}
+    rest = merge(content, {})
+    for name, value in content.items():
+        inner = [key[1:] for key in keys if key[0] == str(name)]
+        if inner and isinstance(value, Mapping) and all(inner):
+            rest[name] = _without(value, inner)
+        elif inner:
+            del rest[name]
+    return rest
+
+
+def _placed(problems: Sequence[Problem], mapping: Any, source: str | Place) -> list[Problem]:
+    top = Place(source) if isinstance(source, str) else source
+    places = [locate(mapping, problem.key.split(".") if problem.key else (), top) for problem in problems]
+    return list(dict.fromkeys(place.problem(found.message) for place, found in zip(places, problems, strict=True)))
 
 
 @functools.cache
@@ -57,7 +106,7 @@ def _resolve(kind: Any, given: object, location: Iterable[int | str]) -> tuple[l
     return key, classes
 
 
-def _problems(error: ValidationError, kind: type, given: object, source: str) -> list[Problem]:
+def _problems(error: ValidationError, kind: type, given: object, source: str = "") -> list[Problem]:
     problems = []
     for detail in error.errors(include_url=False):
         location, value = detail["loc"], detail["input"]
@@ -97,10 +146,6 @@ def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown {what} {name!r}: {hint}allowed: {', '.join(known)}"
-
-
-def _unique(problems: list[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
 
 
 # ------------------------------------------------------------------------------------------ classes

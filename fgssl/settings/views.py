@@ -1,12 +1,19 @@
 """How an image becomes what the encoder sees."""
 
 import dataclasses
-from dataclasses import field
 from typing import Annotated
 
 from pydantic import Field
 
-from fgssl.settings.declare import FiniteFloat, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, settings
+from fgssl.settings.declare import (
+    FiniteFloat,
+    Fraction,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    added_later,
+    settings,
+)
 
 Area = tuple[PositiveFloat, Annotated[FiniteFloat, Field(gt=0, le=1)]]
 HueStrength = Annotated[FiniteFloat, Field(ge=0, le=0.5)]
@@ -31,8 +38,8 @@ class ViewRecipe:
     blur_probability: Fraction = 0.5
     blur_sigma: BlurSigma = (0.1, 2.0)
     """Range of the Gaussian blur's standard deviation, pixels."""
-    solarize_probability: Fraction = field(default=0.0, metadata={"first_default": 0.0})
-    solarize_threshold: Fraction = field(default=0.5, metadata={"first_default": 0.5})
+    solarize_probability: Fraction = added_later(default=0.0)
+    solarize_threshold: Fraction = added_later(default=0.5)
     """Pixel value, of [0, 1], from which solarizing inverts a pixel."""
     horizontal_flip: bool = True
     """Off where left and right are different classes (traffic signs)."""
@@ -75,7 +82,7 @@ class RecipeSettings:
 class ViewSettings(ViewRecipe):
     """The views of an image and the resize-only original; `image_size` is the encoder's input size."""
 
-    recipes: tuple[RecipeSettings, ...] = field(default=(), metadata={"first_default": ()})
+    recipes: tuple[RecipeSettings, ...] = added_later(default=())
     """Recipes of the method's views, in their order; empty: all views are made alike, by the keys above. Multi-crop:
     `[{count: 2, crop_area: [0.25, 1.0]}, {count: 8, crop_area: [0.05, 0.25], image_size: 96}]`."""
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.485, 0.456, 0.406)

@@ -3,11 +3,10 @@
 Light to import: planning a sweep needs neither torch nor h5py. Only the manifest is looked at.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.settings.validation import unknown
 from fgssl.store.manifest import Manifest
 
 LISTED_CLASSES = 5
@@ -91,57 +90,17 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
             f"evaluation: {manifest.title} has no split `test` to measure on: pack labeled images with one, or set "
             "`evaluation: null` (a stage of a sweep is not measured)"
         )
-    at_label_level = {
-        "linear": wanted.linear,
-        "retrieval": wanted.retrieval,
-        "knn": wanted.knn,
-        "classifier": wanted.classifier,
-    }
-    labeled = at_label_level | {"outliers": wanted.outliers}
+    levels = {key: measure.label_levels(wanted.label_level) for key, measure in wanted.measures.items()}
     if not manifest.levels:
-        if asked := [f"evaluation.{measure}" for measure, setting in labeled.items() if setting]:
+        if asked := [f"evaluation.{key}" for key, read in levels.items() if read]:
             faults.append(
                 f"{', '.join(asked)}: labels are needed, but {manifest.title} is unlabeled: pack its images in a "
                 "folder for each class, or leave these measures out (null; retrieval and classifier: false)"
             )
     else:
-        if any(at_label_level.values()) and wanted.label_level >= len(manifest.levels):
-            faults.append(manifest.no_level("evaluation.label_level", wanted.label_level))
-        elif wanted.retrieval and "test" in manifest.splits:
-            faults += _of_retrieval(wanted.label_level, manifest)
-        if wanted.knn is not None and wanted.knn.neighbors > manifest.count("train"):
-            faults.append(
-                f"evaluation.knn.neighbors: {wanted.knn.neighbors} exceeds the {manifest.count('train')} training "
-                f"images of {manifest.title}: take {manifest.count('train')} at most"
-            )
-        if wanted.outliers is not None:
-            faults += [
-                manifest.no_level(f"evaluation.outliers.levels.{name}", level)
-                for name, level in wanted.outliers.levels.items()
-                if level >= len(manifest.levels)
-            ]
-    return [*faults, *_of_nuisances(wanted.nuisances, manifest)]
-
-
-def _of_retrieval(level: int, manifest: Manifest) -> list[str]:
-    if max(manifest.class_counts["test"][level]) > 1:
-        return []
-    return [
-        f"evaluation.retrieval: no two of the {manifest.count('test')} test images of {manifest.title} share a "
-        f"{manifest.levels[level].name} (evaluation.label_level {level}): take a coarser level, pack a test split with "
-        "several images a class, or set evaluation.retrieval to false"
-    ]
-
-
-def _of_nuisances(wanted: Mapping[str, Sequence[str]], manifest: Manifest) -> list[str]:
-    if wanted and not manifest.attributes:
-        return [
-            f"evaluation.nuisances: {manifest.title} records no attributes of its images: leave it out ({{}}), or "
-            "take data that has them, such as toy"
-        ]
-    return [
-        f"evaluation.nuisances.{name}: {unknown(attribute, manifest.attributes, what='attribute')}"
-        for name, attributes in wanted.items()
-        for attribute in attributes
-        if attribute not in manifest.attributes
-    ]
+        by_key = {key: level for read in levels.values() for key, level in read.items()}
+        faults += [manifest.no_level(key, level) for key, level in by_key.items() if level >= len(manifest.levels)]
+    for key, measure in wanted.measures.items():
+        if all(level < len(manifest.levels) for level in levels[key].values()):
+            faults += measure.lacks(manifest, wanted.label_level)
+    return faults

@@ -14,8 +14,10 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.settings.config import Config, possible_processes, to_mapping
-from fgssl.store.run_folder import RunFolder, read_json, write_atomically
+from fgssl.settings.config import Config, possible_processes
+from fgssl.settings.fingerprints import to_mapping
+from fgssl.store.files import read_json, write_atomically
+from fgssl.store.run_folder import RunFolder
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile
 from hpc.cluster.site.requests import JobRequest, request

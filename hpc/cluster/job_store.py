@@ -24,7 +24,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import Generation, read_json, write_atomically
+from fgssl.store.files import read_json, write_atomically
+from fgssl.store.lease import Generation
 from hpc.cluster.site.requests import JobRequest
 
 

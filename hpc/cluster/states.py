@@ -312,7 +312,7 @@ def _interruption(last: Attempt, known: bool) -> tuple[ClusterState, str]:
 
 def _last_sign(attempt: Attempt, folder: RunFolder) -> float:
     progress = folder.progress()
-    return max(attempt.started, float(progress["updated"]) if progress else 0.0)
+    return max(attempt.started, progress.updated if progress else 0.0)
 
 
 def _node(job: _Job) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from submitit.slurm.slurm import SlurmExecutor
 
 from fgssl.errors import EXIT_INTERRUPTED
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster.job_store import Books, Order
 from hpc.cluster.schedulers.scheduler import Scheduler
 from hpc.cluster.site.profile import MODULE_OR_LEAVE

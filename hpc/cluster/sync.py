@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgssl.errors import LeaseError, UserError
-from fgssl.store.run_folder import lock
+from fgssl.store.files import lock
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_store import Books, Order, new_order

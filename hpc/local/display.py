@@ -81,14 +81,14 @@ class Display:
         progress = run_folder(stage, self._out).progress()
         if progress is None:
             return ("starting", "", "", "")
-        step, total, rate = progress["step"], progress["total_steps"], progress["images_per_s"]
+        step, total, rate = progress.step, progress.total_steps, progress.images_per_s
         if step >= total:
             return ("evaluating" if stage.config.evaluation else "finishing", "", "", "")
         left_s = (total - step) * stage.config.training.global_batch_size / max(rate, 1e-9)
         eta = duration(left_s) if rate > 0 else "?"
         if self._live:
-            return (f"{step}/{total}", f"{progress['loss']:.4f}", f"{rate:.0f}", eta)
-        return (f"step {step}/{total}", f"loss {progress['loss']:.4f}", f"{rate:.0f} images/s", f"ETA {eta}")
+            return (f"{step}/{total}", f"{progress.loss:.4f}", f"{rate:.0f}", eta)
+        return (f"step {step}/{total}", f"loss {progress.loss:.4f}", f"{rate:.0f} images/s", f"ETA {eta}")
 
     def _clock(self) -> str:
         return duration(time.monotonic() - self._began)

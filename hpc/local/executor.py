@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from submitit.local.local import LocalExecutor, LocalJob
 
-from fgssl.store.run_folder import read_json
-from hpc.local.launch import CURRENT, EXIT, WorkOrder, work
+from fgssl.store.files import read_record
+from hpc.local.launch import CURRENT, EXIT, CurrentRun, WorkExit, WorkOrder, work
 
 _YEAR_MINUTES = 365 * 24 * 60
 """submitit ends a local job after 2 minutes unless told otherwise."""
@@ -99,10 +99,10 @@ class LocalMachineJob:
         controller_status = self.process.poll()
         if controller_status is None:
             return None
-        record = read_json(self.folder / EXIT)
+        record = read_record(self.folder / EXIT, WorkExit)
         if record is None:
             self.kill()  # the controller died first: the work under it must not go on unseen
-        status = record["status"] if record is not None else controller_status
+        status = record.status if record is not None else controller_status
         if status == 0 and record is not None:
             return Outcome(True, None, "")
         words = f"the job {_ending(status)}"
@@ -118,8 +118,8 @@ class LocalMachineJob:
         self.process.wait()
 
     def current(self) -> str | None:
-        record = read_json(self.folder / CURRENT)
-        return None if record is None else str(record["run"])
+        record = read_record(self.folder / CURRENT, CurrentRun)
+        return None if record is None else record.run
 
 
 class _Submitter(LocalExecutor):

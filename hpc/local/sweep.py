@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.report.aggregate import aggregate
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.local.display import Display
 from hpc.local.executor import LocalMachine, cores, gpus, unused_gpus
 from hpc.local.pool import LocalSweep

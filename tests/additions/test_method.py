@@ -139,7 +139,7 @@ def test_a_method_trains(module, tmp_path, monkeypatch, tiny_config: Callable[..
     assert folder.path.name.startswith("alignment-seed0-")
     trained = folder.trained()
     assert trained is not None
-    assert trained["steps"] == 2
+    assert trained.steps == 2
     assert folder.encoder.is_file()
 
 
@@ -176,8 +176,8 @@ def test_a_decoder_an_optimizer_and_a_noise_train(module, tmp_path, monkeypatch,
     parts = ("decoder={name: flat, bias: true}", "training.optimizer={name: radam}", "method.noise.variant=unit")
     trained = execute(tiny_config(*parts, queue, *TWO_STEPS), tmp_path / "out").trained()
     assert trained is not None
-    assert trained["steps"] == 2
-    assert trained["metrics"]["noise_rms"] > 1  # far above the two noises of the papers
+    assert trained.steps == 2
+    assert trained.metrics["noise_rms"] > 1  # far above the two noises of the papers
     with pytest.raises(SettingsError, match=r"views\.image_size 32: decoder flat makes any size up to 16 pixels"):
         tiny_config(parts[0], "views.image_size=32")
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from fgssl.__main__ import invoke
+from fgssl.data.embedded import toy_manifest
 from fgssl.errors import UserError
-from fgssl.settings.config import run_name
 from fgssl.settings.data import ToySettings
-from fgssl.store.location import toy_manifest
+from fgssl.settings.fingerprints import run_name
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.snapshot import packages

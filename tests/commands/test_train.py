@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.__main__ import invoke
 from fgssl.errors import SettingsError, UserError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
+from fgssl.settings.layers import to_yaml
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_several_folders_are_evaluated_one_at_a_time(tmp_path):
 
 def test_cautions_are_told_before_the_training(tiny_config, tmp_path, capsys):
     config = tiny_config("training.epochs=1", "method.noise.variant=none", "method.base.queue_size=512")
-    settings = configs.to_mapping(config)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    settings = fingerprints.to_mapping(config)
+    (tmp_path / "run.yaml").write_text(to_yaml(settings))
     command = ["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
     assert invoke(command) == 0
     error = capsys.readouterr().err

@@ -23,9 +23,7 @@ def main() -> None:
     processes = Processes(rank, world_size, local_rank, local_world_size, launcher="torchrun")
     METHODS["multi_crop"] = "tests.multi_crop:MultiCropSettings"
     for cell in json.loads(Path(sys.argv[1]).read_text()):
-        mapping = TINY
-        for key, value in configs.parse_overrides(cell["overrides"]).items():
-            mapping = configs.merge(mapping, configs.nested(key, value))
+        mapping = configs.overridden(TINY, cell["overrides"])
         with contextlib.suppress(Interrupted):  # after the last step
             execute(
                 configs.parse(mapping, "test"), Path(cell["out"]), processes=processes, last_step=cell.get("last_step")

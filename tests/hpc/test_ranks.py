@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
+from fgssl.settings.layers import read_yaml
 from hpc import ranks
 
 ROOT = Path(__file__).parents[2]
@@ -307,7 +307,7 @@ def test_accelerate_configs_leave_the_number_to_the_command_and_the_rest_to_the_
     files = sorted(ACCELERATE.glob("*.yaml"))
     assert len(files) == 4
     for file in files:
-        told = yaml.safe_load(file.read_text())
+        told = read_yaml(file)
         assert (told["num_processes"], told["mixed_precision"], told["distributed_type"]) == (-1, "no", "MULTI_GPU")
         assert f"--config_file hpc/accelerate/{file.name}" in file.read_text()
 

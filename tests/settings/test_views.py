@@ -1,12 +1,17 @@
 """Recipes: what each view inherits, and what is refused."""
 
+import dataclasses
+import re
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
-from fgssl.settings.views import RecipeSettings, ViewSettings
+from fgssl.settings import fingerprints
+from fgssl.settings.methods import BYOLSettings
+from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
 
 MULTI_CROP = [{"count": 2, "crop_area": [0.25, 1.0]}, {"count": 8, "crop_area": [0.05, 0.25], "image_size": 96}]
 
@@ -43,6 +48,13 @@ def test_asymmetric_colors() -> None:
     assert (second.blur_probability, second.solarize_probability, second.saturation) == (0.5, 0.2, 0.2)
 
 
+def test_byols_own_views_are_as_its_settings_give_them() -> None:
+    (given,) = re.findall(r"`(views: .*)`", " ".join((BYOLSettings.__doc__ or "").split()))
+    first, second = views(**YAML(typ="safe").load(given)["views"]).of_each(2)
+    assert first == ViewRecipe(crop_area=(0.08, 1.0), saturation=0.2, blur_probability=1.0)
+    assert second == dataclasses.replace(first, blur_probability=0.1, solarize_probability=0.2)
+
+
 def test_a_method_that_takes_no_views_takes_any_recipes() -> None:
     assert views("decoder", image_size=64, recipes=[{}, {}]) == views("decoder", image_size=64)
     assert ViewSettings(recipes=(RecipeSettings(),)).of_each(0) == ()
@@ -71,6 +83,6 @@ def test_the_method_says_how_many_views_it_takes() -> None:
 
 def test_recipes_come_back_from_yaml_and_are_in_the_fingerprint() -> None:
     config = configs.parse({"views": {"recipes": [{"blur_probability": 1.0}, {}]}, "method": {"name": "byol"}}, "x")
-    assert configs.parse(configs.to_mapping(config), "x") == config
+    assert configs.parse(fingerprints.to_mapping(config), "x") == config
     plain = configs.parse({"method": {"name": "byol"}}, "x")
-    assert configs.training_fingerprint(config) != configs.training_fingerprint(plain)
+    assert fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(plain)

@@ -14,7 +14,7 @@ import pytest
 
 from fgssl.__main__ import invoke
 from fgssl.errors import EXIT_OUT_OF_HANDS
-from fgssl.store.run_folder import write_atomically
+from fgssl.store.files import write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep, on_cluster
 from hpc.cluster.job_store import Attempt, Books
@@ -114,7 +114,7 @@ class Swept:
         records = {
             run.run: json.loads((self.out / "runs" / run.run / "trained.json").read_text()) for run in self.sweep.runs
         }
-        return {name: record["state"] for name, record in records.items()}
+        return {name: int(record["state_sha256"]) for name, record in records.items()}
 
     def check(self, steps: int = STEPS) -> None:
         """Every run was trained once, by one attempt at a time, and came to what it comes to undisturbed."""

@@ -43,5 +43,5 @@ def test_interrupted_and_resumed_equals_straight(config: Config, tmp_path: Path)
     resumed = execute(config, tmp_path / "stopped").trained()
     assert straight is not None
     assert resumed is not None
-    assert straight["steps"] == resumed["steps"] == 6
-    assert straight["state_sha256"] == resumed["state_sha256"]
+    assert straight.steps == resumed.steps == 6
+    assert straight.state_sha256 == resumed.state_sha256

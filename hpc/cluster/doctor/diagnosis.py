@@ -9,9 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fgssl.settings.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_mapping
+from fgssl.settings.fingerprints import to_mapping
+from fgssl.settings.layers import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_yaml
 from hpc.cluster.site.profile import PREFIX, PartitionSettings, Profile, load_profile, profile_file
 
 _OF_A_PARTITION = to_mapping(PartitionSettings())
@@ -46,10 +45,10 @@ class Diagnosis:
         self.source = "Slurm"
         """What told, with its version."""
         self._file, self._overrides = file, overrides
-        self._content = read_yaml(file)
+        self._content: dict[str, Any] = read_yaml(file)
         self._given = {key.removeprefix(PREFIX): value for key, value in parse_overrides(overrides).items()}
         for key, value in self._given.items():
-            self._content = merge(self._content, nested(key, value), ())
+            self._content = merge(self._content, nested(key, value))
         self._stated = leaves(self._content)
 
     def tell(self, verdict: Verdict, subject: str, message: str) -> None:
@@ -99,12 +98,12 @@ class Diagnosis:
         if "unverified" in content:
             content["unverified"] = self._unverified()
         content["sources"] = [*(content.get("sources") or ()), source]
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+        return to_yaml(content)
 
     def _filled(self) -> dict[str, Any]:
         content = self._content
         for key, value in self.values.items():
-            content = merge(content, nested(key, value), ())
+            content = merge(content, nested(key, value))
         return content
 
     def _unverified(self) -> list[str]:

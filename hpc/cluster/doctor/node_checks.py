@@ -31,7 +31,7 @@ from typing import IO, TypeVar
 from pydantic import TypeAdapter
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import read_json, write_atomically
+from fgssl.store.files import read_json, write_atomically
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.ranks import VISIBLE_GPUS, free_port
 

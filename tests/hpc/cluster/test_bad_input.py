@@ -211,33 +211,39 @@ def test_faults_of_a_profile_of_ones_own(command: Command, fake_slurm: FakeSlurm
         "site: here\npartitons: {}\ngpu: {per_nodes: 4, type: a100}\nlimits: {longest_walltime_min: 48:00:00}\n"
     )
     assert command("--cluster", str(mine), "jobs.default.walltime_min=2") == [
-        "TMP/mine.yaml: partitons: unknown key 'partitons': did you mean 'partitions'? allowed: site, sources, "
+        "TMP/mine.yaml:2: partitons: unknown key 'partitons': did you mean 'partitions'? allowed: site, sources, "
         "unverified, scheduler, account, accounts, partitions, partition, cpu_partition, gpu, node, cpu_node, "
         "several_nodes_whole, memory_request, limits, requeue, submit_from_jobs, internet, cpu_bind, "
         "whole_node_cpu_bind, signal_delay_s, storage, environment",
-        "TMP/mine.yaml: gpu.per_nodes: unknown key 'per_nodes': did you mean 'per_node'? allowed: cores, counts, "
+        "TMP/mine.yaml:3: gpu.per_nodes: unknown key 'per_nodes': did you mean 'per_node'? allowed: cores, counts, "
         "memory_gb, option, per_node, type, vendor",
-        f"TMP/mine.yaml: limits.longest_walltime_min: '48:00:00' is not allowed: {MINUTES}",
+        f"TMP/mine.yaml:4: limits.longest_walltime_min: '48:00:00' is not allowed: {MINUTES}",
         "command line: jobs.default.walltime_min: 2 min leave no time for work: 180 s before the end jobs stop "
         "(TMP/mine.yaml: signal_delay_s)",
     ]
 
 
 def test_a_clock_in_the_sweeps_file(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
-    sweep_file.write_text(sweep_file.read_text() + "jobs: {default: {walltime_min: 4:00:00}}\n")
+    before = sweep_file.read_text()
+    sweep_file.write_text(before + "jobs: {default: {walltime_min: 4:00:00}}\n")
+    line = before.count("\n") + 1
     assert command("--cluster", "generic") == [
-        f"TMP/small.yaml: jobs.default.walltime_min: '4:00:00' is not allowed: {MINUTES}"
+        f"TMP/small.yaml:{line}: jobs.default.walltime_min: '4:00:00' is not allowed: {MINUTES}"
     ]
 
 
 def test_a_fault_of_a_preset_is_told_there(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
-    presets = "preset: long\npresets: {long: {jobs: {base: {walltime_min: 2}, pretrain: {nods: 2}}}}\n"
-    sweep_file.write_text(sweep_file.read_text() + presets)
+    before = sweep_file.read_text()
+    presets = "preset: long\npresets:\n  long:\n    jobs:\n      base: {walltime_min: 2}\n      pretrain: {nods: 2}\n"
+    sweep_file.write_text(before + presets)
+    last = before.count("\n") + presets.count("\n")
     unknown, short = command("--cluster", "generic")
     assert unknown.startswith(
-        "TMP/small.yaml: presets.long.jobs.pretrain.nods: unknown key 'nods': did you mean 'nodes'?"
+        f"TMP/small.yaml:{last}: presets.long.jobs.pretrain.nods: unknown key 'nods': did you mean 'nodes'?"
     )
-    assert short.startswith("TMP/small.yaml: presets.long.jobs.base.walltime_min: 2 min leave no time for work")
+    assert short.startswith(
+        f"TMP/small.yaml:{last - 1}: presets.long.jobs.base.walltime_min: 2 min leave no time for work"
+    )
 
 
 def test_no_sbatch_on_path(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import leaves, read_yaml
+from fgssl.settings.layers import leaves, read_yaml, to_yaml
 from hpc.cluster.site.profile import PartitionSettings, Profile, load_profile, read_profile
 
 SLURM = Path(__file__).parents[3] / "slurm"
@@ -22,7 +21,7 @@ def _problems(file: Path, *overrides: str) -> dict[tuple[str, str], str]:
 
 def _file(folder: Path, **content) -> Path:
     file = folder / "mine.yaml"
-    file.write_text(yaml.safe_dump({"site": "here"} | content))
+    file.write_text(to_yaml({"site": "here"} | content))
     return file
 
 

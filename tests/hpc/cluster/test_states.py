@@ -1,7 +1,6 @@
 """The disk, the books and the scheduler -> one state of each run."""
 
 import dataclasses
-import json
 import os
 import signal
 import time
@@ -12,6 +11,8 @@ from typing import Any
 import pytest
 
 from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS, EXIT_PEER_LOST
+from fgssl.store.files import record_json
+from fgssl.store.records import Progress
 from hpc.cluster.cluster_sweep import ClusterRun
 from hpc.cluster.job_store import Attempt, Element, Order, Wishes
 from hpc.cluster.schedulers.scheduler import UNKNOWN, JobFact
@@ -278,15 +279,19 @@ def test_the_nodes_of_lost_jobs_are_kept(case: Case) -> None:
     assert case.view().lost_on == ("n1", "n1")
 
 
+def progress(updated: float) -> str:
+    return record_json(Progress(step=1, total_steps=2, loss=1.0, images_per_s=1.0, updated=updated))
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_without_accounting_the_last_sign_of_life_tells_a_timeout(known: bool, case: Case) -> None:
     """Nothing of the job is known any more, or only that it is over."""
     case.began(case.order(), at=1000.0)
     if known:
         case.fact(UNKNOWN)
-    case.write("progress.json", json.dumps({"updated": 1000.0 + 60 * LIMIT_MIN - 20.0}))
+    case.write("progress.json", progress(updated=1000.0 + 60 * LIMIT_MIN - 20.0))
     assert (case.view().state, case.view().to_submit) == (ClusterState.TIMEOUT, not known)  # else the database knows
-    case.write("progress.json", json.dumps({"updated": 1000.0 + 60 * 10}))
+    case.write("progress.json", progress(updated=1000.0 + 60 * 10))
     assert case.view().state is ClusterState.LOST
 
 
