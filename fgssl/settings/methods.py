@@ -176,7 +176,11 @@ class SimSiamSettings(MethodSettings):
 
 @settings
 class BYOLSettings(MethodSettings):
-    """BYOL (Grill et al. 2020, arXiv:2006.07733)."""
+    """BYOL (Grill et al. 2020, arXiv:2006.07733).
+
+    Its own views, at the paper's scale: `views: {crop_area: [0.08, 1.0], saturation: 0.2, recipes: [{blur_probability:
+    1.0}, {blur_probability: 0.1, solarize_probability: 0.2}]}`.
+    """
 
     implementation = "fgssl.methods.byol:BYOL"
     has_target_network = True

@@ -11,6 +11,7 @@ from fgssl.settings.training import OptimizerSettings
 
 def build_optimizer(settings: OptimizerSettings, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
     """Return the optimizer of these groups, in their order; the trainer sets their rates and decays at each step."""
+    # Nothing reads `constant_rate`; it keeps the hashes of states equal to those recorded by earlier versions.
     parameters = [{"params": group.parameters, "constant_rate": group is not groups[0]} for group in groups]
     arguments = dataclasses.asdict(settings)
     del arguments["name"]

@@ -1,13 +1,17 @@
 """Recipes: what each view inherits, and what is refused."""
 
+import dataclasses
+import re
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
-from fgssl.settings.views import RecipeSettings, ViewSettings
+from fgssl.settings.methods import BYOLSettings
+from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
 
 MULTI_CROP = [{"count": 2, "crop_area": [0.25, 1.0]}, {"count": 8, "crop_area": [0.05, 0.25], "image_size": 96}]
 
@@ -42,6 +46,13 @@ def test_asymmetric_colors() -> None:
     first, second = settings.of_each(2)
     assert (first.blur_probability, first.solarize_probability, first.saturation) == (1.0, 0.0, 0.2)
     assert (second.blur_probability, second.solarize_probability, second.saturation) == (0.5, 0.2, 0.2)
+
+
+def test_byols_own_views_are_as_its_settings_give_them() -> None:
+    (given,) = re.findall(r"`(views: .*)`", " ".join((BYOLSettings.__doc__ or "").split()))
+    first, second = views(**YAML(typ="safe").load(given)["views"]).of_each(2)
+    assert first == ViewRecipe(crop_area=(0.08, 1.0), saturation=0.2, blur_probability=1.0)
+    assert second == dataclasses.replace(first, blur_probability=0.1, solarize_probability=0.2)
 
 
 def test_a_method_that_takes_no_views_takes_any_recipes() -> None:
