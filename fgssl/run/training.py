@@ -30,6 +30,7 @@ from fgssl.store.provenance import attempt
 from fgssl.store.requirements import cautions
 from fgssl.store.run_folder import Lease, start_file
 from fgssl.training import checkpoint
+from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
@@ -100,6 +101,7 @@ def train_share(
     if resources.activation_checkpointing:
         checkpoint_activations(method.encoder)
     world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    refuse_wrong_convolutions(method, world.device, training.precision)
     engine = build_engine(method, training, resources, world)
     trainer = Trainer(
         engine=engine,
