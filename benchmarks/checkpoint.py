@@ -23,8 +23,9 @@ import torch
 from torch import nn
 
 from fgssl.settings.config import Config
+from fgssl.store.records import Identity
 from fgssl.store.run_folder import RunFolder
-from fgssl.training.checkpoint import Checkpoint, Identity, Writer
+from fgssl.training.checkpoint import Checkpoint, Writer
 
 CHECKPOINT_EVERY_S = 120.0
 """The default of resources.checkpoint_every_s."""
@@ -93,7 +94,7 @@ def main() -> None:
         def save() -> None:
             nonlocal saved
             saved += 1
-            writer.save(Checkpoint(saved, state, Identity("benchmark", "", {}), []))
+            writer.save(Checkpoint(saved, state, Identity("benchmark", "", {}), ()))
 
         def save_by_memory() -> None:
             buffer = io.BytesIO()

@@ -29,9 +29,7 @@ CLASSES = (8, 4)
 
 
 def config_with(*overrides: str) -> Config:
-    mapping: dict[str, Any] = {"evaluation": None, "resources": {"device": "cpu"}}
-    for key, value in configs.parse_overrides(overrides).items():
-        mapping = configs.merge(mapping, configs.nested(key, value))
+    mapping = configs.overridden({"evaluation": None, "resources": {"device": "cpu"}}, overrides)
     return configs.parse(mapping, "benchmark")
 
 

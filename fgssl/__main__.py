@@ -1,10 +1,7 @@
-"""The program `fgssl`: one command a file of `fgssl.commands`, imported only when it is called.
+"""The program `fgssl`, also started by `python -m fgssl`."""
 
-`python -m fgssl COMMAND` is the same. For completion of commands, options and files in bash:
-`eval "$(_FGSSL_COMPLETE=bash_source fgssl)"`, likewise for zsh and fish.
-"""
-
-import importlib
+import os
+import pkgutil
 import sys
 from collections.abc import Sequence
 
@@ -13,46 +10,43 @@ import click
 from fgssl.errors import exit_code
 
 COMMANDS = {
-    "pack": "Pack images into a folder of HDF5 shards.",
-    "train": "Train and evaluate one run.",
-    "evaluate": "Measure a trained encoder, or a checkpoint, in another way.",
-    "sweep": "Train all runs of a table or figure, here or on a cluster, and write the table.",
-    "aggregate": "Write the tables of a sweep from its finished runs.",
-    "status": "Show the state of every run of a sweep.",
-    "sync": "Submit what is missing of a sweep on a cluster, and write the table.",
-    "logs": "Print why runs failed, and the ends of their logs.",
-    "cancel": "Take runs of a sweep out of the queue.",
-    "retry": "Give failed or canceled runs of a sweep another try.",
-    "doctor": "Check a cluster profile against the cluster itself.",
+    "pack": "fgssl.commands.pack:command",
+    "train": "fgssl.commands.train:command",
+    "evaluate": "fgssl.commands.evaluate:command",
+    "sweep": "fgssl.commands.sweep:command",
+    "aggregate": "fgssl.commands.aggregate:command",
+    "status": "fgssl.commands.status:command",
+    "sync": "fgssl.commands.sync:command",
+    "logs": "fgssl.commands.logs:command",
+    "cancel": "fgssl.commands.cancel:command",
+    "retry": "fgssl.commands.retry:command",
+    "doctor": "fgssl.commands.doctor:command",
 }
-"""One line a command: its name, which is that of its module, and what `fgssl --help` says of it."""
+"""Commands by name, each imported when it is called."""
+
+_COMPLETION = """To complete commands, options, presets and clusters with TAB, add to ~/.bashrc:
+eval "$(_FGSSL_COMPLETE=bash_source fgssl)". Write zsh or fish for those shells."""
+
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Program(click.Group):
-    """A group that imports a command's module when the command is called, so that `fgssl --help` stays quick."""
-
     def list_commands(self, context: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"fgssl.commands.{name}")
-        if hasattr(module, "command"):
-            command: click.Command = module.command
+        if name in COMMANDS:
+            command: click.Command = pkgutil.resolve_name(COMMANDS[name])
             return command
-        settings = {"ignore_unknown_options": True, "help_option_names": []}
-        rest = click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED)
-        return click.Command(
-            name, callback=lambda rest: module.main(list(rest)), params=[rest], context_settings=settings
-        )
+        if not (context.resilient_parsing or name.startswith("-")):
+            from fgssl.settings.validation import unknown
 
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            context.fail(unknown(name, list(COMMANDS), what="command"))
+        return None
 
 
-@click.group(cls=_Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Program, epilog=_COMPLETION, context_settings=_SETTINGS)
 @click.version_option(package_name="fgssl")
 def program() -> None:
     """Pre-train fine-grained vision encoders, ablate them in sweeps, and get the finished tables.
@@ -62,20 +56,24 @@ def program() -> None:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. Raises the `UserError` of the command."""
+    """Run one command and return its exit code. Its exceptions pass through, among them `UserError`."""
+    # Not `program.main`: click's own would take an EOFError or a BrokenPipeError of a training for the user's doing.
     try:
-        return int(program.main(list(arguments), prog_name="fgssl", standalone_mode=False) or 0)
+        with program.make_context("fgssl", list(arguments)) as context:
+            return int(program.invoke(context) or 0)
     except click.exceptions.Exit as exit:
         return exit.exit_code
-    except click.Abort:
-        raise KeyboardInterrupt from None
-    except click.ClickException as error:  # an option that click rejects
+    except click.ClickException as error:  # a wrong command, option or argument
         error.show()
         return error.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: a `UserError` becomes its message on stderr and exit code 2."""
+    if instruction := os.environ.get("_FGSSL_COMPLETE"):  # noqa: TID251  how a shell asks for completions
+        from click.shell_completion import shell_complete
+
+        return shell_complete(program, {}, "fgssl", "_FGSSL_COMPLETE", instruction)
     given = sys.argv[1:] if arguments is None else arguments
     return exit_code(lambda: invoke(given))
 

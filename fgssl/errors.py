@@ -31,9 +31,12 @@ class Problem:
     key: str
     """Dotted key; empty for the file as a whole."""
     message: str
+    line: int | None = None
+    """Line of the key in the file."""
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.key + ': ' if self.key else ''}{self.message}"
+        where = self.source if self.line is None else f"{self.source}:{self.line}"
+        return f"{where}: {self.key + ': ' if self.key else ''}{self.message}"
 
 
 class SettingsError(UserError):

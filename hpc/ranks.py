@@ -5,18 +5,16 @@ Accelerate and torch look for RANK, WORLD_SIZE, MASTER_ADDR and their kin there.
 
 import atexit
 import contextlib
-import json
 import os
 import secrets
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
-from fgssl.store.run_folder import read_json, write_atomically
+from fgssl.store.files import read_record, record_json, write_atomically
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
@@ -194,25 +192,30 @@ def _number(name: str, otherwise: int | None = None) -> int:
 
 
 def _meeting_point(out: Path, first: bool) -> tuple[str, int]:
-    """Address and port at which rank 0 will listen; it chooses them and writes them to a file of this attempt."""
+    """Address and port at which rank 0 will listen; it chooses them and writes them to a file of this launch."""
     job, step = os.environ["SLURM_JOB_ID"], os.environ["SLURM_STEP_ID"]
-    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")  # a requeued job keeps its number
-    file = out / "rendezvous" / f"job-{job}-attempt-{attempt}-step-{step}.json"
+    launch = os.environ.get("SLURM_RESTART_COUNT", "0")  # a requeued job keeps its number
+    file = out / "rendezvous" / f"job-{job}-launch-{launch}-step-{step}.json"
     if first:
         _publish(file)
-        for old in file.parent.glob(f"job-{job}-attempt-*"):
-            if not old.name.startswith(f"job-{job}-attempt-{attempt}-"):
+        for old in file.parent.glob(f"job-{job}-launch-*"):
+            if not old.name.startswith(f"job-{job}-launch-{launch}-"):
                 old.unlink(missing_ok=True)
     point = _awaited(file)
-    address, port = str(point["address"]), int(point["port"])
     try:
-        socket.getaddrinfo(address, port)
+        socket.getaddrinfo(point.address, point.port)
     except OSError as error:  # torch would try again and again for half an hour, and say nothing
         raise UserError(
-            f"{socket.gethostname()} cannot find rank 0's node {address} ({error.strerror}): export MASTER_ADDR, the "
-            "name or address by which the other nodes reach it, in the batch script"
+            f"{socket.gethostname()} cannot find rank 0's node {point.address} ({error.strerror}): export MASTER_ADDR, "
+            "the name or address by which the other nodes reach it, in the batch script"
         ) from error
-    return address, port
+    return point.address, point.port
+
+
+@dataclass(frozen=True)
+class _MeetingPoint:
+    address: str
+    port: int
 
 
 def _publish(file: Path) -> None:
@@ -222,16 +225,16 @@ def _publish(file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{file.parent}: cannot be made: {error.strerror}; choose another --out") from error
-    write_atomically(file, json.dumps({"address": address, "port": port}))
+    write_atomically(file, record_json(_MeetingPoint(address, port)))
     atexit.register(file.unlink, missing_ok=True)
 
 
-def _awaited(file: Path) -> dict[str, Any]:
+def _awaited(file: Path) -> _MeetingPoint:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):
             os.listdir(file.parent)  # a network file system looks anew for what it did not see before
-        if point := read_json(file):
+        if point := read_record(file, _MeetingPoint):
             return point
         time.sleep(0.1)
     raise UserError(

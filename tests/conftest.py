@@ -70,10 +70,7 @@ def tiny_config() -> Callable[..., Config]:
     """`tiny_config("method.pair_weight=0", ...)`: synthesized pairs on 192 toy images of 16 px."""
 
     def make(*overrides: str) -> Config:
-        mapping = TINY
-        for key, value in configs.parse_overrides(overrides).items():
-            mapping = configs.merge(mapping, configs.nested(key, value))
-        return configs.parse(mapping, "test")
+        return configs.parse(configs.overridden(TINY, overrides), "test")
 
     return make
 

@@ -38,10 +38,11 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme") / "fgssl"
     ignore = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "outputs", "shards")
     shutil.copytree(ROOT, folder, ignore=ignore)
-    python = folder / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for program, command in {"python": "", "fgssl": "-m fgssl "}.items():
+        (programs / program).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command}"$@"\n')
+        (programs / program).chmod(0o755)
     random = np.random.default_rng(0)
     _photos(folder / "photos", random)
     _gtsrb(folder / "GTSRB", random)
@@ -83,7 +84,7 @@ def _annotations(file: Path, rows: list[tuple[str, int]]) -> None:
 def test_the_readme_has_steps_of_every_language() -> None:
     """Else nothing below would be run, and nobody would notice."""
     assert {language for language, _ in _steps()} == {"console", "yaml", "python"}
-    assert sum("python -m fgssl." in text for _, text in _steps()) >= 5
+    assert sum("bin/fgssl " in text for _, text in _steps()) >= 5
 
 
 @pytest.mark.parametrize(("language", "text"), _parameters())
@@ -113,6 +114,10 @@ def test_output_folder_is_as_described(clone: Path) -> None:
     for name in described - optional:
         pattern = re.sub(r"<\w+>", "*", name.rstrip("/"))
         assert [*out.glob(pattern), *out.glob(f"runs/*/{pattern}")], name
+
+
+def test_the_first_command_is_the_one_that_is_promised() -> None:
+    assert _steps()[0][1].endswith(" && .venv/bin/python -m fgssl.sweep sweeps/ablation_sigma.yaml")
 
 
 def test_ci_runs_the_second_command_and_the_tests_it_leaves_out() -> None:

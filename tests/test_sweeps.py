@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands.sweep import main
+from fgssl.__main__ import invoke
+from fgssl.data.sources import how_to_pack
 from fgssl.errors import UserError
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from fgssl.store.location import shards_folder
@@ -122,7 +123,7 @@ def test_the_demo_needs_no_file_and_has_twelve_runs():
     assert len(grid.points) * len(grid.seeds) >= 12
     assert {stage.config.data.folder for stage in made.stages} == {None}
     assert all(stage.config.start.encoder is None or stage.config.start.encoder.run for stage in made.stages)
-    assert shards_folder(made.stages[0].config.data, Path("out")).parent == Path("out")
+    assert shards_folder(made.stages[0].config.data, Path("out"), how_to_pack).parent == Path("out")
 
 
 def test_traffic_signs_are_not_flipped_anywhere():
@@ -180,9 +181,9 @@ def test_the_rows_of_table_3_that_there_are():
     ],
 )
 def test_a_dataset_that_pack_cannot_read_yet_says_how_to_use_folder(name, preset, dataset, tmp_path):
-    arguments = [str(SWEEPS / f"{name}.yaml"), "--preset", preset, "--out", str(tmp_path / "out")]
+    arguments = ["sweep", str(SWEEPS / f"{name}.yaml"), "--preset", preset, "--out", str(tmp_path / "out")]
     with pytest.raises(UserError) as caught:
-        main(arguments)
+        invoke(arguments)
     assert f"no source named {dataset!r}" in str(caught.value)
     assert "fgssl pack folder" in str(caught.value)
     assert f"name={dataset}" in str(caught.value)

@@ -1,42 +1,35 @@
-"""`fgssl cancel OUT [RUN ...]`: take runs of a sweep out of the queue; what runs saves and leaves.
+"""`fgssl cancel`."""
 
-RUN is a part of a run's label or name, as `fgssl status` shows it; none: all that is not done.
-"""
-
-import argparse
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from fgssl.errors import UserError, exit_code
+import click
+
+from fgssl.commands.arguments import OUT, RUNS
+from fgssl.errors import UserError
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
-from hpc.cluster.job_store import Books
-from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.sync import alone, cancel, views_of
+from hpc.cluster.job_store import JobStore
+from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.sync import cancel
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="fgssl cancel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("out", type=Path, metavar="OUT", help="output folder of a sweep that was submitted")
-    parser.add_argument("runs", nargs="*", metavar="RUN")
-    given = parser.parse_args(arguments)
-    if shutil.which("scancel") is None:
-        raise UserError("no scancel on PATH: nothing was changed; give this command on a login node of the cluster")
-    sweep, books, slurm = cluster_sweep.read(given.out), Books(given.out), Slurm()
-    taken = [run.run for run in chosen(sweep, given.runs) if not run.done(given.out)]
-    books.cancel(taken)  # before scancel: a job that is told to stop then knows that it must not come back
-    with alone(given.out):
-        views, orders, silence = views_of(sweep, given.out, books, slurm)
-        if silence:
-            raise UserError(f"{silence}; the runs are marked as cancelled: the next `fgssl sync` takes them out")
-        cancel(views, orders, taken, slurm)
-    print(f"{len(taken)} runs cancelled; `fgssl retry {given.out}` takes that back")
-    return 0
+@click.command()
+@OUT
+@RUNS
+def command(out: Path, runs: tuple[str, ...]) -> None:
+    """Cancel runs of a sweep on a cluster.
 
+    OUT is the output folder of the sweep. A running job saves first if it has the time.
 
-if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    RUN is a part of a run's label or name, as `fgssl status` prints it. Without RUN, all runs that are not done are
+    canceled.
+    """
+    sweep = cluster_sweep.read(out)
+    program = build_scheduler(sweep.scheduler).cancel_command
+    if shutil.which(program) is None:
+        raise UserError(f"no {program} on PATH: nothing was changed; give this command on a login node of the cluster")
+    taken = [run.run for run in chosen(sweep, runs) if not run.done(out)]
+    JobStore(out).cancel(taken)  # first, so that a job that is told to stop knows that it must not come back
+    cancel(out, taken)
+    print(f"{len(taken)} runs canceled; `fgssl retry {out}` takes that back")

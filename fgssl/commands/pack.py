@@ -1,78 +1,118 @@
-"""`fgssl pack SOURCE SRC DST [key=value ...]`: images -> a folder of shards; `--verify DST` checks one.
+"""`fgssl pack`."""
 
-toy DST              the embedded set; needs no images
-folder SRC DST       class folders, one or two levels deep (genus/species), or a flat unlabeled folder
-gtsrb SRC DST        the German traffic signs, as the official archives unpack
-"""
-
-import argparse
+import ast
 import dataclasses
+import inspect
+import itertools
 import re
-import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fgssl.data.shards import SourceDataset, pack
-from fgssl.data.sources import folder, gtsrb, toy
-from fgssl.errors import COMMAND_LINE, UserError, exit_code
-from fgssl.settings.config import parse_overrides
-from fgssl.settings.data import ToySettings
-from fgssl.settings.validation import unknown, validate
+import click
+
+from fgssl.commands.arguments import PATH
+from fgssl.data.source import Source
+from fgssl.data.sources import SOURCES, source_named
+from fgssl.errors import COMMAND_LINE, UserError
 from fgssl.store.manifest import Manifest, verify
 
-OPTIONS: dict[str, type] = {"toy": ToySettings, "folder": folder.FolderSettings, "gtsrb": gtsrb.GTSRBSettings}
+
+class _Sources(click.Group):
+    """One command a source; a source's module is imported when the source is named or listed."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(SOURCES)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in SOURCES:
+            return _SourceCommand(source_named(name))
+        if not (context.resilient_parsing or name.startswith("-")):
+            from fgssl.settings.validation import unknown
+
+            raise UserError(unknown(name, list(SOURCES), what="source"))
+        return None
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Sources"):
+            formatter.write_dl(
+                [(source.usage().removeprefix("fgssl pack "), source.summary) for source in map(source_named, SOURCES)]
+            )
 
 
-def main(given_arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="fgssl pack",
-        description=__doc__,
-        epilog="options, with their defaults:\n" + "\n".join(f"    {name}: {_defaults(name)}" for name in OPTIONS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("arguments", nargs="*", metavar="SOURCE [SRC] DST [key=value ...]")
-    parser.add_argument("--verify", type=Path, metavar="DST", help="recompute the SHA-256 of every shard in DST")
-    given = parser.parse_intermixed_args(given_arguments)
-    if given.verify is not None:
-        if given.arguments:
-            raise UserError(f"--verify takes one folder and nothing else, not also {' '.join(given.arguments)}")
-        print(f"{given.verify}: every shard is as it was packed\n{_summary(verify(given.verify))}")
-        return 0
+class _SourceCommand(click.Command):
+    """Pack the images of one source."""
+
+    def __init__(self, source: Source) -> None:
+        metavar = " ".join([*source.paths, "DST", "[KEY=VALUE]..."])
+        arguments = click.Argument(["arguments"], metavar=metavar, nargs=-1)
+        super().__init__(
+            source.name,
+            params=[arguments],
+            callback=lambda arguments: _pack(source, arguments),
+            help=f"Pack {source.summary}.\n\nLabel levels: {', '.join(source.levels) or 'as the images decide'}.",
+        )
+        self.source = source
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Keys, with their defaults"):
+            formatter.write_dl(_keys(self.source.settings))
+        with formatter.section("How to get the images"):
+            paragraphs = self.source.how_to_get.split("\n\n")
+            formatter.write_text("\n\n".join(f"\b\n{text}" if text.startswith(" ") else text for text in paragraphs))
+
+
+@click.group(cls=_Sources, invoke_without_command=True, subcommand_metavar="SOURCE [IMAGES] DST [KEY=VALUE]...")
+@click.option("--verify", "packed", type=PATH, metavar="DST", help="Check the SHA-256 of every shard in DST.")
+@click.pass_context
+def command(context: click.Context, packed: Path | None) -> None:
+    """Pack images into a folder of HDF5 shards.
+
+    `fgssl pack SOURCE --help` describes one source, its keys and how to get its images.
+    """
+    if packed is None:
+        if context.invoked_subcommand is None:
+            raise UserError(f"SOURCE is missing: one of {', '.join(SOURCES)}; `fgssl pack --help` describes them")
+        return
+    if context.invoked_subcommand is not None:
+        raise UserError(f"--verify takes one folder and nothing else, not also {context.invoked_subcommand}")
+    print(f"{packed}: every shard is as it was packed\n{_summary(verify(packed))}")
+
+
+def _pack(source: Source, arguments: Sequence[str]) -> None:
+    from fgssl.data.shards import pack  # h5py, numpy and all settings: not needed for --help
+    from fgssl.settings.layers import parse_overrides
+    from fgssl.settings.validation import validate
+
     started = time.monotonic()
-    dataset, destination = _read(given.arguments)
+    num_paths = len(source.paths) + 1
+    paths, overrides = arguments[:num_paths], arguments[num_paths:]
+    if len(paths) < num_paths or any(re.match(r"\w+=", path) for path in paths):
+        raise UserError(f"source {source.name} needs: {source.usage()} [key=value ...]")
+    options: Any = validate(parse_overrides(list(overrides)), source.settings, COMMAND_LINE)
+    *images, destination = map(Path, paths)
+    dataset = source.read(*images, options)
     manifest = pack(dataset, destination)
     print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest)}")
     for remark in dataset.remarks:
         print(remark)
-    return 0
 
 
-def _read(arguments: list[str]) -> tuple[SourceDataset, Path]:
-    if not arguments:
-        raise UserError(f"SOURCE is missing: one of {', '.join(OPTIONS)}; --help says more")
-    name, *rest = arguments
-    if name not in OPTIONS:
-        raise UserError(unknown(name, list(OPTIONS), what="source"))
-    usage = "toy DST" if name == "toy" else f"{name} SRC DST"
-    num_paths = len(usage.split()) - 1
-    paths, overrides = rest[:num_paths], rest[num_paths:]
-    if len(paths) < num_paths or any(re.match(r"\w+=", path) for path in paths):
-        raise UserError(f"source {name} needs: fgssl pack {usage} [key=value ...]")
-    options: Any = validate(parse_overrides(overrides), OPTIONS[name], COMMAND_LINE)
-    destination = Path(paths[-1])
-    if name == "toy":
-        return toy.source(options), destination
-    source = folder.source if name == "folder" else gtsrb.source
-    return source(Path(paths[0]), options), destination
-
-
-def _defaults(source: str) -> str:
-    return " ".join(
-        f"{field.name}={'' if field.default is None else field.default}"
-        for field in dataclasses.fields(OPTIONS[source])
-    )
+def _keys(settings: Any) -> list[tuple[str, str]]:
+    """Return `key=default` and the description, which stands below it in the source, of each field of `settings`."""
+    (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
+    assert isinstance(declaration, ast.ClassDef)
+    documented = {
+        ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())
+        for field, text in itertools.pairwise(declaration.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
+    return [
+        (f"{field.name}={'' if field.default is None else field.default}", documented.get(field.name, ""))
+        for field in dataclasses.fields(settings)
+    ]
 
 
 def _summary(manifest: Manifest) -> str:
@@ -82,7 +122,3 @@ def _summary(manifest: Manifest) -> str:
         size = sum(shard.bytes for shard in shards) / 2**20
         lines.append(f"{split:>8}: {manifest.count(split)} images, {len(shards)} shards, {size:.1f} MiB")
     return "\n".join([*lines, f" version: {manifest.version}"])
-
-
-if __name__ == "__main__":
-    sys.exit(exit_code(main))

@@ -19,8 +19,8 @@ import os
 import shutil
 import uuid
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,49 +28,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
 from fgssl.randomness import permutation
 from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed, verify_shards
 
 
-class UnreadableImageError(DataError):
-    """One image that cannot be packed. `pack` reads on and reports all of them at once."""
-
-
 class DestinationExistsError(DataError):
     """The folder to pack into is there already."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image, as a source hands it over."""
-
-    image: bytes
-    """Encoded, PNG or JPEG."""
-    labels: tuple[int, ...]
-    """One class number per level, finest level first; () if unlabeled."""
-    source_id: str
-    """Where it came from, relative to the source."""
-    group: str = ""
-    """Images of one group stay together in a validation split; empty: a group of its own."""
-    attributes: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SourceDataset:
-    """Everything `pack` needs of a source."""
-
-    name: str
-    source: str
-    arguments: Mapping[str, Any]
-    """What the source was asked for, JSON values without paths: part of the version."""
-    levels: tuple[Level, ...]
-    splits: Mapping[str, Sequence[Callable[[], Sample]]]
-    """One function per image, called once, in packing order: no split has to fit into memory."""
-    seed: int = 0
-    """Of the permutation."""
-    remarks: tuple[str, ...] = ()
-    """What the user should know, such as files that were left out."""
 
 
 # ------------------------------------------------------------------------------------------- writing

@@ -1,17 +1,17 @@
 """Decoders: feature (N, D) -> image (N, 3, H, W) of normalized pixels, no output activation."""
 
+import dataclasses
+import pkgutil
+
 from torch import nn
 
-from fgssl.decoders.light import light_decoder
-from fgssl.decoders.mirrored_resnet50 import mirrored_resnet50_decoder
 from fgssl.encoders.batch_norm import group_batch_norms
-from fgssl.settings.decoder import DecoderSettings, LightDecoderSettings
+from fgssl.settings.decoder import DecoderSettings
 
 
 def build_decoder(settings: DecoderSettings, feature_width: int, image_size: int, group_size: int) -> nn.Module:
-    """Random weights; BatchNorm in groups of `group_size` samples."""
-    if isinstance(settings, LightDecoderSettings):
-        decoder = light_decoder(feature_width, image_size, settings.width)
-    else:
-        decoder = mirrored_resnet50_decoder(feature_width, image_size)
+    """Return the decoder with random weights, BatchNorm in groups of `group_size` samples."""
+    arguments = dataclasses.asdict(settings)
+    del arguments["name"]
+    decoder: nn.Module = pkgutil.resolve_name(settings.implementation)(feature_width, image_size, **arguments)
     return group_batch_norms(decoder, group_size)

@@ -7,6 +7,7 @@ names have torchvision's epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) a
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -50,17 +51,27 @@ FIRST_SWIN: tuple[Rule, ...] = (
     (r"head\.\w+", None),
 )
 
-_TOLD_BY: tuple[tuple[str, tuple[Rule, ...]], ...] = (
-    ("encoder.pos_embedding", TORCHVISION_VIT),
-    ("features.1.0.attn.relative_position_bias_table", TORCHVISION_SWIN),
-    ("layers.0.downsample.reduction.weight", FIRST_SWIN),  # timm's first stage does not begin with a downsampling
-)
-"""A key that only this layout has."""
+
+@dataclass(frozen=True)
+class KeyLayout:
+    marker: str
+    """A key that only this layout has."""
+    rules: tuple[Rule, ...]
+    """Rules for its keys; the first that matches holds, and a key that none matches stays as it is."""
+
+
+LAYOUTS: dict[str, KeyLayout] = {
+    "torchvision ViT": KeyLayout("encoder.pos_embedding", TORCHVISION_VIT),
+    "torchvision Swin": KeyLayout("features.1.0.attn.relative_position_bias_table", TORCHVISION_SWIN),
+    # timm's first stage does not begin with a downsampling
+    "first Swin": KeyLayout("layers.0.downsample.reduction.weight", FIRST_SWIN),
+}
+"""Layouts of keys that are read besides timm's own."""
 
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict under timm's names; a key that no rule knows stays as it is."""
-    rules = next((rules for key, rules in _TOLD_BY if key in state), ())
+    """Return the state dict under timm's names."""
+    rules = next((layout.rules for layout in LAYOUTS.values() if layout.marker in state), ())
     renamed = {_renamed(key, rules): value for key, value in state.items()}
     return {key: value for key, value in renamed.items() if key is not None}
 

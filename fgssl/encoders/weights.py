@@ -1,6 +1,5 @@
 """Weights in and out: plain files with timm's key names; torchvision's are read too."""
 
-import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -109,8 +108,3 @@ def encoder_card(settings: EncoderSettings) -> dict[str, Any]:
         else f"model = timm.create_model({call}); fgssl.encoders.build.small_image_stem(model); "
         "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'))",
     }
-
-
-def file_sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

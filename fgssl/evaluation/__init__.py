@@ -1,5 +1,8 @@
-"""Features and labels -> measures. `outliers` and `retrieval` are offered here, and imported when they are asked for:
-settings and names of measures lie in this package too, and are read where there is no torch."""
+"""Features and labels -> measures.
+
+`outliers` and `retrieval` are offered here and imported when first used: the settings and columns of measures, in this
+package too, are read where there is no torch.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any

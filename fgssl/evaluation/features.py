@@ -1,14 +1,83 @@
-"""Features of a frozen encoder."""
+"""Features of a frozen encoder, computed once for all measures."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fgssl.data.loader import RawBatch
+from fgssl.data.loader import Images, RawBatch
 from fgssl.errors import NonFiniteError
 from fgssl.settings.views import ViewSettings
 from fgssl.views import color
+
+
+class LabeledImages(Images, Protocol):
+    """A split with what is known of its images."""
+
+    labels: NDArray[np.int64]
+    """(N, L), finest level first."""
+    groups: NDArray[np.int64]
+    """(N,) images of one group (a track) are never torn apart."""
+    attributes: dict[str, NDArray[np.float64]]
+    """(N,) each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The images of a dataset and the level of their labels that is measured."""
+
+    train: LabeledImages
+    test: LabeledImages
+    label_level: int
+    seed: int
+
+    @property
+    def train_labels(self) -> NDArray[np.int64]:
+        """(N,)"""
+        return self.train.labels[:, self.label_level]
+
+    @property
+    def test_labels(self) -> NDArray[np.int64]:
+        """(M,)"""
+        return self.test.labels[:, self.label_level]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(Splits):
+    """Features of the images in float32 on one device; a split is encoded when a measure first reads it."""
+
+    encode: Callable[[Images, int | None], Tensor]
+    """(images, epoch) -> (N, D): of the evaluation crop, or of the random crop and flip of an epoch."""
+    classifier: nn.Module | None = None
+    """The trained classifier of `cross_entropy`: features to logits."""
+    known: Mapping[str, Tensor] = field(default_factory=dict)
+    """Features of `train` or `test` that an earlier evaluation computed."""
+    encoded: dict[str, Tensor] = field(default_factory=dict, init=False)
+    """Features by split that this object computed."""
+
+    @functools.cached_property
+    def of_train(self) -> Tensor:
+        """(N, D)"""
+        return self._of("train", self.train)
+
+    @functools.cached_property
+    def of_test(self) -> Tensor:
+        """(M, D)"""
+        return self._of("test", self.test)
+
+    def of_random_train_views(self, epoch: int) -> Tensor:
+        """Encode one random view of each training image: (N, D)."""
+        return self.encode(self.train, epoch)
+
+    def _of(self, split: str, images: Images) -> Tensor:
+        if split not in self.known:
+            self.encoded[split] = self.encode(images, None)
+        return self.known[split] if split in self.known else self.encoded[split]
 
 
 @torch.inference_mode()

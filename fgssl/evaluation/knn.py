@@ -1,5 +1,7 @@
 """Features -> accuracy of a vote of the nearest training images."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,7 +10,9 @@ from torch.nn.functional import normalize, one_hot
 
 from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
-from fgssl.settings.evaluation import KNNSettings
+
+if TYPE_CHECKING:
+    from fgssl.evaluation.measures.knn import KNN
 
 QUERIES_AT_ONCE = 128
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
@@ -19,7 +23,7 @@ def weighted_knn(
     train_labels: NDArray[np.int64],
     test_features: Tensor,
     test_labels: NDArray[np.int64],
-    settings: KNNSettings,
+    settings: "KNN",
 ) -> dict[str, float]:
     """Percent `knn` of test images whose neighbors vote for their label (Wu et al. 2018, section 3.4).
 
@@ -50,7 +54,7 @@ def weighted_knn(
     return {"knn": 100 * correct / len(labels)}
 
 
-def require_neighbors(train_images: int, settings: KNNSettings) -> None:
+def require_neighbors(train_images: int, settings: "KNN") -> None:
     """Raise the `DataError` of too few training images."""
     if settings.neighbors > train_images:
         raise DataError(

@@ -6,6 +6,7 @@ start at zero: the problem is convex, so the start needs no randomness.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
 from fgssl.randomness import permutation
-from fgssl.settings.evaluation import LinearProbeSettings
-from fgssl.settings.measure_names import percent_name
+
+if TYPE_CHECKING:
+    from fgssl.evaluation.measures.linear import LinearProbe
 
 Labels = NDArray[np.int64]
 
@@ -28,7 +30,7 @@ def selected_linear_probe(
     train_groups: Labels,
     test_features: Tensor,
     test_labels: Labels,
-    settings: LinearProbeSettings,
+    settings: "LinearProbe",
     seed: int,
 ) -> dict[str, float]:
     """Recipe `selected`: the learning rate is chosen on held-out training labels, then all of them are learnt from.
@@ -51,7 +53,7 @@ def fixed_linear_probe(
     train_labels: Labels,
     test_features: Tensor,
     test_labels: Labels,
-    settings: LinearProbeSettings,
+    settings: "LinearProbe",
     seed: int,
 ) -> dict[str, float]:
     """Recipe `fixed`: the one rate of `settings.learning_rates`, on features drawn anew every epoch.
@@ -75,7 +77,7 @@ class LinearClassifiers:
     """R softmax regressions that see the same batches, one for each learning rate."""
 
     def __init__(
-        self, width: int, classes: int, learning_rates: Sequence[float], settings: LinearProbeSettings, like: Tensor
+        self, width: int, classes: int, learning_rates: Sequence[float], settings: "LinearProbe", like: Tensor
     ) -> None:
         """`width` is D, `classes` C; the device and type are those of `like`."""
         self.learning_rates = tuple(learning_rates)
@@ -120,13 +122,13 @@ class LinearClassifiers:
         ]
 
 
-def label_subsets(labels: Labels, settings: LinearProbeSettings, seed: int) -> list[Rows]:
+def label_subsets(labels: Labels, settings: "LinearProbe", seed: int) -> list[Rows]:
     """The rows whose labels may be used, for each of the settings' label fractions."""
     return [stratified_subset(labels, fraction, seed) for fraction in settings.label_fractions]
 
 
 def choose_learning_rates(
-    features: Tensor, labels: Labels, groups: Labels, subsets: list[Rows], settings: LinearProbeSettings, seed: int
+    features: Tensor, labels: Labels, groups: Labels, subsets: list[Rows], settings: "LinearProbe", seed: int
 ) -> list[float]:
     """For each subset the rate that does best on its held-out part; the smallest of equals. Sees no test image."""
     if len(set(settings.learning_rates)) == 1:
@@ -143,7 +145,7 @@ def choose_learning_rates(
 
 
 def validation_splits(
-    labels: Labels, groups: Labels, subsets: list[Rows], settings: LinearProbeSettings, seed: int
+    labels: Labels, groups: Labels, subsets: list[Rows], settings: "LinearProbe", seed: int
 ) -> list[tuple[Rows, Rows]]:
     """For each subset (rows to fit on, rows held out); raises `DataError` where none can be held out."""
     splits = []
@@ -176,7 +178,7 @@ def fit(
     labels: Labels,
     subsets: list[Rows],
     learning_rates: Sequence[Sequence[float]],
-    settings: LinearProbeSettings,
+    settings: "LinearProbe",
     seed: int,
 ) -> list[LinearClassifiers]:
     """Trained classifiers for each subset of rows, with its learning rates.
@@ -198,16 +200,16 @@ def fit(
 
 
 def _measures(
-    trained: list[LinearClassifiers], test_features: Tensor, test_labels: Labels, settings: LinearProbeSettings
+    trained: list[LinearClassifiers], test_features: Tensor, test_labels: Labels, settings: "LinearProbe"
 ) -> dict[str, float]:
     require_finite(test_features, "linear probe", "test")
     accuracies, rates = {}, {}
-    for classifiers, fraction in zip(trained, settings.label_fractions, strict=True):
+    for classifiers, percent in zip(trained, settings.percents, strict=True):
         (accuracy,) = classifiers.accuracy(test_features, _tensor(test_labels, test_features))
         if accuracy is None:
             raise _diverged(classifiers)
-        accuracies[f"linear_{percent_name(fraction)}"] = accuracy
-        rates[f"learning_rate_{percent_name(fraction)}"] = classifiers.learning_rates[0]
+        accuracies[f"linear_{percent}"] = accuracy
+        rates[f"learning_rate_{percent}"] = classifiers.learning_rates[0]
     return accuracies | rates
 
 

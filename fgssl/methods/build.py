@@ -1,9 +1,9 @@
 """Config -> method, with its start weights."""
 
-from collections.abc import Callable, Sequence
+import pkgutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,60 +13,18 @@ from fgssl.decoders.build import build_decoder
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import Problem, SettingsError
-from fgssl.methods.byol import BYOL
-from fgssl.methods.cross_entropy import CrossEntropy
-from fgssl.methods.decoder_pretraining import DecoderPretraining
-from fgssl.methods.hcl import HCL
 from fgssl.methods.method import Method
-from fgssl.methods.mocov2 import MoCoV2
-from fgssl.methods.n_pairs import NPairs
-from fgssl.methods.simclr import SimCLR
-from fgssl.methods.simsiam import SimSiam
-from fgssl.methods.supcon import SupCon
-from fgssl.methods.synthesized import Synthesized
 from fgssl.settings.config import Config
-from fgssl.settings.methods import (
-    BYOLSettings,
-    CrossEntropySettings,
-    DecoderPretrainingSettings,
-    HCLSettings,
-    MoCoV2Settings,
-    NPairsSettings,
-    SimCLRSettings,
-    SimSiamSettings,
-    StartEncoderSettings,
-    SupConSettings,
-    SynthesizedSettings,
-)
+from fgssl.settings.methods import MethodSettings
 
 Start = dict[str, Path | None]
 """Weights files of `encoder`, `decoder` and `classifier`; None: random."""
 RANDOM_START: Start = {"encoder": None, "decoder": None, "classifier": None}
 
 
-def start_encoder(config: Config, start: Start) -> nn.Module:
-    """The encoder that training starts from: weights of `start`, or random ones that are a function of the seed."""
-    _seed_torch(config, "encoder")
-    encoder = build_encoder(config.encoder, config.views.image_size)
-    if start["encoder"] is not None:
-        load_weights(encoder, start["encoder"])
-    return encoder
-
-
-def start_decoder(config: Config, start: Start, encoder: nn.Module) -> nn.Module:
-    assert config.decoder is not None  # refused when the settings were validated
-    _seed_torch(config, "decoder")
-    decoder = build_decoder(
-        config.decoder, feature_width(encoder), config.views.image_size, config.encoder.batch_norm_group_size
-    )
-    if start["decoder"] is not None:
-        load_weights(decoder, start["decoder"])
-    return decoder
-
-
 @dataclass(frozen=True)
 class Parts:
-    """What methods are made of."""
+    """What methods are made of: each is built from its settings and these, `implementation(settings, parts)`."""
 
     config: Config
     encoder: nn.Module
@@ -75,54 +33,57 @@ class Parts:
     """Number of classes of each level of the labels, finest first; () where there are none."""
 
     @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def feature_width(self) -> int:
+        """Width D of the encoder's features."""
+        return feature_width(self.encoder)
+
+    @property
     def group_size(self) -> int:
+        """Samples that share BatchNorm statistics."""
         return self.config.encoder.batch_norm_group_size
+
+    def method(self, settings: MethodSettings) -> Method:
+        """Return the method of `settings` on these parts, such as the base of another method."""
+        method: Method = pkgutil.resolve_name(settings.implementation)(settings, self)
+        return method
+
+    def decoder(self) -> nn.Module:
+        """Return the decoder that training starts from: weights of `start`, or random ones."""
+        assert self.config.decoder is not None  # refused when the settings were validated
+        _seed_torch(self.config, "decoder")
+        image_size = self.config.views.image_size
+        decoder = build_decoder(self.config.decoder, self.feature_width, image_size, self.group_size)
+        self.load_start("decoder", decoder)
+        return decoder
+
+    def load_start(self, role: str, network: nn.Module) -> None:
+        """Load the weights that the network of this role (`encoder`, ...) starts from, if there are any."""
+        if (file := self.start[role]) is not None:
+            load_weights(network, file)
+
+
+def start_encoder(config: Config, start: Start) -> nn.Module:
+    """Return the encoder that training starts from: weights of `start`, or random ones, a function of the seed."""
+    _seed_torch(config, "encoder")
+    encoder = build_encoder(config.encoder, config.views.image_size)
+    if start["encoder"] is not None:
+        load_weights(encoder, start["encoder"])
+    return encoder
 
 
 def build_method(config: Config, start: Start, classes: Sequence[int]) -> Method:
-    """The method of `config` on fresh networks, for data with so many `classes` at each level, finest first."""
-    encoder = start_encoder(config, start)
+    """Return the method of `config` on fresh networks, for data with so many `classes` at each level, finest first."""
+    if not config.method.trains:
+        raise SettingsError([Problem("config", "method.name", f"{config.method.name} trains nothing")])
+    parts = Parts(config, start_encoder(config, start), start, tuple(classes))
     _seed_torch(config, "head")  # alike whatever the encoder drew
-    return BUILDERS[type(config.method)](config.method, Parts(config, encoder, start, tuple(classes)))
+    return parts.method(config.method)
 
 
 def _seed_torch(config: Config, network: str) -> None:
-    """Start weights of each network from a stream of its own: a function of the seed alone."""
+    """Draw the start weights of each network from a stream of its own: a function of the seed alone."""
     torch.manual_seed(int(randomness.stream_key(config.seed, f"weights/{network}", ())[0]))
-
-
-def _cross_entropy(settings: CrossEntropySettings, parts: Parts) -> Method:
-    method = CrossEntropy(settings, parts.encoder, parts.classes[settings.level])
-    if (file := parts.start["classifier"]) is not None:
-        load_weights(method.classifier, file)
-    return method
-
-
-def _synthesized(settings: SynthesizedSettings, parts: Parts) -> Method:
-    base = BUILDERS[type(settings.base)](settings.base, parts)
-    decoder = start_decoder(parts.config, parts.start, parts.encoder)
-    return Synthesized(settings, base, decoder, feature_width(parts.encoder), parts.config.seed)
-
-
-def _decoder(settings: DecoderPretrainingSettings, parts: Parts) -> Method:
-    return DecoderPretraining(parts.encoder, start_decoder(parts.config, parts.start, parts.encoder))
-
-
-def _start_encoder(settings: StartEncoderSettings, parts: Parts) -> Method:
-    raise SettingsError([Problem("config", "method.name", "start_encoder trains nothing")])
-
-
-BUILDERS: dict[type, Callable[[Any, Parts], Method]] = {
-    CrossEntropySettings: _cross_entropy,
-    SimCLRSettings: lambda settings, parts: SimCLR(settings, parts.encoder, parts.group_size),
-    SupConSettings: lambda settings, parts: SupCon(settings, parts.encoder, parts.group_size),
-    HCLSettings: lambda settings, parts: HCL(settings, parts.encoder, parts.group_size),
-    NPairsSettings: lambda settings, parts: NPairs(settings, parts.encoder),
-    MoCoV2Settings: lambda settings, parts: MoCoV2(settings, parts.encoder, parts.config.seed),
-    SimSiamSettings: lambda settings, parts: SimSiam(settings, parts.encoder, parts.group_size),
-    BYOLSettings: lambda settings, parts: BYOL(settings, parts.encoder, parts.group_size),
-    SynthesizedSettings: _synthesized,
-    DecoderPretrainingSettings: _decoder,
-    StartEncoderSettings: _start_encoder,
-}
-"""One line a method."""

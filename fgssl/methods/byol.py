@@ -10,7 +10,7 @@ from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
-from fgssl.encoders.build import feature_width
+from fgssl.methods.build import Parts
 from fgssl.methods.ema import update_ema
 from fgssl.methods.method import Method
 from fgssl.settings.methods import BYOLSettings
@@ -20,13 +20,13 @@ class BYOL(Method):
     num_views = 2
     target_views = (0, 1)
 
-    def __init__(self, settings: BYOLSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+    def __init__(self, settings: BYOLSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = encoder
+        self.encoder = parts.encoder
         hidden, width = settings.hidden_width, settings.projection_width
-        self.head = group_batch_norms(_two_layers(feature_width(encoder), hidden, width), batch_norm_group_size)
-        self.predictor = group_batch_norms(_two_layers(width, hidden, width), batch_norm_group_size)
+        self.head = group_batch_norms(_two_layers(parts.feature_width, hidden, width), parts.group_size)
+        self.predictor = group_batch_norms(_two_layers(width, hidden, width), parts.group_size)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 

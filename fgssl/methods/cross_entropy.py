@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl.batch import Batch, Output, Rows
-from fgssl.encoders.build import feature_width
 from fgssl.losses import at_least_fp32
+from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
 from fgssl.settings.methods import CrossEntropySettings
 
@@ -13,11 +13,12 @@ from fgssl.settings.methods import CrossEntropySettings
 class CrossEntropy(Method):
     num_views = 1
 
-    def __init__(self, settings: CrossEntropySettings, encoder: nn.Module, classes: int) -> None:
+    def __init__(self, settings: CrossEntropySettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = encoder
-        self.classifier = nn.Linear(feature_width(encoder), classes)
+        self.encoder = parts.encoder
+        self.classifier = nn.Linear(parts.feature_width, parts.classes[settings.level])
+        parts.load_start("classifier", self.classifier)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         logits = self.classifier(self.encoder(batch.views[0]))  # (N, classes)

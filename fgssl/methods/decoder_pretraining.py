@@ -1,4 +1,4 @@
-"""The decoder alone: rebuild resized images from a frozen encoder's features (seed paper, Eq. 2 and appendix)."""
+"""The decoder alone: rebuild resized images from a frozen encoder's features (*Synthesized Pairs*, Eq. 2)."""
 
 import torch
 import torch.nn.functional as F
@@ -7,17 +7,19 @@ from torch import Tensor, nn
 from fgssl.batch import Batch, Output, Rows
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
+from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
+from fgssl.settings.methods import DecoderPretrainingSettings
 
 
 class DecoderPretraining(Method):
     num_views = 0
     needs_original = True
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+    def __init__(self, settings: DecoderPretrainingSettings, parts: Parts) -> None:
         super().__init__()
-        self.encoder = encoder.requires_grad_(False)
-        self.decoder = decoder
+        self.encoder = parts.encoder.requires_grad_(False)
+        self.decoder = parts.decoder()
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         assert batch.original is not None

@@ -4,14 +4,14 @@ A pair of one species is a positive of weight 1, a pair of one genus only a soft
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
-from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
+from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
 from fgssl.settings.methods import HCLSettings
 
@@ -19,12 +19,12 @@ from fgssl.settings.methods import HCLSettings
 class HCL(Method):
     num_views = 2
 
-    def __init__(self, settings: HCLSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+    def __init__(self, settings: HCLSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = encoder
-        widths = (feature_width(encoder), settings.hidden_width, settings.projection_width)
-        self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), batch_norm_group_size)
+        self.encoder = parts.encoder
+        widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
+        self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), parts.group_size)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)

@@ -5,13 +5,13 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgssl import losses, randomness
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalized_std
-from fgssl.encoders.build import feature_width
 from fgssl.heads import projector
+from fgssl.methods.build import Parts
 from fgssl.methods.ema import update_ema
 from fgssl.methods.method import Method
 from fgssl.settings.methods import MoCoV2Settings
@@ -24,14 +24,15 @@ class MoCoV2(Method):
     queue: Tensor
     queue_position: Tensor
 
-    def __init__(self, settings: MoCoV2Settings, encoder: nn.Module, seed: int) -> None:
+    def __init__(self, settings: MoCoV2Settings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = encoder
-        self.head = projector(feature_width(encoder), settings.hidden_width, settings.projection_width)
+        self.encoder = parts.encoder
+        self.head = projector(parts.feature_width, settings.hidden_width, settings.projection_width)
         self.key_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.key_head = copy.deepcopy(self.head).requires_grad_(False)
-        start = randomness.normal(seed, "queue", rows=np.arange(settings.queue_size), columns=settings.projection_width)
+        rows, width = np.arange(settings.queue_size), settings.projection_width
+        start = randomness.normal(parts.seed, "queue", rows=rows, columns=width)
         self.register_buffer("queue", F.normalize(torch.from_numpy(start).float(), dim=1))  # (K, P)
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
 

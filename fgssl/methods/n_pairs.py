@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalized_std
-from fgssl.encoders.build import feature_width
+from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
 from fgssl.settings.methods import NPairsSettings
 
@@ -13,12 +13,12 @@ from fgssl.settings.methods import NPairsSettings
 class NPairs(Method):
     num_views = 1
 
-    def __init__(self, settings: NPairsSettings, encoder: nn.Module) -> None:
+    def __init__(self, settings: NPairsSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = encoder
+        self.encoder = parts.encoder
         # One layer with ReLU, as in the example that the course follows (keras.io, supervised contrastive learning).
-        self.head = nn.Sequential(nn.Linear(feature_width(encoder), settings.projection_width), nn.ReLU())
+        self.head = nn.Sequential(nn.Linear(parts.feature_width, settings.projection_width), nn.ReLU())
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         embeddings = self.head(self.encoder(batch.views[0]))  # (N, P)

@@ -7,8 +7,8 @@ from fgssl import losses
 from fgssl.batch import Batch, Output, Rows
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
-from fgssl.encoders.build import feature_width
 from fgssl.heads import normalized_projector, predictor
+from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
 from fgssl.settings.methods import SimSiamSettings
 
@@ -16,14 +16,14 @@ from fgssl.settings.methods import SimSiamSettings
 class SimSiam(Method):
     num_views = 2
 
-    def __init__(self, settings: SimSiamSettings, encoder: nn.Module, batch_norm_group_size: int) -> None:
+    def __init__(self, settings: SimSiamSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = encoder
+        self.encoder = parts.encoder
         width = settings.projection_width
-        head = normalized_projector(feature_width(encoder), settings.hidden_width, width)
-        self.head = group_batch_norms(head, batch_norm_group_size)
-        self.predictor = group_batch_norms(predictor(width, settings.predictor_width), batch_norm_group_size)
+        head = normalized_projector(parts.feature_width, settings.hidden_width, width)
+        self.head = group_batch_norms(head, parts.group_size)
+        self.predictor = group_batch_norms(predictor(width, settings.predictor_width), parts.group_size)
 
     def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
         z1, z2 = (self.head(self.encoder(view)) for view in batch.views)  # (N, P)

@@ -1,6 +1,6 @@
-"""Synthesized pairs: learn from an image rebuilt with and without noise where it does not discriminate (seed paper).
+"""Synthesized pairs: learn from an image rebuilt with and without noise where it does not discriminate.
 
-Eq. 8, L = L_C + alpha L_R + nu L_P, on any base method:
+Eq. 8 of *Synthesized Pairs* (Wang et al., ECCV 2024), L = L_C + alpha L_R + nu L_P, on any base method:
 L_C is the base's loss on two views, L_R rebuilds the resized image x from its feature f, and L_P makes the encoder
 agree on Dec(f) and Dec(f + noise).
 """
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fgssl.batch import Batch, Output, Rows
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
+from fgssl.methods.build import Parts
 from fgssl.methods.method import Base, Method
 from fgssl.noises.perturbation import Perturbation
 from fgssl.settings.methods import SynthesizedSettings
@@ -24,15 +25,13 @@ class Synthesized(Method):
     bank: Tensor
     bank_filled: Tensor
 
-    def __init__(
-        self, settings: SynthesizedSettings, base: Method, decoder: nn.Module, feature_width: int, seed: int
-    ) -> None:
+    def __init__(self, settings: SynthesizedSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.base = base
-        self.decoder = decoder
-        self.perturbation = Perturbation(settings.noise, seed)
-        self.register_buffer("bank", torch.zeros(settings.bank_size, feature_width))  # (K, D), oldest row first
+        self.base = parts.method(settings.base)
+        self.decoder = parts.decoder()
+        self.perturbation = Perturbation(settings.noise, parts.seed)
+        self.register_buffer("bank", torch.zeros(settings.bank_size, parts.feature_width))  # (K, D), oldest row first
         self.register_buffer("bank_filled", torch.zeros((), dtype=torch.int64))
 
     @property

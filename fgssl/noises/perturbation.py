@@ -1,5 +1,6 @@
-"""The noise that synthesized pairs add to a feature vector (seed paper, Sec. 3.3 to 3.5)."""
+"""The noise that synthesized pairs add to a feature vector (*Synthesized Pairs*, Sec. 3.3 to 3.5)."""
 
+import pkgutil
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.normals import normal
-from fgssl.settings.noise import NoiseSettings, QuantileThreshold
+from fgssl.settings.noise import VARIANTS, NoiseSettings, QuantileThreshold
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,38 @@ class Noise:
     """Each (N,): what to log of it, per image."""
 
 
+@dataclass(frozen=True)
+class Deviations:
+    """Standard deviations of the paper's two noises; each variant is made of them."""
+
+    grad_cam: Tensor
+    """(N, D), Eq. 5."""
+    low_variance: Tensor
+    """(D,), Eq. 6."""
+
+
+def by_grad_cam(deviations: Deviations) -> Tensor:
+    return deviations.grad_cam
+
+
+def by_low_variance(deviations: Deviations) -> Tensor:
+    return deviations.low_variance
+
+
+def alike(deviations: Deviations) -> Tensor:
+    """Return one deviation for all dimensions of an image, (N, 1), with the mean square of both noises together.
+
+    It compares where noise is added, not how much.
+    """
+    return (deviations.grad_cam**2 + deviations.low_variance**2).mean(dim=1, keepdim=True).sqrt()
+
+
 class Perturbation:
-    """delta_G + delta_V, or one of them, or white noise of the same mean square; a function of seed, step and image."""
+    """The noise of a variant; a function of seed, step and image."""
 
     def __init__(self, settings: NoiseSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
+        self._terms = {stream: pkgutil.resolve_name(path) for stream, path in VARIANTS[settings.variant].items()}
 
     def __call__(self, features: Tensor, gradient: Tensor, bank: Tensor, step: int, indices: Tensor) -> Noise:
         """`features`, `gradient` (N, D) without graph, `bank` (K, D) filled rows, `indices` (N,) dataset rows."""
@@ -32,21 +60,15 @@ class Perturbation:
         unit = feature_std if settings.unit == "feature_std" else torch.ones_like(feature_std)
 
         scores = grad_cam_scores(features, gradient, settings.gradient_sign)
-        by_grad_cam = grad_cam_deviation(scores, settings.sigma_grad_cam * unit)  # (N, D)
         spreads = spread(bank, settings.statistic, settings.normalization)
         low = _low(spreads, settings.threshold)
-        by_low_variance = low_variance_deviation(spreads, low, settings.sigma_low_variance * unit)  # (D,)
-
-        if settings.variant == "random":
-            # Every dimension alike, each image's mean square that of `both`: compares where, not how much.
-            deviation = (by_grad_cam**2 + by_low_variance**2).mean(dim=1, keepdim=True).sqrt()  # (N, 1)
-            delta = deviation * self._normals("random", step, indices, features)
-        else:
-            delta = torch.zeros_like(features)
-            if settings.variant in ("both", "grad_cam"):
-                delta = delta + by_grad_cam * self._normals("grad_cam", step, indices, features)
-            if settings.variant in ("both", "low_variance"):
-                delta = delta + by_low_variance * self._normals("low_variance", step, indices, features)
+        deviations = Deviations(
+            grad_cam=grad_cam_deviation(scores, settings.sigma_grad_cam * unit),
+            low_variance=low_variance_deviation(spreads, low, settings.sigma_low_variance * unit),
+        )
+        delta = torch.zeros_like(features)
+        for stream, deviation in self._terms.items():
+            delta = delta + deviation(deviations) * self._normals(stream, step, indices, features)
 
         def root_mean_square(values: Tensor) -> Tensor:
             # In units of the features' standard deviation.
@@ -54,8 +76,8 @@ class Perturbation:
 
         measures = {
             "noise_rms": root_mean_square(delta),
-            "noise_grad_cam_rms": root_mean_square(by_grad_cam),
-            "noise_low_variance_rms": root_mean_square(by_low_variance.expand_as(features)),
+            "noise_grad_cam_rms": root_mean_square(deviations.grad_cam),
+            "noise_low_variance_rms": root_mean_square(deviations.low_variance.expand_as(features)),
             "noise_low_variance_share": low.float().mean().expand(len(features)),
             "noise_grad_cam_flat_share": (flat_images(scores) / len(features)).expand(len(features)),
         }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fgssl.report.rows import Row
 from fgssl.report.tables import absences, warnings
-from fgssl.settings.measure_names import kind, lower_is_better
+from fgssl.settings.measure import Column
 from fgssl.store.plan import Plan
 
 MARKER = "†"
@@ -39,6 +39,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
 
     What a cell does not measure is left empty; only what is missing is marked.
     """
+    shown = [plan.columns[metric] for metric in plan.metrics]
     by_cell: dict[str, dict[str, Entry]] = {cell.cell: {} for cell in plan.cells}
     for entry in table.to_dict("records"):
         by_cell[entry["cell"]][entry["metric"]] = entry
@@ -49,7 +50,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
         lines = [[cell, *(text(by_cell[cell][metric]) for metric in metrics)] for cell in cells]
         return Block(caption, ["cell", *metrics], lines)
 
-    measured = block(_caption(plan), _measure, list(by_cell))
+    measured = block(_caption(plan.dataset, shown), _measure, list(by_cell))
     counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
     blocks = [Block(measured.caption, [*measured.header, "seeds"], counted)]
     others = [cell for cell in by_cell if cell != plan.baseline]
@@ -60,7 +61,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
             return lambda entry: text(entry) if _asked_for(entry) and entry["metric"] in of_baseline else EMPTY
 
         blocks.append(block(f"Difference to {plan.baseline}, paired by seed", paired(_difference), others))
-        if counts := [metric for metric in plan.metrics if kind(metric) == "count" and metric in of_baseline]:
+        if counts := [column.name for column in shown if column.unit == "count" and column.name in of_baseline]:
             caption = f"Decrease relative to {plan.baseline}, percent, paired by seed"
             blocks.append(block(caption, paired(_decrease), others, counts))
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
@@ -68,7 +69,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
         caption = "Published value, and the difference of this table to it"
         blocks.append(block(caption, _published, published))
 
-    notes = _unit_notes(plan)
+    notes = _unit_notes(shown)
     notes += [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
     notes += [f"Warning: {line}" for line in warnings(rows)]
     preset = f", preset {plan.preset}" if plan.preset else ""
@@ -84,29 +85,21 @@ def _asked_for(entry: Entry) -> bool:
     return bool(entry["n"] + entry["missing"])
 
 
-def _caption(plan: Plan) -> str:
-    mean = f"ean ± standard deviation over the seeds; dataset {plan.dataset}"
-    return f"Percent, m{mean}" if all(kind(metric) == "percent" for metric in plan.metrics) else f"M{mean}"
+def _caption(dataset: str, shown: Sequence[Column]) -> str:
+    mean = f"ean ± standard deviation over the seeds; dataset {dataset}"
+    return f"Percent, m{mean}" if all(column.unit == "percent" for column in shown) else f"M{mean}"
 
 
-def _unit_notes(plan: Plan) -> list[str]:
-    """A line for each sort of measures that is not simply a percentage of hits, more being better."""
-    sorts = {
-        "outliers_": "number of test images whose nearest class centroid is not their class's",
-        "nuisance_": "percent of the attributes' variance that a linear model reads from the features",
-        "feature_std": "1 where the features' directions are spread evenly, 0 where they are all the same",
-        "effective_rank": "number of dimensions that the features fill",
-    }
-    named = {sort: [metric for metric in plan.metrics if metric.startswith(sort)] for sort in sorts}
-    notes = [
-        f"{', '.join(metrics)}: {sorts[sort]}{'; lower is better' if lower_is_better(metrics[0]) else ''}"
-        for sort, metrics in named.items()
-        if metrics
-    ]
-    if any(kind(metric) != "percent" for metric in plan.metrics):
-        hits = [metric for metric in plan.metrics if not metric.startswith(tuple(sorts))]
-        notes = [*([f"{', '.join(hits)}: percent"] if hits else []), *notes]
-    return notes
+def _unit_notes(shown: Sequence[Column]) -> list[str]:
+    """Return a line for the columns that share a note, and a unit for those without one unless all are percent."""
+    units_differ = any(column.unit != "percent" for column in shown)
+    names: dict[str, list[str]] = {}
+    for column in sorted(shown, key=lambda column: bool(column.note)):
+        unit = column.unit if units_differ else ""
+        direction = "lower is better" if column.lower_is_better else ""
+        text = "; ".join(filter(None, [column.note or unit, direction]))
+        names.setdefault(text, []).append(column.name)
+    return [f"{', '.join(metrics)}: {text}" for text, metrics in names.items() if text]
 
 
 def _seed_count(entries: dict[str, Entry]) -> str:
@@ -154,7 +147,7 @@ def _published(entry: Entry) -> str:
 
 
 def _number(entry: Entry, column: str, sign: str = "") -> str:
-    decimals = 1 if kind(entry["metric"]) == "count" else 2
+    decimals = 1 if entry["unit"] == "count" else 2
     return f"{entry[column]:{sign}.{decimals}f}"
 
 

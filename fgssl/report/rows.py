@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.settings.measure_names import measure_names
+from fgssl.store.files import write_atomically
 from fgssl.store.plan import Plan, PlannedRun
-from fgssl.store.run_folder import RunFolder, RunState, write_atomically
+from fgssl.store.records import Evaluation, Trained
+from fgssl.store.run_folder import RunFolder, RunState
 
 Row: TypeAlias = dict[str, Any]
 
@@ -18,8 +20,8 @@ Start: TypeAlias = tuple[str, PlannedRun, Config]
 """A run that others start from, with its name for people."""
 
 ORIGIN = ("code_version", "data_version", "device", "processes", "engine", "threads", "versions")
-"""Columns that say what made a result. Where the attempts of a training, or its evaluation, differ in one, it holds all
-of them, joined by `AND`."""
+"""Columns that say what made a result. Where the environments of a training, or its evaluation, differ in one, it
+holds all of them, joined by `AND`."""
 
 AND = " + "
 
@@ -27,18 +29,18 @@ AND = " + "
 def collect_rows(plan: Plan, out: Path) -> list[Row]:
     """One row a planned run, in the plan's order; what a run has not yielded is None. Run folders lie in `out`/runs.
 
-    What the values of a measure are, `measure_names.kind` says. `wall_s` is the time of the training and the evaluation
+    `plan.columns` holds the units of the measures. `wall_s` is the time of the training and the evaluation
     together, seconds; `fingerprint` that of the training; `reason` why a run is not done.
     """
     planned = [(cell, run, _config(run, out)) for cell in plan.cells for run in cell.runs]
     starts = {run.run: (f"cell {cell.cell}", run, config) for cell, run, config in planned}
     starts |= {stage.run: (f"stage {stage.stage}", stage, _config(stage, out)) for stage in plan.stages}
-    measures = dict.fromkeys(name for *_, config in planned for name in _measures(config))
-    rows = []
+    measures, rows = list(plan.columns), []
     for cell, run, config in planned:
         folder = _folder(out, run.run)
         state = folder.state(config)
-        training, evaluation = folder.trained() or {}, folder.evaluation(config) or {}
+        training, evaluation = folder.trained(), folder.evaluation(config)
+        measured = evaluation.measures if evaluation is not None else {}
         done = state == "DONE"
         rows.append(
             {
@@ -48,9 +50,9 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
                 "seed": run.seed,
                 **{key: cell.grid.get(key) for key in plan.grid_keys},
                 "state": state,
-                **{name: evaluation.get(name) if done else None for name in measures},
-                "wall_s": training.get("wall_s", 0.0) + evaluation.get("wall_s", 0.0) if done else None,
-                "fingerprint": configs.training_fingerprint(config),
+                **{name: measured.get(name) if done else None for name in measures},
+                "wall_s": sum(part.wall_s for part in (training, evaluation) if part) if done else None,
+                "fingerprint": fingerprints.training_fingerprint(config),
                 **_origin(training, evaluation),
                 "reason": None if done else _reason(folder, config, state, starts, out),
             }
@@ -58,20 +60,10 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
     return rows
 
 
-def measures_of_cells(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The measures that the settings of each cell ask for; others are not missing in it."""
-    return {
-        cell.cell: _measures(configs.parse(cell.runs[0].config, f"plan.json, cell {cell.cell}")) for cell in plan.cells
-    }
-
-
-def _measures(config: Config) -> tuple[str, ...]:
-    return () if config.evaluation is None else measure_names(config.evaluation)
-
-
-def _origin(training: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    sources = [*training.get("attempts", []), {"data_version": training.get("data_version")}, evaluation]
-    values = {column: [source[column] for source in sources if source.get(column)] for column in ORIGIN}
+def _origin(training: Trained | None, evaluation: Evaluation | None) -> dict[str, str | None]:
+    sources = (*(training.environments if training else ()), training, evaluation)
+    values = {column: [found for source in sources if (found := getattr(source, column, None))] for column in ORIGIN}
+    values["code_version"] += evaluation.features_code_versions if evaluation else ()
     values["versions"] = [", ".join(map(" ".join, versions.items())) for versions in values["versions"]]
     return {column: AND.join(dict.fromkeys(map(str, found))) or None for column, found in values.items()}
 

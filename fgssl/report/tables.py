@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from fgssl.errors import UserError
-from fgssl.report.rows import AND, Row, measures_of_cells
-from fgssl.settings.measure_names import kind
+from fgssl.report.rows import AND, Row
+from fgssl.settings.measure import Column
+from fgssl.store.files import write_atomically
 from fgssl.store.plan import Plan
-from fgssl.store.run_folder import write_atomically
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
 _ORIGINS = {
@@ -38,7 +38,11 @@ COLUMNS = (
     "decrease_std",
     "reference",
     "delta_reference",
+    "unit",
+    "lower_is_better",
+    "note",
 )
+_TEXTS = ("cell", "metric", "states", "unit", "note")
 
 
 def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
@@ -49,9 +53,11 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
     `delta_baseline` is the mean over the `delta_n` seeds that the cell and the baseline both have of their difference,
     `delta_std` its standard deviation; the baseline itself has none. `decrease_percent` and `decrease_std` are those of
     100 (baseline - value) / baseline over the same seeds, for counts alone (outliers, as Chamidullin reports them);
-    empty where a baseline is 0. `delta_reference` is mean - reference.
+    empty where a baseline is 0. `delta_reference` is mean - reference. `unit`, `lower_is_better` and `note` are the
+    metric's `Column`.
     """
-    known, wanted = _measures(rows, plan), measures_of_cells(plan)
+    columns = plan.columns
+    known = list(columns)
     frame = pd.DataFrame(rows, columns=["point", "seed", "state", *known])
     if absent := [metric for metric in plan.metrics if metric not in known]:
         raise UserError(
@@ -71,7 +77,9 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
         runs = of_cells.get(cell.cell, frame[:0])
         counts = runs["state"].value_counts(sort=False)
         states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
+        asked = {column.name for column in cell.columns}
         for metric in plan.metrics:
+            column = columns[metric]
             values = by_seed(cell.cell, metric)
             published = plan.reference.get(cell.cell, {}).get(metric)
             entries.append(
@@ -81,36 +89,29 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
                     "mean": values.mean(),
                     "std": values.std(ddof=1),
                     "n": len(values),
-                    "missing": len(runs) - len(values) if metric in wanted[cell.cell] else 0,
+                    "missing": len(runs) - len(values) if metric in asked else 0,
                     "states": states,
-                    **_difference(values, None if cell.cell == plan.baseline else baseline.get(metric), metric),
+                    **_difference(values, None if cell.cell == plan.baseline else baseline.get(metric), column),
                     "reference": published,
                     "delta_reference": None if published is None else values.mean() - published,
+                    "unit": column.unit,
+                    "lower_is_better": column.lower_is_better,
+                    "note": column.note,
                 }
             )
     table = pd.DataFrame(entries, columns=list(COLUMNS))
-    whole = dict.fromkeys(["n", "missing", "delta_n"], "int64")
-    return table.astype(
-        {name: whole.get(name, "float64") for name in COLUMNS if name not in ("cell", "metric", "states")}
-    )
+    types = {**dict.fromkeys(["n", "missing", "delta_n"], "int64"), "lower_is_better": "bool"}
+    return table.astype({name: types.get(name, "float64") for name in COLUMNS if name not in _TEXTS})
 
 
-def _measures(rows: Sequence[Row], plan: Plan) -> list[str]:
-    """Columns of a row that hold measures: those between `state` and `wall_s`."""
-    if not rows:
-        return list(plan.metrics)
-    names = list(rows[0])
-    return names[names.index("state") + 1 : names.index("wall_s")]
-
-
-def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", metric: str) -> dict[str, Any]:
+def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", column: Column) -> dict[str, Any]:
     """To `others`, the baseline's values; None for the baseline itself, or where there is none."""
     if others is None:
         return {"delta_n": 0}
     seeds = values.index.intersection(others.index)
     differences = values[seeds] - others[seeds]
     decreases = -100 * differences / others[seeds]
-    defined = kind(metric) == "count" and bool((others[seeds] != 0).all())
+    defined = column.unit == "count" and bool((others[seeds] != 0).all())
     return {
         "delta_baseline": differences.mean(),
         "delta_std": differences.std(ddof=1),
@@ -156,14 +157,15 @@ def _shown(rows: Sequence[Row], column: str) -> list[str]:
 
 def absences(rows: Sequence[Row], plan: Plan) -> dict[str, str]:
     """For each cell with fewer values than seeds: which are missing and why."""
-    lines, wanted = {}, measures_of_cells(plan)
+    lines = {}
     for cell in plan.cells:
+        asked = {column.name for column in cell.columns}
         of_cell = [row for row in rows if row["point"] == cell.cell]
         why: dict[str, list[int]] = {}
         for row in of_cell:
             if row["state"] != "DONE":
                 why.setdefault(f"{row['state']}: {row['reason']}", []).append(row["seed"])
-            elif unmeasured := [name for name in plan.metrics if name in wanted[cell.cell] and pd.isna(row[name])]:
+            elif unmeasured := [name for name in plan.metrics if name in asked and pd.isna(row[name])]:
                 why.setdefault(f"DONE, but without {', '.join(unmeasured)}", []).append(row["seed"])
         if why:
             there = len(of_cell) - sum(map(len, why.values()))

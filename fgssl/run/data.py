@@ -1,17 +1,16 @@
 """The shards that a run reads: where they lie, and whether they are what the run needs."""
 
-import time
 from pathlib import Path
 
+from fgssl.data.embedded import ensure_toy
 from fgssl.data.shards import ShardedSplit
+from fgssl.data.sources import how_to_pack
 from fgssl.errors import DataError
 from fgssl.settings.config import Config
-from fgssl.store.location import ensure_toy, shards_folder
+from fgssl.store.location import shards_folder
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.requirements import unmet
 from fgssl.store.run_folder import RunFolder
-
-_VISIBLE_WITHIN_S = 60.0
 
 
 def shards_for(config: Config, out: Path) -> Path:
@@ -21,18 +20,7 @@ def shards_for(config: Config, out: Path) -> Path:
 
 
 def shards_of(config: Config, out: Path) -> Path:
-    return shards_folder(config.data, out / "data")
-
-
-def once_visible(shards: Path) -> Path:
-    """`shards`, once this node sees what another one may just have written (shared file systems keep lists)."""
-    deadline = time.monotonic() + _VISIBLE_WITHIN_S
-    while not (shards / MANIFEST).is_file() and time.monotonic() < deadline:
-        for parent in (shards.parent.parent, shards.parent, shards):
-            if parent.is_dir():
-                list(parent.iterdir())  # asks the server again
-        time.sleep(0.2)
-    return shards
+    return shards_folder(config.data, out / "data", how_to_pack)
 
 
 def require_fit(config: Config, images: ShardedSplit) -> None:
@@ -46,9 +34,9 @@ def require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
     shards = Path(config.data.folder).expanduser() if config.data.folder else shards_of(config, out)
     if not (shards / MANIFEST).is_file():
         return
-    trained, present = (folder.trained() or {})["data_version"], Manifest.read(shards).version
-    if trained != present:
+    trained, present = folder.trained(), Manifest.read(shards).version
+    if trained is not None and trained.data_version != present:
         raise DataError(
-            f"{folder.path}: trained on version {trained[:12]} of {config.data.dataset}, {shards} holds "
+            f"{folder.path}: trained on version {trained.data_version[:12]} of {config.data.dataset}, {shards} holds "
             f"{present[:12]}: give the folder of the same packing as data.folder, or train again with another --out"
         )

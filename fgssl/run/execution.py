@@ -3,29 +3,29 @@
 import contextlib
 import gc
 import sys
-import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from fgssl import device as devices
 from fgssl.collectives import World, peer_lost
 from fgssl.data.shards import ShardedSplit
-from fgssl.encoders.build import build_encoder
-from fgssl.encoders.weights import load_weights
 from fgssl.errors import DataError, UserError
 from fgssl.interruption import stop_leaving
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.processes import ALONE, Processes
-from fgssl.run.data import once_visible, require_fit, require_same_data, shards_for, shards_of
-from fgssl.run.measuring import exported_classifier, measurement, measures_of
+from fgssl.run.data import require_fit, require_same_data, shards_for, shards_of
+from fgssl.run.measuring import check_measures, measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
+from fgssl.store.files import wait_until_visible
+from fgssl.store.lease import Generation, Lease
+from fgssl.store.manifest import MANIFEST
 from fgssl.store.provenance import code_version
-from fgssl.store.run_folder import Generation, Lease, RunFolder
+from fgssl.store.records import Evaluation
+from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
 
@@ -45,7 +45,7 @@ def execute(
     lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
-    folder = folder or RunFolder(out / "runs" / configs.run_name(config))
+    folder = folder or RunFolder(out / "runs" / fingerprints.run_name(config))
     if processes.world_size == 1 and folder.done(config):
         require_same_data(config, folder, out)
         return folder
@@ -100,7 +100,9 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
     if not data_version:
         return
     try:
-        train = ShardedSplit(once_visible(shards_of(config, out)), "train")
+        shards = shards_of(config, out)
+        wait_until_visible(shards / MANIFEST)  # the first process, on another node, may just have written it
+        train = ShardedSplit(shards, "train")
         if train.version != data_version:
             raise DataError(
                 f"{train.folder}: process {world.rank} sees version {train.version[:12]}, the first one "
@@ -116,13 +118,13 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
 
 
 def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: int | None) -> None:
-    folder = lease.folder
+    folder = RunFolder(lease.path)
     shards = shards_for(config, out)
     train = ShardedSplit(shards, "train")
     require_fit(config, train)
     test = None if config.evaluation is None else ShardedSplit(shards, "test")
     if test is not None:
-        measurement(config, world.device).check(train, test)
+        check_measures(config, train, test)
     if folder.trained() is None:
         train_and_export(config, out, world, train, lease, last_step)
     else:
@@ -130,25 +132,15 @@ def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: 
     checkpoint.delete_all(folder.checkpoints)
     if test is not None and folder.evaluation(config) is None:
         require_same_data(config, folder, out)
-        began = time.monotonic()
-        encoder = build_encoder(config.encoder, config.views.image_size)
-        load_weights(encoder, folder.encoder)
-        classifier = None
-        if config.evaluation is not None and config.evaluation.classifier:
-            classifier = exported_classifier(folder.path / "classifier.safetensors")
-        measures = measures_of(config, encoder, classifier, train, test, world.device)
-        provenance = {
-            "code_version": code_version(),
-            "data_version": train.version,
-            "device": devices.device_name(world.device),
-        }
-        lease.write_evaluation(config, measures | {"wall_s": time.monotonic() - began} | provenance)
+        measure_run(config, lease, train, test, world.device)
 
 
-def evaluate_again(config: Config, folder: RunFolder) -> dict[str, Any]:
-    """Measures of a trained run folder under `config`'s evaluation settings; computed once, kept in the folder."""
+def evaluate_again(config: Config, folder: RunFolder) -> Evaluation:
+    """Return the measures of a trained run under `config`'s evaluation settings; computed once, kept in its folder."""
     if folder.trained() is None:
         raise UserError(
             f"{folder.path}: its training is not complete; finish it with `fgssl train`, or give one of its checkpoints"
         )
-    return execute(config, folder.path.parent.parent, folder).evaluation(config) or {}
+    evaluation = execute(config, folder.path.parent.parent, folder).evaluation(config)
+    assert evaluation is not None
+    return evaluation

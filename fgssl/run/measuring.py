@@ -1,54 +1,121 @@
 """The measuring half of a run: an encoder and the shards -> measures."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fgssl import device as devices
 from fgssl.data.shards import ShardedSplit
-from fgssl.encoders.weights import read_weights
-from fgssl.evaluation.measure import Measurement
+from fgssl.encoders.build import build_encoder
+from fgssl.encoders.weights import load_weights, read_weights
+from fgssl.evaluation.features import Features, Splits
+from fgssl.evaluation.measure import check, encoding, measure
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.run.data import require_fit, shards_for
 from fgssl.run.training import classes_of
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
+from fgssl.settings.evaluation import EvaluationSettings
+from fgssl.store.features import KeptFeatures, read_features
+from fgssl.store.lease import Lease
+from fgssl.store.provenance import code_version
+from fgssl.store.records import Evaluation, Measures, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
 
-def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> dict[str, Any]:
+def check_measures(config: Config, train: ShardedSplit, test: ShardedSplit) -> None:
+    """Raise the `DataError` of images that cannot be measured as `config` asks."""
+    wanted = _wanted(config)
+    check(wanted, Splits(train=train, test=test, label_level=wanted.label_level, seed=config.seed))
+
+
+def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
     shards = shards_for(config, folder.path.parent.parent)
     train = ShardedSplit(shards, "train")
     require_fit(config, train)
     test = ShardedSplit(shards, "test")
+    check_measures(config, train, test)
     device = devices.world(config.resources, config.training).device
-    measurement(config, device).check(train, test)
     found = checkpoint.read(path)
-    found.require(configs.training_fingerprint(config), train.version)
+    found.require(fingerprints.training_fingerprint(config), train.version)
     method = build_method(config, RANDOM_START, classes_of(train))
     method.load_state_dict(found.state["method"])
     networks = method.exports()
-    return measures_of(config, networks["encoder"], networks.get("classifier"), train, test, device)
+    features = _features(config, networks["encoder"], train, test, device, networks.get("classifier"), {})
+    return measure(_wanted(config), features)
 
 
-def measures_of(
+def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: ShardedSplit, device: torch.device) -> None:
+    """Measure the exported encoder of a run folder, and leave its features and the record of the evaluation there."""
+    folder, began = RunFolder(lease.path), time.monotonic()
+    encoder = build_encoder(config.encoder, config.views.image_size)
+    load_weights(encoder, folder.encoder)
+    kept = read_features(folder.features)
+    if kept is not None and kept.data_version != train.version:
+        kept = None
+    known = {} if kept is None else _exact(kept, device)
+    features = _features(config, encoder, train, test, device, _exported_classifier(folder), known)
+    measures = measure(_wanted(config), features)
+    if dtype := _wanted(config).keep_features:
+        _keep(features, dtype, train.version, kept, lease)
+    record = Evaluation(
+        measures=measures,
+        wall_s=time.monotonic() - began,
+        code_version=code_version(),
+        data_version=train.version,
+        device=devices.device_name(device),
+        features_bytes=folder.features.stat().st_size if folder.features.is_file() else 0,
+        features_code_versions=tuple(sorted({kept.encoded_by[split] for split in known})) if kept is not None else (),
+    )
+    lease.write_record(evaluation_file(config), record)
+
+
+def _wanted(config: Config) -> EvaluationSettings:
+    assert config.evaluation is not None
+    return config.evaluation
+
+
+def _features(
     config: Config,
     encoder: nn.Module,
-    classifier: nn.Module | None,
     train: ShardedSplit,
     test: ShardedSplit,
     device: torch.device,
-) -> dict[str, Any]:
+    classifier: nn.Module | None,
+    known: Mapping[str, Tensor],
+) -> Features:
     encoder.to(device).to(memory_format=torch.channels_last)
-    return dict(measurement(config, device)(encoder, train, test, classifier))
+    resources = config.resources
+    encode = encoding(
+        encoder,
+        config.views,
+        config.seed,
+        device,
+        batch_size=resources.evaluation_batch_size,
+        threads=resources.loader_threads,
+    )
+    return Features(
+        train=train,
+        test=test,
+        label_level=_wanted(config).label_level,
+        seed=config.seed,
+        encode=encode,
+        classifier=classifier,
+        known=known,
+    )
 
 
-def exported_classifier(file: Path) -> nn.Linear:
-    """The classifier that `cross_entropy` exported."""
+def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
+    """The classifier that `cross_entropy` exported; None for other methods."""
+    file = folder.path / "classifier.safetensors"
+    if not file.is_file():
+        return None
     weights = read_weights(file)
     classes, width = weights["weight"].shape
     classifier = nn.Linear(width, classes)
@@ -56,14 +123,15 @@ def exported_classifier(file: Path) -> nn.Linear:
     return classifier
 
 
-def measurement(config: Config, device: torch.device) -> Measurement:
-    assert config.evaluation is not None
-    resources = config.resources
-    return Measurement(
-        config.evaluation,
-        config.views,
-        config.seed,
-        device,
-        batch_size=resources.evaluation_batch_size,
-        threads=resources.loader_threads,
-    )
+def _exact(kept: KeptFeatures, device: torch.device) -> dict[str, Tensor]:
+    """Kept features that are as they were computed; those in float16 are rounded."""
+    exact = {name: found for name, found in kept.splits.items() if found.dtype == np.float32}
+    return {name: torch.from_numpy(found).to(device) for name, found in exact.items()}
+
+
+def _keep(features: Features, dtype: str, data_version: str, earlier: KeptFeatures | None, lease: Lease) -> None:
+    """Write what was encoded beside what an earlier evaluation kept."""
+    if features.encoded:
+        splits = {name: found.to(getattr(torch, dtype)).cpu().numpy() for name, found in features.encoded.items()}
+        now = KeptFeatures(splits=splits, encoded_by=dict.fromkeys(splits, code_version()), data_version=data_version)
+        lease.write(RunFolder(lease.path).features.name, (now if earlier is None else earlier.updated(now)).to_bytes())

@@ -10,7 +10,8 @@ from fgssl.errors import EXIT_PEER_LOST, PeerLostError, UserError
 from fgssl.interruption import Interrupted, leave_when_told, stop_leaving
 from fgssl.processes import Processes
 from fgssl.settings import config as configs
-from fgssl.store.run_folder import Generation, RunFolder
+from fgssl.store.lease import Generation
+from fgssl.store.run_folder import RunFolder
 
 
 def make(

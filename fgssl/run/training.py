@@ -1,8 +1,9 @@
 """The training half of a run: start weights and shards -> networks, checkpoints and trained.json."""
 
 import contextlib
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,20 @@ from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.checkpointing import checkpoint_activations
 from fgssl.encoders.freezing import train_unfrozen
-from fgssl.encoders.weights import encoder_card, file_sha256, weights_bytes
+from fgssl.encoders.weights import encoder_card, weights_bytes
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.interruption import Interrupted, Interruption
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.settings.methods import StartEncoderSettings
-from fgssl.store.provenance import attempt
+from fgssl.store.files import file_sha256
+from fgssl.store.lease import Lease
+from fgssl.store.provenance import environment
+from fgssl.store.records import TRAINED, Environment, Identity, Trained
 from fgssl.store.requirements import cautions
-from fgssl.store.run_folder import Lease, start_file
+from fgssl.store.run_folder import RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
@@ -56,27 +60,30 @@ def train_and_export(
     """Leave the trained networks and, last of all, trained.json in the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
-    if isinstance(config.method, StartEncoderSettings):
+    if not config.method.trains:
         world.broadcast(None)  # nothing for the others to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
-        record: dict[str, Any] = {"steps": 0, "wall_s": 0.0, "metrics": {}, "attempts": [_attempt(config, world)]}
+        environments = (_environment(config, world),)
+        record = Trained(
+            steps=0, wall_s=0.0, metrics={}, environments=environments, data_version=train.version, start=start_sha256
+        )
     else:
         method = build_method(config, start, classes_of(train))
         world.broadcast(train.version)
         trained = train_share(config, world, method, train, _Books(lease, start_sha256), last_step)
         assert trained is not None
         record = trained
-    lease.write("encoder.json", encoder_card(config.encoder))
-    lease.write("trained.json", record | {"data_version": train.version, "start": start_sha256})
+    lease.write("encoder.json", json.dumps(encoder_card(config.encoder), indent=1) + "\n")
+    lease.write_record(TRAINED, record)
 
 
 def classes_of(images: ShardedSplit) -> list[int]:
     return [len(level.classes) for level in images.levels]
 
 
-def _attempt(config: Config, world: World) -> dict[str, Any]:
+def _environment(config: Config, world: World) -> Environment:
     resources = config.resources
-    return attempt(world.size, resources.engine, resources.threads, devices.device_name(world.device))
+    return environment(world.size, resources.engine, resources.threads, devices.device_name(world.device))
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ class _Books:
 
 def train_share(
     config: Config, world: World, method: Method, train: ShardedSplit, books: _Books | None, last_step: int | None
-) -> dict[str, Any] | None:
+) -> Trained | None:
     """Train `method`, from its newest checkpoint if there is one. With `books`, what to record of it; the networks then
     lie in the run folder."""
     training, resources = config.training, config.resources
@@ -118,20 +125,20 @@ def train_share(
     with contextlib.ExitStack() as stack:
         writer: checkpoint.Writer | None = None
         if books is not None:
-            identity = checkpoint.Identity(configs.training_fingerprint(config), train.version, books.start_sha256)
-            checkpoints = books.lease.folder.checkpoints
+            identity = Identity(fingerprints.training_fingerprint(config), train.version, books.start_sha256)
+            checkpoints = RunFolder(books.lease.path).checkpoints
             writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
             found = checkpoint.latest(checkpoints, identity)
             for caution in cautions(config, train.manifest):
                 print(f"WARNING: {caution}", file=sys.stderr)
-        attempts = [_attempt(config, world)]
-        begun = world.broadcast((found.step, found.attempts) if books is not None and found else None)
+        environments: tuple[Environment, ...] = (_environment(config, world),)
+        begun = world.broadcast((found.step, found.environments) if books is not None and found else None)
         if begun is not None:
             step, earlier = begun
             trainer.resume(step, world.broadcast_tensors(found.state if books is not None and found else None))
             if training.invariant == "exact":
-                _warn_of_other_bits(earlier, attempts[0])
-            attempts = [*(one for one in earlier if one not in attempts), *attempts]
+                _warn_of_other_bits(earlier, environments[0])
+            environments = (*(one for one in earlier if one not in environments), *environments)
         else:
             train_unfrozen(method)
             dtype = next(method.parameters()).dtype
@@ -141,7 +148,7 @@ def train_share(
 
         def save(state: dict[str, Any]) -> None:
             if writer is not None:
-                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, attempts))
+                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, environments))
 
         listener: Listener = Silence()
         if books is not None:
@@ -161,13 +168,15 @@ def train_share(
             return None
         for name, network in method.exports().items():
             books.lease.write(f"{name}.safetensors", weights_bytes(network))
-    return {
-        "steps": trainer.step,
-        "wall_s": trainer.wall_s,
-        "attempts": attempts,
-        "metrics": listener.last,
-        "state_sha256": checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
-    }
+    return Trained(
+        steps=trainer.step,
+        wall_s=trainer.wall_s,
+        metrics=listener.last,
+        environments=environments,
+        data_version=train.version,
+        start=books.start_sha256,
+        state_sha256=checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
+    )
 
 
 def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
@@ -186,12 +195,13 @@ def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
         raise failure or UserError("the first process could not write the last checkpoint; it says why")
 
 
-def _warn_of_other_bits(earlier: list[dict[str, Any]], now: dict[str, Any]) -> None:
+def _warn_of_other_bits(earlier: Sequence[Environment], now: Environment) -> None:
     for name in ("threads", "device", "versions"):
-        if others := [attempt[name] for attempt in earlier if attempt[name] != now[name]]:
+        values = [getattr(environment, name) for environment in earlier]
+        if others := [value for value in values if value != getattr(now, name)]:
             print(
-                f"WARNING: training.invariant exact promises equal bits for equal {name} only: this attempt has "
-                f"{now[name]}, an earlier one had {others[-1]}",
+                f"WARNING: training.invariant exact promises equal bits for equal {name} only: this process has "
+                f"{getattr(now, name)}, an earlier one had {others[-1]}",
                 file=sys.stderr,
             )
 

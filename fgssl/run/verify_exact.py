@@ -16,7 +16,9 @@ from pathlib import Path
 from fgssl.errors import EXIT_INTERRUPTED, UserError
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.store.run_folder import RunFolder, read_json
+from fgssl.store.files import read_record
+from fgssl.store.records import COMPLETE, CheckpointMark
+from fgssl.store.run_folder import RunFolder
 
 STEPS = 8
 _MOST_PROCESSES_ON_CPU = 4
@@ -89,10 +91,11 @@ def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
         if _steps(folder) == STEPS:
             print(f"  (all {STEPS} steps were done before it was ended: give larger images or batches)", flush=True)
     _launch(case.processes[-1], arguments, folder, None)
-    record = read_json(folder / "trained.json") or read_json(folder / "checkpoints" / f"step-{STEPS:08d}" / "COMPLETE")
+    run = RunFolder(folder)
+    record = run.trained() or read_record(run.checkpoints / f"step-{STEPS:08d}" / COMPLETE, CheckpointMark)
     if record is None:
         raise UserError(f"{folder}: neither a trained network nor a checkpoint of step {STEPS} is left")
-    return str(record["state_sha256"])
+    return str(record.state_sha256)
 
 
 def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: signal.Signals | None) -> None:

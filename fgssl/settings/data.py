@@ -17,7 +17,9 @@ class ToySettings:
     image_size: Annotated[int, Field(ge=16, le=512), NUMBER] = 32
     """Side of the square images, pixels."""
     train_images_per_species: PositiveInt = 40
+    """Training images of each species."""
     test_images_per_species: PositiveInt = 20
+    """Test images of each species."""
 
 
 @settings

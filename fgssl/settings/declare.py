@@ -3,11 +3,14 @@
 Nothing here or in any `settings` module imports torch, so a login node validates a sweep at once.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+import pkgutil
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 T = TypeVar("T")
 
@@ -33,12 +36,71 @@ NOT_SCIENTIFIC: Mapping[str, Any] = {"scientific": False}
 """Metadata of a field that cannot change a result: left out of every fingerprint."""
 
 
-def default_name(name: str) -> BeforeValidator:
-    """For a choice by `name`: which one is meant where a mapping says none."""
-    return BeforeValidator(lambda value: {"name": name, **value} if isinstance(value, Mapping) else value)
+@dataclass(frozen=True, eq=False)  # hashed by identity, as annotations are
+class ChosenByName:
+    """Annotation of a field whose class is chosen by the `name` in its mapping: `Annotated[Base, ChosenByName(...)]`.
+
+    The registry has one line for each class: its name and its dotted path, `module:attribute`. A class is imported when
+    it is chosen.
+    """
+
+    registry: Mapping[str, str]
+    default: str | None = None
+    """Name that is meant where the mapping gives none; None: a name must be given."""
+
+    def chosen(self, given: object) -> type | None:
+        """Return the class that the mapping `given` chooses, or None if it chooses none."""
+        name = given.get("name", self.default) if isinstance(given, Mapping) else None
+        path = self.registry.get(name) if isinstance(name, str) else None
+        return None if path is None else pkgutil.resolve_name(path)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validate)
+
+    def _validate(self, given: object) -> Any:
+        if (kind := self.chosen(given)) is not None:
+            assert isinstance(given, Mapping)
+            return _adapter(kind).validate_python({"name": self.default, **given})
+        if not isinstance(given, Mapping):
+            example = f"{{name: {next(iter(self.registry))}}}"
+            raise PydanticCustomError("no_mapping", "give a mapping, such as {example}", {"example": example})
+        if "name" not in given:
+            raise ValueError("`name` is missing: it says which one is meant")
+        expected = ", ".join(f"'{name}'" for name in self.registry)
+        context = {"discriminator": "'name'", "tag": str(given["name"]), "expected_tags": expected}
+        raise ValidationError.from_exception_data("", [{"type": "union_tag_invalid", "input": given, "ctx": context}])
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def one_of(names: Collection[str]) -> AfterValidator:
+    """Return the annotation of a string that must be among `names`, which are looked up when a value is validated."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            allowed = " or ".join(map(repr, names))
+            raise PydanticCustomError("not_one_of", "input should be {allowed}", {"allowed": allowed})
+        return value
+
+    return AfterValidator(check)
+
+
+FIRST_DEFAULT = "first_default"
+
+
+def added_later(*, default: T, first: Any = MISSING) -> T:
+    """Declare a field that was added after the first release, or a whole section.
+
+    Fingerprints leave it out while it has the default that it was added with, so that runs made before it keep their
+    names. When its default changes, give the one it was added with as `first`: `added_later(default=0.2, first=0.1)`.
+    """
+    return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))
 def settings(cls: type[T]) -> type[T]:
     """Declare a settings class: frozen, keyword-only, unknown keys refused when validated."""
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]

@@ -4,7 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fgssl.settings.declare import NUMBER, Fraction, NonNegativeFloat, settings
+from fgssl.settings.declare import NUMBER, Fraction, NonNegativeFloat, one_of, settings
+
+_GRAD_CAM = {"grad_cam": "fgssl.noises.perturbation:by_grad_cam"}
+_LOW_VARIANCE = {"low_variance": "fgssl.noises.perturbation:by_low_variance"}
+VARIANTS: dict[str, dict[str, str]] = {
+    "both": _GRAD_CAM | _LOW_VARIANCE,
+    "grad_cam": _GRAD_CAM,
+    "low_variance": _LOW_VARIANCE,
+    "random": {"random": "fgssl.noises.perturbation:alike"},
+    "none": {},
+}
+"""Terms whose sum is the noise of each variant. A term has the name of its stream of random numbers and the dotted path
+of a function: `fgssl.noises.perturbation.Deviations` -> standard deviation, (N, D) or what broadcasts to it."""
 
 
 @settings
@@ -16,9 +28,9 @@ class QuantileThreshold:
 
 @settings
 class NoiseSettings:
-    """Where and how much a feature vector is perturbed (seed paper, Eq. 3 to 6)."""
+    """Where and how much a feature vector is perturbed (*Synthesized Pairs*, Eq. 3 to 6)."""
 
-    variant: Literal["both", "grad_cam", "low_variance", "random", "none"] = "both"
+    variant: Annotated[str, one_of(VARIANTS)] = "both"
     """`random`: every dimension alike, mean square matched to `both`; `none`: the base method, no decoder."""
     sigma_grad_cam: NonNegativeFloat = 0.5
     """Eq. 5, in `unit`."""

@@ -1,21 +1,41 @@
 """How long and how a method is trained, and what it may use of the machine."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Annotated, ClassVar, Literal
 
 from fgssl.settings.declare import (
+    ChosenByName,
     Fraction,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    default_name,
     settings,
 )
 
+OPTIMIZERS: dict[str, str] = {
+    "sgd": "fgssl.settings.training:SGDSettings",
+    "adam": "fgssl.settings.training:AdamSettings",
+    "adamw": "fgssl.settings.training:AdamWSettings",
+}
+"""Dotted path of the settings class of each optimizer."""
+
 
 @settings
-class SGDSettings:
+class OptimizerSettings:
+    """Settings of an optimizer; `implementation` takes all but the name as arguments, the learning rate as `lr`."""
+
+    implementation: ClassVar[str]
+    """Dotted path, `module:class`, of the `torch.optim.Optimizer`. Its state must be that of SGD or of Adam, which the
+    engines make before the first step (`fgssl.training.engines.engine.start_state`)."""
+
+    name: str
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+@settings
+class SGDSettings(OptimizerSettings):
+    implementation = "torch.optim:SGD"
+
     name: Literal["sgd"] = "sgd"
     learning_rate: PositiveFloat = 0.03
     """At the start of the schedule; for each 256 images of a batch where `learning_rate_per_256` is set."""
@@ -24,24 +44,23 @@ class SGDSettings:
 
 
 @settings
-class AdamSettings:
+class AdamSettings(OptimizerSettings):
+    implementation = "torch.optim:Adam"
+
     name: Literal["adam"] = "adam"
     learning_rate: PositiveFloat = 1e-4
     weight_decay: NonNegativeFloat = 0.0
 
 
 @settings
-class AdamWSettings:
+class AdamWSettings(OptimizerSettings):
     """For transformers: the weight decay is not scaled by the gradient (Loshchilov and Hutter 2019)."""
+
+    implementation = "torch.optim:AdamW"
 
     name: Literal["adamw"] = "adamw"
     learning_rate: PositiveFloat = 1e-4
     weight_decay: NonNegativeFloat = 0.05
-
-
-OptimizerSettings = Annotated[
-    SGDSettings | AdamSettings | AdamWSettings, Field(discriminator="name"), default_name("sgd")
-]
 
 
 @settings
@@ -52,7 +71,7 @@ class TrainingSettings:
     images_per_class: PositiveInt | None = None
     """m: each batch holds m images of global_batch_size / m classes of the finest level, drawn at random. Empty: all
     images in random order."""
-    optimizer: OptimizerSettings = SGDSettings()
+    optimizer: Annotated[OptimizerSettings, ChosenByName(OPTIMIZERS, default="sgd")] = SGDSettings()
     learning_rate_per_256: bool = False
     """Whether the optimizer's rate is multiplied by global_batch_size / 256 (Goyal et al. 2017)."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -73,7 +92,7 @@ class TrainingSettings:
 
     @property
     def first_learning_rate(self) -> float:
-        """That the schedule starts from."""
+        """Learning rate that the schedule starts from."""
         rate = self.optimizer.learning_rate
         return rate * self.global_batch_size / 256 if self.learning_rate_per_256 else rate
 

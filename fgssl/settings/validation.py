@@ -7,21 +7,71 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from fgssl.errors import Problem, SettingsError
+from fgssl.settings.declare import ChosenByName
+from fgssl.settings.layers import Place, locate, merge
 
 T = typing.TypeVar("T", bound=object)
 
 
-def validate(mapping: Mapping[str, Any], kind: type[T], source: str) -> T:
-    """`mapping` as an instance of the settings class `kind`; raises a `SettingsError` with all problems."""
+def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> T:
+    """Return `mapping` as an instance of the settings class `kind`; raise a `SettingsError` with all problems.
+
+    Each problem is at the place where its key was written; `source` is the place of the mapping itself.
+    """
     try:
         return _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
     except ValidationError as error:
-        raise SettingsError(_unique(_problems(error, kind, source))) from None
+        raise SettingsError(_placed(_problems(error, kind, mapping), mapping, source)) from None
+
+
+def without_faults(
+    mapping: Any, kind: type, source: str | Place, instead: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the part of `mapping` that is valid, so that other things can be checked against it, and all problems.
+
+    `instead` holds values for the keys that are missing or faulty as a whole; by itself it must be valid.
+    """
+    content, problems = mapping, list[Problem]()
+    while True:
+        try:
+            _adapter(kind).validate_python(content)
+            return content, problems
+        except ValidationError as error:
+            found = _problems(error, kind, content)
+            problems = problems or _placed(found, mapping, source)
+            if content == instead:
+                raise SettingsError(problems) from None
+            sound = _without(content, [problem.key.split(".") for problem in found if problem.key])
+            whole = any(not problem.key for problem in found)
+            filled = {key: value for key, value in instead.items() if whole or key in content.keys() - sound.keys()}
+            sound = merge(filled, sound)
+            content = dict(instead) if sound == content else sound
+
+
+def _without(content: Any, keys: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Leave out the keys that `keys` lead to, as far as they lead through mappings."""
+    if not isinstance(content, Mapping):
+        return {}
+    rest = merge(content, {})
+    for name, value in content.items():
+        inner = [key[1:] for key in keys if key[0] == str(name)]
+        if inner and isinstance(value, Mapping) and all(inner):
+            rest[name] = _without(value, inner)
+        elif inner:
+            del rest[name]
+    return rest
+
+
+def _placed(problems: Sequence[Problem], mapping: Any, source: str | Place) -> list[Problem]:
+    top = Place(source) if isinstance(source, str) else source
+    places = [locate(mapping, problem.key.split(".") if problem.key else (), top) for problem in problems]
+    return list(dict.fromkeys(place.problem(found.message) for place, found in zip(places, problems, strict=True)))
 
 
 @functools.cache
@@ -32,33 +82,38 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 # ------------------------------------------------------------------------------------------ problems
 
 
-def _resolve(kind: Any, location: Iterable[int | str]) -> tuple[list[str], list[Any]]:
-    """The dotted key of pydantic's location (which also names union branches) and the settings classes it lies in."""
+def _resolve(kind: Any, given: object, location: Iterable[int | str]) -> tuple[list[str], list[Any]]:
+    """Return the dotted key of pydantic's location (which also names union branches) and the settings classes there.
+
+    `given` is the mapping that was validated: its names say which class a choice holds.
+    """
     key: list[str] = []
     classes: list[Any] = [kind]
     for part in location:
         fields = {field.name: cls for cls in classes for field in dataclasses.fields(cls)}
         if isinstance(part, int):
             key.append(str(part))
+            given = given[part] if isinstance(given, Sequence) else None
         elif part in fields:
             key.append(part)
-            classes = _classes(fields[part], part)
-        elif any(part in (_tag(cls), cls.__name__) for cls in classes):  # a branch of a union, no key of the file
-            classes = [cls for cls in classes if part in (_tag(cls), cls.__name__)]
+            given = given.get(part) if isinstance(given, Mapping) else None
+            classes = _classes(fields[part], part, given)
+        elif any(part == cls.__name__ for cls in classes):  # a branch of a union, no key of the file
+            classes = [cls for cls in classes if part == cls.__name__]
         elif re.fullmatch(r"\w+", part) and part not in ("float", "int", "str", "bool", "list", "dict"):
             key.append(part)
             classes = []
     return key, classes
 
 
-def _problems(error: ValidationError, kind: type, source: str) -> list[Problem]:
+def _problems(error: ValidationError, kind: type, given: object, source: str = "") -> list[Problem]:
     problems = []
     for detail in error.errors(include_url=False):
         location, value = detail["loc"], detail["input"]
-        key, _ = _resolve(kind, location)
+        key, classes = _resolve(kind, given, location)
         dotted = ".".join(key)
         if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            _, owners = _resolve(kind, location[:-1])
+            _, owners = _resolve(kind, given, location[:-1])
             known = sorted({field.name for owner in owners for field in dataclasses.fields(owner)})
             problems.append(Problem(source, dotted, unknown(str(location[-1]), known)))
         elif detail["type"] == "value_error":
@@ -67,12 +122,10 @@ def _problems(error: ValidationError, kind: type, source: str) -> list[Problem]:
         elif detail["type"] == "union_tag_invalid":
             tag, allowed = str(detail["ctx"]["tag"]), detail["ctx"]["expected_tags"].replace("'", "").split(", ")
             problems.append(Problem(source, f"{dotted}.name", unknown(tag, allowed, what="name")))
-        elif detail["type"] == "union_tag_not_found":
-            problems.append(Problem(source, dotted, "`name` is missing: it says which one is meant"))
         elif detail["type"] == "missing":
             problems.append(Problem(source, ".".join(key[:-1]), f"`{key[-1]}` is missing: it has no default"))
         elif detail["type"] == "dataclass_type":
-            keys = ", ".join(field.name for owner in _resolve(kind, location)[1] for field in dataclasses.fields(owner))
+            keys = ", ".join(field.name for cls in classes for field in dataclasses.fields(cls))
             if problems and problems[-1].key == dotted:  # the other branch of a union has spoken
                 problems[-1] = Problem(source, dotted, f"{problems[-1].message}, or a mapping with the keys {keys}")
             else:
@@ -95,37 +148,38 @@ def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
     return f"unknown {what} {name!r}: {hint}allowed: {', '.join(known)}"
 
 
-def _unique(problems: list[Problem]) -> list[Problem]:
-    return list(dict.fromkeys(problems))
-
-
 # ------------------------------------------------------------------------------------------ classes
 
 
 def _alternatives(annotation: Any) -> list[Any]:
+    """Return the types and the `ChosenByName` among the alternatives of an annotation."""
     if typing.get_origin(annotation) is Annotated:
-        return _alternatives(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        inner, *metadata = typing.get_args(annotation)
+        return [one for one in metadata if isinstance(one, ChosenByName)] or _alternatives(inner)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple):
         return [inner for part in typing.get_args(annotation) for inner in _alternatives(part)]
     return [annotation]
 
 
-def _classes(kind: Any, key: str) -> list[Any]:
-    """The settings classes that the field `key` of the class `kind` may hold."""
-    annotation = typing.get_type_hints(kind, include_extras=True)[key]
-    return [option for option in _alternatives(annotation) if dataclasses.is_dataclass(option)]
+def _held(kind: Any, key: str) -> list[Any]:
+    """Return the alternatives of what the field `key` of the class `kind` may hold."""
+    return _alternatives(typing.get_type_hints(kind, include_extras=True)[key])
 
 
-def _tag(kind: Any) -> str | None:
-    """The one `name` of a settings class that is chosen by name; None for any other."""
-    annotation = typing.get_type_hints(kind).get("name")
-    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Literal else None
+def _classes(kind: Any, key: str, given: object) -> list[Any]:
+    """Return the settings classes that the field `key` of the class `kind` may hold where it is `given`."""
+    held = (option.chosen(given) if isinstance(option, ChosenByName) else option for option in _held(kind, key))
+    return [option for option in held if dataclasses.is_dataclass(option)]
 
 
 def choices(kind: Any) -> Iterator[tuple[str, ...]]:
-    """Paths of the settings in the class `kind` whose `name` says which class is meant."""
+    """Yield the paths of the settings in the class `kind` whose `name` says which class is meant.
+
+    `*` stands for any key: whatever has a `name` inside a choice is a choice too, and none need be imported to see it.
+    """
     for field in dataclasses.fields(kind):
-        for held in _classes(kind, field.name):
-            if _tag(held) is not None:
-                yield (field.name,)
-            yield from ((field.name, *path) for path in choices(held))
+        for held in _held(kind, field.name):
+            if isinstance(held, ChosenByName):
+                yield from ((field.name,), (field.name, "*"))
+            elif dataclasses.is_dataclass(held):
+                yield from ((field.name, *path) for path in choices(held))

@@ -54,6 +54,22 @@ class Manifest:
     def count(self, split: str) -> int:
         return sum(shard.count for shard in self.splits[split])
 
+    @property
+    def title(self) -> str:
+        """The dataset's name, as messages give it."""
+        return f"dataset {self.dataset!r}"
+
+    @property
+    def listed_levels(self) -> str:
+        """The dataset and its label levels, as messages give them."""
+        listed = ", ".join(f"{level} ({named.name})" for level, named in enumerate(self.levels))
+        number = len(self.levels)
+        return f"{self.title} has {number} label {'level' if number == 1 else 'levels'}: {listed}"
+
+    def no_level(self, key: str, level: int) -> str:
+        """Return the message about a setting `key` that asks for a level of the labels which is not there."""
+        return f"{key}: {level} is not there: {self.listed_levels}; give one of these"
+
     def _content(self) -> dict[str, Any]:
         splits = {
             name: {

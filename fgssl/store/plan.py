@@ -1,13 +1,15 @@
 """plan.json: which runs make which cell of a sweep's table; the sweep writes it, rows and tables read it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fgssl.errors import UserError
+from fgssl.settings import config as configs
+from fgssl.settings.measure import Column
 
 SCHEMA = 1
 
@@ -38,6 +40,8 @@ class PlannedCell:
     arm: str
     grid: dict[str, Any]
     """Dotted keys that this cell varies; a cell of another arm need not have them."""
+    columns: list[Column] = field(default_factory=list)
+    """The measures of its runs; none else is missing in it."""
     runs: list[PlannedRun]
 
 
@@ -59,6 +63,11 @@ class Plan:
     """Published value of a measure, by cell; empty where the dataset is not the published one."""
     cells: list[PlannedCell]
     stages: list[PlannedStage] = field(default_factory=list)
+
+    @property
+    def columns(self) -> dict[str, Column]:
+        """The measures of all cells by name, in the order of the table."""
+        return {column.name: column for cell in self.cells for column in cell.columns}
 
 
 def read_plan(out: Path) -> Plan:
@@ -88,4 +97,10 @@ def read_plan(out: Path) -> Plan:
     names = [cell.cell for cell in plan.cells]
     if plan.baseline is not None and plan.baseline not in names:
         raise UserError(f"{file}: baseline: there is no cell {plan.baseline!r}; the cells are {', '.join(names)}")
-    return plan
+    return plan if plan.columns else replace(plan, cells=[_with_columns(cell, file) for cell in plan.cells])
+
+
+def _with_columns(cell: PlannedCell, file: Path) -> PlannedCell:
+    """Fill in the columns of a plan from before they were recorded, by the settings of its runs."""
+    evaluation = configs.parse(cell.runs[0].config, f"{file}, cell {cell.cell}").evaluation
+    return cell if evaluation is None else replace(cell, columns=evaluation.columns)

@@ -5,14 +5,15 @@ import hashlib
 import importlib.metadata
 import platform
 from pathlib import Path
-from typing import Any
+
+from fgssl.store.records import Environment
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "h5py")
 
 
 @functools.cache
 def code_version() -> str:
-    """Hash of this package's source files; the same wherever they lie."""
+    """Return the hash of this package's source files; the same wherever they lie."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -22,21 +23,21 @@ def code_version() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python, the libraries and the processor: equal bits are promised for equal ones only."""
+    """Return the versions of Python and the libraries, and the processor; equal bits need equal ones."""
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), **found, "processor": _processor()}
 
 
-def attempt(processes: int, engine: str, threads: int, device: str) -> dict[str, Any]:
-    """What one attempt at a training was made by; `device` is its name, `threads` are each process's."""
-    return {
-        "code_version": code_version(),
-        "processes": processes,
-        "engine": engine,
-        "threads": threads,
-        "device": device,
-        "versions": versions(),
-    }
+def environment(processes: int, engine: str, threads: int, device: str) -> Environment:
+    """Return the environment of this launch of a training; `device` is its name, `threads` are each process's."""
+    return Environment(
+        code_version=code_version(),
+        processes=processes,
+        engine=engine,
+        threads=threads,
+        device=device,
+        versions=versions(),
+    )
 
 
 def _processor() -> str:

@@ -3,12 +3,10 @@
 Light to import: planning a sweep needs neither torch nor h5py. Only the manifest is looked at.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.settings.methods import SUPERVISED, HCLSettings, MoCoV2Settings, StartEncoderSettings, SynthesizedSettings
-from fgssl.settings.validation import unknown
 from fgssl.store.manifest import Manifest
 
 LISTED_CLASSES = 5
@@ -18,10 +16,10 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
     """Everything that the dataset of `manifest` lacks for a run of `config`: a line each, beginning with the key."""
     if "train" not in manifest.splits:
         there = ", ".join(manifest.splits) or "none"
-        return [f"data.dataset: {_name(manifest)} has no split `train` (it has {there}): pack it with one"]
-    faults = []
-    if not isinstance(config.method, StartEncoderSettings):  # which trains nothing
-        faults += [*_of_method(config, manifest), *_of_training(config, manifest)]
+        return [f"data.dataset: {manifest.title} has no split `train` (it has {there}): pack it with one"]
+    faults = list(config.method.lacks(manifest))
+    if config.method.trains:
+        faults += _of_training(config, manifest)
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
     return faults
@@ -29,46 +27,10 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:
     """What a user should know of training on the dataset of `manifest`, though it can be done: a line each."""
-    method = config.method.base if isinstance(config.method, SynthesizedSettings) else config.method
-    if not isinstance(method, MoCoV2Settings) or "train" not in manifest.splits:
-        return []
-    rows, images = method.queue_size, manifest.count("train")
-    if rows <= images:
-        return []
-    return [
-        f"queue_size {rows} exceeds the {images} training images of {_name(manifest)}: the queue holds about "
-        f"{rows / images:.1f} stale keys of every image, its own among its negatives"
-    ]
+    return list(config.method.cautions(manifest)) if "train" in manifest.splits else []
 
 
 # ------------------------------------------------------------------------------------------ training
-
-
-def _of_method(config: Config, manifest: Manifest) -> list[str]:
-    method, levels = config.method, len(manifest.levels)
-    if not isinstance(method, SUPERVISED):
-        return []
-    if not levels:
-        return [
-            f"method.name: {method.name} needs labels, but {_name(manifest)} is unlabeled: pack its images in a "
-            "folder for each class, or take a method without labels, such as simclr"
-        ]
-    if isinstance(method, HCLSettings) and len(given := list(method.level_weights)) > levels:
-        return [
-            f"method.level_weights: {given} are {len(given)} weights, but {_levels(manifest)}: give one weight a "
-            f"level, finest first, {levels} at most"
-        ]
-    level = getattr(method, "level", 0)  # of a method without one the finest
-    if level >= levels:
-        return [_no_level("method.level", level, manifest)]
-    classes = sum(count > 0 for count in manifest.class_counts["train"][level])
-    if classes < 2:
-        return [
-            f"method.name: {method.name} tells classes apart, but all {manifest.count('train')} training images of "
-            f"{_name(manifest)} are of one {manifest.levels[level].name} (level {level}): pack images of two or more, "
-            "or take another level or a method without labels, such as simclr"
-        ]
-    return []
 
 
 def _of_training(config: Config, manifest: Manifest) -> list[str]:
@@ -77,7 +39,7 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
     faults = []
     if batch > images:
         faults.append(
-            f"training.global_batch_size: {batch} exceeds the {images} training images of {_name(manifest)}, not one "
+            f"training.global_batch_size: {batch} exceeds the {images} training images of {manifest.title}, not one "
             f"whole batch: take {images} at most"
         )
     if balanced is None:
@@ -85,7 +47,7 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
     if not manifest.levels:
         return [
             *faults,
-            f"training.images_per_class: {balanced} needs labels, but {_name(manifest)} is unlabeled: leave it empty, "
+            f"training.images_per_class: {balanced} needs labels, but {manifest.title} is unlabeled: leave it empty, "
             "or pack its images in a folder for each class",
         ]
     finest = manifest.levels[0]
@@ -96,15 +58,15 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
         lower = f"take {least} at most, or leave it empty" if least > 1 else "leave it empty"
         faults.append(
             f"training.images_per_class: {balanced}, but {len(few)} of the {len(present)} classes ({finest.name}) of "
-            f"{_name(manifest)} have fewer training images ({_some(few)}): {lower}, or pack more images of them"
+            f"{manifest.title} have fewer training images ({_some(few)}): {lower}, or pack more images of them"
         )
     if batch // balanced > len(present):
         faults.append(
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} asks for "
-            f"{batch // balanced} classes a batch, but {_name(manifest)} has training images of {len(present)} "
+            f"{batch // balanced} classes a batch, but {manifest.title} has training images of {len(present)} "
             f"({finest.name}): take a batch of {balanced * len(present)} at most, or more images per class"
         )
-    if batch // balanced < 2 and isinstance(config.method, SUPERVISED):
+    if batch // balanced < 2 and config.method.needs_labels:
         lower = f"take {batch // 2} at most, or " if batch > 1 else ""
         faults.append(
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class a batch, but "
@@ -125,77 +87,20 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
     faults = []
     if "test" not in manifest.splits:
         faults.append(
-            f"evaluation: {_name(manifest)} has no split `test` to measure on: pack labeled images with one, or set "
+            f"evaluation: {manifest.title} has no split `test` to measure on: pack labeled images with one, or set "
             "`evaluation: null` (a stage of a sweep is not measured)"
         )
-    at_label_level = {
-        "linear": wanted.linear,
-        "retrieval": wanted.retrieval,
-        "knn": wanted.knn,
-        "classifier": wanted.classifier,
-    }
-    labeled = at_label_level | {"outliers": wanted.outliers}
+    levels = {key: measure.label_levels(wanted.label_level) for key, measure in wanted.measures.items()}
     if not manifest.levels:
-        if asked := [f"evaluation.{measure}" for measure, setting in labeled.items() if setting]:
+        if asked := [f"evaluation.{key}" for key, read in levels.items() if read]:
             faults.append(
-                f"{', '.join(asked)}: labels are needed, but {_name(manifest)} is unlabeled: pack its images in a "
+                f"{', '.join(asked)}: labels are needed, but {manifest.title} is unlabeled: pack its images in a "
                 "folder for each class, or leave these measures out (null; retrieval and classifier: false)"
             )
     else:
-        if any(at_label_level.values()) and wanted.label_level >= len(manifest.levels):
-            faults.append(_no_level("evaluation.label_level", wanted.label_level, manifest))
-        elif wanted.retrieval and "test" in manifest.splits:
-            faults += _of_retrieval(wanted.label_level, manifest)
-        if wanted.knn is not None and wanted.knn.neighbors > manifest.count("train"):
-            faults.append(
-                f"evaluation.knn.neighbors: {wanted.knn.neighbors} exceeds the {manifest.count('train')} training "
-                f"images of {_name(manifest)}: take {manifest.count('train')} at most"
-            )
-        if wanted.outliers is not None:
-            faults += [
-                _no_level(f"evaluation.outliers.levels.{name}", level, manifest)
-                for name, level in wanted.outliers.levels.items()
-                if level >= len(manifest.levels)
-            ]
-    return [*faults, *_of_nuisances(wanted.nuisances, manifest)]
-
-
-def _of_retrieval(level: int, manifest: Manifest) -> list[str]:
-    if max(manifest.class_counts["test"][level]) > 1:
-        return []
-    return [
-        f"evaluation.retrieval: no two of the {manifest.count('test')} test images of {_name(manifest)} share a "
-        f"{manifest.levels[level].name} (evaluation.label_level {level}): take a coarser level, pack a test split with "
-        "several images a class, or set evaluation.retrieval to false"
-    ]
-
-
-def _of_nuisances(wanted: Mapping[str, Sequence[str]], manifest: Manifest) -> list[str]:
-    if wanted and not manifest.attributes:
-        return [
-            f"evaluation.nuisances: {_name(manifest)} records no attributes of its images: leave it out ({{}}), or "
-            "take data that has them, such as toy"
-        ]
-    return [
-        f"evaluation.nuisances.{name}: {unknown(attribute, manifest.attributes, what='attribute')}"
-        for name, attributes in wanted.items()
-        for attribute in attributes
-        if attribute not in manifest.attributes
-    ]
-
-
-# --------------------------------------------------------------------------------------------- words
-
-
-def _name(manifest: Manifest) -> str:
-    return f"dataset {manifest.dataset!r}"
-
-
-def _levels(manifest: Manifest) -> str:
-    listed = ", ".join(f"{level} ({named.name})" for level, named in enumerate(manifest.levels))
-    number = len(manifest.levels)
-    return f"{_name(manifest)} has {number} label {'level' if number == 1 else 'levels'}: {listed}"
-
-
-def _no_level(key: str, level: int, manifest: Manifest) -> str:
-    return f"{key}: {level} is not there: {_levels(manifest)}; give one of these"
+        by_key = {key: level for read in levels.values() for key, level in read.items()}
+        faults += [manifest.no_level(key, level) for key, level in by_key.items() if level >= len(manifest.levels)]
+    for key, measure in wanted.measures.items():
+        if all(level < len(manifest.levels) for level in levels[key].values()):
+            faults += measure.lacks(manifest, wanted.label_level)
+    return faults

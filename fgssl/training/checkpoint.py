@@ -3,13 +3,12 @@
 import copy
 import hashlib
 import io
-import json
 import os
 import shutil
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,24 +16,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from fgssl.encoders.weights import file_sha256
 from fgssl.errors import CheckpointError, UserError
-from fgssl.store.run_folder import Lease, write_atomically
+from fgssl.store.files import file_sha256, read_record, record_json, write_atomically
+from fgssl.store.lease import Lease
+from fgssl.store.records import COMPLETE, CheckpointMark, Environment, Identity
 
-_STATE, _MARK = "state.pt", "COMPLETE"
+_STATE = "state.pt"
 _RESULT = ("method", "optimizer")
 """The parts of a state that depend on nothing but the settings and the data; the time taken does not belong to them."""
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a checkpoint can be continued with, and nothing else."""
-
-    fingerprint: str
-    """Of the config's training."""
-    data_version: str
-    start_sha256: dict[str, str | None]
-    """Of the weights files that training started from."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +32,14 @@ class Checkpoint:
     """Steps done."""
     state: dict[str, Any]
     identity: Identity
-    attempts: list[dict[str, Any]]
-    """What each attempt so far was made by, the newest last: `fgssl.store.provenance.attempt`."""
+    environments: tuple[Environment, ...]
+    """The environments that the training went through, the newest last."""
     state_sha256: str | None = None
     """`state_sha256` of the method and the optimizer; None only until it is written."""
 
-    def require(self, fingerprint: str, data_version: str, start_sha256: dict[str, str | None] | None = None) -> None:
+    def require(
+        self, fingerprint: str, data_version: str, start_sha256: Mapping[str, str | None] | None = None
+    ) -> None:
         """Raise a `CheckpointError` that says what does not fit; the start weights count where they are given."""
         faults = []
         if self.identity.fingerprint != fingerprint:
@@ -100,7 +91,7 @@ class Writer:
             state = self._copied(checkpoint.state)
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        whole = replace(checkpoint, state=state, attempts=list(checkpoint.attempts))
+        whole = replace(checkpoint, state=state)
         self._pending = self._thread.submit(self._write, whole)
 
     def wait(self) -> None:
@@ -142,17 +133,17 @@ class Writer:
                     _delete(old)
 
     def _write_new(self, path: Path, checkpoint: Checkpoint) -> None:
-        aside = self._folder / f".{path.name}-{self._lease.attempt}"
+        aside = self._folder / f".{path.name}-{self._lease.lease_id}"
         try:
             aside.mkdir(parents=True, exist_ok=True)
-            mark = {
-                "step": checkpoint.step,
-                "identity": asdict(checkpoint.identity),
-                "attempts": checkpoint.attempts,
-                "state_sha256": state_sha256({name: checkpoint.state[name] for name in _RESULT}),
-                "sha256": {_STATE: _write_hashed(aside / _STATE, checkpoint.state)},
-            }
-            write_atomically(aside / _MARK, json.dumps(mark))
+            mark = CheckpointMark(
+                step=checkpoint.step,
+                identity=checkpoint.identity,
+                environments=checkpoint.environments,
+                state_sha256=state_sha256({name: checkpoint.state[name] for name in _RESULT}),
+                sha256={_STATE: _write_hashed(aside / _STATE, checkpoint.state)},
+            )
+            write_atomically(aside / COMPLETE, record_json(mark))
             _flush(aside)
             with self._lease.publishing():
                 _delete(path)  # damaged
@@ -165,7 +156,7 @@ class Writer:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _intact(self, path: Path) -> bool:
-        """Whether it can be read; one of another attempt is tried once, one of this attempt is known to be whole."""
+        """Whether it can be read; one of an earlier process is tried once, one of this process is known to be whole."""
         if path not in self._checked:
             try:
                 _read(path, in_memory=False)
@@ -222,19 +213,19 @@ def read(path: Path) -> Checkpoint:
 
 def _read(path: Path, in_memory: bool) -> Checkpoint:
     try:
-        mark = json.loads((path / _MARK).read_text())
-        identity, expected = Identity(**mark["identity"]), mark["sha256"][_STATE]
-        step, attempts, result_sha256 = int(mark["step"]), list(mark["attempts"]), str(mark["state_sha256"])
+        mark = read_record(path / COMPLETE, CheckpointMark)
         found = file_sha256(path / _STATE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedCheckpointError(f"{path}: incomplete: {error!r}") from error
-    if found != expected:
+    except (UserError, OSError) as error:
+        raise DamagedCheckpointError(f"{path}: incomplete: {error}") from error
+    if mark is None:
+        raise DamagedCheckpointError(f"{path}: incomplete: {COMPLETE} is missing")
+    if found != mark.sha256.get(_STATE):
         raise DamagedCheckpointError(f"{path}: {_STATE} does not match its SHA-256")
     try:
         state = torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=not in_memory)
     except Exception as error:  # of many types, with a text that advises to load it unsafely
         raise DamagedCheckpointError(f"{path}: {_STATE} cannot be loaded by torch {torch.__version__}") from error
-    return Checkpoint(step, state, identity, attempts, result_sha256)
+    return Checkpoint(mark.step, state, mark.identity, mark.environments, mark.state_sha256)
 
 
 def delete_all(folder: Path) -> None:

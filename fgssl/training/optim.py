@@ -1,17 +1,16 @@
 """Settings -> optimizer."""
 
+import dataclasses
+import pkgutil
 from typing import Any
 
 import torch
 
-from fgssl.settings.training import AdamSettings, OptimizerSettings, SGDSettings
+from fgssl.settings.training import OptimizerSettings
 
 
 def build_optimizer(settings: OptimizerSettings, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """`parameters` are groups (`Method.parameter_groups`)."""
-    if isinstance(settings, SGDSettings):
-        return torch.optim.SGD(
-            parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-        )
-    kind = torch.optim.Adam if isinstance(settings, AdamSettings) else torch.optim.AdamW
-    return kind(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    """Return the optimizer of `parameters`, which are groups (`Method.parameter_groups`)."""
+    arguments = dataclasses.asdict(settings)
+    del arguments["name"]
+    return pkgutil.resolve_name(settings.implementation)(parameters, lr=arguments.pop("learning_rate"), **arguments)

@@ -6,35 +6,37 @@ import time
 from pathlib import Path
 from typing import Self
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import Lease, write_atomically
+from fgssl.store.files import write_atomically
+from fgssl.store.lease import Lease
+from fgssl.store.records import METRICS, PROGRESS, Progress
 
 _PLAIN_LINE_EVERY_S = 10.0
 _PROGRESS_EVERY_S = 1.0
 
 
 class Reporter:
-    """Writes under the run's lease. `start_step` steps were done by earlier attempts; later lines of them are cut."""
+    """Writes under the run's lease. `start_step` steps were done by earlier processes; later lines of them are cut."""
 
     def __init__(self, lease: Lease, title: str, start_step: int, total_steps: int, images_per_step: int) -> None:
         self.lease, self.title = lease, title
         self.start_step, self.total_steps, self.images_per_step = start_step, total_steps, images_per_step
-        self._file = lease.folder.metrics
+        self._file = lease.path / METRICS
         self.last = _keep_lines_until(self._file, start_step)
         self._console = Console(file=sys.stderr)
-        self._bar: Progress | None = None
+        self._bar: bars.Progress | None = None
         if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} images/s"),
-                TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
+            self._bar = bars.Progress(
+                bars.TextColumn("{task.description}"),
+                bars.BarColumn(),
+                bars.MofNCompleteColumn(),
+                bars.TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} images/s"),
+                bars.TimeElapsedColumn(),
+                bars.TextColumn("ETA"),
+                bars.TimeRemainingColumn(),
                 console=self._console,
             )
             self._task = self._bar.add_task(title, total=total_steps, completed=start_step, loss=float("nan"), rate=0.0)
@@ -74,8 +76,10 @@ class Reporter:
             print(line, file=sys.stderr, flush=True)
         if now - self._progressed > _PROGRESS_EVERY_S or step == self.total_steps:
             self._progressed = now
-            record = {"step": step, "total_steps": self.total_steps, "loss": loss, "images_per_s": rate}
-            self.lease.write("progress.json", {**record, "updated": time.time()}, durable=False)
+            record = Progress(
+                step=step, total_steps=self.total_steps, loss=loss, images_per_s=rate, updated=time.time()
+            )
+            self.lease.write_record(PROGRESS, record, durable=False)
 
 
 class Silence:
@@ -91,7 +95,7 @@ class Silence:
 
 
 def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
-    """Drop what an interrupted attempt logged after its last checkpoint, those steps are done again; the last kept."""
+    """Truncate metrics logged after `step`, since those steps are repeated, and return the last record kept."""
     last: dict[str, float] = {}
     if not file.exists():
         return last
@@ -99,7 +103,7 @@ def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
     for line in file.read_text().splitlines():
         try:
             record = json.loads(line)
-        except ValueError:  # the part of a line that a killed attempt was writing
+        except ValueError:  # the part of a line that a killed process was writing
             break
         if record.pop("step") <= step:
             kept.append(line + "\n")

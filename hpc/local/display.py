@@ -1,8 +1,7 @@
 """What a running sweep shows: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -11,13 +10,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from hpc.sweeps.overview import counted, duration
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import OVER, State, run_folder
 
 _PLAIN_SUMMARY_EVERY_S = 30.0
 _COLORS = {State.DONE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.SKIPPED: "yellow"}
-INTERRUPTED = "INTERRUPTED"
-"""Shown for a run that is pending, but has a checkpoint to go on from."""
 _MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, State.WAITING, State.DONE)
 
 
@@ -83,31 +81,14 @@ class Display:
         progress = run_folder(stage, self._out).progress()
         if progress is None:
             return ("starting", "", "", "")
-        step, total, rate = progress["step"], progress["total_steps"], progress["images_per_s"]
+        step, total, rate = progress.step, progress.total_steps, progress.images_per_s
         if step >= total:
             return ("evaluating" if stage.config.evaluation else "finishing", "", "", "")
         left_s = (total - step) * stage.config.training.global_batch_size / max(rate, 1e-9)
         eta = duration(left_s) if rate > 0 else "?"
         if self._live:
-            return (f"{step}/{total}", f"{progress['loss']:.4f}", f"{rate:.0f}", eta)
-        return (f"step {step}/{total}", f"loss {progress['loss']:.4f}", f"{rate:.0f} images/s", f"ETA {eta}")
+            return (f"{step}/{total}", f"{progress.loss:.4f}", f"{rate:.0f}", eta)
+        return (f"step {step}/{total}", f"loss {progress.loss:.4f}", f"{rate:.0f} images/s", f"ETA {eta}")
 
     def _clock(self) -> str:
         return duration(time.monotonic() - self._began)
-
-
-def counted(states: Iterable[str]) -> str:
-    """E.g. `3 runs: 1 pending, 2 done`."""
-    counts = Counter(states)
-    parts = [f"{counts[state]} {state.lower()}" for state in (INTERRUPTED, *State) if counts[state]]
-    return f"{runs(counts.total())}: {', '.join(parts)}"
-
-
-def runs(number: int) -> str:
-    return "1 run" if number == 1 else f"{number} runs"
-
-
-def duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,11 +1,7 @@
 """Work order -> job. One small contract, `Executor`; here its implementation on this machine, by submitit."""
 
 import contextlib
-import functools
-import importlib.metadata
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +13,8 @@ from typing import Any, Protocol
 
 from submitit.local.local import LocalExecutor, LocalJob
 
-from fgssl.store.run_folder import read_json
-from hpc.local.launch import CURRENT, EXIT, WorkOrder, work
+from fgssl.store.files import read_record
+from hpc.local.launch import CURRENT, EXIT, CurrentRun, WorkExit, WorkOrder, work
 
 _YEAR_MINUTES = 365 * 24 * 60
 """submitit ends a local job after 2 minutes unless told otherwise."""
@@ -59,9 +55,6 @@ class Executor(Protocol):
         """Tell jobs to save and leave, wait, end by force what is still there after `grace_s` seconds."""
 
 
-# ------------------------------------------------------------------------------------- this machine
-
-
 class LocalMachine:
     """Every job is a process group of its own, so that Ctrl-C reaches the sweep alone and the sweep ends whole jobs."""
 
@@ -99,10 +92,10 @@ class LocalMachineJob:
         controller_status = self.process.poll()
         if controller_status is None:
             return None
-        record = read_json(self.folder / EXIT)
+        record = read_record(self.folder / EXIT, WorkExit)
         if record is None:
             self.kill()  # the controller died first: the work under it must not go on unseen
-        status = record["status"] if record is not None else controller_status
+        status = record.status if record is not None else controller_status
         if status == 0 and record is not None:
             return Outcome(True, None, "")
         words = f"the job {_ending(status)}"
@@ -118,8 +111,8 @@ class LocalMachineJob:
         self.process.wait()
 
     def current(self) -> str | None:
-        record = read_json(self.folder / CURRENT)
-        return None if record is None else str(record["run"])
+        record = read_record(self.folder / CURRENT, CurrentRun)
+        return None if record is None else record.run
 
 
 class _Submitter(LocalExecutor):
@@ -173,66 +166,3 @@ def _tail(file: Path, lines: int = 30) -> str:
         return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
     except FileNotFoundError:
         return ""
-
-
-# ---------------------------------------------------------------------------------- what is there
-
-
-def gpus() -> list[str]:
-    """GPUs that jobs may use, as `CUDA_VISIBLE_DEVICES` names them; MIG slices count singly."""
-    listed = list(_listed_gpus())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None or not listed:
-        return listed
-    names = [name.strip() for name in visible.split(",")]
-    return [name for name in names if name and name != "-1"]
-
-
-def unused_gpus(jobs: int, devices: Sequence[str]) -> list[str]:
-    """Warnings about GPUs that are there and will not be used, given what the settings ask of `resources.device`."""
-    listed, visible, warnings = _listed_gpus(), gpus(), []
-    if not listed:
-        return []
-    if len(visible) < len(listed):
-        warnings.append(f"{len(listed)} GPUs are here, but CUDA_VISIBLE_DEVICES shows {len(visible)} of them")
-    if "cpu" in devices and visible:
-        warnings.append(f"{len(visible)} GPUs are here, but resources.device is cpu for some runs: they use none")
-    if 0 < jobs < len(visible) and set(devices) != {"cpu"}:
-        idle = ", ".join(visible[jobs:])
-        warnings.append(f"--jobs {jobs} leaves {len(visible) - jobs} of {len(visible)} GPUs without work: {idle}")
-    if visible and _torch_is_cpu_only():
-        warnings.append("GPUs are here, but the installed torch is a CPU build: no run can use them; install another")
-    return warnings
-
-
-def cores() -> int:
-    """Cores that this process may use: its affinity, and a container's quota where there is one."""
-    available = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return available
-    return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
-
-
-@functools.cache
-def _listed_gpus() -> tuple[str, ...]:
-    """What the driver lists, whatever `CUDA_VISIBLE_DEVICES` says; asked once, for it can take seconds."""
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    if listing.returncode != 0:
-        return ()
-    found: list[str] = []
-    for line in listing.stdout.splitlines():
-        if match := re.match(r"GPU (\d+):", line):
-            found.append(match[1])
-        elif match := re.search(r"\(UUID: (MIG-[^)]+)\)", line):
-            if found and not found[-1].startswith("MIG-"):
-                found.pop()  # the GPU is cut into slices: these are what a job can have
-            found.append(match[1])
-    return tuple(found)
-
-
-def _torch_is_cpu_only() -> bool:
-    return importlib.metadata.version("torch").endswith("+cpu")

@@ -8,7 +8,6 @@ The lease on a run folder decides between jobs that want the same run.
 """
 
 import fcntl
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,13 +18,28 @@ from types import FrameType
 from submitit.local.local import Controller
 
 from fgssl.errors import LeaseError
-from fgssl.store.run_folder import read_json, write_atomically
+from fgssl.store.files import read_record, record_json, write_atomically
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import State, states
 
 CURRENT, EXIT, ALIVE = "current.json", "exit.json", "alive"
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a job that was told to stop, and did."""
+
+
+@dataclass(frozen=True)
+class CurrentRun:
+    """The run that a job makes just now."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class WorkExit:
+    """How the work of a job ended."""
+
+    status: int
+    """Exit status, negative for a signal."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ def work(order: WorkOrder) -> None:
     held_by_others: set[str] = set()
     for stage in _startable(order, held_by_others):
         current = order.job / CURRENT
-        write_atomically(current, json.dumps({"run": stage.run}))
+        write_atomically(current, record_json(CurrentRun(stage.run)))
         print(f"---- {stage.label}: {stage.run}", flush=True)
         try:
             execute(stage.config, order.out)
@@ -71,7 +85,8 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
     while _sweep_lives(order.job.parent):
         found = states(order.stages, order.out, done=frozenset(done))
         done |= {key for key, state in found.items() if state is State.DONE}
-        taken = {record["run"] for file in order.job.parent.glob(f"*/{CURRENT}") if (record := read_json(file))}
+        others = [read_record(file, CurrentRun) for file in order.job.parent.glob(f"*/{CURRENT}")]
+        taken = {other.run for other in others if other is not None}
         pending = (
             stage
             for stage in order.stages
@@ -115,7 +130,9 @@ class _Controller(Controller):
 
     def wait(self, freq: int = 24) -> list[int | None]:
         codes = list(super().wait(freq))
-        write_atomically(self.folder / EXIT, json.dumps({"status": codes[0]}))
+        (status,) = codes
+        assert status is not None  # `wait` returns once the work has ended
+        write_atomically(self.folder / EXIT, record_json(WorkExit(status)))
         return codes
 
 

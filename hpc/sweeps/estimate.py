@@ -37,6 +37,5 @@ def kind_of(stage: Stage) -> tuple[str, int]:
 
 def _wall_s(stage: Stage, out: Path) -> float | None:
     folder = run_folder(stage, out)
-    records: Sequence[dict[str, float]] = [folder.trained() or {}, folder.evaluation(stage.config) or {}]
-    times = [record["wall_s"] for record in records if "wall_s" in record]
+    times = [record.wall_s for record in (folder.trained(), folder.evaluation(stage.config)) if record is not None]
     return sum(times) if times else None

@@ -8,23 +8,16 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.report.reference import reference_values
-from fgssl.settings.config import (
-    Config,
-    StartSettings,
-    evaluation_fingerprint,
-    merge,
-    nested,
-    parse,
-    to_mapping,
-    training_fingerprint,
-)
+from fgssl.settings.config import CHOICES, Config, StartSettings, parse
+from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping, training_fingerprint
+from fgssl.settings.layers import Place, locate, merge, nested
 from fgssl.settings.validation import unknown
 from hpc.sweeps.retries import Retries
 from hpc.sweeps.starts import misfits
@@ -64,10 +57,8 @@ class Grid:
     """At seed 0, with symbolic starts."""
     measured_minutes: float | None
     jobs: Mapping[str, Any]
-    """What jobs on a cluster ask for, as written."""
+    """What jobs on a cluster ask for, as written; its keys know where."""
     retries: Retries
-    placed: Callable[[Problem], Problem]
-    """Where the key of a problem with `jobs` was written: in which file, or on the command line."""
 
 
 def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Grid:
@@ -76,12 +67,12 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
     Looks at nothing but the YAML files: neither weights nor shards nor torch are needed.
     """
     sweep = read_sweep(file, preset, overrides)
-    faults = _Faults(sweep)
+    faults = _Faults(sweep.problems)
     _check_names_and_seeds(sweep, faults)
     stages = {
         name: config
-        for name, partial in sweep.stages.items()
-        if (config := _config(_stage_mapping(sweep, partial), sweep, [["stages", name], ["settings"]], faults))
+        for name in sweep.stages
+        if (config := _config(_stage_mapping(sweep, name), sweep, sweep.place("stages", name), faults))
     }
     points = [point for name, arm in sweep.arms.items() for point in _points(name, arm, sweep, faults)]
     _check_circles(stages, sweep, faults)
@@ -100,9 +91,8 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
         points=points,
         stages=stages,
         measured_minutes=sweep.settings.measured_minutes,
-        jobs=sweep.settings.jobs,
+        jobs=sweep.content.get("jobs", {}),
         retries=sweep.settings.retries,
-        placed=sweep.placed,
     )
 
 
@@ -113,25 +103,24 @@ def needed_stages(config: Config) -> dict[str, str]:
 
 
 class _Faults:
-    """Problems in the order they were met, each once; of a whole config's faults, each once with all its places."""
+    """Problems in the order they were met, each once; a fault of whole configs once with all their places."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-        self._problems = list(sweep.problems)
-        self._of_configs: dict[str, list[str]] = {}
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = list(problems)
+        self._of_configs: dict[str, list[Place]] = {}
 
-    def add(self, paths: Sequence[Sequence[str]], message: str) -> None:
-        self._problems.append(self._sweep.problem(paths, message))
+    def add(self, place: Place, message: str) -> None:
+        self.problems.append(place.problem(message))
 
-    def add_to_config(self, place: str, message: str) -> None:
-        places = self._of_configs.setdefault(message, [])
-        if place not in places:
-            places.append(place)
+    def add_to_config(self, place: Place, message: str) -> None:
+        self._of_configs.setdefault(message, []).append(place)
 
     def raise_all(self) -> None:
-        of_configs = [Problem(str(self._sweep.file), ", ".join(at), text) for text, at in self._of_configs.items()]
-        if problems := list(dict.fromkeys([*self._problems, *of_configs])):
-            raise SettingsError(problems)
+        for message, places in self._of_configs.items():
+            keys = ", ".join(dict.fromkeys(place.key for place in places))
+            self.problems.append(dataclasses.replace(places[0], key=keys).problem(message))
+        if self.problems:
+            raise SettingsError(list(dict.fromkeys(self.problems)))
 
 
 # ------------------------------------------------------------------------------------------- expansion
@@ -140,21 +129,18 @@ class _Faults:
 def _points(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Point]:
     values: dict[str, Sequence[Any]] = {}
     for key, choices in arm.grid.items():
-        path = ["arms", name, "grid", key]
-        if not isinstance(choices, list | tuple):
-            faults.add([path], f"{choices!r} is not allowed: give a list of values, e.g. [{choices}]")
+        place = sweep.place("arms", name, "grid", key)
+        if not isinstance(choices, list):
+            faults.add(place, f"{choices!r} is not allowed: give a list of values, e.g. [{choices}]")
         elif not choices:
-            faults.add([path], "the list is empty: give at least one value, or leave the key out")
+            faults.add(place, "the list is empty: give at least one value, or leave the key out")
         elif repeated := _repeated(choices):
-            faults.add([path], f"{repeated[0]!r} is there twice: every value once")
+            faults.add(place, f"{repeated[0]!r} is there twice: every value once")
         else:
             values[key] = choices
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
-        mapping = merge(sweep.settings.settings, arm.settings)
-        for key, value in chosen.items():
-            mapping = merge(mapping, nested(key, value))
-        config = _config(mapping, sweep, [["arms", name, "settings"], ["settings"]], faults, chosen)
+        config = _config(_arm_mapping(sweep, name, chosen), sweep, sweep.place("arms", name), faults)
         if config is not None:
             yield Point(_cell_name(name, chosen), name, chosen, config, _published(name, arm, config, sweep, faults))
 
@@ -167,7 +153,7 @@ def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Fault
     try:
         return reference_values(arm.reference.table, config.data.dataset, match, folder=sweep.file.parent / "reference")
     except UserError as error:
-        faults.add([["arms", name, "reference"]], str(error))
+        faults.add(sweep.place("arms", name, "reference"), str(error))
         return {}
 
 
@@ -183,10 +169,18 @@ def _looked_up(settings: Mapping[str, Any], value: Any) -> Any:
     return inner
 
 
-def _stage_mapping(sweep: Sweep, partial: Mapping[str, Any]) -> dict[str, Any]:
+def _stage_mapping(sweep: Sweep, name: str) -> dict[str, Any]:
     """A stage is measured only where it says so itself: nothing reads its measures."""
-    mapping = merge(sweep.settings.settings, partial)
-    return mapping if "evaluation" in partial else mapping | {"evaluation": None}
+    partial = sweep.stages[name]
+    measured = {} if "evaluation" in partial else {"evaluation": None}
+    return merge(merge(sweep.content.get("settings", {}), partial, CHOICES), measured)
+
+
+def _arm_mapping(sweep: Sweep, name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    mapping = merge(sweep.content.get("settings", {}), sweep.content["arms"][name].get("settings", {}), CHOICES)
+    for key, value in chosen.items():
+        mapping = merge(mapping, nested(key, value, sweep.place("arms", name, "grid", key)), CHOICES)
+    return mapping
 
 
 def _cell_name(arm: str, chosen: Mapping[str, Any]) -> str:
@@ -199,40 +193,27 @@ def _value_name(value: Any) -> str:
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _config(
-    mapping: Mapping[str, Any],
-    sweep: Sweep,
-    places: Sequence[Sequence[str]],
-    faults: _Faults,
-    chosen: Mapping[str, Any] | None = None,
-) -> Config | None:
-    """The validated config at seed 0, or None after adding its problems where the file sets the faulty keys."""
-    grid = [[*places[0][:-1], "grid"]] if chosen else []
-
-    def add(key: str, message: str) -> None:
-        parts = key.split(".")
-        by_grid = [[*grid[0], name] for name in chosen or () if key == name or key.startswith(f"{name}.")]
-        if key:
-            faults.add([*by_grid, *([*place, *parts] for place in places)], message)
-        else:
-            faults.add_to_config(".".join(places[0][:2]), message)
-
+def _config(mapping: dict[str, Any], sweep: Sweep, top: Place, faults: _Faults) -> Config | None:
+    """Return the validated config at seed 0, or None after adding its problems; `top` is the arm or the stage."""
     if "seed" in mapping:
-        add("seed", "a sweep's seeds are listed in `seeds`")
-    symbolic = _with_symbolic_starts(mapping, sweep, add)
+        faults.add(locate(mapping, ["seed"], top), "a sweep's seeds are listed in `seeds`")
+    symbolic = _with_symbolic_starts(mapping, sweep, top, faults)
     try:
-        return None if symbolic is None else parse(symbolic | {"seed": 0}, str(sweep.file))
+        return None if symbolic is None else parse(merge(symbolic, {"seed": 0}), top)
     except SettingsError as error:
         for problem in error.problems:
-            add(problem.key, problem.message)
+            if problem == top.problem(problem.message):  # of the config as a whole
+                faults.add_to_config(top, problem.message)
+            else:
+                faults.problems.append(problem)
         return None
 
 
-def _with_symbolic_starts(mapping: Mapping[str, Any], sweep: Sweep, add: Any) -> dict[str, Any] | None:
+def _with_symbolic_starts(mapping: dict[str, Any], sweep: Sweep, top: Place, faults: _Faults) -> dict[str, Any] | None:
     start = mapping.get("start")
     if not isinstance(start, Mapping):
-        return dict(mapping)
-    symbolic, valid = dict(start), True
+        return mapping
+    symbolic, valid = merge(start, {}), True
     for role in _ROLES:
         source = start.get(role)
         if not isinstance(source, Mapping) or "stage" not in source:
@@ -243,14 +224,18 @@ def _with_symbolic_starts(mapping: Mapping[str, Any], sweep: Sweep, add: Any) ->
             symbolic[role] = others
         elif any(value is not None for value in others.values()):
             given = ", ".join(key for key, value in source.items() if value is not None)
-            add(f"start.{role}", f"give exactly one of `stage`, `file` and `run`, not {given}; null takes one back")
+            message = f"give exactly one of `stage`, `file` and `run`, not {given}; null takes one back"
+            faults.add(locate(mapping, ["start", role], top), message)
             valid = False
         elif stage not in sweep.stages:
-            add(f"start.{role}.stage", unknown(str(stage), list(sweep.stages), what="stage"))
+            message = unknown(str(stage), list(sweep.stages), what="stage")
+            faults.add(locate(mapping, ["start", role, "stage"], top), message)
             valid = False
         else:
             symbolic[role] = {"run": f"{_STAGE}{stage}"}
-    return {**mapping, "start": symbolic} if valid else None
+    mapping = merge(mapping, {})
+    mapping["start"] = symbolic
+    return mapping if valid else None
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -258,17 +243,19 @@ def _with_symbolic_starts(mapping: Mapping[str, Any], sweep: Sweep, add: Any) ->
 
 def _check_names_and_seeds(sweep: Sweep, faults: _Faults) -> None:
     if not re.fullmatch(r"\w[\w-]*", sweep.settings.name):
-        faults.add([["name"]], f"{sweep.settings.name!r} is not allowed: letters, digits, _ and - (it names a folder)")
+        faults.add(
+            sweep.place("name"), f"{sweep.settings.name!r} is not allowed: letters, digits, _ and - (it names a folder)"
+        )
     for kind, names in (("arms", sweep.settings.arms), ("stages", sweep.settings.stages)):
         for name in names:
             if not re.fullmatch(r"[A-Za-z]\w*", name):
-                faults.add([[kind, name]], f"{name!r} is not allowed as a name: letters, digits and _")
+                faults.add(sweep.place(kind, name), f"{name!r} is not allowed as a name: letters, digits and _")
     if not sweep.settings.seeds:
-        faults.add([["seeds"]], "the list is empty: give at least one seed, e.g. [0, 1, 2]")
+        faults.add(sweep.place("seeds"), "the list is empty: give at least one seed, e.g. [0, 1, 2]")
     if repeated := _repeated(sweep.settings.seeds):
-        faults.add([["seeds"]], f"{repeated[0]} is there twice: every seed once")
+        faults.add(sweep.place("seeds"), f"{repeated[0]} is there twice: every seed once")
     if not any(arm is not None for arm in sweep.settings.arms.values()):
-        faults.add([["arms"]], "there is no arm: give at least one")
+        faults.add(sweep.place("arms"), "there is no arm: give at least one")
 
 
 def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) -> None:
@@ -276,7 +263,7 @@ def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) 
         if name in path:
             circle = path[path.index(name) :]
             if name == min(circle):  # a circle is met from each of its stages; told once
-                faults.add([["stages", name, "start"]], f"a circle: {' needs '.join([*circle, name])}")
+                faults.add(sweep.place("stages", name, "start"), f"a circle: {' needs '.join([*circle, name])}")
         elif name in stages:
             for needed in needed_stages(stages[name]).values():
                 follow(needed, (*path, name))
@@ -289,19 +276,20 @@ def _check_what_stages_train(
     stages: Mapping[str, Config], points: Sequence[Point], sweep: Sweep, faults: _Faults
 ) -> None:
     """What a run starts from must be trained by the stage, and fit."""
-    configs = [(["stages", name], config) for name, config in stages.items()]
-    configs += [(["arms", point.arm, "settings"], point.config) for point in points]
-    for place, config in configs:
+    configs = [(config, _stage_mapping(sweep, name), sweep.place("stages", name)) for name, config in stages.items()]
+    configs += [
+        (point.config, _arm_mapping(sweep, point.arm, point.grid), sweep.place("arms", point.arm)) for point in points
+    ]
+    for config, mapping, top in configs:
         for role, stage in needed_stages(config).items():
-            path = ["start", role, "stage"]
             for misfit in misfits(role, stages[stage], config) if stage in stages else ():
-                faults.add([[*place, *path], ["settings", *path]], f"stage {stage!r} {misfit}")
+                faults.add(locate(mapping, ["start", role, "stage"], top), f"stage {stage!r} {misfit}")
 
 
 def _check_points(points: Sequence[Point], sweep: Sweep, faults: _Faults) -> None:
     seen: dict[tuple[str, str], Point] = {}
     for point in points:
-        place = [["arms", point.arm]]
+        place = sweep.place("arms", point.arm)
         if point.config.evaluation is None:
             faults.add(place, "evaluation is empty, but a cell of the table must be measured")
             continue
@@ -315,16 +303,18 @@ def _check_points(points: Sequence[Point], sweep: Sweep, faults: _Faults) -> Non
         elif same is not point:
             faults.add(place, f"cell {point.cell!r} is the same config as cell {same.cell!r}: remove one of them")
     if len(datasets := sorted({point.config.data.dataset for point in points})) > 1:
-        faults.add([["arms"]], f"one table is about one dataset, not {', '.join(datasets)}: one sweep for each")
+        faults.add(
+            sweep.place("arms"), f"one table is about one dataset, not {', '.join(datasets)}: one sweep for each"
+        )
 
 
 def _baseline(sweep: Sweep, faults: _Faults) -> str | None:
     name = sweep.settings.baseline
     alone = [arm for arm, arm_settings in sweep.arms.items() if not arm_settings.grid]
     if name is not None and name in sweep.arms and name not in alone:
-        faults.add([["baseline"]], f"{name!r} has a grid, so it is several cells: take an arm without one")
+        faults.add(sweep.place("baseline"), f"{name!r} has a grid, so it is several cells: take an arm without one")
     elif name is not None and sweep.settings.arms.get(name) is None:
-        faults.add([["baseline"]], unknown(name, alone, what="arm"))
+        faults.add(sweep.place("baseline"), unknown(name, alone, what="arm"))
     return name
 
 

@@ -1,14 +1,18 @@
 """The plan that lies in an output folder from an earlier sweep: may a new one take its place?"""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from fgssl.errors import UserError
-from fgssl.settings.config import leaves, to_mapping
+from fgssl.errors import SettingsError, UserError
+from fgssl.settings.config import parse
+from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping
+from fgssl.settings.layers import leaves
 from fgssl.store.plan import PlannedRun, read_plan
 from hpc.sweeps.stages import Plan, Stage
 
 _SHOWN = 3
-_NO_DIFFERENCE = ("resources.", "data.folder")
+_NO_DIFFERENCE = ("resources.", "data.folder", "evaluation.keep_features")
 
 
 def check_kept_plan(plan: Plan, out: Path) -> None:
@@ -40,9 +44,12 @@ def check_kept_plan(plan: Plan, out: Path) -> None:
 
 
 def _difference(kept: PlannedRun, stage: Stage) -> str:
-    """What makes them two results; empty where they are one."""
+    """Return what makes them two results; empty where they are one.
+
+    The evaluations are compared as fingerprints: settings that the kept plan does not know yet make no difference.
+    """
     now = to_mapping(stage.config)
-    if kept.run == stage.run and kept.config.get("evaluation") == now["evaluation"]:
+    if kept.run == stage.run and _evaluation(kept.config) == evaluation_fingerprint(stage.config):
         return ""
     before, after = leaves(kept.config), leaves(now)
     changes = [
@@ -51,3 +58,10 @@ def _difference(kept: PlannedRun, stage: Stage) -> str:
         if before.get(key) != after.get(key) and not key.startswith(_NO_DIFFERENCE)
     ]
     return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"
+
+
+def _evaluation(config: Mapping[str, Any]) -> str | None:
+    try:
+        return evaluation_fingerprint(parse(config, ""))
+    except SettingsError:  # of a version with other settings
+        return None

@@ -1,14 +1,17 @@
 """What the runs of a plan need: is it there, or drawn now, and is it what finished runs were made from?"""
 
 import functools
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from fgssl.data.embedded import ensure_toy, toy_manifest
+from fgssl.data.sources import how_to_pack
 from fgssl.errors import DataError, UserError
-from fgssl.store.location import ensure_toy, shards_folder, toy_manifest
+from fgssl.settings.config import StartSource
+from fgssl.store.files import file_sha256
+from fgssl.store.location import shards_folder
 from fgssl.store.manifest import MANIFEST, Manifest
+from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
 from hpc.sweeps.stages import Stage
@@ -22,21 +25,21 @@ def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None)
 
 
 def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> list[str]:
-    """All that unfinished runs lack, then the finished runs whose inputs have changed; each once. Writes nothing.
+    """Return all that unfinished runs lack, then the finished runs whose inputs have changed; each once.
 
-    `gpus` are those that jobs may use; None where jobs run elsewhere.
+    `gpus` are those that jobs may use; None where jobs run elsewhere. Nothing is written.
     """
     missing: list[str] = []
     changed: list[str] = []
     planned = {stage.run for stage in stages}
-    manifest, sha256 = functools.cache(_manifest), functools.cache(_sha256)
+    manifest, sha256 = functools.cache(_manifest), functools.cache(file_sha256)
     for stage in stages:
         folder = run_folder(stage, out)
-        done, record = folder.done(stage.config), folder.trained() or {}
+        done, record = folder.done(stage.config), folder.trained()
         if stage.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
             missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
-            shards = shards_folder(stage.config.data, out / "data")
+            shards = shards_folder(stage.config.data, out / "data", how_to_pack)
             present = manifest(shards)
         except DataError as error:
             # Shards that are gone are no matter to a finished run; other ones in their place are.
@@ -46,35 +49,21 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | Non
             changed += _other_data(record, present, shards, folder.path)
         for role, source in stage.config.start.sources.items():
             file = start_file(source, role, out)
-            foreign = source.run is not None and source.run not in planned
-            if not done and foreign and (RunFolder(file.parent).trained() is None or not file.is_file()):
-                missing.append(
-                    f"start.{role}.run: {source.run}: {file}: not there, or its training is not complete; give the "
-                    f"name of a trained run in {out / 'runs'}, or a stage of the sweep: start.{role}.stage=NAME"
-                )
-            elif file.is_file():
-                recorded = record.get("start", {}).get(role)
-                if recorded is not None and recorded != sha256(file):
-                    changed.append(
-                        f"{folder.path}: trained from another start.{role}: {file} has changed since; put the old file "
-                        "back, or delete this run folder, or choose another --out"
-                    )
-            elif not done and source.run is None:
-                missing.append(
-                    f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"
-                )
+            lacking = [] if done else _missing_start(role, source, file, foreign=source.run not in planned)
+            missing += lacking
+            changed += [] if lacking else _other_weights(record, role, file, sha256, folder.path)
     return list(dict.fromkeys([*missing, *changed]))
 
 
 def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
-    """What a user should know of the data of unfinished runs; each once. Writes nothing."""
+    """Return warnings about the data of unfinished runs; each once. Nothing is written."""
     found: list[str] = []
     manifest = functools.cache(_manifest)
     for stage in stages:
         if run_folder(stage, out).done(stage.config):
             continue
         try:
-            present = manifest(shards_folder(stage.config.data, out / "data"))
+            present = manifest(shards_folder(stage.config.data, out / "data", how_to_pack))
         except DataError:  # among the `input_problems`
             continue
         found += cautions(stage.config, present or toy_manifest(stage.config.data.toy))
@@ -82,7 +71,7 @@ def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
 
 
 def draw_inputs(stages: Sequence[Stage], out: Path) -> None:
-    """The embedded sets that runs train on, before the first of them would."""
+    """Draw the embedded sets that runs train on, before the first of them would."""
     for data in {stage.config.data for stage in stages}:
         if data.dataset == "toy" and data.folder is None:
             ensure_toy(data, out / "data")
@@ -92,21 +81,39 @@ def _packed(folder: str | None) -> bool:
     return folder is not None and (Path(folder).expanduser() / MANIFEST).is_file()
 
 
-def _other_data(record: dict[str, Any], present: Manifest | None, shards: Path, folder: Path) -> list[str]:
-    recorded = record.get("data_version")
-    if recorded is None or present is None or recorded == present.version:
+def _missing_start(role: str, source: StartSource, file: Path, foreign: bool) -> list[str]:
+    """Return what keeps an unfinished run from its start weights; `foreign` if no run of the plan makes them."""
+    if source.run is None and not file.is_file():
+        return [f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"]
+    if source.run is None or not foreign or (RunFolder(file.parent).trained() is not None and file.is_file()):
         return []
     return [
-        f"{folder}: trained on other data: version {recorded[:12]}, and {shards} now holds {present.version[:12]}; "
-        "give the old shards as data.folder, or choose another --out"
+        f"start.{role}.run: {source.run}: {file}: not there, or its training is not complete; give the name of a "
+        f"trained run in {file.parent.parent}, or a stage of the sweep: start.{role}.stage=NAME"
+    ]
+
+
+def _other_weights(
+    record: Trained | None, role: str, file: Path, sha256: Callable[[Path], str], folder: Path
+) -> list[str]:
+    recorded = record.start.get(role) if record is not None else None
+    if recorded is None or not file.is_file() or recorded == sha256(file):
+        return []
+    return [
+        f"{folder}: trained from another start.{role}: {file} has changed since; put the old file back, or delete this "
+        "run folder, or choose another --out"
+    ]
+
+
+def _other_data(record: Trained | None, present: Manifest | None, shards: Path, folder: Path) -> list[str]:
+    if record is None or present is None or record.data_version == present.version:
+        return []
+    return [
+        f"{folder}: trained on other data: version {record.data_version[:12]}, and {shards} now holds "
+        f"{present.version[:12]}; give the old shards as data.folder, or choose another --out"
     ]
 
 
 def _manifest(shards: Path) -> Manifest | None:
     """None for the embedded set before its first use."""
     return Manifest.read(shards) if (shards / MANIFEST).exists() else None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

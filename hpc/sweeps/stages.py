@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgssl.settings.config import Config, StartSource, evaluation_fingerprint, run_name, to_mapping
-from fgssl.settings.measure_names import measure_names
+from fgssl.settings.config import Config, StartSource
+from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping
+from fgssl.settings.measure import Column
 from fgssl.store.plan import SCHEMA
 from hpc.sweeps.grid import Grid, needed_stages
 
@@ -59,13 +60,14 @@ class Plan:
             "dataset": first.data.dataset,
             "baseline": grid.baseline,
             "grid_keys": list(dict.fromkeys(key for point in grid.points for key in point.grid)),
-            "metrics": list(dict.fromkeys(name for point in grid.points for name in _measures(point.config))),
+            "metrics": list(dict.fromkeys(column.name for point in grid.points for column in _columns(point.config))),
             "reference": {point.cell: dict(point.published) for point in grid.points if point.published},
             "cells": [
                 {
                     "cell": point.cell,
                     "arm": point.arm,
                     "grid": dict(point.grid),
+                    "columns": [dataclasses.asdict(column) for column in _columns(point.config)],
                     "runs": [self._run_record(self.runs[point.cell, seed]) for seed in grid.seeds],
                 }
                 for point in grid.points
@@ -123,5 +125,5 @@ def _in_order(stages: Sequence[Stage]) -> list[Stage]:
     return list(ordered.values())
 
 
-def _measures(config: Config) -> tuple[str, ...]:
-    return measure_names(config.evaluation) if config.evaluation is not None else ()
+def _columns(config: Config) -> list[Column]:
+    return [] if config.evaluation is None else config.evaluation.columns

@@ -1,18 +1,9 @@
 """What a run starts from a stage of its sweep: does that stage train it, and does it fit?"""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from fgssl.settings.config import Config
-from fgssl.settings.decoder import LightDecoderSettings
-from fgssl.settings.methods import CrossEntropySettings, DecoderPretrainingSettings, SynthesizedSettings
-
-_TRAINED_BY: Mapping[str, tuple[type, ...]] = {
-    "encoder": (object,),
-    "decoder": (DecoderPretrainingSettings, SynthesizedSettings),
-    "classifier": (CrossEntropySettings,),
-}
 
 
 def misfits(role: str, stage: Config, config: Config) -> list[str]:
@@ -21,7 +12,7 @@ def misfits(role: str, stage: Config, config: Config) -> list[str]:
     Each reads on after the stage's name. The settings alone are looked at: a decoder or a classifier of another encoder
     does not fit, even where both encoders have features of one width.
     """
-    if not isinstance(stage.method, _TRAINED_BY[role]):
+    if role not in stage.method.networks:
         return [f"({stage.method.name}) trains no {role}"]
     here = _of(role, config)
     return [
@@ -40,10 +31,10 @@ def _of(role: str, config: Config) -> dict[str, Any]:
     found["encoder.arguments"] = arguments
     if role == "decoder" and config.decoder is not None:
         found["decoder"] = dataclasses.asdict(config.decoder)
-        if isinstance(config.decoder, LightDecoderSettings):  # whose depth it decides
+        if not config.decoder.weights_fit_any_size:
             found["views.image_size"] = config.views.image_size
-    if role == "classifier" and isinstance(config.method, CrossEntropySettings):
-        found |= {"method.level": config.method.level, "data.dataset": config.data.dataset}
+    if role == "classifier" and role in config.method.networks:
+        found |= {"method.level": config.method.label_level, "data.dataset": config.data.dataset}
     return found
 
 

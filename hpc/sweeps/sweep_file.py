@@ -21,9 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
-from fgssl.settings.config import CHOICES, Config, leaves, merge, nested, overlaps, override, parse_overrides, read_yaml
+from fgssl.settings.config import CHOICES, Config
 from fgssl.settings.declare import NonNegativeInt, PositiveFloat, settings
-from fgssl.settings.validation import unknown, validate
+from fgssl.settings.layers import (
+    Place,
+    Written,
+    leaves,
+    locate,
+    merge,
+    nested,
+    overlaps,
+    override,
+    parse_overrides,
+    read_yaml,
+)
+from fgssl.settings.validation import unknown, validate, without_faults
 from hpc.sweeps.retries import Retries
 
 
@@ -74,54 +86,24 @@ _CHOICES = [(*place, *path) for place in (["settings"], ["stages", "*"], ["arms"
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One of the mappings that were merged."""
-
-    source: str
-    prefix: str
-    """Of its keys in that file, e.g. `presets.demo.`."""
-    mapping: Mapping[str, Any]
-    extended: bool = False
-    """Whether it is the file that the preset extends."""
-
-    def holds(self, path: Sequence[str]) -> bool:
-        inner: Any = self.mapping
-        for part in path:
-            if not isinstance(inner, Mapping) or part not in inner:
-                return False
-            inner = inner[part]
-        return True
-
-
-@dataclass(frozen=True)
 class Sweep:
-    """What the file, the preset and the command line say together."""
+    """The file, the preset and the command line, merged."""
 
     file: Path
     preset: str | None
+    content: Mapping[str, Any]
+    """As it is written; its keys know where."""
     settings: SweepSettings
     arms: Mapping[str, Arm]
-    stages: Mapping[str, Mapping[str, Any]]
-    layers: Sequence[Layer]
-    """Lowest first."""
     problems: Sequence[Problem]
     """Found so far; the expansion adds its own, so that all are shown at once."""
 
-    def problem(self, paths: Sequence[Sequence[str]], message: str) -> Problem:
-        """A problem at the first of `paths` that a layer holds, highest layer first, else at the nearest parent."""
-        for path in paths:
-            for layer in reversed(self.layers):
-                if layer.holds(path):
-                    return Problem(layer.source, _shown(layer, path), message)
-        if all(len(path) <= 1 for path in paths):
-            return Problem(str(self.file), ".".join(paths[0]), message)
-        return self.problem([path[:-1] if len(path) > 1 else path for path in paths], message)
+    @property
+    def stages(self) -> Mapping[str, Mapping[str, Any]]:
+        return {name: self.content["stages"][name] for name, stage in self.settings.stages.items() if stage is not None}
 
-    def placed(self, problem: Problem) -> Problem:
-        """A problem that was met later, at the layer that has its very key, if one does."""
-        path = problem.key.split(".")
-        held = any(layer.holds(path) for layer in self.layers)
-        return self.problem([path], problem.message) if held and problem.source == str(self.file) else problem
+    def place(self, *path: str) -> Place:
+        return locate(self.content, path, Place(str(self.file)))
 
 
 def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
@@ -129,33 +111,35 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
 
     Raises `SettingsError` where there is nothing to go on with; other faults are collected in `Sweep.problems`.
     """
-    problems: list[Problem] = []
     content = read_yaml(file)
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
         raise SettingsError([Problem(str(file), "", f"no sweep but one run's config: fgssl train {file}")])
-    chosen, layers = _file_layers(file, content, preset, problems)
+    chosen, block = _preset(file, content, preset)
+    extended = read_yaml(file.parent / str(block["extends"])) if block.get("extends") is not None else Written({}, {})
+    problems = list[Problem]()
+    for layer, own in ((extended, ()), (content, ("preset", "presets")), (block, ("extends",))):
+        problems += _unknown_keys(layer, own)
     merged: dict[str, Any] = {}
-    for layer in layers:
-        merged = merge(merged, layer.mapping, _CHOICES)
-    command_line = _command_line_layer(merged, overrides, problems)
-    layers.append(command_line)
-    merged = override(merged, command_line.mapping, _CHOICES)
+    for layer in (extended, content, block):
+        merged = merge(merged, layer.only(_SWEEP_KEYS), _CHOICES)
+    command_line = _command_line(merged, overrides, problems)
+    merged = override(merged, command_line, _CHOICES)
 
-    sweep = Sweep(file, chosen, SweepSettings(name=file.stem), {}, {}, layers, ())
-    checked = _validate_sweep(merged, sweep, problems)
+    merged, found = without_faults(merged, SweepSettings, str(file), instead={"name": file.stem})
+    sweep = Sweep(file, chosen, merged, validate(merged, SweepSettings, str(file)), {}, ())
+    problems += found
     arms = {}
-    for name, mapping in checked.arms.items():
-        if mapping is None:
-            continue
+    for name, mapping in sweep.settings.arms.items():
         try:
-            arms[name] = validate(mapping, Arm, str(file))
+            if mapping is not None:
+                arms[name] = validate(merged["arms"][name], Arm, sweep.place("arms", name))
         except SettingsError as error:
-            for problem in error.problems:
-                problems.append(sweep.problem([["arms", name, *problem.key.split(".")]], problem.message))
             # The expansion goes on without this arm, so that the other arms' faults are found too.
-    stages = {name: mapping for name, mapping in checked.stages.items() if mapping is not None}
-    problems += _mistyped_stages(stages, sweep)
-    return dataclasses.replace(sweep, settings=checked, arms=arms, stages=stages, problems=problems)
+            problems += error.problems
+    started = {name for layer in (extended, content, block, command_line) for name in _named_stages(layer)}
+    shared = extended["stages"] if isinstance(extended.get("stages"), Mapping) else ()
+    problems += _mistyped_stages(sweep, {*started, *(name for name in sweep.stages if name in shared)})
+    return dataclasses.replace(sweep, arms=arms, problems=problems)
 
 
 def preset_names(file: Path) -> list[str]:
@@ -164,93 +148,64 @@ def preset_names(file: Path) -> list[str]:
     return list(presets) if isinstance(presets, Mapping) else []
 
 
-def _file_layers(
-    file: Path, content: dict[str, Any], preset: str | None, problems: list[Problem]
-) -> tuple[str | None, list[Layer]]:
+def _preset(file: Path, content: Written, preset: str | None) -> tuple[str | None, Written]:
+    """Return the chosen preset's name and block."""
     presets = content.get("presets") or {}
-    if not isinstance(presets, Mapping) or not all(isinstance(block, Mapping | None) for block in presets.values()):
-        raise SettingsError([Problem(str(file), "presets", "must hold `name: {...}` pairs")])
-    root = Layer(str(file), "", {key: value for key, value in content.items() if key not in ("preset", "presets")})
+    place = locate(content, ["presets"], Place(str(file)))
+    if not isinstance(presets, Mapping) or not all(isinstance(each, Mapping | None) for each in presets.values()):
+        raise SettingsError([place.problem("must hold `name: {...}` pairs")])
     chosen = preset if preset is not None else content.get("preset")
     if chosen is None and presets:
-        names = ", ".join(presets)
-        raise SettingsError(
-            [
-                Problem(
-                    str(file), "preset", f"none is chosen: write `preset: NAME` or give --preset NAME; there: {names}"
-                )
-            ]
-        )
-    layers = [root]
+        message = f"none is chosen: write `preset: NAME` or give --preset NAME; there: {', '.join(presets)}"
+        raise SettingsError([Problem(str(file), "preset", message)])
     if chosen is not None and chosen not in presets:
-        place = (COMMAND_LINE, "--preset") if preset is not None else (str(file), "preset")
+        place = Place(COMMAND_LINE, "--preset") if preset is not None else locate(content, ["preset"], Place(str(file)))
         # Alone: what the preset would have brought is missed everywhere else.
-        raise SettingsError([Problem(*place, unknown(str(chosen), list(presets), what="preset"))])
-    if chosen is not None:
-        block = dict(presets[chosen] or {})
-        extended = block.pop("extends", None)
-        if extended is not None:
-            beside = file.parent / str(extended)
-            layers.insert(0, Layer(str(beside), "", read_yaml(beside), extended=True))
-        layers.append(Layer(str(file), f"presets.{chosen}.", block))
-    for layer in layers:
-        known = (*_SWEEP_KEYS, "preset", "presets") if layer is root else _SWEEP_KEYS
-        for key in layer.mapping:
-            if key not in known:
-                problems.append(Problem(layer.source, f"{layer.prefix}{key}", unknown(str(key), known)))
-    return (str(chosen) if chosen is not None else None), layers
+        raise SettingsError([place.problem(unknown(str(chosen), list(presets), what="preset"))])
+    return (str(chosen), presets[chosen] or Written({}, {})) if chosen is not None else (None, Written({}, {}))
 
 
-def _mistyped_stages(stages: Collection[str], sweep: Sweep) -> Iterator[Problem]:
-    """Stages that no layer names as a start, whatever the other layers make of it, and the extended file has not."""
-    started = {name for layer in sweep.layers for name in _named_stages(layer.mapping) if isinstance(name, str)}
-    extended = {name for layer in sweep.layers if layer.extended for name in stages if layer.holds(["stages", name])}
-    known = sorted(started | extended)
-    for name in stages:
+def _unknown_keys(layer: Written, own: Sequence[str]) -> Iterator[Problem]:
+    known = (*_SWEEP_KEYS, *own)
+    for key in layer:
+        if key not in known:
+            yield layer.places[str(key)].problem(unknown(str(key), known))
+
+
+def _mistyped_stages(sweep: Sweep, known: Collection[str]) -> Iterator[Problem]:
+    """Yield a problem for each stage that is not `known`: no layer starts from it, nor has the extended file it."""
+    for name in sweep.stages:
         if name not in known:
             message = f"nothing starts from it: name it in a `start: {{encoder: {{stage: {name}}}}}`, or set it to null"
             if known:
-                message = f"{unknown(name, known, what='stage')}; {message}"
-            yield sweep.problem([["stages", name]], message)
+                message = f"{unknown(name, sorted(known), what='stage')}; {message}"
+            yield sweep.place("stages", name).problem(message)
 
 
-def _named_stages(content: Any) -> Iterator[Any]:
-    """Every name at a key `stage`, also at a grid's dotted key, however deep."""
+def _named_stages(content: Any) -> Iterator[str]:
+    """Yield every name at a key `stage`, also at a grid's dotted key, however deep."""
     if isinstance(content, list | tuple):
         for item in content:
             yield from _named_stages(item)
     elif isinstance(content, Mapping):
         for key, value in content.items():
             if str(key).rpartition(".")[2] == "stage":
-                yield from value if isinstance(value, list | tuple) else [value]
+                yield from (name for name in (value if isinstance(value, list) else [value]) if isinstance(name, str))
             else:
                 yield from _named_stages(value)
-
-
-def _validate_sweep(merged: Mapping[str, Any], sweep: Sweep, problems: list[Problem]) -> SweepSettings:
-    known = {key: value for key, value in merged.items() if key in _SWEEP_KEYS}
-    try:
-        return validate(known, SweepSettings, str(sweep.file))
-    except SettingsError as error:
-        problems += [sweep.problem([problem.key.split(".")], problem.message) for problem in error.problems]
-        faulty = {problem.key.split(".")[0] for problem in error.problems}
-    # Once more without the faulty keys, so that the rest is checked too.
-    return validate({"name": sweep.file.stem} | {k: v for k, v in known.items() if k not in faulty}, SweepSettings, "")
 
 
 # ------------------------------------------------------------------------------------------ command line
 
 
-def _command_line_layer(merged: Mapping[str, Any], overrides: Sequence[str], problems: list[Problem]) -> Layer:
-    mapping: dict[str, Any] = {}
-    for key, value in parse_overrides(overrides).items():
+def _command_line(merged: Mapping[str, Any], overrides: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
+    """Return the overrides as a layer of the sweep, after adding the problems of those that have no place in it."""
+    given, layer = parse_overrides(overrides), dict[str, Any]()
+    for key, value in given.items():
         path = _command_line_path(merged, key, value, problems)
         if path is not None:
-            addition = value
-            for part in reversed(path):
-                addition = {part: addition}
-            mapping = merge(mapping, addition, _CHOICES)
-    return Layer(COMMAND_LINE, "", mapping)
+            layer = merge(layer, nested(path, value, given.places[key]), _CHOICES)
+    return layer
 
 
 def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems: list[Problem]) -> list[str] | None:
@@ -287,7 +242,7 @@ def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems
 def _who_sets(merged: Mapping[str, Any], parts: Sequence[str], value: Any) -> list[str]:
     """Dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
     setters = []
-    keys = leaves(nested(".".join(parts), value))
+    keys = leaves(nested(parts, value))
     for kind, inside in (("arms", "settings."), ("stages", "")):
         for name, entry in (merged.get(kind) or {}).items():
             if not isinstance(entry, Mapping):
@@ -299,9 +254,3 @@ def _who_sets(merged: Mapping[str, Any], parts: Sequence[str], value: Any) -> li
             if isinstance(grid, Mapping):
                 setters += [f"arms.{name}.grid.{key}" for key in keys if overlaps(key, map(str, grid))]
     return setters
-
-
-def _shown(layer: Layer, path: Sequence[str]) -> str:
-    """The key as the user wrote it: on the command line, `settings.` may be left out."""
-    key = ".".join(path)
-    return key.removeprefix("settings.") if layer.source == COMMAND_LINE else layer.prefix + key

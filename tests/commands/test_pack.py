@@ -6,19 +6,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.commands import pack
+from fgssl.__main__ import main
 from fgssl.data.shards import ShardedSplit
-from fgssl.errors import exit_code
 
 SMALL = ["train_images_per_species=1", "test_images_per_species=1"]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def run(capsys: pytest.CaptureFixture[str]):
     def run(*arguments: object) -> tuple[int, str]:
         """Exit code; what was printed on either stream."""
-        monkeypatch.setattr(sys, "argv", ["pack", *map(str, arguments)])
-        code = exit_code(pack.main)
+        code = main(["pack", *map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 
@@ -74,8 +72,8 @@ def test_verify(run, tmp_path: Path) -> None:
         ([], "SOURCE is missing: one of toy, folder, gtsrb"),
         (["foldr", "x", "y"], "unknown source 'foldr': did you mean 'folder'? allowed: toy, folder, gtsrb"),
         (["toy"], "source toy needs: fgssl pack toy DST [key=value ...]"),
-        (["folder", "images"], "source folder needs: fgssl pack folder SRC DST"),
-        (["folder", "images", "seed=1"], "source folder needs: fgssl pack folder SRC DST"),
+        (["folder", "images"], "source folder needs: fgssl pack folder IMAGES DST"),
+        (["folder", "images", "seed=1"], "source folder needs: fgssl pack folder IMAGES DST"),
         (["toy", "images", "shards"], "command line: shards: an override has the form key.path=value"),
         (["toy", "x", "image_sise=64"], "image_sise: unknown key 'image_sise': did you mean 'image_size'?"),
         (["toy", "x", "image_size=large", "seed=-1"], "seed: -1 is not allowed"),

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands.sweep import main
+from fgssl.__main__ import invoke
+from fgssl.data.embedded import toy_manifest
 from fgssl.errors import UserError
-from fgssl.settings.config import run_name
 from fgssl.settings.data import ToySettings
-from fgssl.store.location import toy_manifest
+from fgssl.settings.fingerprints import run_name
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.snapshot import packages
@@ -40,10 +40,11 @@ arms:
 presets:
   small: {measured_minutes: 6}
 """
+MANIFEST = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds")
 NO_HEAVY_IMPORTS = """
 import sys
-from fgssl.commands.sweep import main
-code = main(sys.argv[1:])
+from fgssl.__main__ import main
+code = main(["sweep", *sys.argv[1:]])
 assert not {"torch", "timm", "accelerate", "h5py"} & set(sys.modules), "a finished sweep must not import these"
 sys.exit(code)
 """
@@ -54,8 +55,7 @@ def sweep(tmp_path, monkeypatch) -> Path:
     """The sweep file, in a working directory of its own, on a packed dataset whose images nobody reads."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
-    manifest = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds")
-    (tmp_path / "shards" / "manifest.json").write_text(manifest.to_json())
+    (tmp_path / "shards" / "manifest.json").write_text(MANIFEST.to_json())
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP.replace("SHARDS", str(tmp_path / "shards")))
     return file
@@ -68,9 +68,9 @@ def faked(tmp_path, monkeypatch) -> Path:
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     fake = (Path(__file__).parents[1] / "hpc" / "fake_run.py").read_text()
-    fake = fake.replace('"data_version": "v1"', '"data_version": None')
+    fake = fake.replace('data_version="v1"', f'data_version="{MANIFEST.version}"')
     (sources / "fgssl" / "run" / "execution.py").write_text(fake)
-    monkeypatch.setattr("fgssl.commands.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
+    monkeypatch.setattr("hpc.local.sweep.packages", lambda: [sources / "fgssl", sources / "hpc"])
     return sources
 
 
@@ -80,7 +80,7 @@ def _out(sweep: Path) -> Path:
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
     before = sorted(sweep.parent.rglob("*"))
-    assert main([str(sweep), "--dry-run", "--jobs", "3"]) == 0
+    assert invoke(["sweep", str(sweep), "--dry-run", "--jobs", "3"]) == 0
     assert sorted(sweep.parent.rglob("*")) == before
     assert capsys.readouterr().out.splitlines() == [
         "tiny: Tiny (Fig. 0)",
@@ -93,10 +93,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
 
 
 def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
-    monkeypatch.setattr("fgssl.commands.sweep.gpus", list)
+    monkeypatch.setattr("hpc.local.sweep.gpus", list)
     overrides = ["resources.device=cuda", "arms.base.settings.start.encoder={stage: null, file: no.pth}"]
     before = sorted(sweep.parent.rglob("*"))
-    assert main([str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
+    assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
     assert sorted(sweep.parent.rglob("*")) == before
     printed = capsys.readouterr().out.splitlines()
     heading = printed.index("it could not start now:")
@@ -107,13 +107,13 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
 @pytest.mark.parametrize("options", [["--dry-run"], []])
 @pytest.mark.usefixtures("faked")
 def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
-    assert main([str(sweep), "seeds=[0]", "method.queue_size=8192", *options]) == 0
+    assert invoke(["sweep", str(sweep), "seeds=[0]", "method.queue_size=8192", *options]) == 0
     error = capsys.readouterr().err.splitlines()
     assert [line for line in error if "queue_size" in line] == [
         "WARNING: queue_size 8192 exceeds the 960 training images of dataset 'birds': the queue holds about 8.5 "
         "stale keys of every image, its own among its negatives"
     ]
-    assert main([str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
+    assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -123,40 +123,42 @@ def test_a_dry_run_shows_interrupted_runs(sweep, capsys):
     for config in (first, second):
         (_out(sweep) / "runs" / run_name(config) / "checkpoints" / "step-00000005").mkdir(parents=True)
     with RunFolder(_out(sweep) / "runs" / run_name(second)).lease(second):
-        assert main([str(sweep), "--dry-run"]) == 0
+        assert invoke(["sweep", str(sweep), "--dry-run"]) == 0
     assert "  pretrain       2 runs: 1 interrupted, 1 running, shared" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.usefixtures("faked")
 def test_overrides_that_make_another_table_do_not_replace_the_one_that_is_there(sweep):
-    assert main([str(sweep), "--jobs", "2", "seeds=[0]"]) == 0
+    assert invoke(["sweep", str(sweep), "--jobs", "2", "seeds=[0]"]) == 0
     files = {file: (_out(sweep) / file).read_text() for file in ("plan.json", "table.csv", "executed.log")}
     other = [str(sweep), "--jobs", "2", "seeds=[0]", "arms.base.settings.training.epochs=7"]
     for options in ([], ["--dry-run"]):
         with pytest.raises(UserError) as caught:
-            main([*other, *options])
+            invoke(["sweep", *other, *options])
         assert "base, seed 0: training.epochs 100 there, 7 now" in str(caught.value)
         assert "give --out DIR" in str(caught.value)
     assert {file: (_out(sweep) / file).read_text() for file in files} == files
-    assert main([*other, "--out", "other"]) == 0
+    assert invoke(["sweep", *other, "--out", "other"]) == 0
 
     (_out(sweep) / "plan.json").unlink()  # as the message says: the runs that are there are used
-    assert main(other) == 0
+    assert invoke(["sweep", *other]) == 0
     assert len((_out(sweep) / "executed.log").read_text().splitlines()) == 4
 
 
 @pytest.mark.usefixtures("faked")
 def test_runs_everything_and_prints_the_table(sweep, capsys):
-    assert main([str(sweep), "--jobs", "2"]) == 0
+    assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0
     out = _out(sweep)
     printed = capsys.readouterr().out
     assert (out / "table.md").read_text() in printed
     assert "long epochs=5" in (out / "rows.csv").read_text()
     assert (out / "plan.json").exists()
 
-    assert main([str(sweep), "--dry-run"]) == 0
+    assert invoke(["sweep", str(sweep), "--dry-run"]) == 0
     assert "6 runs, 6 done, 0 to do\n" in capsys.readouterr().out
-    assert main([str(sweep), "--dry-run", "seeds=[0, 1, 2, 3]", "--jobs", "1"]) == 0  # 6 runs of 1.5 s, stages 1 s
+    assert (
+        invoke(["sweep", str(sweep), "--dry-run", "seeds=[0, 1, 2, 3]", "--jobs", "1"]) == 0
+    )  # 6 runs of 1.5 s, stages 1 s
     assert "12 runs, 6 done, 6 to do, about 0 minutes" in capsys.readouterr().out
 
 
@@ -177,14 +179,14 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     failing = plan(expand(sweep)).runs["long epochs=5", 1].config
     _out(sweep).mkdir(parents=True)
     (_out(sweep) / "behavior.json").write_text(f'{{"{run_name(failing)}": "fail"}}')
-    assert main([str(sweep), "--jobs", "2"]) == 1
+    assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 1
     printed = capsys.readouterr()
     assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
     assert "RuntimeError: this run fails" in printed.err
     assert "1 run failed; the same command tries them again" in printed.err
     assert "base" in (_out(sweep) / "table.csv").read_text()
     (_out(sweep) / "behavior.json").unlink()
-    assert main([str(sweep), "--jobs", "2"]) == 0
+    assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0
     assert RunFolder(_out(sweep) / "runs" / run_name(failing)).done(failing)
 
 
@@ -202,16 +204,16 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     ],
 )
 def test_what_cannot_start_says_why_and_writes_nothing(sweep, monkeypatch, arguments, words):
-    monkeypatch.setattr("fgssl.commands.sweep.gpus", list)
+    monkeypatch.setattr("hpc.local.sweep.gpus", list)
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
-        main([str(sweep), *arguments])
+        invoke(["sweep", str(sweep), *arguments])
     assert not (sweep.parent / "outputs").exists()
 
 
 def test_nowhere_to_write(sweep):
     (sweep.parent / "file").write_text("")
     with pytest.raises(UserError, match=r"file.*choose another --out"):
-        main([str(sweep), "--out", "file/out"])
+        invoke(["sweep", str(sweep), "--out", "file/out"])
 
 
 def test_no_write_permission(sweep):
@@ -219,7 +221,7 @@ def test_no_write_permission(sweep):
     locked.mkdir(mode=0o500)
     out = Path("/sys/out") if os.access(locked, os.W_OK) else locked / "out"  # root may write nearly everywhere
     with pytest.raises(UserError, match=rf"{out.parent}.*choose another --out"):
-        main([str(sweep), "--out", str(out)])
+        invoke(["sweep", str(sweep), "--out", str(out)])
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])
@@ -227,9 +229,9 @@ def test_an_error_that_is_no_matter_of_room_keeps_its_traceback(sweep, monkeypat
     def broken(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("fgssl.commands.sweep.check_inputs", broken)
+    monkeypatch.setattr("hpc.local.sweep.check_inputs", broken)
     with pytest.raises(OSError, match=os.strerror(number)):
-        main([str(sweep)])
+        invoke(["sweep", str(sweep)])
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], []])
@@ -257,5 +259,5 @@ def test_a_full_disk(sweep, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"plan\.json: cannot be written: No space left on device"):
-        main([str(sweep)])
+        invoke(["sweep", str(sweep)])
     assert list(_out(sweep).iterdir()) == []

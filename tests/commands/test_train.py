@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
-from fgssl.commands.evaluate import main as evaluate
-from fgssl.commands.train import main as train
+from fgssl.__main__ import invoke
 from fgssl.errors import SettingsError, UserError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
+from fgssl.settings.layers import to_yaml
 
 
 @pytest.fixture
@@ -19,16 +18,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def _problems(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[tuple[str, str], str]:
-    monkeypatch.setattr("sys.argv", ["train", *arguments])
+def _problems(*arguments: str) -> dict[tuple[str, str], str]:
     with pytest.raises(SettingsError) as caught:
-        train()
+        invoke(["train", *arguments])
     return {(Path(problem.source).name, problem.key): problem.message for problem in caught.value.problems}
 
 
-def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file, monkeypatch):
+def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file):
     found = _problems(
-        monkeypatch, str(file), "training.epoch=2", "trainin.epochs=2", "method.queue_size=-1", "evaluation.outliers={}"
+        str(file), "training.epoch=2", "trainin.epochs=2", "method.queue_size=-1", "evaluation.outliers={}"
     )
     assert "did you mean 'epochs'?" in found["command line", "training.epoch"]
     assert "did you mean 'training'?" in found["command line", "trainin"]
@@ -38,37 +36,36 @@ def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file, monkeypatch):
     assert len(found) == 5
 
 
-def test_settings_that_another_name_drops_are_told(file, monkeypatch, capsys):
-    _problems(monkeypatch, str(file), "method.momentum=0.5")
+def test_settings_that_another_name_drops_are_told(file, capsys):
+    _problems(str(file), "method.momentum=0.5")
     assert capsys.readouterr().err == ""
-    _problems(monkeypatch, str(file), "method.name=simsiam", "method.hidden_width=64")
+    _problems(str(file), "method.name=simsiam", "method.hidden_width=64")
     assert capsys.readouterr().err == (
         "WARNING: command line: another method.name drops these settings: method.queue_size, method.momentum\n"
     )
 
 
-def test_a_sweep_is_told_apart(file, monkeypatch):
+def test_a_sweep_is_told_apart(file):
     file.write_text("name: x\nsettings: {method: {name: mocov2}}\narms: {a: {}}\n")
-    assert _problems(monkeypatch, str(file)) == {("run.yaml", ""): f"no run's config but a sweep: fgssl sweep {file}"}
+    assert _problems(str(file)) == {("run.yaml", ""): f"no run's config but a sweep: fgssl sweep {file}"}
 
 
-def test_several_folders_are_evaluated_one_at_a_time(tmp_path, monkeypatch):
+def test_several_folders_are_evaluated_one_at_a_time(tmp_path):
     folders = [str(tmp_path / name) for name in ("one", "two", "three")]
     for folder in folders:
         Path(folder).mkdir()
-    monkeypatch.setattr("sys.argv", ["evaluate", *folders, "evaluation.label_level=1"])
     with pytest.raises(UserError, match=f"one is taken at a time: {', '.join(folders)}$"):
-        evaluate()
+        invoke(["evaluate", *folders, "evaluation.label_level=1"])
 
 
-def test_cautions_are_told_before_the_training(tiny_config, tmp_path, monkeypatch, capsys):
+def test_cautions_are_told_before_the_training(tiny_config, tmp_path, capsys):
     config = tiny_config("training.epochs=1", "method.noise.variant=none", "method.base.queue_size=512")
-    settings = configs.to_mapping(config)
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
-    monkeypatch.setattr("sys.argv", ["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")])
-    assert train() == 0
+    settings = fingerprints.to_mapping(config)
+    (tmp_path / "run.yaml").write_text(to_yaml(settings))
+    command = ["train", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
+    assert invoke(command) == 0
     error = capsys.readouterr().err
     assert error.startswith("WARNING: queue_size 512 exceeds the 192 training images of dataset 'toy': the queue holds")
     assert error.count("queue_size") == 1
-    assert train() == 0  # trained: nothing to caution against any more
+    assert invoke(command) == 0  # trained: nothing to caution against any more
     assert "queue_size" not in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fgssl.data.shards import ShardedSplit, pack
-from fgssl.data.sources.folder import FolderSettings, source
+from fgssl.data.sources.folder import FolderSettings, read
 from fgssl.errors import DataError
 
 
@@ -25,7 +25,7 @@ def tree(root: Path, paths: Sequence[str]) -> Path:
 
 
 def packed(root: Path, destination: Path, **options: Any) -> dict[str, ShardedSplit]:
-    manifest = pack(source(root, FolderSettings(**options)), destination)
+    manifest = pack(read(root, FolderSettings(**options)), destination)
     return {split: ShardedSplit(destination, split) for split in manifest.splits}
 
 
@@ -155,7 +155,7 @@ def test_orientation_is_kept_where_the_file_is_not(tmp_path: Path) -> None:
 
 def message(root: Path, **options: Any) -> str:
     with pytest.raises(DataError) as caught:
-        pack(source(root, FolderSettings(**options)), root.parent / "shards")
+        pack(read(root, FolderSettings(**options)), root.parent / "shards")
     assert not (root.parent / "shards").exists()
     return str(caught.value)
 
@@ -234,5 +234,5 @@ def test_files_left_out_are_named(tmp_path: Path) -> None:
     root = tree(tmp_path / "flat", ["a.png"])
     (root / "readme.txt").write_text("hello")
     (root / ".hidden").write_text("hello")
-    (remark,) = source(root, FolderSettings()).remarks
+    (remark,) = read(root, FolderSettings()).remarks
     assert remark == f"1 file left out:\n  {root}/readme.txt"

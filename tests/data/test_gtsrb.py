@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fgssl.data.shards import ShardedSplit, pack
-from fgssl.data.sources.gtsrb import GROUPS, SIGNS, GTSRBSettings, source
+from fgssl.data.sources.gtsrb import GROUPS, SIGNS, SOURCE, GTSRBSettings, read
 from fgssl.errors import DataError
 
 HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId\n"
@@ -49,15 +49,16 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def message(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        source(root, GTSRBSettings())
+        read(root, GTSRBSettings())
     return str(caught.value)
 
 
 def test_labels_levels_and_bytes(root: Path, tmp_path: Path) -> None:
-    pack(source(root, GTSRBSettings()), tmp_path / "shards")
+    pack(read(root, GTSRBSettings()), tmp_path / "shards")
     train, test = (ShardedSplit(tmp_path / "shards", split) for split in ("train", "test"))
     assert (len(train), len(test), train.dataset) == (172, 43, "gtsrb")
     assert [(level.name, len(level.classes)) for level in train.levels] == [("sign", 43), ("group", 6)]
+    assert tuple(level.name for level in train.levels) == SOURCE.levels
     assert train.levels[0].classes[14] == "14 Stop"
     for split in (train, test):
         for number, source_id in enumerate(split.source_ids):
@@ -71,7 +72,7 @@ def test_labels_levels_and_bytes(root: Path, tmp_path: Path) -> None:
 
 
 def test_frames_of_a_track_share_a_group(root: Path, tmp_path: Path) -> None:
-    pack(source(root, GTSRBSettings()), tmp_path / "shards")
+    pack(read(root, GTSRBSettings()), tmp_path / "shards")
     train, test = (ShardedSplit(tmp_path / "shards", split) for split in ("train", "test"))
     tracks: dict[tuple[int, str], set[int]] = {}
     for number, source_id in enumerate(train.source_ids):
@@ -97,7 +98,7 @@ def test_groups_are_a_partition_of_the_signs() -> None:
 
 def test_folder_or_its_parent(root: Path, tmp_path: Path) -> None:
     versions = [
-        pack(source(at, GTSRBSettings()), tmp_path / name).version for at, name in ((root, "1"), (root.parent, "2"))
+        pack(read(at, GTSRBSettings()), tmp_path / name).version for at, name in ((root, "1"), (root.parent, "2"))
     ]
     assert versions[0] == versions[1]
 
@@ -105,7 +106,7 @@ def test_folder_or_its_parent(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["..", "Final_Test/Images"])
 def test_answers_where_the_archive_leaves_them(root: Path, place: str) -> None:
     (root / "GT-final_test.csv").rename(root / place / "GT-final_test.csv")
-    assert len(source(root, GTSRBSettings()).splits["test"]) == 43
+    assert len(read(root, GTSRBSettings()).splits["test"]) == 43
 
 
 def test_all_faults_at_once(root: Path) -> None:

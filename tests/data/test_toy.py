@@ -9,17 +9,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fgssl.data.embedded import ensure_toy, toy_manifest
 from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
-from fgssl.data.sources import toy
-from fgssl.data.sources.toy_fungus import GENERA, SPECIES
-from fgssl.data.sources.toy_scene import Nuisances
+from fgssl.data.sources import SOURCES, how_to_pack, source_named, toy
+from fgssl.data.sources.toy_content import GENERA, SPECIES, Nuisances
+from fgssl.data.sources.toy_fungus import draw
 from fgssl.errors import DataError
 from fgssl.settings.data import DataSettings, ToySettings
-from fgssl.store.location import ensure_toy, shards_folder, toy_manifest
+from fgssl.store import location
 from fgssl.store.manifest import Manifest
 
 SMALL = ToySettings(train_images_per_species=2, test_images_per_species=1)
 DATA = DataSettings(toy=SMALL)
+
+
+def shards_folder(data: DataSettings, data_root: Path) -> Path:
+    return location.shards_folder(data, data_root, how_to_pack)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +61,14 @@ def test_the_manifest_is_known_before_the_drawing(folder: Path) -> None:
 
 
 def test_twice_is_the_same_and_another_seed_is_not(folder: Path, tmp_path: Path) -> None:
-    again = pack(toy.source(SMALL), tmp_path / "again")
+    again = pack(toy.read(SMALL), tmp_path / "again")
     assert again.version == ShardedSplit(folder, "train").version
     other = ToySettings(seed=1, train_images_per_species=2, test_images_per_species=1)
-    assert pack(toy.source(other), tmp_path / "other").version != again.version
+    assert pack(toy.read(other), tmp_path / "other").version != again.version
 
 
 def test_more_images_leave_the_first_ones_alone(folder: Path, tmp_path: Path) -> None:
-    pack(toy.source(ToySettings(train_images_per_species=3, test_images_per_species=1)), tmp_path / "more")
+    pack(toy.read(ToySettings(train_images_per_species=3, test_images_per_species=1)), tmp_path / "more")
     few, more = ShardedSplit(folder, "train"), ShardedSplit(tmp_path / "more", "train")
     row_of = {source_id: row for row, source_id in enumerate(more.source_ids)}
     for row, source_id in enumerate(few.source_ids):
@@ -93,14 +98,14 @@ def test_attributes_are_what_was_drawn(folder: Path) -> None:
         nuisances, details = Nuisances.at(SMALL.seed, split, species, int(number))
         assert {key: values[row] for key, values in train.attributes.items()} == vars(nuisances)
         assert train.labels[row].tolist() == [species, species // 4]
-        np.testing.assert_array_equal(pixels(train, row), np.asarray(toy.draw(species, nuisances, details, 32)))
+        np.testing.assert_array_equal(pixels(train, row), np.asarray(draw(species, nuisances, details, 32)))
 
 
 @pytest.mark.parametrize("genus", range(len(GENERA)))
 def test_siblings_differ_in_small_marks_only(genus: int) -> None:
     nuisances, details = Nuisances.at(0, "train", 0, 3)
-    drawn = [np.asarray(toy.draw(4 * genus + s, nuisances, details, 64), dtype=float) for s in range(4)]
-    other = np.asarray(toy.draw((4 * genus + 4) % 24, nuisances, details, 64), dtype=float)
+    drawn = [np.asarray(draw(4 * genus + s, nuisances, details, 64), dtype=float) for s in range(4)]
+    other = np.asarray(draw((4 * genus + 4) % 24, nuisances, details, 64), dtype=float)
     for first in range(4):
         changed = np.abs(drawn[first] - other).max(axis=-1) > 24
         for second in range(first):
@@ -112,12 +117,12 @@ def test_siblings_differ_in_small_marks_only(genus: int) -> None:
 def test_nothing_but_the_fungus_tells_the_species() -> None:
     nuisances, details = Nuisances.at(0, "train", 0, 3)
     outside = dataclasses.replace(nuisances, x_shift=5.0, grass_blades=12.0, leaves=4.0)
-    assert len({toy.draw(species, outside, details, 32).tobytes() for species in range(24)}) == 1
+    assert len({draw(species, outside, details, 32).tobytes() for species in range(24)}) == 1
 
 
 def test_same_picture_at_every_size() -> None:
     nuisances, details = Nuisances.at(0, "train", 5, 0)
-    small, large = (toy.draw(5, nuisances, details, size) for size in (32, 128))
+    small, large = (draw(5, nuisances, details, size) for size in (32, 128))
     assert large.size == (128, 128)
     difference = np.abs(np.asarray(small, dtype=float) - np.asarray(large.reduce(4), dtype=float))
     assert difference.mean() < 4  # of 255: lines have whole widths
@@ -178,6 +183,37 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
             shards_folder(data, tmp_path)
 
 
-def test_location_is_light_to_import() -> None:
-    code = "import fgssl.store.location, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
+HEAVY = "{'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules)"
+
+
+@pytest.mark.parametrize("module", ["fgssl.store.location", "fgssl.data.embedded"])
+def test_planning_imports_nothing_heavy(module: str) -> None:
+    code = f"import {module}, sys; print({HEAVY})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_declarations_of_sources_import_nothing_heavy() -> None:
+    code = f"import sys; from fgssl.data.sources import SOURCES, source_named as s; [*map(s, SOURCES)]; print({HEAVY})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def test_a_dry_run_on_the_embedded_set_imports_nothing_heavy(tmp_path: Path) -> None:
+    """Neither to look at its inputs nor to say what they lack; numpy alone comes with other parts."""
+    sweep = Path(__file__).parents[2] / "sweeps" / "smoke.yaml"
+    code = (
+        "import sys; from fgssl.__main__ import main; "
+        f"code = main(['sweep', {str(sweep)!r}, '--dry-run', '--out', {str(tmp_path)!r}]); print(code, {HEAVY})"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1] == "0 set()"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_source_is_registered_under_its_own_name_and_says_how_to_get_it(name: str) -> None:
+    source = source_named(name)
+    assert source.name == name
+    assert source.how_to_get.strip()
+    assert max(map(len, source.how_to_get.splitlines())) <= 120
+
+
+def test_the_declared_levels_are_those_that_are_packed(folder: Path) -> None:
+    assert tuple(level.name for level in Manifest.read(folder).levels) == source_named("toy").levels

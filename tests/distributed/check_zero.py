@@ -90,9 +90,7 @@ def engines(
 
 
 def method() -> Method:
-    mapping = TINY
-    for key, value in configs.parse_overrides(EVERY_METHOD["both on simsiam"]).items():
-        mapping = configs.merge(mapping, configs.nested(key, value))
+    mapping = configs.overridden(TINY, EVERY_METHOD["both on simsiam"])
     built = build_method(configs.parse(mapping, "test"), RANDOM_START, classes=(24, 6))
     train_unfrozen(built)
     return built

@@ -4,8 +4,7 @@ import os
 import signal
 import sys
 
-from fgssl.commands.train import main
-from fgssl.errors import exit_code
+from fgssl.__main__ import main
 from fgssl.training.trainer import Trainer
 
 how = sys.argv.pop(1)
@@ -23,4 +22,4 @@ def failing(trainer: Trainer, loss: float, *others: object) -> float:
 setattr(Trainer, "_finite", failing)  # noqa: B010
 
 if __name__ == "__main__":
-    sys.exit(exit_code(main))
+    sys.exit(main(["train", *sys.argv[1:]]))

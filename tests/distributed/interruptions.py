@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from tests.conftest import EVERY_METHOD, TINY
 from tests.distributed.conftest import ENVIRONMENT, ROOT, record
 
@@ -94,10 +95,8 @@ class Runs:
         out.mkdir(parents=True, exist_ok=True)
         file = out / "config.yaml"
         overrides = (*EVERY_METHOD[method], *SHARDS, f"resources.engine={engine}", "resources.checkpoint_every_s=0.2")
-        mapping = TINY
-        for key, value in configs.parse_overrides(overrides).items():
-            mapping = configs.merge(mapping, configs.nested(key, value))
-        file.write_text(configs.to_yaml(configs.parse(mapping, "test")))
+        mapping = configs.overridden(TINY, overrides)
+        file.write_text(fingerprints.to_yaml(configs.parse(mapping, "test")))
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
         command = [sys.executable, *(torchrun if processes > 1 else [])]
         with (out / "log").open("a") as log:

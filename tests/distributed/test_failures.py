@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import EXIT_PEER_LOST
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from hpc.ranks import free_port
@@ -24,7 +24,7 @@ SETTINGS = ("encoder.batch_norm_group_size=4", "training.global_batch_size=16", 
 def start(tmp_path: Path, tiny_config: Callable[..., Config]) -> Callable[[str], list["subprocess.Popen[str]"]]:
     """`start(how)`: two processes without a launcher, which would end the second for the first."""
     file = tmp_path / "config.yaml"
-    file.write_text(configs.to_yaml(tiny_config(*SETTINGS)))
+    file.write_text(fingerprints.to_yaml(tiny_config(*SETTINGS)))
 
     def both(how: str) -> list["subprocess.Popen[str]"]:
         command = [sys.executable, str(ROOT / "tests/distributed/fail_on_one.py"), how, str(file)]
@@ -68,7 +68,7 @@ def test_the_signal_of_a_launcher_that_ends_the_others_asks_for_nothing(
 ) -> None:
     """torchrun sends TERM to the first process as soon as the second one is dead."""
     file = tmp_path / "config.yaml"
-    file.write_text(configs.to_yaml(tiny_config(*SETTINGS)))
+    file.write_text(fingerprints.to_yaml(tiny_config(*SETTINGS)))
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [sys.executable, *torchrun, str(ROOT / "tests/distributed/fail_on_one.py"), "kill", str(file)]
     command += ["--run-folder", str(tmp_path / "run"), "--out", str(tmp_path)]

@@ -13,6 +13,7 @@ import pytest
 
 from fgssl.errors import EXIT_PEER_LOST
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from tests.conftest import TINY
 from tests.distributed.conftest import ENVIRONMENT, ROOT, record
 from tests.distributed.two_nodes import NotHere, TwoNodes
@@ -35,11 +36,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    mapping = TINY
-    for key, value in configs.parse_overrides(SETTINGS).items():
-        mapping = configs.merge(mapping, configs.nested(key, value))
+    mapping = configs.overridden(TINY, SETTINGS)
     file = tmp_path_factory.mktemp("config") / "config.yaml"
-    file.write_text(configs.to_yaml(configs.parse(mapping, "test")))
+    file.write_text(fingerprints.to_yaml(configs.parse(mapping, "test")))
     return file
 
 

@@ -21,9 +21,7 @@ def main() -> None:
     rank, world_size, local_rank, local_world_size = (int(os.environ.get(*item)) for item in _VARIABLES.items())
     processes = Processes(rank, world_size, local_rank, local_world_size, launcher="torchrun")
     for cell in json.loads(Path(sys.argv[1]).read_text()):
-        mapping = TINY
-        for key, value in configs.parse_overrides(cell["overrides"]).items():
-            mapping = configs.merge(mapping, configs.nested(key, value))
+        mapping = configs.overridden(TINY, cell["overrides"])
         with contextlib.suppress(Interrupted):  # after the last step
             execute(
                 configs.parse(mapping, "test"), Path(cell["out"]), processes=processes, last_step=cell.get("last_step")

@@ -11,6 +11,7 @@ import pytest
 
 from fgssl.run.execution import execute
 from fgssl.settings import config as configs
+from fgssl.settings.layers import merge
 
 pytestmark = pytest.mark.slow
 
@@ -67,11 +68,11 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measure:
     out = tmp_path_factory.mktemp("learns")
 
     def measure(method: dict[str, Any], training: dict[str, Any], seed: int) -> dict[str, float]:
-        mapping = configs.merge(SETTINGS, {"seed": seed, "method": method, "training": training})
+        mapping = merge(SETTINGS, {"seed": seed, "method": method, "training": training}, configs.CHOICES)
         config = configs.parse(mapping, "test")
         found = execute(config, out).evaluation(config)
         assert found is not None
-        return {name: found[name] for name in ("linear_100", "rank1")}
+        return {name: found.measures[name] for name in ("linear_100", "rank1")}
 
     return measure
 

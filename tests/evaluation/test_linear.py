@@ -17,11 +17,11 @@ from fgssl.evaluation.linear import (
     label_subsets,
     selected_linear_probe,
 )
+from fgssl.evaluation.measures.linear import LinearProbe
 from fgssl.evaluation.splits import grouped_split
 from fgssl.randomness import permutation
-from fgssl.settings.evaluation import LinearProbeSettings
 
-SETTINGS = LinearProbeSettings(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
+SETTINGS = LinearProbe(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
 
 
 def mixture(
@@ -215,7 +215,7 @@ def test_small_data_take_seconds_on_one_thread() -> None:
     torch.set_num_threads(1)
     try:
         start = time.process_time()
-        selected_linear_probe(data[0], data[1], np.arange(960), data[2], data[3], LinearProbeSettings(), seed=0)
+        selected_linear_probe(data[0], data[1], np.arange(960), data[2], data[3], LinearProbe(), seed=0)
         assert time.process_time() - start < 6  # about 1 s; a loop over images or rates takes many times that
     finally:
         torch.set_num_threads(threads)

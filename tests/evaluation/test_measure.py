@@ -2,8 +2,8 @@
 
 import dataclasses
 import io
-import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,21 +16,33 @@ from fgssl.collapse import effective_rank, normalized_std
 from fgssl.errors import DataError, NonFiniteError, SettingsError
 from fgssl.evaluation.centroids import outliers
 from fgssl.evaluation.classifier import accuracy
+from fgssl.evaluation.features import Features, Splits
 from fgssl.evaluation.knn import weighted_knn
 from fgssl.evaluation.linear import selected_linear_probe
-from fgssl.evaluation.measure import Measurement
+from fgssl.evaluation.measure import check, encoding, measure
+from fgssl.evaluation.measures.knn import KNN
+from fgssl.evaluation.measures.linear import LinearProbe
+from fgssl.evaluation.measures.outliers import Outliers
 from fgssl.evaluation.nuisances import nuisance_probe
 from fgssl.evaluation.ranking import retrieval
-from fgssl.settings.evaluation import EvaluationSettings, KNNSettings, LinearProbeSettings, OutlierSettings
-from fgssl.settings.measure_names import measure_names
+from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.settings.views import ViewSettings
 
-PROBE = LinearProbeSettings(epochs=3, learning_rates=(0.01, 0.1), label_fractions=(1.0, 0.5))
-NOTHING = EvaluationSettings(linear=None, retrieval=False, collapse=True)
-EVERYTHING = EvaluationSettings(
+
+def evaluation(**keys: Any) -> EvaluationSettings:
+    return EvaluationSettings(**keys)
+
+
+def with_keys(settings: EvaluationSettings, **keys: Any) -> EvaluationSettings:
+    return dataclasses.replace(settings, **keys)
+
+
+PROBE = LinearProbe(epochs=3, learning_rates=(0.01, 0.1), label_fractions=(1.0, 0.5))
+NOTHING = evaluation(linear=None, retrieval=False, collapse=True)
+EVERYTHING = evaluation(
     linear=PROBE,
-    knn=KNNSettings(neighbors=5),
-    outliers=OutlierSettings(levels={"genus": 1, "species": 0}),
+    knn=KNN(neighbors=5),
+    outliers=Outliers(levels={"genus": 1, "species": 0}),
     nuisances={"light": ("brightness",), "any": ("brightness", "side")},
     collapse=True,
     classifier=True,
@@ -67,8 +79,22 @@ def splits(levels: int = 2) -> tuple[Pictures, Pictures]:
     return Pictures(60, 0, levels), Pictures(30, 1, levels)
 
 
-def measurement(settings: EvaluationSettings) -> Measurement:
-    return Measurement(settings, ViewSettings(image_size=4), 0, torch.device("cpu"), batch_size=16, threads=1)
+def checked(settings: EvaluationSettings, train: Pictures, test: Pictures) -> None:
+    check(settings, Splits(train=train, test=test, label_level=settings.label_level, seed=0))
+
+
+def measured(
+    settings: EvaluationSettings, encoder: nn.Module, train: Pictures, test: Pictures, head: nn.Module | None = None
+) -> dict[str, float]:
+    encode = encoding(encoder, ViewSettings(image_size=4), 0, torch.device("cpu"), batch_size=16, threads=1)
+    level = settings.label_level
+    return measure(
+        settings, Features(train=train, test=test, label_level=level, seed=0, encode=encode, classifier=head)
+    )
+
+
+def names(settings: EvaluationSettings) -> tuple[str, ...]:
+    return tuple(column.name for column in settings.columns)
 
 
 def classifier(classes: int = 3) -> nn.Module:
@@ -95,7 +121,7 @@ def measured_directly(train: Pictures, test: Pictures, level: int, head: nn.Modu
     return {
         **selected_linear_probe(known, labels, train.groups, seen, truth, PROBE, seed=0),
         **retrieval(seen, torch.from_numpy(truth)),
-        **weighted_knn(known, labels, seen, truth, KNNSettings(neighbors=5)),
+        **weighted_knn(known, labels, seen, truth, KNN(neighbors=5)),
         "outliers_genus": outliers(known, train.labels[:, 1], seen, test.labels[:, 1]),
         "outliers_species": outliers(known, train.labels[:, 0], seen, test.labels[:, 0]),
         **nuisance_probe(known, train.attributes, train.groups, seen, test.attributes, EVERYTHING.nuisances, seed=0),
@@ -109,11 +135,11 @@ def measured_directly(train: Pictures, test: Pictures, level: int, head: nn.Modu
 def test_everything_at_once_is_each_by_itself(level: int) -> None:
     train, test = splits()
     head = classifier()
-    settings = dataclasses.replace(EVERYTHING, label_level=level)
-    measures = measurement(settings)(ENCODER, train, test, head)
+    settings = with_keys(EVERYTHING, label_level=level)
+    measures = measured(settings, ENCODER, train, test, head)
     expected = measured_directly(train, test, level, head)
     assert measures == pytest.approx(expected, rel=1e-4)
-    assert [name for name in measures if not name.startswith("learning_rate")] == list(measure_names(settings))
+    assert [name for name in measures if not name.startswith("learning_rate")] == list(names(settings))
     assert measures["nuisance_light"] > 80
     assert measures["nuisance_any"] < measures["nuisance_light"] - 30
     assert 0 < measures["outliers_species"] < 25
@@ -122,7 +148,7 @@ def test_everything_at_once_is_each_by_itself(level: int) -> None:
 
 def test_train_images_are_encoded_once_for_all_measures() -> None:
     train, test = splits()
-    measurement(EVERYTHING)(ENCODER, train, test, classifier())
+    measured(EVERYTHING, ENCODER, train, test, classifier())
     assert (train.reads, test.reads) == (60, 30)
 
 
@@ -130,33 +156,33 @@ def test_train_images_are_encoded_once_for_all_measures() -> None:
     "settings",
     [
         NOTHING,
-        dataclasses.replace(NOTHING, retrieval=True),
-        dataclasses.replace(NOTHING, classifier=True),
-        dataclasses.replace(NOTHING, outliers=OutlierSettings(levels={"genus": 1}, centroids="test")),
+        with_keys(NOTHING, retrieval=True),
+        with_keys(NOTHING, classifier=True),
+        with_keys(NOTHING, outliers=Outliers(levels={"genus": 1}, centroids="test")),
     ],
 )
 def test_train_images_are_not_encoded_for_measures_of_the_test_split(settings: EvaluationSettings) -> None:
     train, test = splits()
-    measures = measurement(settings)(ENCODER, train, test, classifier())
-    assert tuple(measures) == measure_names(settings)
+    measures = measured(settings, ENCODER, train, test, classifier())
+    assert tuple(measures) == names(settings)
     assert (train.reads, test.reads) == (0, 30)
 
 
 def test_recipe_fixed_draws_train_views_every_epoch() -> None:
     train, test = splits()
     fixed = dataclasses.replace(PROBE, recipe="fixed", learning_rates=(0.1,))
-    measurement(EvaluationSettings(linear=fixed))(ENCODER, train, test)
+    measured(evaluation(linear=fixed), ENCODER, train, test)
     assert (train.reads, test.reads) == (3 * 60, 30)
-    both = EvaluationSettings(linear=fixed, retrieval=False, knn=KNNSettings(neighbors=5))
-    measures = measurement(both)(ENCODER, train, test)
+    both = evaluation(linear=fixed, retrieval=False, knn=KNN(neighbors=5))
+    measures = measured(both, ENCODER, train, test)
     assert train.reads == 3 * 60 + 4 * 60
     assert measures["knn"] == pytest.approx(measured_directly(train, test, 0, classifier())["knn"])
 
 
 def test_centroids_of_the_test_split() -> None:
     train, test = splits()
-    settings = dataclasses.replace(NOTHING, outliers=OutlierSettings(levels={"species": 0}, centroids="test"))
-    measures = measurement(settings)(ENCODER, train, test)
+    settings = with_keys(NOTHING, outliers=Outliers(levels={"species": 0}, centroids="test"))
+    measures = measured(settings, ENCODER, train, test)
     labels = test.labels[:, 0]
     assert measures["outliers_species"] == outliers(encoded(test), labels, encoded(test), labels)
     assert isinstance(measures["outliers_species"], int)
@@ -164,10 +190,9 @@ def test_centroids_of_the_test_split() -> None:
 
 def test_unlabeled_images_have_nuisances_and_collapse() -> None:
     train, test = splits(levels=0)
-    settings = dataclasses.replace(NOTHING, nuisances={"light": ("brightness",)})
-    check_and_call = measurement(settings)
-    check_and_call.check(train, test)
-    assert tuple(check_and_call(ENCODER, train, test)) == ("nuisance_light", "feature_std", "effective_rank")
+    settings = with_keys(NOTHING, nuisances={"light": ("brightness",)})
+    checked(settings, train, test)
+    assert tuple(measured(settings, ENCODER, train, test)) == ("nuisance_light", "feature_std", "effective_rank")
 
 
 def test_collapsed_features() -> None:
@@ -176,10 +201,8 @@ def test_collapsed_features() -> None:
             return torch.full((len(images), 8), 0.1)
 
     train, test = splits()
-    settings = dataclasses.replace(
-        NOTHING, outliers=OutlierSettings(levels={"genus": 1}), nuisances={"light": ("brightness",)}
-    )
-    measures = measurement(settings)(Constant(), train, test)
+    settings = with_keys(NOTHING, outliers=Outliers(levels={"genus": 1}), nuisances={"light": ("brightness",)})
+    measures = measured(settings, Constant(), train, test)
     assert measures["outliers_genus"] == 10  # those that are not of genus 0
     assert measures["nuisance_light"] == pytest.approx(0, abs=10)
     assert (measures["feature_std"], measures["effective_rank"]) == pytest.approx((0, 0), abs=1e-6)
@@ -191,63 +214,36 @@ def test_features_that_are_not_finite_have_no_collapse_measures() -> None:
             return torch.full((len(images), 8), torch.nan)
 
     with pytest.raises(NonFiniteError, match="collapse: the features of the test images"):
-        measurement(NOTHING)(Broken(), *splits())
+        measured(NOTHING, Broken(), *splits())
 
 
 # -------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize(
-    ("settings", "levels", "message"),
-    [
-        (EvaluationSettings(label_level=2), 2, "evaluation.label_level 2: the train split has 2 label levels"),
-        (EvaluationSettings(linear=None), 0, "evaluation.label_level 0: the train split has 0 label levels"),
-        (
-            dataclasses.replace(NOTHING, outliers=OutlierSettings(levels={"species": 0, "genus": 1})),
-            1,
-            "evaluation.outliers.levels.genus 1: the train split has 1 label levels",
-        ),
-        (dataclasses.replace(NOTHING, classifier=True), 0, "evaluation.label_level 0"),
-        (dataclasses.replace(NOTHING, knn=KNNSettings(neighbors=61)), 2, "evaluation.knn.neighbors 61"),
-        (
-            dataclasses.replace(NOTHING, nuisances={"light": ("brihgtness",)}),
-            2,
-            "evaluation.nuisances.light: unknown attribute 'brihgtness': did you mean 'brightness'?",
-        ),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_before_training(
-    settings: EvaluationSettings, levels: int, message: str
-) -> None:
-    train, test = splits(levels)
-    with pytest.raises(DataError, match=re.escape(message)):
-        measurement(settings).check(train, test)
-    with pytest.raises(DataError, match=re.escape(message)):
-        measurement(settings)(ENCODER, train, test, classifier())
-    assert (train.reads, test.reads) == (0, 0)
-
-
-def test_a_test_class_each_is_refused_for_retrieval_alone() -> None:
+def test_what_cannot_be_measured_is_refused_before_training() -> None:
     train, test = splits()
-    test.labels = np.stack([np.arange(30), np.arange(30)], axis=1)
-    with pytest.raises(DataError, match="retrieval: no two of the 30 test images share a label"):
-        measurement(EvaluationSettings(linear=PROBE)).check(train, test)
-    measurement(EvaluationSettings(linear=PROBE, retrieval=False)).check(train, test)
+    settings = with_keys(NOTHING, nuisances={"light": ("brihgtness",)})
+    message = r"evaluation.nuisances.light: unknown attribute 'brihgtness': did you mean 'brightness'\?"
+    with pytest.raises(DataError, match=message):
+        checked(settings, train, test)
+    with pytest.raises(DataError, match=message):
+        measured(settings, ENCODER, train, test, classifier())
+    assert (train.reads, test.reads) == (0, 0)
 
 
 def test_training_images_of_one_group_have_nothing_to_hold_out() -> None:
     train, test = splits()
     train.groups = np.zeros(60, dtype=np.int64)
     with pytest.raises(DataError, match="linear probe: none of the classes has two groups"):
-        measurement(EvaluationSettings(linear=PROBE)).check(train, test)
+        checked(evaluation(linear=PROBE), train, test)
     with pytest.raises(DataError, match=r"evaluation.nuisances: the 60 training images are all of one group"):
-        measurement(dataclasses.replace(NOTHING, nuisances={"light": ("brightness",)})).check(train, test)
+        checked(with_keys(NOTHING, nuisances={"light": ("brightness",)}), train, test)
     one_rate = dataclasses.replace(PROBE, learning_rates=(0.1,))
-    measurement(EvaluationSettings(linear=one_rate)).check(train, test)
+    checked(evaluation(linear=one_rate), train, test)
 
 
 def test_no_classifier_to_measure() -> None:
     train, test = splits()
     with pytest.raises(SettingsError, match=r"evaluation.classifier: true, but no classifier was trained"):
-        measurement(dataclasses.replace(NOTHING, classifier=True))(ENCODER, train, test)
+        measured(evaluation(linear=None, retrieval=False, classifier=True), ENCODER, train, test)
     assert test.reads == 0

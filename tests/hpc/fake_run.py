@@ -1,7 +1,7 @@
 """Stands in for `fgssl/run/execution.py` in frozen code: the same record on disk, no training.
 
 OUT/behavior.json says what a run does, by its name: `fail` (raises), `die` (kills itself), `slow` (takes steps until
-it is told to stop, or OUT/go exists). OUT/executed.log gets one line per attempt.
+it is told to stop, or OUT/go exists). OUT/executed.log gets one line per execution.
 """
 
 import json
@@ -11,9 +11,11 @@ import time
 import traceback
 from pathlib import Path
 
-from fgssl.settings.config import Config, run_name
-from fgssl.settings.measure_names import measure_names
-from fgssl.store.run_folder import RunFolder, read_json
+from fgssl.settings.config import Config
+from fgssl.settings.fingerprints import run_name
+from fgssl.store.files import read_json
+from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
+from fgssl.store.run_folder import RunFolder
 
 
 def execute(config: Config, out: Path) -> RunFolder:
@@ -45,10 +47,14 @@ def execute(config: Config, out: Path) -> RunFolder:
             lease.write("failure.txt", traceback.format_exc())
             raise
         lease.write("encoder.safetensors", b"weights")
-        lease.write("trained.json", {"wall_s": 1.0, "data_version": "v1", "code_version": "c1", "start": {}})
+        made_by = Environment(code_version="c1", processes=1, engine="ddp", threads=1, device="cpu", versions={})
+        lease.write_record(
+            TRAINED, Trained(steps=1, wall_s=1.0, metrics={}, environments=(made_by,), data_version="v1", start={})
+        )
         if config.evaluation is not None:
-            measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
-            lease.write_evaluation(config, measures | {"wall_s": 0.5})
+            measures: Measures = {column.name: 50.0 + config.seed for column in config.evaluation.columns}
+            measured = Evaluation(measures=measures, wall_s=0.5, code_version="c1", data_version="v1", device="cpu")
+            lease.write_record(evaluation_file(config), measured)
         lease.clear_failure()
     return folder
 

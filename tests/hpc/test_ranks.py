@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
+from fgssl.settings.layers import read_yaml
 from hpc import ranks
 
 ROOT = Path(__file__).parents[2]
@@ -181,12 +181,12 @@ def test_an_address_and_a_port_that_are_set_are_taken(environment, tmp_path):
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", "23456")
 
 
-def test_a_requeued_attempt_waits_for_its_own_rank_0_and_clears_up(environment, tmp_path, monkeypatch):
+def test_a_requeued_launch_waits_for_its_own_rank_0_and_clears_up(environment, tmp_path, monkeypatch):
     environment(TASK)
-    ranks.processes(tmp_path, None)  # the attempt before, killed
+    ranks.processes(tmp_path, None)  # the launch before, killed
     monkeypatch.setattr(ranks, "_PATIENCE_S", 0.3)
     environment(LAST_TASK | {"SLURM_RESTART_COUNT": "1"})
-    with pytest.raises(UserError, match=r"job-17-attempt-1-step-0\.json: rank 0 has not written it .*share"):
+    with pytest.raises(UserError, match=r"job-17-launch-1-step-0\.json: rank 0 has not written it .*share"):
         ranks.processes(tmp_path, None)
     for task in (TASK, LAST_TASK):
         environment(task | {"SLURM_RESTART_COUNT": "1"})
@@ -194,7 +194,7 @@ def test_a_requeued_attempt_waits_for_its_own_rank_0_and_clears_up(environment, 
     environment(TASK | {"SLURM_RESTART_COUNT": "1", "SLURM_STEP_ID": "1"})  # another run in the same job
     ranks.processes(tmp_path, None)
     there = sorted(file.name for file in (tmp_path / "rendezvous").iterdir())
-    assert there == ["job-17-attempt-1-step-0.json", "job-17-attempt-1-step-1.json"]
+    assert there == ["job-17-launch-1-step-0.json", "job-17-launch-1-step-1.json"]
 
 
 def test_a_node_that_cannot_be_found_is_named_at_once(environment, tmp_path):
@@ -307,7 +307,7 @@ def test_accelerate_configs_leave_the_number_to_the_command_and_the_rest_to_the_
     files = sorted(ACCELERATE.glob("*.yaml"))
     assert len(files) == 4
     for file in files:
-        told = yaml.safe_load(file.read_text())
+        told = read_yaml(file)
         assert (told["num_processes"], told["mixed_precision"], told["distributed_type"]) == (-1, "no", "MULTI_GPU")
         assert f"--config_file hpc/accelerate/{file.name}" in file.read_text()
 

@@ -1,5 +1,6 @@
 """A sweep's output folder, made by hand."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import pytest
 
 from fgssl.settings import config as configs
-from fgssl.settings.measure_names import measure_names
+from fgssl.settings import fingerprints
+from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 
 SEEDS = (0, 1, 2)
@@ -19,6 +21,7 @@ class Out:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.measured: Measures = {}
         self.measured_by: dict[str, str] = {}
         stages = {seed: self._run(seed, {"evaluation": None}) for seed in SEEDS}
 
@@ -52,9 +55,13 @@ class Out:
     @staticmethod
     def _run(seed: int, partial: dict[str, Any]) -> dict[str, Any]:
         config = configs.parse({"seed": seed, "views": {"image_size": 32}, **partial}, "test")
-        return {"seed": seed, "run": configs.run_name(config), "config": configs.to_mapping(config)}
+        return {"seed": seed, "run": fingerprints.run_name(config), "config": fingerprints.to_mapping(config)}
 
     def write_plan(self) -> None:
+        """Write the plan, its columns as the settings of its cells have them."""
+        for cell in self.content["cells"]:
+            evaluation = configs.parse(cell["runs"][0]["config"], "test").evaluation
+            cell["columns"] = [] if evaluation is None else list(map(dataclasses.asdict, evaluation.columns))
         (self.path / "plan.json").write_text(json.dumps(self.content))
 
     def planned(self, cell: str, seed: int) -> dict[str, Any]:
@@ -76,18 +83,25 @@ class Out:
     def finish(self, cell: str, seed: int, linear_100: float | None = None, **record: Any) -> None:
         """Write what a finished run leaves; every measure but `linear_100` is 0."""
         config = configs.parse(self.planned(cell, seed)["config"], "test")
-        made_by = {"code_version": "c1", "processes": 1, "engine": "ddp", "threads": 1, "device": "cpu"}
-        made_by["versions"] = {"python": "3.11", "torch": "2.14"}
-        made_by |= {name: record.pop(name) for name in made_by if name in record}
-        codes = record.pop("code_versions", [made_by["code_version"]])
-        attempts = [made_by | {"code_version": code} for code in codes]
-        trained = {"wall_s": 10.5, "attempts": attempts, "data_version": "d1"}
+        versions = {"python": "3.11", "torch": "2.14"}
+        made_by = Environment(code_version="c1", processes=1, engine="ddp", threads=1, device="cpu", versions=versions)
+        codes = record.pop("code_versions", [record.get("code_version", "c1")])
+        fields = {field.name for field in dataclasses.fields(Environment)}
+        made_by = dataclasses.replace(made_by, **{name: record.pop(name) for name in fields & record.keys()})
+        environments = tuple(dataclasses.replace(made_by, code_version=code) for code in codes)
+        trained = Trained(steps=3, wall_s=10.5, metrics={}, environments=environments, data_version="d1", start={})
+        trained = dataclasses.replace(trained, **record)
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
-            lease.write("trained.json", trained | record)
+            lease.write_record(TRAINED, trained)
             if config.evaluation is not None:
-                zeros = dict.fromkeys(measure_names(config.evaluation), 0.0)
-                measures = zeros | {"linear_100": linear_100, "wall_s": 2.25}
-                lease.write_evaluation(config, measures | self.measured_by)
+                measures: Measures = {column.name: 0.0 for column in config.evaluation.columns}
+                if linear_100 is None:
+                    del measures["linear_100"]
+                else:
+                    measures["linear_100"] = linear_100
+                by = {"code_version": codes[-1], "data_version": trained.data_version, "device": made_by.device}
+                measured = Evaluation(measures=measures | self.measured, wall_s=2.25, **(by | self.measured_by))
+                lease.write_record(evaluation_file(config), measured)
 
     def fail(self, cell: str, seed: int, traceback: str) -> None:
         config = configs.parse(self.planned(cell, seed)["config"], "test")

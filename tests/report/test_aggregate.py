@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fgssl.commands.aggregate import aggregate, main
-from fgssl.errors import UserError, exit_code
+from fgssl.__main__ import main
+from fgssl.errors import UserError
+from fgssl.report.aggregate import aggregate
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,12 +50,11 @@ def test_no_plan(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_table_that_cannot_be_written(out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_cannot_be_written(out: Any) -> None:
     (out.path / "rows.csv").mkdir()  # permissions would not stop root
     with pytest.raises(UserError, match=r"rows\.csv: cannot be written"):
         aggregate(out.path)
-    monkeypatch.setattr(sys, "argv", ["aggregate", str(out.path)])
-    assert exit_code(main) == 2
+    assert main(["aggregate", str(out.path)]) == 2
 
 
 def test_needs_no_torch() -> None:

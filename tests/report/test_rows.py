@@ -9,6 +9,7 @@ import pytest
 from fgssl.errors import UserError
 from fgssl.report.rows import collect_rows, write_rows
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store.plan import read_plan
 from fgssl.store.run_folder import RunFolder
 
@@ -59,7 +60,7 @@ def test_a_done_run(out: Any) -> None:
     assert row == {
         **{"sweep": "ablation_sigma", "preset": "demo", "point": "sigma=0.1", "seed": 2, KEY: 0.1, "state": "DONE"},
         **{"linear_100": AWKWARD, "linear_50": 0.0, "linear_20": 0.0, "rank1": 0.0, "rank5": 0.0, "mAP": 0.0},
-        **{"wall_s": 12.75, "fingerprint": configs.training_fingerprint(config), "code_version": "abc"},
+        **{"wall_s": 12.75, "fingerprint": fingerprints.training_fingerprint(config), "code_version": "abc"},
         **{
             "data_version": "d1",
             "device": "cpu",

@@ -1,6 +1,7 @@
 """table.csv and its readable forms, with numbers computed by hand."""
 
 import csv
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,6 @@ from fgssl.errors import UserError
 from fgssl.report.layout import Layout, latex, lay_out, markdown
 from fgssl.report.rows import collect_rows
 from fgssl.report.tables import COLUMNS, tabulate, warnings, write_table
-from fgssl.settings.measure_names import lower_is_better
 from fgssl.store.plan import read_plan
 
 Finished = Callable[[dict[str, list[float | None]]], Any]
@@ -131,6 +131,18 @@ def test_only_the_plans_metrics_and_no_unknown_one(finished: Finished) -> None:
     out.write_plan()
     with pytest.raises(UserError, match="measures linear_10; measured are linear_100, linear_50, linear_20, rank1"):
         table_of(out)
+
+
+def test_a_plan_from_before_columns_were_recorded(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0]})
+    out.measure(["base"], OUTLIERS, ["linear_100", "outliers_genus"])
+    plan, table, layout = read_plan(out.path), table_of(out), layout_of(out)
+    for cell in out.content["cells"]:
+        del cell["columns"]
+    (out.path / "plan.json").write_text(json.dumps(out.content))
+    assert read_plan(out.path) == plan
+    pd.testing.assert_frame_equal(table_of(out), table)
+    assert layout_of(out) == layout
 
 
 def test_csv_holds_every_digit(finished: Finished) -> None:
@@ -260,7 +272,7 @@ def finish(out: Any, values: dict[str, dict[str, list[float | None]]]) -> None:
         for seed in (0, 1, 2):
             of_seed = {name: numbers[seed] for name, numbers in by_measure.items()}
             if None not in of_seed.values():
-                out.measured_by = of_seed
+                out.measured = of_seed
                 out.finish(cell, seed)
 
 
@@ -318,7 +330,11 @@ def test_units_are_told_where_not_all_is_percent(out: Any) -> None:
     ]
     assert layout.notes[0] == "linear_100, rank1: percent"
     directions = [note.endswith("; lower is better") for note in layout.notes[1:5]]
-    assert directions == [lower_is_better(metric) for metric in metrics[2:]] == [True, True, False, False]
+    columns = read_plan(out.path).columns
+    assert directions == [columns[metric].lower_is_better for metric in metrics[2:]] == [True, True, False, False]
+    found = entry(table_of(out), "base", "outliers_genus")
+    assert (found["unit"], found["lower_is_better"]) == ("count", True)
+    assert layout.notes[1] == f"outliers_genus: {found['note']}; lower is better"
 
 
 def test_nuisances_alone_are_percent_and_their_direction_is_told(out: Any) -> None:

@@ -6,19 +6,24 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import pytest
 
-from fgssl.commands.evaluate import main as evaluate_main
+from fgssl.__main__ import invoke
+from fgssl.data.sources import how_to_pack
 from fgssl.errors import CheckpointError, DataError, SettingsError
 from fgssl.interruption import Interrupted
 from fgssl.run.execution import execute
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
+from fgssl.settings.layers import merge, nested
 from fgssl.store.location import shards_folder
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.trainer import Trainer
+
+T = TypeVar("T")
 
 TINY = {
     "data": {"toy": {"train_images_per_species": 4, "test_images_per_species": 2, "image_size": 16}},
@@ -44,11 +49,11 @@ def tiny(**overrides: object) -> Config:
     """`a__b=1` sets a.b."""
     mapping = dict(TINY)
     for key, value in overrides.items():
-        mapping = configs.merge(mapping, configs.nested(key.replace("__", "."), value))
+        mapping = merge(mapping, nested(key.replace("__", "."), value), configs.CHOICES)
     return configs.parse(mapping, "test")
 
 
-def present(record: dict[str, Any] | None) -> dict[str, Any]:
+def present(record: T | None) -> T:
     assert record is not None
     return record
 
@@ -62,23 +67,23 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_finished_run_records_what_made_it(out):
-    folder = RunFolder(out / "runs" / configs.run_name(tiny()))
+    folder = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     trained, measures = present(folder.trained()), present(folder.evaluation(tiny()))
-    assert trained["steps"] == 6
-    assert trained["data_version"] == measures["data_version"]
-    (attempt,) = trained["attempts"]
-    assert attempt["code_version"] == measures["code_version"]
-    assert (attempt["processes"], attempt["engine"], attempt["threads"]) == (1, "ddp", 1)
-    assert attempt["versions"]["processor"]
-    assert trained["start"] == {"encoder": None, "decoder": None, "classifier": None}
+    assert trained.steps == 6
+    assert trained.data_version == measures.data_version
+    (environment,) = trained.environments
+    assert environment.code_version == measures.code_version
+    assert (environment.processes, environment.engine, environment.threads) == (1, "ddp", 1)
+    assert environment.versions["processor"]
+    assert trained.start == {"encoder": None, "decoder": None, "classifier": None}
     assert not folder.checkpoints.exists()
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert logged[-1]["step"] == 6
-    assert trained["metrics"]["loss"] == logged[-1]["loss"]
+    assert trained.metrics["loss"] == logged[-1]["loss"]
 
 
 def test_a_finished_run_is_not_touched_again(out):
-    folder = RunFolder(out / "runs" / configs.run_name(tiny()))
+    folder = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     before = {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}
     execute(tiny(), out)
     assert {file: file.stat().st_mtime_ns for file in folder.path.iterdir()} == before
@@ -88,23 +93,23 @@ def test_runs_in_one_process_share_nothing(out, tmp_path):
     """Accelerate keeps its precision for the process; a job makes runs of every precision."""
     execute(tiny(training__precision="bf16"), tmp_path)
     again = execute(tiny(), tmp_path)
-    first = RunFolder(out / "runs" / configs.run_name(tiny()))
+    first = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     assert again.encoder.read_bytes() == first.encoder.read_bytes()
 
 
 def test_other_evaluation_settings_train_nothing_again(out):
     config = tiny(evaluation__label_level=1)
-    folder = RunFolder(out / "runs" / configs.run_name(config))
+    folder = RunFolder(out / "runs" / fingerprints.run_name(config))
     trained = (folder.path / "trained.json").stat().st_mtime_ns
     execute(config, out)
     assert (folder.path / "trained.json").stat().st_mtime_ns == trained
-    assert folder.evaluation(config) != folder.evaluation(tiny())
+    assert present(folder.evaluation(config)).measures != present(folder.evaluation(tiny())).measures
 
 
 def test_evaluation_on_another_packing_is_refused(out, tmp_path):
     other = tiny(data__toy__seed=5)
     execute(other, tmp_path)
-    shards = shards_folder(other.data, tmp_path / "data")
+    shards = shards_folder(other.data, tmp_path / "data", how_to_pack)
     config = dataclasses.replace(
         tiny(evaluation__linear__epochs=3), data=dataclasses.replace(tiny().data, folder=str(shards))
     )
@@ -112,14 +117,12 @@ def test_evaluation_on_another_packing_is_refused(out, tmp_path):
         execute(config, out)
 
 
-def test_evaluate_as_a_command(out, capsys, monkeypatch):
-    folder = out / "runs" / configs.run_name(tiny())
-    monkeypatch.setattr("sys.argv", ["evaluate", str(folder), "evaluation.linear.epochs=4"])
-    assert evaluate_main() == 0
+def test_evaluate_as_a_command(out, capsys):
+    folder = out / "runs" / fingerprints.run_name(tiny())
+    assert invoke(["evaluate", str(folder), "evaluation.linear.epochs=4"]) == 0
     assert "linear_100" in capsys.readouterr().out
-    monkeypatch.setattr("sys.argv", ["evaluate", str(folder), "training.epochs=4"])
     with pytest.raises(SettingsError, match="changes how the run was trained"):
-        evaluate_main()
+        invoke(["evaluate", str(folder), "training.epochs=4"])
 
 
 @pytest.fixture
@@ -141,11 +144,10 @@ def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
     return config, tmp_path
 
 
-def test_a_checkpoint_can_be_evaluated_alone(interrupted, capsys, monkeypatch):
+def test_a_checkpoint_can_be_evaluated_alone(interrupted, capsys):
     config, out = interrupted
-    (checkpoint,) = (out / "runs" / configs.run_name(config) / "checkpoints").iterdir()
-    monkeypatch.setattr("sys.argv", ["evaluate", str(checkpoint)])
-    assert evaluate_main() == 0
+    (checkpoint,) = (out / "runs" / fingerprints.run_name(config) / "checkpoints").iterdir()
+    assert invoke(["evaluate", str(checkpoint)]) == 0
     assert "mAP" in capsys.readouterr().out
 
 
@@ -159,11 +161,11 @@ def test_other_start_weights_are_not_mixed_in(interrupted):
         execute(config, out)
 
 
-def test_the_code_of_every_attempt_is_recorded(interrupted, monkeypatch):
+def test_the_code_of_every_launch_is_recorded(interrupted, monkeypatch):
     config, out = interrupted
     monkeypatch.setattr("fgssl.store.provenance.code_version", lambda: "edited")
     folder = execute(config, out)
-    versions = [attempt["code_version"] for attempt in present(folder.trained())["attempts"]]
+    versions = [environment.code_version for environment in present(folder.trained()).environments]
     assert len(versions) == 2
     assert versions[-1] == "edited"
 

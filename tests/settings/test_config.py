@@ -7,21 +7,9 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import (
-    CHOICES,
-    Config,
-    canonical,
-    evaluation_fingerprint,
-    load,
-    merge,
-    nested,
-    parse,
-    parse_overrides,
-    run_name,
-    to_mapping,
-    to_yaml,
-    training_fingerprint,
-)
+from fgssl.settings.config import CHOICES, Config, canonical, load, parse
+from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping, to_yaml, training_fingerprint
+from fgssl.settings.layers import merge, nested, parse_overrides
 from fgssl.settings.methods import MoCoV2Settings
 
 
@@ -34,7 +22,7 @@ def _problems(mapping):
 def _config(**overrides) -> Config:
     mapping: dict = {}
     for key, value in overrides.items():
-        mapping = merge(mapping, nested(key.replace("__", "."), value))
+        mapping = merge(mapping, nested(key.replace("__", "."), value), CHOICES)
     return parse(mapping, "test")
 
 
@@ -50,19 +38,28 @@ def test_merge_is_deep_and_above_wins():
 def test_merge_of_another_choice_keeps_nothing_of_the_old_one():
     sgd = {"training": {"epochs": 3, "optimizer": {"name": "sgd", "momentum": 0.5}}}
     adam = {"training": {"optimizer": {"name": "adam"}}}
-    assert merge(sgd, adam) == {"training": {"epochs": 3, "optimizer": {"name": "adam"}}}
-    assert merge(sgd, {"training": {"optimizer": {"name": "sgd"}}}) == sgd
-    assert merge(sgd, {"training": {"optimizer": {"learning_rate": 1}}})["training"]["optimizer"]["momentum"] == 0.5
+    assert merge(sgd, adam, CHOICES) == {"training": {"epochs": 3, "optimizer": {"name": "adam"}}}
+    assert merge(sgd, {"training": {"optimizer": {"name": "sgd"}}}, CHOICES) == sgd
+    faster = {"training": {"optimizer": {"learning_rate": 1}}}
+    assert merge(sgd, faster, CHOICES)["training"]["optimizer"]["momentum"] == 0.5
 
 
 def test_the_choices_are_those_of_the_types():
-    assert set(CHOICES) == {("method",), ("method", "base"), ("decoder",), ("training", "optimizer")}
+    by_name = {("method",), ("decoder",), ("training", "optimizer")}
+    assert set(CHOICES) == by_name | {(*choice, "*") for choice in by_name}  # such as method.base
+
+
+def test_merge_of_another_base_keeps_the_method_around_it():
+    below = {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "mocov2", "queue_size": 128}}}
+    merged = merge(below, {"method": {"base": {"name": "simsiam"}}}, CHOICES)
+    assert merged == {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "simsiam"}}}
 
 
 def test_another_encoder_keeps_the_settings_around_its_name():
     """They are of every encoder alike: nothing of them is bound to the name."""
     below = {"encoder": {"name": "resnet18", "stem": "small_image", "arguments": {"drop_rate": 0.1}}}
-    assert merge(below, {"encoder": {"name": "resnet34"}}) == {"encoder": below["encoder"] | {"name": "resnet34"}}
+    merged = merge(below, {"encoder": {"name": "resnet34"}}, CHOICES)
+    assert merged == {"encoder": below["encoder"] | {"name": "resnet34"}}
 
 
 def test_merge_with_null_empties():
@@ -178,7 +175,7 @@ def test_the_fixed_recipe_has_one_rate(tmp_path: Path):
 @pytest.mark.parametrize("value", ["2026-01-31", "[1, 2026-01-31]", "{deep: 2026-01-31}", "!!set {a}"])
 def test_encoder_arguments_are_what_json_can_hold(tmp_path: Path, value):
     (tmp_path / "config.yaml").write_text(f"encoder: {{arguments: {{when: {value}}}}}")
-    with pytest.raises(SettingsError, match=r"config\.yaml: encoder\.arguments\.when.*not a valid json value"):
+    with pytest.raises(SettingsError, match=r"config\.yaml:1: encoder\.arguments\.when.*not a valid json value"):
         load(tmp_path / "config.yaml")
 
 
@@ -295,7 +292,7 @@ def test_settings_are_frozen():
 
 def test_a_classifier_is_measured_only_where_one_is_trained():
     for method in ("start_encoder", "mocov2"):
-        with pytest.raises(SettingsError, match=f"method {method} trains no classifier, only cross_entropy does"):
+        with pytest.raises(SettingsError, match=f"method {method} trains no classifier: take .* cross_entropy"):
             parse({"views": {"image_size": 32}, "method": {"name": method}, "evaluation": {"classifier": True}}, "x")
     with pytest.raises(SettingsError, match=r"method.level 1 is learnt, but evaluation.label_level 0 measured"):
         parse({"method": {"name": "cross_entropy", "level": 1}, "evaluation": {"classifier": True}}, "x")

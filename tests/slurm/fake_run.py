@@ -14,9 +14,21 @@ from pathlib import Path
 
 from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
-from fgssl.settings.config import Config, run_name
-from fgssl.settings.measure_names import measure_names
-from fgssl.store.run_folder import Generation, Lease, RunFolder, read_json, write_atomically
+from fgssl.settings.config import Config
+from fgssl.settings.fingerprints import run_name
+from fgssl.store.files import read_json, write_atomically
+from fgssl.store.lease import Generation, Lease
+from fgssl.store.records import (
+    PROGRESS,
+    TRAINED,
+    Environment,
+    Evaluation,
+    Measures,
+    Progress,
+    Trained,
+    evaluation_file,
+)
+from fgssl.store.run_folder import RunFolder
 
 STEPS, STEP_S, SAVED_EVERY = 40, 0.05, 10
 
@@ -55,20 +67,29 @@ def execute(
                         _log(out / "published.log", folder, generation=generation, step=step)
                         saved.parent.mkdir(parents=True, exist_ok=True)
                         write_atomically(saved, str(state))
-                lease.write(
-                    "progress.json", {"step": step, "total_steps": steps, "updated": time.time()}, durable=False
-                )
+                progress = Progress(step=step, total_steps=steps, loss=1.0, images_per_s=1.0, updated=time.time())
+                lease.write_record(PROGRESS, progress, durable=False)
                 interruption.leave(interruption.received)
-            record = {"wall_s": 1.0, "data_version": "v1", "code_version": "c1", "start": {}, "state": state}
+            made_by = Environment(code_version="c1", processes=1, engine="ddp", threads=1, device="cpu", versions={})
+            record = Trained(
+                steps=step,
+                wall_s=1.0,
+                metrics={},
+                environments=(made_by,),
+                data_version="v1",
+                start={},
+                state_sha256=str(state),
+            )
             if folder.trained() is None:
                 lease.write("encoder.safetensors", b"weights")
                 _note_right(lease, out, generation, step)
-                lease.write("trained.json", record)
+                lease.write_record(TRAINED, record)
                 _log(out / "ended.log", folder)
             if config.evaluation is not None:
-                measures = {name: 50.0 + config.seed for name in measure_names(config.evaluation)}
+                measures: Measures = {column.name: 50.0 + config.seed for column in config.evaluation.columns}
+                measured = Evaluation(measures=measures, wall_s=0.5, code_version="c1", data_version="v1", device="cpu")
                 _note_right(lease, out, generation, step)
-                lease.write_evaluation(config, measures | {"wall_s": 0.5})
+                lease.write_record(evaluation_file(config), measured)
             lease.clear_failure()
     return folder
 
@@ -81,7 +102,7 @@ def _newest(folder: RunFolder) -> tuple[int, int]:
 def _note_right(lease: Lease, out: Path, generation: Generation | None, step: int) -> None:
     """To write to the run, just now."""
     with lease.publishing():
-        _log(out / "published.log", lease.folder, generation=generation, step=step)
+        _log(out / "published.log", RunFolder(lease.path), generation=generation, step=step)
 
 
 def _log(file: Path, folder: RunFolder, **facts: object) -> None:

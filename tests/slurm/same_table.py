@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fgssl.settings.config import merge
+from fgssl.settings.layers import merge, to_yaml
 from hpc.cluster import cluster_sweep
-from hpc.cluster.job_store import Books
+from hpc.cluster.job_store import JobStore
 from tests.conftest import TINY
 from tests.slurm.conftest import Cluster, is_slurms, own_cluster
 
@@ -77,7 +75,7 @@ class Both:
     local: str
     told_to_leave: int
     """Jobs."""
-    attempts: int
+    launches: int
     """Times that jobs were at a run."""
     seconds: tuple[float, float]
 
@@ -89,7 +87,7 @@ class Both:
 def tables(slurm: Cluster, folder: Path, sweep: Mapping[str, Any], chance: random.Random, told_to_leave: int) -> Both:
     """Of the sweep on the cluster and on this machine; raises `AssertionError` where it takes too long."""
     file = folder / "twelve.yaml"
-    file.write_text(yaml.safe_dump({**sweep, "settings": merge(merge(TINY, EXACT), START)}))
+    file.write_text(to_yaml({**sweep, "settings": merge(merge(TINY, EXACT), START)}))
     there, here = folder / "cluster", folder / "local"
     began, told = time.monotonic(), 0
     _run("fgssl", "sweep", str(file), "--cluster", "generic", "--out", str(there))
@@ -108,7 +106,7 @@ def tables(slurm: Cluster, folder: Path, sweep: Mapping[str, Any], chance: rando
         cluster=(there / "table.csv").read_text(),
         local=(here / "table.csv").read_text(),
         told_to_leave=told,
-        attempts=len(list(Books(there).attempts())),
+        launches=len(list(JobStore(there).launches())),
         seconds=(between - began, time.monotonic() - between),
     )
 
@@ -133,7 +131,7 @@ def main() -> int:
         both = tables(slurm, Path(folder), sweep, random.Random(0), given.told_to_leave)
     print(both.cluster)
     print(
-        f"{len(both.points)} points, {given.seeds} seeds: {both.attempts} attempts, "
+        f"{len(both.points)} points, {given.seeds} seeds: {both.launches} launches, "
         f"{both.told_to_leave} jobs told to leave; "
         f"{both.seconds[0]:.0f} s on the cluster, {both.seconds[1]:.0f} s here; the same table: "
         f"{both.cluster == both.local}"

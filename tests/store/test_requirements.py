@@ -162,7 +162,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
 
 
 def test_a_supervised_method_without_a_level_has_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgssl.store.requirements.SUPERVISED", (SimCLRSettings,))
+    monkeypatch.setattr(SimCLRSettings, "needs_labels", True)
     assert faults(fungi()) == []
     assert "of one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fgssl.settings.config import Config
-from fgssl.store.run_folder import Lease, RunFolder
+from fgssl.store.lease import Lease
+from fgssl.store.run_folder import RunFolder
 
 
 @pytest.fixture

@@ -20,12 +20,14 @@ import pytest
 import torch
 
 from fgssl.errors import CheckpointError, LeaseError, UserError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.store.run_folder import Lease, RunFolder
+from fgssl.store.lease import Lease
+from fgssl.store.records import Environment, Identity
 from fgssl.training import checkpoint
-from fgssl.training.checkpoint import Checkpoint, Identity, Writer, state_sha256
+from fgssl.training.checkpoint import Checkpoint, Writer, state_sha256
 
+MADE_BY = Environment(code_version="code-1", processes=1, engine="ddp", threads=1, device="cpu", versions={})
 MINE = Identity(fingerprint="f00d", data_version="images-1", start_sha256={"encoder": "1234", "decoder": None})
 
 
@@ -34,30 +36,30 @@ def state(step: int) -> dict[str, Any]:
 
 
 def of(step: int) -> Checkpoint:
-    return Checkpoint(step, state(step), MINE, [{"code_version": "code-1"}])
+    return Checkpoint(step, state(step), MINE, (MADE_BY,))
 
 
 @pytest.fixture
 def save(lease: Lease) -> Callable[..., None]:
     def at(step: int, keep: int = 2) -> None:
-        with Writer(lease.folder.checkpoints, lease, keep) as writer:
+        with Writer(lease.path / "checkpoints", lease, keep) as writer:
             writer.save(of(step))
 
     return at
 
 
 def names(lease: Lease) -> list[str]:
-    return sorted(path.name for path in lease.folder.checkpoints.iterdir())
+    return sorted(path.name for path in (lease.path / "checkpoints").iterdir())
 
 
 def newest(lease: Lease) -> int | None:
-    found = checkpoint.latest(lease.folder.checkpoints, MINE)
+    found = checkpoint.latest(lease.path / "checkpoints", MINE)
     if found is None:
         return None
     assert found.state["method"]["weight"].tolist() == [found.step] * 3
     assert found.state["wall_s"] == 1.5 * found.step
     assert found.identity == MINE
-    assert found.attempts == [{"code_version": "code-1"}]
+    assert found.environments == (MADE_BY,)
     return found.step
 
 
@@ -66,17 +68,17 @@ def test_without_any_there_is_no_latest(lease: Lease) -> None:
 
 
 def test_the_newest_few_are_kept(lease: Lease, save: Callable[..., None]) -> None:
-    with Writer(lease.folder.checkpoints, lease, keep=2) as writer:
+    with Writer(lease.path / "checkpoints", lease, keep=2) as writer:
         for step in (5, 10, 15):
             writer.save(of(step))
     assert names(lease) == ["step-00000010", "step-00000015"]
-    for step in (100, 1000):  # of other attempts
+    for step in (100, 1000):  # of other processes
         save(step)
         assert newest(lease) == step
     assert names(lease) == ["step-00000100", "step-00001000"]
     save(1001, keep=1)
     assert names(lease) == ["step-00001001"]
-    checkpoint.delete_all(lease.folder.checkpoints)
+    checkpoint.delete_all(lease.path / "checkpoints")
     assert newest(lease) is None
 
 
@@ -117,7 +119,7 @@ def damage(kind: str, folder: Path) -> None:
 KINDS = [
     *("half a state", "one bit", "half a mark", "no mark", "no state", "mark of another kind", "hashed but no state"),
     *("empty folder", "a file in its place"),
-    *(f"mark without {key}" for key in ("step", "identity", "attempts", "state_sha256", "sha256")),
+    *(f"mark without {key}" for key in ("step", "identity", "environments", "state_sha256", "sha256")),
 ]
 
 
@@ -127,7 +129,7 @@ def test_a_damaged_one_is_skipped_with_a_warning_and_the_one_before_is_used(
 ) -> None:
     save(5)
     save(10)
-    damage(kind, lease.folder.checkpoints / "step-00000010")
+    damage(kind, lease.path / "checkpoints" / "step-00000010")
     with pytest.warns(UserWarning, match="step-00000010: .*; skipped"):
         assert newest(lease) == 5
     save(7, keep=1)  # on the way again; the damaged one does not count among the kept
@@ -139,7 +141,7 @@ def test_a_damaged_one_is_skipped_with_a_warning_and_the_one_before_is_used(
 def test_only_intact_ones_count_among_the_kept(kind: str, lease: Lease, save: Callable[..., None]) -> None:
     save(5)
     save(10)
-    damage(kind, lease.folder.checkpoints / "step-00000010")
+    damage(kind, lease.path / "checkpoints" / "step-00000010")
     save(15)
     assert names(lease) == ["step-00000005", "step-00000015"]
 
@@ -148,7 +150,7 @@ def test_a_damaged_one_of_the_same_step_is_replaced(lease: Lease, save: Callable
     save(5)
     for kind in KINDS:
         save(10)
-        damage(kind, lease.folder.checkpoints / "step-00000010")
+        damage(kind, lease.path / "checkpoints" / "step-00000010")
         save(10)
         assert newest(lease) == 10
         assert names(lease) == ["step-00000005", "step-00000010"]
@@ -156,14 +158,14 @@ def test_a_damaged_one_of_the_same_step_is_replaced(lease: Lease, save: Callable
 
 def test_an_intact_one_of_the_same_step_stays_as_it_is(lease: Lease, save: Callable[..., None]) -> None:
     save(5)
-    before = (lease.folder.checkpoints / "step-00000005" / "COMPLETE").stat().st_ino
+    before = (lease.path / "checkpoints" / "step-00000005" / "COMPLETE").stat().st_ino
     save(5)
-    assert (lease.folder.checkpoints / "step-00000005" / "COMPLETE").stat().st_ino == before
+    assert (lease.path / "checkpoints" / "step-00000005" / "COMPLETE").stat().st_ino == before
 
 
 def test_what_a_killed_writer_left_behind_is_not_read(lease: Lease, save: Callable[..., None]) -> None:
     save(5)
-    shutil.copytree(lease.folder.checkpoints / "step-00000005", lease.folder.checkpoints / ".step-00000010-attempt")
+    shutil.copytree(lease.path / "checkpoints" / "step-00000005", lease.path / "checkpoints" / ".step-00000010-attempt")
     assert newest(lease) == 5
 
 
@@ -181,7 +183,7 @@ def test_one_of_another_run_is_refused(
 ) -> None:
     save(5)
     with pytest.raises(CheckpointError, match=rf"^checkpoint of step 5 {said}; choose another --out"):
-        checkpoint.latest(lease.folder.checkpoints, dataclasses.replace(MINE, **change))
+        checkpoint.latest(lease.path / "checkpoints", dataclasses.replace(MINE, **change))
     assert newest(lease) == 5
 
 
@@ -190,7 +192,7 @@ def test_a_full_disk_says_so_and_leaves_the_old_one(
     call: str, lease: Lease, save: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(5)
-    before = {path: path.read_bytes() for path in lease.folder.checkpoints.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in (lease.path / "checkpoints").rglob("*") if path.is_file()}
 
     def full(*arguments: Any, **keywords: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -199,7 +201,7 @@ def test_a_full_disk_says_so_and_leaves_the_old_one(
         patch.setattr(os if call == "fsync" else pathlib.Path, call, full)
         with pytest.raises(UserError, match="cannot be written: No space left on device"):
             save(10)
-    assert {path: path.read_bytes() for path in lease.folder.checkpoints.rglob("*") if path.is_file()} == before
+    assert {path: path.read_bytes() for path in (lease.path / "checkpoints").rglob("*") if path.is_file()} == before
     assert names(lease) == ["step-00000005"]
     assert newest(lease) == 5
     save(10)
@@ -211,7 +213,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_the_state(lease: Lease, save: Cal
     save(5)
     large = dataclasses.replace(of(10), state={**state(10), "method": {"weight": torch.zeros(100_000)}})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with Writer(lease.folder.checkpoints, lease, keep=2) as writer:
+    with Writer(lease.path / "checkpoints", lease, keep=2) as writer:
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
             writer.save(large)
@@ -234,7 +236,7 @@ def test_all_is_on_the_disk_before_it_gets_its_name_and_old_ones_go_last(
 
     def flushed(descriptor: int) -> None:
         file = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        done.append("flush " + file.name.removeprefix(".").split(".")[0].removesuffix(f"-{lease.attempt}"))
+        done.append("flush " + file.name.removeprefix(".").split(".")[0].removesuffix(f"-{lease.lease_id}"))
         flush(descriptor)
 
     def renamed(path: Path, target: Path) -> Path:
@@ -274,7 +276,7 @@ def test_training_may_change_the_state_once_save_has_returned(lease: Lease, monk
         write(*arguments)
 
     monkeypatch.setattr(torch, "save", later)
-    with Writer(lease.folder.checkpoints, lease, keep=9) as writer:
+    with Writer(lease.path / "checkpoints", lease, keep=9) as writer:
         for step in (5, 10):  # the second into the memory of the first
             given = of(step)
             method, optimizer = given.state["method"], given.state["optimizer"]
@@ -284,23 +286,22 @@ def test_training_may_change_the_state_once_save_has_returned(lease: Lease, monk
             method["weight"].add_(1)
             method["late"] = torch.ones(1)
             optimizer["param_groups"][0]["lr"] = 0.1
-            given.attempts.append({"code_version": "code-2"})
             changed.set()
             writer.wait()
             changed.clear()
             assert newest(lease) == step
-            found = checkpoint.read(lease.folder.checkpoints / f"step-{step:08d}")
+            found = checkpoint.read(lease.path / "checkpoints" / f"step-{step:08d}")
             assert list(found.state["method"]) == ["weight", "image"]
             assert found.state["method"]["image"].is_contiguous(memory_format=torch.channels_last)
             assert found.state["optimizer"]["param_groups"] == [{"lr": 0.5, "params": [0]}]
 
 
 def test_states_that_change_their_shapes(lease: Lease) -> None:
-    with Writer(lease.folder.checkpoints, lease, keep=1) as writer:
+    with Writer(lease.path / "checkpoints", lease, keep=1) as writer:
         for step, values in enumerate([torch.ones(3), torch.ones(4), torch.ones(4).double(), torch.rand(2, 2).T]):
-            writer.save(Checkpoint(step, {"method": {"a": values}, "optimizer": {}}, MINE, []))
+            writer.save(Checkpoint(step, {"method": {"a": values}, "optimizer": {}}, MINE, ()))
             writer.wait()
-            found = checkpoint.latest(lease.folder.checkpoints, MINE)
+            found = checkpoint.latest(lease.path / "checkpoints", MINE)
             assert found is not None
             torch.testing.assert_close(found.state["method"]["a"], values, rtol=0, atol=0)
 
@@ -326,7 +327,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_went_wrong_in_the_thread_is_raised_at_the_next_occasion(
     occasion: Callable[[Writer], None], lease: Lease
 ) -> None:
-    writer = Writer(lease.folder.checkpoints, lease, keep=2)
+    writer = Writer(lease.path / "checkpoints", lease, keep=2)
     writer.save(of(5))
     with pytest.raises(BrokenError, match="by the test"):
         occasion(writer)
@@ -338,7 +339,7 @@ def test_what_went_wrong_in_the_thread_is_raised_at_the_next_occasion(
 def test_it_does_not_hide_the_exception_under_way(lease: Lease) -> None:
 
     def interrupted() -> None:
-        with Writer(lease.folder.checkpoints, lease, keep=2) as writer:
+        with Writer(lease.path / "checkpoints", lease, keep=2) as writer:
             writer.save(of(5))
             raise ZeroDivisionError
 
@@ -413,11 +414,11 @@ def test_the_hash_of_method_and_optimizer_is_kept_and_the_same_after_reading(lea
     network(torch.ones(2, 3, 8, 8)).square().sum().backward()
     optimizer.step()
     result = {"method": network.state_dict(), "optimizer": optimizer.state_dict()}
-    with Writer(lease.folder.checkpoints, lease, keep=2) as writer:
+    with Writer(lease.path / "checkpoints", lease, keep=2) as writer:
         for step in (1, 2):
-            writer.save(Checkpoint(step, {**result, "wall_s": float(step)}, MINE, []))
+            writer.save(Checkpoint(step, {**result, "wall_s": float(step)}, MINE, ()))
     for step in (1, 2):
-        found = checkpoint.read(lease.folder.checkpoints / f"step-{step:08d}")
+        found = checkpoint.read(lease.path / "checkpoints" / f"step-{step:08d}")
         assert found.state.pop("wall_s") == step
         assert found.state_sha256 == state_sha256(found.state) == state_sha256(result)
         assert found.state["method"]._metadata == network.state_dict()._metadata  # type: ignore[attr-defined]
@@ -430,9 +431,11 @@ import json, os, shutil, signal, sys, time
 from pathlib import Path
 import torch
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
-from fgssl.training.checkpoint import Checkpoint, Identity, Writer
+from fgssl.store.records import Identity
+from fgssl.training.checkpoint import Checkpoint, Writer
 
 MINE = Identity("f00d", "images-1", {})
 config, folder = configs.load(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
@@ -459,7 +462,7 @@ def save(first, number, last_operation):
         sys.addaudithook(count)
         for step in range(first, first + number):
             weight = torch.full((size,), float(step))
-            writer.save(Checkpoint(step, {"method": {"weight": weight}, "optimizer": {}}, MINE, []))
+            writer.save(Checkpoint(step, {"method": {"weight": weight}, "optimizer": {}}, MINE, ()))
     os._exit(0)
 
 def aside():
@@ -496,7 +499,7 @@ else:
 
 def killed(config: Config, tmp_path: Path, size: int, kills: Any) -> list[list[int]]:
     """Of each attempt: newest step on the disk before and after it, how it ended, how many files it left half-done."""
-    (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
+    (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
     arguments = [str(tmp_path / "config.yaml"), str(tmp_path / "run"), str(size), json.dumps(kills)]
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", KILLED, *arguments], capture_output=True, text=True, timeout=300
@@ -528,9 +531,8 @@ def test_killed_at_random_moments_of_writing(tiny_config: Callable[..., Config],
 
 def test_one_who_lost_the_lease_writes_nothing(lease: Lease, save: Callable[..., None]) -> None:
     save(5)
-    record = json.loads((lease.folder.path / "lease").read_text())
-    (lease.folder.path / "lease").write_text(json.dumps({**record, "attempt": "another"}))
+    record = json.loads((lease.path / "lease").read_text())
+    (lease.path / "lease").write_text(json.dumps({**record, "lease_id": "another"}))
     with pytest.raises(LeaseError, match="lost its lease"):
         save(10)
     assert names(lease) == ["step-00000005"]
-    assert isinstance(lease.folder, RunFolder)

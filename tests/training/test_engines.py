@@ -78,7 +78,7 @@ def test_forgetting_feature_maps_changes_nothing(
         settings = (SIMCLR, f"training.precision={precision}", f"resources.activation_checkpointing={option}")
         trained = execute(tiny_config(*settings, "training.epochs=1"), tmp_path / option).trained()
         assert trained is not None
-        states.append(trained["state_sha256"])
+        states.append(trained.state_sha256)
     assert states[0] == states[1]
 
 

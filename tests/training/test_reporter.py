@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import Lease
+from fgssl.store.lease import Lease
+from fgssl.store.run_folder import RunFolder
 from fgssl.training.reporter import Reporter
 
 
@@ -17,7 +18,7 @@ def reporter(lease: Lease, start_step: int = 0, total_steps: int = 10) -> Report
 
 
 def lines(lease: Lease) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in lease.folder.metrics.read_text().splitlines()]
+    return [json.loads(line) for line in (lease.path / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_metrics_are_a_line_a_step(lease: Lease) -> None:
@@ -35,7 +36,7 @@ def test_lines_after_the_last_checkpoint_are_cut(lease: Lease) -> None:
     with reporter(lease) as telling:
         for step in range(1, 8):
             telling.log(step, {"loss": float(step)})
-    with lease.folder.metrics.open("a") as file:
+    with (lease.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "lo')  # what kill -9 leaves
     resumed = reporter(lease, start_step=5)
     assert [line["step"] for line in lines(lease)] == [1, 2, 3, 4, 5]
@@ -49,11 +50,11 @@ def test_progress_and_plain_lines(lease: Lease, capsys: pytest.CaptureFixture[st
     with reporter(lease, start_step=4, total_steps=6) as telling:
         telling.advance(5, 1.25)
         telling.advance(6, 1.0)
-    progress = lease.folder.progress()
+    progress = RunFolder(lease.path).progress()
     assert progress is not None
-    assert {key: progress[key] for key in ("step", "total_steps", "loss")} == {"step": 6, "total_steps": 6, "loss": 1.0}
-    assert progress["images_per_s"] > 0
-    assert abs(time.time() - progress["updated"]) < 60
+    assert (progress.step, progress.total_steps, progress.loss) == (6, 6, 1.0)
+    assert progress.images_per_s > 0
+    assert abs(time.time() - progress.updated) < 60
     told = capsys.readouterr().err.splitlines()
     assert told[-1].startswith("mocov2 seed 0: step 6/6, loss 1.0000, ")
     assert "images/s, ETA 0 s" in told[-1]
@@ -75,6 +76,6 @@ def test_a_terminal_gets_a_bar(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the disk that is always full")
 def test_a_full_disk_says_so(lease: Lease) -> None:
     telling = reporter(lease)
-    lease.folder.metrics.symlink_to("/dev/full")
+    (lease.path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
         telling.log(1, {"loss": 1.0})

@@ -1,5 +1,6 @@
 """A training that was stopped and goes on is the one that was not stopped, to the last bit."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from fgssl.errors import EXIT_INTERRUPTED, DataError
 from fgssl.interruption import Interrupted
 from fgssl.run.execution import execute
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.reporter import Reporter
@@ -41,8 +42,7 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
     records = [folder.trained() for folder in (one, other)]
     assert records[0] is not None
     assert records[1] is not None
-    for key in records[0].keys() - {"wall_s"}:
-        assert records[0][key] == records[1][key]
+    assert dataclasses.replace(records[0], wall_s=records[1].wall_s) == records[1]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_interrupted_and_resumed_equals_straight(
     with pytest.raises(Interrupted) as caught:
         execute(config, tmp_path / "stopped")
     assert caught.value.code == EXIT_INTERRUPTED
-    stopped = RunFolder(tmp_path / "stopped" / "runs" / configs.run_name(config))
+    stopped = RunFolder(tmp_path / "stopped" / "runs" / fingerprints.run_name(config))
     assert [path.name for path in stopped.checkpoints.iterdir()] == [f"step-{steps // 2 - 1:08d}"]
     assert stopped.failure() is None
     assert stopped.trained() is None
@@ -105,17 +105,17 @@ def test_stopped_after_the_last_step_it_still_knows_its_last_metrics(
         execute(config, tmp_path)
     record = execute(config, tmp_path).trained()
     assert record is not None
-    assert record["steps"] == 6
-    assert record["metrics"]["loss"] > 0
+    assert record.steps == 6
+    assert record.metrics["loss"] > 0
 
 
 @pytest.mark.slow
 def test_killed_and_run_again_equals_straight(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
     """kill -9 in the middle: the steps since the last checkpoint are done again."""
     config = tiny_config("training.epochs=4", "resources.checkpoint_every_s=0.3")
-    (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
+    (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
     out = tmp_path / "killed"
-    killed = RunFolder(out / "runs" / configs.run_name(config))
+    killed = RunFolder(out / "runs" / fingerprints.run_name(config))
     command = [sys.executable, "-m", "fgssl", "train", str(tmp_path / "config.yaml"), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -1,0 +1,29 @@
+"""Sources of images by the name that `fgssl pack` takes: each is one module here, and one line below."""
+
+import pkgutil
+
+from fgssl.data.source import Source
+
+SOURCES = {
+    "toy": "fgssl.data.sources.toy:SOURCE",
+    "folder": "fgssl.data.sources.folder:SOURCE",
+    "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
+}
+
+
+def source_named(name: str) -> Source:
+    """Return a source of `SOURCES`; its module is imported now."""
+    source: Source = pkgutil.resolve_name(SOURCES[name])
+    return source
+
+
+def how_to_pack(dataset: str, folder: str) -> str:
+    """Return advice on how the images of `dataset` come into `folder`."""
+    if dataset in SOURCES:
+        usage = source_named(dataset).usage(folder)
+        return f"pack it with `{usage}` (`fgssl pack {dataset} --help` describes how to get the images)"
+    return (
+        f"`fgssl pack` has no source named {dataset!r} yet: arrange the images as IMAGES/train/CLASS/*.jpg and "
+        "IMAGES/test/CLASS/*.jpg (for two levels of labels IMAGES/train/GENUS/SPECIES/*.jpg, likewise in test), then "
+        f"pack them with `fgssl pack folder IMAGES {folder} name={dataset}`"
+    )

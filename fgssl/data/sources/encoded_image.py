@@ -2,10 +2,12 @@
 
 import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageOps
+from fgssl.data.source import UnreadableImageError
 
-from fgssl.data.shards import UnreadableImageError
+if TYPE_CHECKING:
+    from PIL import Image
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff"})
 _STORED_AS_THEY_ARE = ("JPEG", "MPO", "PNG")  # MPO: the JPEG of cameras that append a second picture
@@ -17,6 +19,8 @@ def encoded_image(path: Path) -> bytes:
 
     Raises `UnreadableImageError` naming the file.
     """
+    from PIL import Image, ImageOps
+
     try:
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
@@ -33,7 +37,7 @@ def encoded_image(path: Path) -> bytes:
         raise UnreadableImageError(f"{path}: {error}") from error
 
 
-def png(image: Image.Image) -> bytes:
+def png(image: "Image.Image") -> bytes:
     """Lossless and fast to write: level 1 is a few percent larger than the default."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)

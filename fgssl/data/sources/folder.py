@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import Field
 
-from fgssl.data.shards import Sample, SourceDataset
+from fgssl.data.source import Sample, Source, SourceDataset
 from fgssl.data.sources.encoded_image import SUFFIXES, encoded_image
 from fgssl.errors import DataError
-from fgssl.randomness import uniform
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import Level, listed
 
@@ -23,11 +21,11 @@ LEVEL_NAMES: tuple[tuple[str, ...], ...] = ((), ("class",), ("species", "genus")
 @settings
 class FolderSettings:
     name: Annotated[str, Field(min_length=1)] | None = None
-    """Of the dataset; empty: the name of the folder."""
+    """Name of the dataset; empty: the name of the folder."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Of each class; used where there are no `train` and `test` folders."""
+    """Share of each class for the test split; used where there are no `train` and `test` folders."""
     seed: NonNegativeInt = 0
-    """Of the split into train and test, and of the order in the shards."""
+    """Seed of the split into train and test, and of the order in the shards."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class _Image:
     """Finest first; the species' name begins with its genus, as two genera may share a species' name."""
 
 
-def source(root: Path, options: FolderSettings) -> SourceDataset:
+def read(root: Path, options: FolderSettings) -> SourceDataset:
     """Find and label the images below `root`; raises a `DataError` with all faults of the layout."""
     faults: list[str] = []
     strangers: list[str] = []
@@ -123,6 +121,10 @@ def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[
 
 def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
     """A seeded share of each class for the test, at least one image and not all of them."""
+    import numpy as np
+
+    from fgssl.randomness import uniform
+
     keys = uniform(options.seed, "folder/split", rows=np.arange(len(images), dtype=np.int64), columns=1)[:, 0]
     by_class: dict[str, list[int]] = {}
     for number, image in enumerate(images):
@@ -163,3 +165,20 @@ def _recipes(images: Sequence[_Image], root: Path, levels: Sequence[Level]) -> l
 
 def _sample(path: Path, labels: tuple[int, ...], source_id: str) -> Sample:
     return Sample(encoded_image(path), labels, source_id)
+
+
+SOURCE = Source(
+    name="folder",
+    summary="class folders, one or two levels deep (genus/species), or a flat unlabeled folder",
+    settings=FolderSettings,
+    levels=(),
+    how_to_get="""\
+IMAGES holds your own images, or those of an archive, arranged in one of these ways. The names of the folders become
+the labels; without train and test folders a seeded share of each class becomes the test split.
+
+    IMAGES/train/CLASS/*.jpg          IMAGES/test/CLASS/*.jpg            one level (class)
+    IMAGES/train/GENUS/SPECIES/*.jpg  IMAGES/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
+    IMAGES/CLASS/*.jpg                IMAGES/GENUS/SPECIES/*.jpg         the same, not yet split
+    IMAGES/*.jpg                                                         unlabeled""",
+    read=read,
+)

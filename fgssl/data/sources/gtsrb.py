@@ -14,7 +14,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from fgssl.data.shards import Sample, SourceDataset
+from fgssl.data.source import Sample, Source, SourceDataset
 from fgssl.data.sources.encoded_image import encoded_image
 from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
@@ -79,10 +79,10 @@ _GROUP_OF = {sign: number for number, signs in enumerate(GROUPS.values()) for si
 @settings
 class GTSRBSettings:
     seed: NonNegativeInt = 0
-    """Of the order in the shards."""
+    """Seed of the order in the shards."""
 
 
-def source(root: Path, options: GTSRBSettings) -> SourceDataset:
+def read(root: Path, options: GTSRBSettings) -> SourceDataset:
     """Read the annotations below `root` (the GTSRB folder or its parent); a `DataError` lists all their faults."""
     base = _base(root)
     faults: list[str] = []
@@ -176,3 +176,21 @@ def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple
 
 def _sample(path: Path, sign: int, source_id: str, track: str) -> Sample:
     return Sample(encoded_image(path), (sign, _GROUP_OF[sign]), source_id, group=track)
+
+
+SOURCE = Source(
+    name="gtsrb",
+    summary="the German traffic signs, as the official archives unpack",
+    settings=GTSRBSettings,
+    levels=("sign", "group"),
+    how_to_get="""\
+The archives are linked from https://benchmark.ini.rub.de/, which states the terms of use; cite Stallkamp et al. 2012
+(doi:10.1016/j.neunet.2012.02.016). Unpack the training images, the test images and the labels of the test images:
+
+    unzip GTSRB_Final_Training_Images.zip -d IMAGES
+    unzip GTSRB_Final_Test_Images.zip -d IMAGES
+    unzip GTSRB_Final_Test_GT.zip -d IMAGES
+
+A flip would turn left signs into right ones: train with views.horizontal_flip=false.""",
+    read=read,
+)

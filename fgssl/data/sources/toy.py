@@ -8,26 +8,19 @@ attributes, so that what an encoder ignores can be measured.
 import dataclasses
 from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from fgssl.data.shards import Sample, SourceDataset
-from fgssl.data.sources.encoded_image import png
-from fgssl.data.sources.toy_fungus import GENERA, SPECIES, draw_fungus
-from fgssl.data.sources.toy_scene import Nuisances, Scene, background, grass
+from fgssl.data.source import Sample, Source, SourceDataset
+from fgssl.data.sources.toy_content import LEVELS, SPECIES, Nuisances
 from fgssl.settings.data import ToySettings
-from fgssl.store.manifest import Level
 
 
-def source(options: ToySettings) -> SourceDataset:
-    """The whole set; (species, genus) are its levels."""
+def read(options: ToySettings) -> SourceDataset:
+    """Return the whole set; nothing is drawn yet."""
     counts = {"train": options.train_images_per_species, "test": options.test_images_per_species}
     return SourceDataset(
         name="toy",
         source="toy",
         arguments=dataclasses.asdict(options),
-        levels=(Level("species", SPECIES), Level("genus", tuple(genus.name for genus in GENERA))),
+        levels=LEVELS,
         splits={
             split: [
                 partial(_sample, options, split, species, number)
@@ -41,6 +34,9 @@ def source(options: ToySettings) -> SourceDataset:
 
 
 def _sample(options: ToySettings, split: str, species: int, number: int) -> Sample:
+    from fgssl.data.sources.encoded_image import png
+    from fgssl.data.sources.toy_fungus import draw
+
     nuisances, details = Nuisances.at(options.seed, split, species, number)
     return Sample(
         image=png(draw(species, nuisances, details, options.image_size)),
@@ -50,16 +46,14 @@ def _sample(options: ToySettings, split: str, species: int, number: int) -> Samp
     )
 
 
-def draw(species: int, nuisances: Nuisances, details: NDArray[np.float64], image_size: int) -> Image.Image:
-    """One RGB image of `image_size` pixels; the same picture at every size.
-
-    `nuisances, details = Nuisances.at(seed, split, species, number)` are those of an image of the dataset.
-    """
-    scene = Scene(nuisances, image_size)
-    background(scene, details[:80])
-    blades = details[80:].reshape(-1, 5)
-    behind = int(nuisances.grass_blades) // 2
-    grass(scene, blades[:behind])
-    draw_fungus(scene, GENERA[species // 4], first_mark=bool(species & 1), second_mark=bool(species & 2))
-    grass(scene, blades[behind : int(nuisances.grass_blades)])
-    return scene.finished()
+SOURCE = Source(
+    name="toy",
+    summary="the embedded set, fungi drawn by code",
+    settings=ToySettings,
+    paths=(),
+    levels=tuple(level.name for level in LEVELS),
+    how_to_get="""\
+Nothing has to be downloaded: the images are drawn by code. Runs with `data.dataset=toy` and no `data.folder` pack the
+set on first use; packing it yourself serves to look at it, or to draw another one.""",
+    read=read,
+)

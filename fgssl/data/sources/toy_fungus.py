@@ -1,4 +1,4 @@
-"""The toy set's genera and species, and how they are drawn. The genera are real, the species are invented."""
+"""How the toy set's genera and species are drawn."""
 
 import functools
 import math
@@ -6,48 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from fgssl.data.sources.toy_scene import Color, Points, Scene, toned
+from fgssl.data.sources.toy_content import GENERA, Color, Genus, Nuisances
+from fgssl.data.sources.toy_scene import Points, Scene, background, grass, toned
 
 
-@dataclass(frozen=True)
-class Genus:
-    name: str
-    species: tuple[str, str, str, str]
-    """Without marks, with the first, with the second, with both."""
-    cap: Color
-    stem: Color
-    gills: Color
-    half_width: float
-    """Of the cap."""
-    cap_height: float
-    rim_height: float
-    """Of the cap's lower edge, over the ground."""
-    roundness: float
-    """Exponent of the dome, under 1; over 1 means a cone."""
-    gill_depth: float
-    """Half height of the underside, which is seen slightly from below."""
-    stem_top: float
-    stem_foot: float
-    """Half widths."""
+def draw(species: int, nuisances: Nuisances, details: NDArray[np.float64], image_size: int) -> Image.Image:
+    """Draw one RGB image of `image_size` pixels; the same picture at every size.
 
-
-GENERA = (
-    Genus("Amanita", ("simplex", "annulata", "punctata", "regalis"), (205, 42, 36), (243, 236, 220), (236, 226, 205),
-          0.42, 0.36, 0.58, 0.85, 0.075, 0.055, 0.095),
-    Genus("Boletus", ("mitis", "limbatus", "rubripes", "superbus"), (126, 76, 38), (222, 190, 132), (212, 186, 84),
-          0.43, 0.34, 0.52, 0.55, 0.085, 0.120, 0.190),
-    Genus("Cantharellus", ("aureus", "limbatus", "striatus", "ornatus"), (244, 172, 44), (238, 158, 36), (206, 122, 22),
-          0.42, 0.14, 0.84, 1.00, 0.120, 0.110, 0.070),
-    Genus("Coprinus", ("nudus", "fuscatus", "squamosus", "comatus"), (224, 218, 204), (240, 236, 226), (120, 104, 98),
-          0.25, 0.64, 0.34, 0.55, 0.045, 0.045, 0.060),
-    Genus("Mycena", ("clara", "oculata", "sulcata", "elegans"), (136, 106, 188), (196, 180, 214), (222, 208, 232),
-          0.33, 0.42, 0.55, 1.70, 0.060, 0.028, 0.036),
-    Genus("Russula", ("viridis", "oculata", "tincta", "versicolor"), (112, 158, 82), (244, 240, 226), (238, 230, 196),
-          0.47, 0.24, 0.64, 0.62, 0.080, 0.085, 0.100),
-)  # fmt: skip
-SPECIES = tuple(f"{genus.name} {species}" for genus in GENERA for species in genus.species)
+    `nuisances, details = Nuisances.at(seed, split, species, number)` are those of an image of the dataset.
+    """
+    scene = Scene(nuisances, image_size)
+    background(scene, details[:80])
+    blades = details[80:].reshape(-1, 5)
+    behind = int(nuisances.grass_blades) // 2
+    grass(scene, blades[:behind])
+    draw_fungus(scene, GENERA[species // 4], first_mark=bool(species & 1), second_mark=bool(species & 2))
+    grass(scene, blades[behind : int(nuisances.grass_blades)])
+    return scene.finished()
 
 
 def _ellipse(x: float, y: float, half_width: float, half_height: float, start: float = 0.0, end: float = 2.0) -> Points:

@@ -1,71 +1,19 @@
 """Where the toy set's fungi stand: ground, light, pose, clutter, and the canvas on which all is drawn."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from fgssl.randomness import uniform
+from fgssl.data.sources.toy_content import Color, Nuisances
 
-DETAILS = 160
-"""Uniform numbers of one image for the places of blades, leaves and texture."""
 _SUPERSAMPLING = 4
 _SMOOTH = Image.Resampling.BICUBIC
 
-Color = tuple[float, float, float]
 Points = NDArray[np.float64]
 """(P, 2) x to the right and y upwards, in a fungus of height 1 that stands on (0, 0)."""
-
-
-@dataclass(frozen=True)
-class Nuisances:
-    """What varies from image to image and is no property of a species."""
-
-    rotation_degrees: float
-    x_shift: float
-    y_shift: float
-    """Shares of the image's side."""
-    scale: float
-    brightness: float
-    warmth: float
-    """-1 cold ... 1 warm light."""
-    background_kind: float
-    """0 meadow, 1 woodland, 2 autumn leaves, 3 dusk."""
-    background_hue: float
-    """-1 ... 1, around the kind's own colors."""
-    grass_blades: float
-    leaves: float
-    cap_width: float
-    stem_length: float
-    """Relative to the genus."""
-    cap_tone: float
-    """-1 ... 1, around the genus' own color."""
-
-    @classmethod
-    def at(cls, seed: int, split: str, species: int, number: int) -> tuple["Nuisances", NDArray[np.float64]]:
-        """Of one image, and its (DETAILS,) numbers for the small things. More images leave the earlier ones alone."""
-        stream, row = f"toy/{split}", np.array([number], dtype=np.int64)
-        u = uniform(seed, stream, species, rows=row, columns=len(dataclasses.fields(cls)) + DETAILS)[0]
-        nuisances = cls(
-            rotation_degrees=float(50 * u[0] - 25),
-            x_shift=float(0.24 * u[1] - 0.12),
-            y_shift=float(0.16 * u[2] - 0.08),
-            scale=float(0.74 + 0.42 * u[3]),
-            brightness=float(0.68 + 0.54 * u[4]),
-            warmth=float(2 * u[5] - 1),
-            background_kind=float(int(4 * u[6])),
-            background_hue=float(2 * u[7] - 1),
-            grass_blades=float(int(13 * u[8])),
-            leaves=float(int(5 * u[9])),
-            cap_width=float(0.88 + 0.24 * u[10]),
-            stem_length=float(0.86 + 0.28 * u[11]),
-            cap_tone=float(2 * u[12] - 1),
-        )
-        return nuisances, u[-DETAILS:]
 
 
 _KINDS: tuple[tuple[Color, Color, Color], ...] = (  # sky, ground, blades

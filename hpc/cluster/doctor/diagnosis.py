@@ -1,4 +1,4 @@
-"""What the doctor found, and a profile filled in with it."""
+"""Findings of the doctor, and a profile filled in with them."""
 
 import json
 import re
@@ -9,9 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fgssl.settings.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_mapping
+from fgssl.settings.fingerprints import to_mapping
+from fgssl.settings.layers import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_yaml
 from hpc.cluster.site.profile import PREFIX, PartitionSettings, Profile, load_profile, profile_file
 
 _OF_A_PARTITION = to_mapping(PartitionSettings())
@@ -36,7 +35,7 @@ class Finding:
 
 
 class Diagnosis:
-    """What was found, and the values of the profile that were seen, by their dotted keys."""
+    """Findings, and the values of the profile that were seen, by their dotted keys."""
 
     def __init__(self, file: Path, overrides: Sequence[str] = ()) -> None:
         file = profile_file(file)
@@ -44,12 +43,12 @@ class Diagnosis:
         self.findings: list[Finding] = []
         self.values: dict[str, Any] = {}
         self.source = "Slurm"
-        """What told, with its version."""
+        """Name of the scheduler, with its version."""
         self._file, self._overrides = file, overrides
-        self._content = read_yaml(file)
+        self._content: dict[str, Any] = read_yaml(file)
         self._given = {key.removeprefix(PREFIX): value for key, value in parse_overrides(overrides).items()}
         for key, value in self._given.items():
-            self._content = merge(self._content, nested(key, value), ())
+            self._content = merge(self._content, nested(key, value))
         self._stated = leaves(self._content)
 
     def tell(self, verdict: Verdict, subject: str, message: str) -> None:
@@ -76,7 +75,7 @@ class Diagnosis:
             self.tell(Verdict.DIFFERS, key, f"{value} here, {stated} in {self._file}")
 
     def confirm(self, key: str) -> None:
-        """That what the profile says there works."""
+        """Mark a value of the profile as seen to work."""
         if (stated := _at(self._content, key)) is not None:
             self.values[key] = stated
 
@@ -99,12 +98,12 @@ class Diagnosis:
         if "unverified" in content:
             content["unverified"] = self._unverified()
         content["sources"] = [*(content.get("sources") or ()), source]
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+        return to_yaml(content)
 
     def _filled(self) -> dict[str, Any]:
         content = self._content
         for key, value in self.values.items():
-            content = merge(content, nested(key, value), ())
+            content = merge(content, nested(key, value))
         return content
 
     def _unverified(self) -> list[str]:
@@ -121,7 +120,7 @@ def _at(mapping: Any, key: str) -> Any:
 
 
 def _agree(stated: Any, found: Any) -> bool:
-    """Of memory, documents tell round numbers."""
+    """Compare two values; those of memory are rounded in documents, so they may differ by 1 %."""
     if isinstance(stated, int | float) and isinstance(found, float):
         return abs(stated - found) <= 0.01 * found
     return bool(stated == found)

@@ -3,13 +3,13 @@ lies over the default one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
-from fgssl.settings.config import merge
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
-from fgssl.settings.validation import unknown, validate
+from fgssl.settings.layers import Place, locate, merge
+from fgssl.settings.validation import unknown, validate, without_faults
 from hpc.cluster.site.profile import Minutes
 
 DEFAULT = "default"
@@ -45,18 +45,16 @@ class JobSettings:
 class Origin:
     """Where a job's settings were written, for the words of an error."""
 
-    source: str = COMMAND_LINE
-    block: str = DEFAULT
-    own: frozenset[str] = frozenset()
-    """Keys that the block itself has: the others are the default block's."""
+    places: Mapping[str, Place] = field(default_factory=dict)
+    """By key; without one: the default block, on the command line."""
     defaults: frozenset[str] = frozenset()
-    """Keys that neither block has."""
+    """Keys that nobody wrote."""
     faults: tuple[Problem, ...] = ()
     """Of all blocks; their settings were read without these values. `requests.request` tells them too."""
 
     def problem(self, key: str, message: str) -> Problem:
-        block = self.block if key in self.own else DEFAULT
-        return Problem(self.source, f"jobs.{block}.{key}", f"by default {message}" if key in self.defaults else message)
+        place = self.places.get(key, Place(COMMAND_LINE, f"jobs.{DEFAULT}.{key}"))
+        return place.problem(f"by default {message}" if key in self.defaults else message)
 
 
 BY_HAND = Origin()
@@ -68,29 +66,26 @@ def read_jobs(blocks: Any, source: str, names: Sequence[str]) -> Mapping[str, tu
 
     Faults of the blocks are left to `requests.request`, which tells them together with its own.
     """
+    top = Place(source, "jobs")
     if not isinstance(blocks, Mapping):
         message = f"{blocks!r} is not allowed: give `{DEFAULT}: {{...}}` and blocks of stages and arms"
-        raise SettingsError([Problem(source, "jobs", message)])
+        raise SettingsError([top.problem(message)])
     faults: list[Problem] = []
     sound: dict[str, dict[str, Any]] = {}
     for name, block in blocks.items():
+        place = locate(blocks, [str(name)], top)
         if name not in (DEFAULT, *names):
-            faults.append(Problem(source, f"jobs.{name}", unknown(str(name), [DEFAULT, *names], what="stage or arm")))
+            faults.append(place.problem(unknown(str(name), [DEFAULT, *names], what="stage or arm")))
             continue
-        sound[name] = {} if block is None else block
-        try:
-            validate(sound[name], JobSettings, source)
-        except SettingsError as error:
-            for problem in error.problems:
-                key = ".".join(filter(None, ["jobs", name, problem.key]))
-                faults.append(replace(problem, key=key))
-            faulty = {problem.key.partition(".")[0] for problem in error.problems}
-            sound[name] = {} if "" in faulty else {key: block[key] for key in block if key not in faulty}
+        sound[name], found = without_faults({} if block is None else block, JobSettings, place)
+        faults += found
     default, jobs = sound.get(DEFAULT, {}), {}
-    every_key = {entry.name for entry in fields(JobSettings)}
     for name in (DEFAULT, *names):
         own = sound.get(name, {})
-        job = validate(merge(default, own, ()), JobSettings, source)
-        defaults = every_key - default.keys() - own.keys()
-        jobs[name] = job, Origin(source, name, frozenset(own), frozenset(defaults), tuple(faults))
+        job = validate(merge(default, own), JobSettings, source)
+        keys = [entry.name for entry in fields(JobSettings)]
+        defaults = frozenset(key for key in keys if key not in default and key not in own)
+        places = {key: locate(blocks, [name if key in own else DEFAULT, key], top) for key in keys}
+        places |= {key: top.below(DEFAULT, key) for key in defaults}
+        jobs[name] = job, Origin(places, defaults, tuple(faults))
     return jobs

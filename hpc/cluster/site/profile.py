@@ -7,17 +7,28 @@ the site or in its documentation are listed by their dotted key in `unverified`.
 import dataclasses
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from fgssl.errors import COMMAND_LINE, EXIT_OUT_OF_HANDS, Problem, SettingsError
-from fgssl.settings.config import leaves, merge, nested, overlaps, parse_overrides, read_yaml
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
-from fgssl.settings.validation import unknown, validate
+from fgssl.settings.layers import (
+    Place,
+    Written,
+    leaves,
+    locate,
+    merge,
+    nested,
+    overlaps,
+    parse_overrides,
+    read_yaml,
+)
+from fgssl.settings.validation import unknown, validate, without_faults
+from hpc.cluster.schedulers import SCHEDULERS
 
 PREFIX = "cluster."
 """Of the overrides that are a profile's."""
@@ -35,6 +46,15 @@ def _no_clock(value: object) -> object:
 
 
 Minutes = Annotated[PositiveInt, BeforeValidator(_no_clock)]
+
+
+def _is_scheduler(name: str) -> str:
+    if name not in SCHEDULERS:
+        raise ValueError(unknown(name, list(SCHEDULERS), what="scheduler"))
+    return name
+
+
+SchedulerName = Annotated[str, AfterValidator(_is_scheduler)]
 
 
 @settings
@@ -216,7 +236,7 @@ class Profile:
     sources: tuple[SourceSettings, ...] = ()
     unverified: tuple[str, ...] = ()
     """Dotted keys."""
-    scheduler: Literal["slurm"] = "slurm"
+    scheduler: SchedulerName = "slurm"
     account: str | None = None
     """The user's."""
     accounts: AccountSettings = AccountSettings()
@@ -306,30 +326,40 @@ def read_profile(file: Path, overrides: Sequence[str] = ()) -> tuple[Profile, li
     given, problems = _given(overrides)
     try:
         file = profile_file(file)
-        content = read_yaml(file)
+        content: dict[str, Any] = read_yaml(file)
     except SettingsError as error:
-        return _without_faulty({}, {"site"}, file), [*error.problems, *problems]
+        return validate(_unknown(file), Profile, str(file)), [*error.problems, *problems]
+    top = Place(str(file))
     for key, value in given.items():
-        content = merge(content, nested(key, value), ())
-    problems += [Problem(str(file), str(key), unknown(str(key), _KEYS)) for key in content if key not in _KEYS]
-    problems += _mark_problems(content, file)
-    content |= {"partitions": _partitions(content.get("partitions"), file, problems)}
-    known = {key: value for key, value in content.items() if key in _KEYS} | {"file": str(file)}
-    try:
-        profile = validate(known, Profile, str(file))
-    except SettingsError as error:
-        problems += error.problems
-        profile = _without_faulty(known, {problem.key or "site" for problem in error.problems}, file)
-    problems = [_of_command_line(problem, given) for problem in [*problems, *_faults(profile)]]
+        content = merge(content, nested(key, value, given.places[key]))
+    for key in [key for key in content if key not in _KEYS]:
+        problems.append(locate(content, [str(key)], top).problem(unknown(str(key), _KEYS)))
+        del content[key]
+    problems += _mark_problems(content, top)
+    content |= {"partitions": _partitions(content, top, problems), "file": str(file)}
+    sound, found = without_faults(content, Profile, top, instead=_unknown(file))
+    profile = validate(sound, Profile, top)
+    for fault in _faults(profile):
+        found.append(locate(content, fault.key.split("."), top).problem(fault.message))
     marks = tuple(mark for mark in profile.unverified if not overlaps(mark, given))
-    return dataclasses.replace(profile, unverified=marks), problems
+    return dataclasses.replace(profile, unverified=marks), [*problems, *found]
+
+
+def _unknown(file: Path) -> dict[str, Any]:
+    """What stands for faulty values: not known. GPUs and nodes without them are there, or nothing could be checked."""
+    return {"site": "", "file": str(file), "gpu": {}, "cpu_node": {}}
+
+
+def shipped_profiles() -> dict[str, Path]:
+    """Return the files of the shipped profiles by their names."""
+    return {path.stem: path for path in sorted(_SHIPPED.glob("[!.]*.yaml"))}
 
 
 def profile_file(given: Path) -> Path:
     """`karolina` is the shipped one, from wherever it is named."""
     if given.is_file():
         return given
-    shipped = {path.stem: path for path in sorted(_SHIPPED.glob("[!.]*.yaml"))}
+    shipped = shipped_profiles()
     if str(given) in shipped:
         path = shipped[str(given)]
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -340,62 +370,40 @@ def profile_file(given: Path) -> Path:
     raise SettingsError([Problem(COMMAND_LINE, "--cluster", message)])
 
 
-def _without_faulty(content: Mapping[str, Any], faulty: Collection[str], file: Path) -> Profile:
-    """What can be read of a file with faults; what a faulty value would have said is taken for not known."""
-    rest = _without(content, [key.split(".") for key in faulty])
-    # Left out, these would say that there are no such nodes.
-    unknown_nodes: dict[str, Any] = {key: {} for key in ("gpu", "cpu_node") if key in faulty or not content}
-    try:
-        return validate({"site": "", "file": str(file)} | unknown_nodes | rest, Profile, str(file))
-    except SettingsError:  # a fault that hid behind another
-        return _without_faulty({}, (), file)
-
-
-def _without(content: Mapping[str, Any], keys: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Without the keys that `keys` lead to, as far as they lead through mappings."""
-    rest: dict[str, Any] = {}
-    for name, value in content.items():
-        inner = [key[1:] for key in keys if key[0] == name]
-        if not inner:
-            rest[name] = value
-        elif isinstance(value, Mapping) and all(inner):
-            rest[name] = _without(value, inner)
-    return rest
-
-
-def _given(overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
-    given, problems = {}, []
-    for key, value in parse_overrides(overrides).items():
+def _given(overrides: Sequence[str]) -> tuple[Written, list[Problem]]:
+    given, problems = Written({}, {}), list[Problem]()
+    parsed = parse_overrides(overrides)
+    for key, value in parsed.items():
         if key.startswith(PREFIX):
             given[key.removeprefix(PREFIX)] = value
+            given.places[key.removeprefix(PREFIX)] = parsed.places[key]
         else:
-            problems.append(Problem(COMMAND_LINE, key, f"is no key of a profile: those begin with {PREFIX}"))
+            problems.append(parsed.places[key].problem(f"is no key of a profile: those begin with {PREFIX}"))
     return given, problems
 
 
-def _mark_problems(content: Mapping[str, Any], file: Path) -> Iterator[Problem]:
+def _mark_problems(content: Mapping[str, Any], top: Place) -> Iterator[Problem]:
     """Of the keys in `unverified`: each must be a value of the file."""
     marks, keys = content.get("unverified"), [key for key, value in leaves(content).items() if value is not None]
     for mark in marks if isinstance(marks, Sequence) and not isinstance(marks, str) else ():
         if not any(str(mark) == key or key.startswith(f"{mark}.") for key in keys):
             near = difflib.get_close_matches(str(mark), keys, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            yield Problem(str(file), "unverified", f"{mark!r} is no key with a value in this file: {hint}mend the mark")
+            message = f"{mark!r} is no key with a value in this file: {hint}mend the mark"
+            yield locate(content, ["unverified"], top).problem(message)
 
 
-def _partitions(content: Any, file: Path, problems: list[Problem]) -> Any:
-    """Each validated by itself, so that a mistyped key of one gets a suggestion; adds the problems."""
-    if not isinstance(content, Mapping):
-        return content
-    partitions = dict.fromkeys(content, PartitionSettings())
-    for name, entry in content.items():
-        try:
-            partitions[name] = validate({} if entry is None else entry, PartitionSettings, str(file))
-        except SettingsError as error:
-            for problem in error.problems:
-                key = ".".join(filter(None, ["partitions", str(name), problem.key]))
-                problems.append(dataclasses.replace(problem, key=key))
-    return partitions
+def _partitions(content: Mapping[str, Any], top: Place, problems: list[Problem]) -> Any:
+    """Each without its faults, found here so that a mistyped key of one gets a suggestion; adds the problems."""
+    partitions = content.get("partitions")
+    if not isinstance(partitions, Mapping):
+        return partitions
+    sound = merge(partitions, {})
+    for name, entry in partitions.items():
+        place = locate(content, ["partitions", str(name)], top)
+        sound[name], found = without_faults({} if entry is None else entry, PartitionSettings, place)
+        problems += found
+    return sound
 
 
 def _faults(profile: Profile) -> Iterator[Problem]:
@@ -421,9 +429,3 @@ def _faults(profile: Profile) -> Iterator[Problem]:
         if node.job_cores is not None and cores > node.job_cores:
             message = f"{gpu.cores} for each of {gpu.per_node} GPUs are {cores}, a node has {node.job_cores} for jobs"
             yield Problem(profile.file, "gpu.cores", message)
-
-
-def _of_command_line(problem: Problem, given: Mapping[str, Any]) -> Problem:
-    if problem.key and overlaps(problem.key, given):
-        return dataclasses.replace(problem, source=COMMAND_LINE, key=PREFIX + problem.key)
-    return problem

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fgssl.data.embedded import ensure_toy
 from fgssl.settings.data import DataSettings
-from fgssl.store.location import ensure_toy
 
 Packed = Callable[[DataSettings], Path]
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands import sweep
-from fgssl.errors import UserError, exit_code
-from hpc.cluster.job_store import Books, Element
-from hpc.cluster.schedulers.scheduler import RefusedError
+from fgssl.__main__ import invoke, main
+from fgssl.errors import UserError
+from hpc.cluster.job_store import JobStore
+from hpc.cluster.schedulers.scheduler import JobScript, RefusedError, Requeue
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.requests import JobRequest
-from hpc.cluster.submission import Submission
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 ROOT = Path(__file__).parents[3]
@@ -38,7 +37,7 @@ def command(
 
     def run(*arguments: str) -> list[str]:
         out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
-        assert exit_code(lambda: sweep.main([str(sweep_file), *arguments, *out])) == 2
+        assert main(["sweep", str(sweep_file), *arguments, *out]) == 2
         assert not (tmp_path / "out").exists()
         first, *more = capfd.readouterr().err.replace(str(tmp_path), "TMP").splitlines()
         return [first.removeprefix("error: "), *more]
@@ -127,8 +126,8 @@ def command(
         pytest.param(
             [*KARO, MINE, "jobs.pretrian.nodes=2"],
             [
-                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: default, "
-                "pretrain, decoder, base, grad_cam"
+                "command line: jobs.pretrian: unknown stage or arm 'pretrian': did you mean 'pretrain'? allowed: "
+                "default, pretrain, decoder, base, grad_cam"
             ],
             id="jobs of an unknown stage",
         ),
@@ -211,33 +210,39 @@ def test_faults_of_a_profile_of_ones_own(command: Command, fake_slurm: FakeSlurm
         "site: here\npartitons: {}\ngpu: {per_nodes: 4, type: a100}\nlimits: {longest_walltime_min: 48:00:00}\n"
     )
     assert command("--cluster", str(mine), "jobs.default.walltime_min=2") == [
-        "TMP/mine.yaml: partitons: unknown key 'partitons': did you mean 'partitions'? allowed: site, sources, "
+        "TMP/mine.yaml:2: partitons: unknown key 'partitons': did you mean 'partitions'? allowed: site, sources, "
         "unverified, scheduler, account, accounts, partitions, partition, cpu_partition, gpu, node, cpu_node, "
         "several_nodes_whole, memory_request, limits, requeue, submit_from_jobs, internet, cpu_bind, "
         "whole_node_cpu_bind, signal_delay_s, storage, environment",
-        "TMP/mine.yaml: gpu.per_nodes: unknown key 'per_nodes': did you mean 'per_node'? allowed: cores, counts, "
+        "TMP/mine.yaml:3: gpu.per_nodes: unknown key 'per_nodes': did you mean 'per_node'? allowed: cores, counts, "
         "memory_gb, option, per_node, type, vendor",
-        f"TMP/mine.yaml: limits.longest_walltime_min: '48:00:00' is not allowed: {MINUTES}",
+        f"TMP/mine.yaml:4: limits.longest_walltime_min: '48:00:00' is not allowed: {MINUTES}",
         "command line: jobs.default.walltime_min: 2 min leave no time for work: 180 s before the end jobs stop "
         "(TMP/mine.yaml: signal_delay_s)",
     ]
 
 
 def test_a_clock_in_the_sweeps_file(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
-    sweep_file.write_text(sweep_file.read_text() + "jobs: {default: {walltime_min: 4:00:00}}\n")
+    before = sweep_file.read_text()
+    sweep_file.write_text(before + "jobs: {default: {walltime_min: 4:00:00}}\n")
+    line = before.count("\n") + 1
     assert command("--cluster", "generic") == [
-        f"TMP/small.yaml: jobs.default.walltime_min: '4:00:00' is not allowed: {MINUTES}"
+        f"TMP/small.yaml:{line}: jobs.default.walltime_min: '4:00:00' is not allowed: {MINUTES}"
     ]
 
 
 def test_a_fault_of_a_preset_is_told_there(command: Command, fake_slurm: FakeSlurm, sweep_file: Path) -> None:
-    presets = "preset: long\npresets: {long: {jobs: {base: {walltime_min: 2}, pretrain: {nods: 2}}}}\n"
-    sweep_file.write_text(sweep_file.read_text() + presets)
+    before = sweep_file.read_text()
+    presets = "preset: long\npresets:\n  long:\n    jobs:\n      base: {walltime_min: 2}\n      pretrain: {nods: 2}\n"
+    sweep_file.write_text(before + presets)
+    last = before.count("\n") + presets.count("\n")
     unknown, short = command("--cluster", "generic")
     assert unknown.startswith(
-        "TMP/small.yaml: presets.long.jobs.pretrain.nods: unknown key 'nods': did you mean 'nodes'?"
+        f"TMP/small.yaml:{last}: presets.long.jobs.pretrain.nods: unknown key 'nods': did you mean 'nodes'?"
     )
-    assert short.startswith("TMP/small.yaml: presets.long.jobs.base.walltime_min: 2 min leave no time for work")
+    assert short.startswith(
+        f"TMP/small.yaml:{last - 1}: presets.long.jobs.base.walltime_min: 2 min leave no time for work"
+    )
 
 
 def test_no_sbatch_on_path(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,6 +275,13 @@ def test_a_read_only_file_system(command: Command, fake_slurm: FakeSlurm, read_o
 # ------------------------------------------------------------------------------------- what sbatch refuses
 
 
+def _submit(store: JobStore, request: JobRequest) -> None:
+    script = JobScript(request, "module", (), store.log("job", 0), Path("/code"), Requeue.WHEN_INTERRUPTED)
+    file = store.folder / "job.sh"
+    file.write_text(Slurm().script(script))
+    Slurm().submit(file)
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
@@ -298,12 +310,11 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
 ) -> None:
     """Words of Slurm 22.05 to 24.11."""
     _refuse(fake_slurm, words)
-    books = Books(tmp_path / "out")
-    books.make()
+    store = JobStore(tmp_path / "out")
+    store.make()
     asked_for = JobRequest("job", 600, partition="gpu", account="mine", gpus_per_node=1, gpu_flag="1")
-    order = books.intend("small", asked_for, [Element(("warm-up",), (1,))])
     with pytest.raises(RefusedError) as caught:
-        Submission(books, tmp_path / "code", Slurm()).submit(order, asked_for)
+        _submit(store, asked_for)
     said, likely, asked, script = str(caught.value).splitlines()
     assert said == f"Batch job submission failed: {words}"
     assert likely.startswith(f"  likely cause: {cause}")
@@ -316,11 +327,10 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
 
 def test_words_that_nobody_knows_are_given_as_they_are(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
     _refuse(fake_slurm, "The moon is full")
-    books = Books(tmp_path / "out")
-    books.make()
-    order = books.intend("small", JobRequest("job", 600), [Element(("warm-up",), (1,))])
+    store = JobStore(tmp_path / "out")
+    store.make()
     with pytest.raises(RefusedError, match="failed: The moon is full\n  asked for: --cpus-per-task=1 "):
-        Submission(books, tmp_path / "code", Slurm()).submit(order, JobRequest("job", 600))
+        _submit(store, JobRequest("job", 600))
 
 
 def test_after_a_refusal_the_same_command_goes_on(
@@ -330,7 +340,7 @@ def test_after_a_refusal_the_same_command_goes_on(
     out = tmp_path / "out"
     given = [str(sweep_file), "--cluster", "generic", "--out", str(out)]
     fake_slurm.configure(accounts=["mine"])
-    assert sweep.main([*given, "cluster.account=other"]) == 1
+    assert invoke(["sweep", *given, "cluster.account=other"]) == 1
     printed = capfd.readouterr()
     first = "refused: pretrain, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
     assert printed.err.startswith(first)
@@ -339,13 +349,13 @@ def test_after_a_refusal_the_same_command_goes_on(
     assert "10 runs: 10 waiting" in printed.out
     assert fake_slurm.jobs() == {}
 
-    assert sweep.main([*given, "cluster.account=mine", "settings.training.epochs=7", "seeds=[0]"]) == 0
+    assert invoke(["sweep", *given, "cluster.account=mine", "settings.training.epochs=7", "seeds=[0]"]) == 0
     assert "5 runs: 5 pending" in capfd.readouterr().out
     assert {job["options"]["account"] for job in fake_slurm.jobs().values()} == {"mine"}
 
     words = r"plan.json: is the plan of a table of other runs"
     with pytest.raises(UserError, match=words):  # now some have
-        sweep.main([*given, "cluster.account=mine", "settings.training.epochs=8"])
+        invoke(["sweep", *given, "cluster.account=mine", "settings.training.epochs=8"])
 
 
 def test_a_refusal_of_some_leaves_the_others(
@@ -353,9 +363,9 @@ def test_a_refusal_of_some_leaves_the_others(
 ) -> None:
     given = [str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out"), "cluster.account=mine"]
     fake_slurm.configure(accounts=["mine"])
-    assert sweep.main([*given, "jobs.grad_cam.account=other"]) == 1
+    assert invoke(["sweep", *given, "jobs.grad_cam.account=other"]) == 1
     assert "6 runs were submitted, 4 were not: mend what is said above" in capfd.readouterr().out
-    assert sweep.main(given) == 0
+    assert invoke(["sweep", *given]) == 0
     assert "10 runs: 10 pending" in capfd.readouterr().out
 
 
@@ -363,7 +373,7 @@ def test_a_controller_that_is_away(
     sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm, capfd: pytest.CaptureFixture[str]
 ) -> None:
     fake_slurm.configure(controller="away")
-    assert sweep.main([str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
+    assert invoke(["sweep", str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
     printed = capfd.readouterr().out
     assert "Unable to contact slurm controller" in printed
     assert "nothing was submitted: mend what is said above, then give the same command again" in printed

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands import cancel, logs, retry, status, sweep, sync
+from fgssl.__main__ import invoke
 from fgssl.errors import UserError
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
-from hpc.cluster.job_store import Attempt, Books
+from hpc.cluster.job_store import JobStore, Launch
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 PROFILE = Path(__file__).parents[3] / "slurm" / "generic.yaml"
@@ -28,7 +28,7 @@ def submit(sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm) -> Callable[
 
     def run(*arguments: str) -> int:
         given = [str(sweep_file), ON_CPU, *arguments, "--cluster", str(PROFILE), "--out", str(tmp_path / "out")]
-        return sweep.main(given)
+        return invoke(["sweep", *given])
 
     return run
 
@@ -52,12 +52,12 @@ def complete(out: Path, *names: str) -> None:
 def ordered_for(out: Path, run: str) -> list[str]:
     """Ids of all its jobs, the first one first."""
     found = [
-        (element.attempts[element.runs.index(run)], order.job_id_of(number) or "")
-        for order in Books(out).orders()
+        (element.submissions[element.runs.index(run)], order.job_id_of(number) or "")
+        for order in JobStore(out).orders()
         for number, element in enumerate(order.elements)
         if run in element.runs
     ]
-    assert [attempt for attempt, _ in sorted(found)] == list(range(1, len(found) + 1))
+    assert [number for number, _ in sorted(found)] == list(range(1, len(found) + 1))
     return [job_id for _, job_id in sorted(found)]
 
 
@@ -129,7 +129,7 @@ def test_a_dry_run_needs_neither_slurm_nor_weights(
     monkeypatch.setenv("PATH", "")
     monkeypatch.chdir(out.parent)
     smoke = Path(__file__).parents[3] / "sweeps" / "smoke.yaml"
-    assert sweep.main([str(smoke), "--cluster", "generic", "--dry-run", "--out", str(out)]) == 0
+    assert invoke(["sweep", str(smoke), "--cluster", "generic", "--dry-run", "--out", str(out)]) == 0
     assert capsys.readouterr().out.count("#!/bin/bash") == 3
     assert list(out.parent.iterdir()) == []
 
@@ -153,7 +153,7 @@ def test_a_pack_that_is_not_full_asks_for_what_it_has(
     seeds: int, submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm
 ) -> None:
     assert submit("jobs.default.runs_per_job=3", f"seeds={list(range(seeds))}") == 0
-    (pretrain,) = Books(out).orders()[0].elements
+    (pretrain,) = JobStore(out).orders()[0].elements
     assert len(pretrain.runs) == seeds
     assert fake_slurm.job("1")["options"]["ntasks-per-node"] == str(seeds)
 
@@ -169,7 +169,7 @@ def test_status_is_true_and_writes_nothing(
     (out / "runs" / pretrain.run / "progress.json").write_text(json.dumps(progress))
     before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
     capsys.readouterr()
-    assert status.main([str(out)]) == 0
+    assert invoke(["status", str(out)]) == 0
     printed = capsys.readouterr().out
     (line,) = [line for line in printed.splitlines() if "RUNNING" in line]
     batch = pretrain.configs[0]["training"]["global_batch_size"]
@@ -184,13 +184,13 @@ def test_a_silent_scheduler_is_said(
 ) -> None:
     submit()
     fake_slurm.configure(controller="away")
-    assert status.main([str(out)]) == 0
+    assert invoke(["status", str(out)]) == 0
     captured = capsys.readouterr()
     assert "Unable to contact slurm controller" in captured.err
     assert f"{RUNS} pending" in captured.out
-    assert sync.main([str(out)]) == 1
+    assert invoke(["sync", str(out)]) == 1
     with pytest.raises(UserError, match="nothing was changed"):
-        retry.main([str(out)])
+        invoke(["retry", str(out)])
     fake_slurm.configure(controller="")
     assert len(jobs(fake_slurm)) == RUNS
 
@@ -199,7 +199,7 @@ def test_what_a_node_lost_is_ordered_again(submit: Callable[..., int], out: Path
     submit()
     fake_slurm.start("1_0", "n7")
     fake_slurm.finish("1_0", "NODE_FAIL")
-    assert sync.main([str(out)]) == 0
+    assert invoke(["sync", str(out)]) == 0
     again = ordered_for(out, cluster_sweep.read(out).runs[0].run)
     assert [jobs(fake_slurm)[job_id] for job_id in again] == ["NODE_FAIL", "PENDING"]
 
@@ -210,44 +210,45 @@ def test_a_fault_is_shown_and_not_tried_again_until_it_is_wanted(
     submit()
     run = cluster_sweep.read(out).runs[0]
     fake_slurm.start("1_0", "n7")
-    order = Books(out).orders()[0]
+    order = JobStore(out).orders()[0]
     began = time.time()
-    Books(out).write_attempt(Attempt(order.token, 0, 0, 0, began, began + 9000, "n7", 0, began + 1, exit_code=1))
+    JobStore(out).write_launch(Launch(order.token, 0, 0, 0, began, began + 9000, "n7", 0, began + 1, exit_code=1))
     folder = RunFolder(out / "runs" / run.run)
     folder.path.mkdir(parents=True)
     (folder.path / "failure.txt").write_text("Traceback\nValueError: the sigma is wrong\n")
-    Books(out).log(order.token, 0).write_text("a line of the log\n")
+    JobStore(out).log(order.token, 0).write_text("a line of the log\n")
     fake_slurm.finish("1_0", "FAILED", exit_code=1)
     before = len(jobs(fake_slurm))
-    sync.main([str(out)])
+    invoke(["sync", str(out)])
     assert len(jobs(fake_slurm)) == before
     capsys.readouterr()
-    assert logs.main([str(out)]) == 0
+    assert invoke(["logs", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "ValueError: the sigma is wrong" in printed
     assert "a line of the log" in printed
-    assert f"---- attempt 1: job 1_0 of order {order.token}, the end of {Books(out).log(order.token, 0)}\n" in printed
-    assert retry.main([str(out), "pretrain, seed 0"]) == 0
+    log = JobStore(out).log(order.token, 0)
+    assert f"---- submission 1: job 1_0 of order {order.token}, the end of {log}\n" in printed
+    assert invoke(["retry", str(out), "pretrain, seed 0"]) == 0
     assert [jobs(fake_slurm)[job_id] for job_id in ordered_for(out, run.run)] == ["FAILED", "PENDING"]
 
 
-def test_cancelled_runs_leave_the_queue_and_stay_out(
+def test_canceled_runs_leave_the_queue_and_stay_out(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit()
-    assert cancel.main([str(out), "grad_cam"]) == 0
-    assert "4 runs cancelled" in capsys.readouterr().out
+    assert invoke(["cancel", str(out), "grad_cam"]) == 0
+    assert "4 runs canceled" in capsys.readouterr().out
     assert sorted(jobs(fake_slurm).values()).count("CANCELLED") == 4
-    sync.main([str(out)])
-    assert "4 cancelled" in capsys.readouterr().out
-    assert retry.main([str(out), "grad_cam"]) == 0
+    invoke(["sync", str(out)])
+    assert "4 canceled" in capsys.readouterr().out
+    assert invoke(["retry", str(out), "grad_cam"]) == 0
     assert "10 pending" in capsys.readouterr().out
     with pytest.raises(UserError, match="no run of sweep small has 'gradcam' in its label or name"):
-        cancel.main([str(out), "gradcam"])
+        invoke(["cancel", str(out), "gradcam"])
 
 
 @pytest.mark.slow
-def test_five_hundred_points_are_fed_statused_and_cancelled(
+def test_five_hundred_points_are_fed_statused_and_canceled(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sigmas = [round(0.001 * number, 3) for number in range(1, 251)]
@@ -257,9 +258,9 @@ def test_five_hundred_points_are_fed_statused_and_cancelled(
     runs = cluster_sweep.read(out).runs
     assert len(runs) == 506
     assert len(jobs(fake_slurm)) == 200
-    assert max(len(order.elements) for order in Books(out).orders()) <= 64
+    assert max(len(order.elements) for order in JobStore(out).orders()) <= 64
     started = fake_slurm.start_all()
-    for order in Books(out).orders():
+    for order in JobStore(out).orders():
         for number, element in enumerate(order.elements):
             if order.job_id_of(number) in started:
                 complete(out, *element.runs)
@@ -267,24 +268,24 @@ def test_five_hundred_points_are_fed_statused_and_cancelled(
         fake_slurm.finish(job_id)
     capsys.readouterr()
     asked = len(fake_slurm.calls())
-    assert status.main([str(out)]) == 0
+    assert invoke(["status", str(out)]) == 0
     assert len(fake_slurm.calls()) - asked <= 3  # however many the runs
     assert f"{len(started)} done" in capsys.readouterr().out
-    assert cancel.main([str(out)]) == 0
-    assert f"{506 - len(started)} runs cancelled" in capsys.readouterr().out
+    assert invoke(["cancel", str(out)]) == 0
+    assert f"{506 - len(started)} runs canceled" in capsys.readouterr().out
     assert {state for state in jobs(fake_slurm).values()} == {"COMPLETED", "CANCELLED"}
 
 
 # ------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("command", [status, sync, cancel, retry, logs])
-def test_a_folder_that_was_never_submitted(command: type, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["status", "sync", "cancel", "retry", "logs"])
+def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"sweep.json: no such file; give the output folder of a sweep"):
-        command.main([str(tmp_path)])  # type: ignore[attr-defined]
+        invoke([command, str(tmp_path)])
 
 
 def test_status_needs_no_torch(submit: Callable[..., int], out: Path) -> None:
     submit()
-    code = "import sys\nfrom fgssl.commands import status\nstatus.main(sys.argv[1:])\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code, str(out)], check=True, capture_output=True)
+    code = "import sys\nfrom fgssl.__main__ import main\nassert main(sys.argv[1:]) == 0 and 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, "status", str(out)], check=True, capture_output=True)

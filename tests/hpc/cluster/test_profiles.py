@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import leaves, read_yaml
+from fgssl.settings.layers import leaves, read_yaml, to_yaml
 from hpc.cluster.site.profile import PartitionSettings, Profile, load_profile, read_profile
 
 SLURM = Path(__file__).parents[3] / "slurm"
@@ -22,7 +21,7 @@ def _problems(file: Path, *overrides: str) -> dict[tuple[str, str], str]:
 
 def _file(folder: Path, **content) -> Path:
     file = folder / "mine.yaml"
-    file.write_text(yaml.safe_dump({"site": "here"} | content))
+    file.write_text(to_yaml({"site": "here"} | content))
     return file
 
 
@@ -215,7 +214,7 @@ def test_all_errors_at_once_with_their_keys(tmp_path):
     )
     problems = {key: message for (source, key), message in _problems(file).items() if source == str(file)}
     assert "did you mean 'partitions'?" in problems["partitons"]
-    assert "'slurm'" in problems["scheduler"]
+    assert "unknown scheduler 'pbs': allowed: slurm" in problems["scheduler"]
     assert "did you mean 'vendor'?" in problems["gpu.vender"]
     assert problems["node"] == "usable_cores 65 is over cores 64"
     assert "did you mean 'longest_walltime_min'?" in problems["partitions.long.limits.longest_waltime_min"]

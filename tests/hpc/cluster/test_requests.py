@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 from submitit.slurm.slurm import _make_sbatch_string
 
 from fgssl.errors import SettingsError
+from fgssl.settings.layers import Place, to_yaml
+from hpc.cluster.schedulers.slurm.script import sbatch_options
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import Profile, load_profile
-from hpc.cluster.site.requests import JobRequest, described, for_runs, request, sbatch_options
+from hpc.cluster.site.requests import JobRequest, described, for_runs, request
 
 SLURM = Path(__file__).parents[3] / "slurm"
 ACCOUNTS = {"karolina": "OPEN-12-34", "lumi_g": "project_465000001", "generic": "any"}
@@ -25,7 +26,7 @@ def _profile(name: str, *overrides: str, account: bool = True) -> Profile:
 
 def _mine(folder: Path, **content) -> Profile:
     file = folder / "mine.yaml"
-    file.write_text(yaml.safe_dump({"site": "here"} | content))
+    file.write_text(to_yaml({"site": "here"} | content))
     return load_profile(file)
 
 
@@ -35,7 +36,13 @@ def _request(profile: Profile, on_gpus: bool = True, **asked) -> JobRequest:
 
 def _problems(profile: Profile, on_gpus: bool = True, **asked) -> dict[str, str]:
     with pytest.raises(SettingsError) as caught:
-        request(JobSettings(**asked), profile, on_gpus, "job", Origin("sweep.yaml", "tau", frozenset(asked)))
+        request(
+            JobSettings(**asked),
+            profile,
+            on_gpus,
+            "job",
+            Origin({key: Place("sweep.yaml", f"jobs.tau.{key}") for key in asked}),
+        )
     return {problem.key: str(problem) for problem in caught.value.problems}
 
 
@@ -381,7 +388,7 @@ def test_what_a_sweep_does_not_say_is_told_to_be_the_default():
 
 def test_a_value_of_the_default_block_is_named_there():
     with pytest.raises(SettingsError) as caught:
-        request(JobSettings(walltime_min=9999, nodes=9), _profile("lumi_g"), True, "job", Origin("s.yaml", "tau"))
+        request(JobSettings(walltime_min=9999, nodes=9), _profile("lumi_g"), True, "job", Origin())
     assert [problem.key for problem in caught.value.problems] == ["jobs.default.nodes", "jobs.default.walltime_min"]
 
 
@@ -428,7 +435,7 @@ def test_the_script_of_a_run_on_two_nodes():
     job = _request(
         _profile("narval"), nodes=2, processes_per_node=4, qos="high", options={"constraint": "a", "x": True}
     )
-    job = dataclasses.replace(job, exclude=("n1", "n7"), dependency="afterok:12_3:14", array_parallelism=5)
+    job = dataclasses.replace(job, exclude=("n1", "n7"), after=("12_3", "14"), array_parallelism=5)
     script = _script(job, map_count=20)
     for line in (
         *("--job-name=job", "--time=240", "--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=12", "--mem=498G"),

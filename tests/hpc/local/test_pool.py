@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fgssl.store.records import PROGRESS, Progress, Trained
 from fgssl.store.run_folder import RunFolder
 from hpc.local.display import Display
 from hpc.local.executor import LocalMachine, Outcome
@@ -164,7 +165,7 @@ def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
     reads: Counter[Path] = Counter()
     trained = RunFolder.trained
 
-    def counted(folder: RunFolder) -> dict[str, Any] | None:
+    def counted(folder: RunFolder) -> Trained | None:
         if record := trained(folder):
             reads[folder.path] += 1
         return record
@@ -265,7 +266,7 @@ def test_live_table_on_a_terminal(small):
     run = RunFolder(small.out / "runs" / small.run("pretrain"))
     [stage] = [stage for stage in small.plan.stages if stage.run == run.path.name]
     with run.lease(stage.config) as lease:
-        lease.write("progress.json", {"step": 30, "total_steps": 70, "loss": 5.25, "images_per_s": 64.0, "updated": 0})
+        lease.write_record(PROGRESS, Progress(step=30, total_steps=70, loss=5.25, images_per_s=64.0, updated=0.0))
         text = io.StringIO()
         console = Console(file=text, force_terminal=True, width=120, height=50)
         states = small.states()

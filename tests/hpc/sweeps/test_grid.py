@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import merge, nested
+from fgssl.settings.layers import merge, nested, to_yaml
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from hpc.sweeps.grid import expand, needed_stages
 
@@ -18,7 +17,7 @@ SIGMA = "method.noise.sigma_grad_cam"
 def _write(folder: Path, **content: object) -> Path:
     file = folder / "sweep.yaml"
     whole = {"name": "test", "settings": BASE, "arms": {"one": {}}} | content
-    file.write_text(yaml.safe_dump(whole, sort_keys=False))
+    file.write_text(to_yaml(whole))
     return file
 
 
@@ -38,7 +37,7 @@ def _error(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
 
 def test_order_is_preset_file_then_sweep_then_preset_block_then_command_line(tmp_path):
     (tmp_path / "low.yaml").write_text(
-        yaml.safe_dump({"settings": {"training": {"epochs": 1, "warm_up_epochs": 0.5}, "data": {"dataset": "low"}}})
+        to_yaml({"settings": {"training": {"epochs": 1, "warm_up_epochs": 0.5}, "data": {"dataset": "low"}}})
     )
     file = _write(
         tmp_path,
@@ -169,9 +168,7 @@ def _start(stage: str) -> dict[str, object]:
 )
 def test_a_mistyped_stage(tmp_path, content, overrides, place):
     (tmp_path / "low.yaml").write_text(
-        yaml.safe_dump(
-            {"settings": {"start": _start("pretrain")}, "stages": {"pretrain": {"start": {"encoder": None}}}}
-        )
+        to_yaml({"settings": {"start": _start("pretrain")}, "stages": {"pretrain": {"start": {"encoder": None}}}})
     )
     presets = {"preset": "p", "presets": {"p": {"extends": "low.yaml"}}}
     source, key, message = _error(_write(tmp_path, **(presets | content)), None, overrides)
@@ -180,7 +177,7 @@ def test_a_mistyped_stage(tmp_path, content, overrides, place):
 
 
 def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
-    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"stages": {"pretrain": {"training": {"epochs": 3}}}}))
+    (tmp_path / "low.yaml").write_text(to_yaml({"stages": {"pretrain": {"training": {"epochs": 3}}}}))
     block = {"extends": "low.yaml", "stages": {"pretrain": {"training": {"epochs": 2}}, "own": None}}
     grid = expand(_write(tmp_path, stages={"own": {}}, preset="p", presets={"p": block}))
     assert grid.stages["pretrain"].training.epochs == 2
@@ -253,11 +250,11 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"arms": {"a b": {}}}, "arms.a b", "not allowed as a name"),
         ({"name": "a/b"}, "name", "names a folder"),
         ({"seeds": []}, "seeds", "empty"),
-        ({"seeds": [-1]}, "seeds", "-1 is not allowed"),
+        ({"seeds": [-1]}, "seeds.0", "-1 is not allowed"),
         ({"seeds": 3}, "seeds", "3 is not allowed"),
         ({"arms": {"a": {"grid": {SIGMA: []}}}}, f"arms.a.grid.{SIGMA}", "empty"),
         ({"arms": {"a": {"grid": {SIGMA: 0.1}}}}, f"arms.a.grid.{SIGMA}", "give a list"),
-        ({"arms": {"a": {"grid": {SIGMA: [0.001, "1e-3"]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
+        ({"arms": {"a": {"grid": {SIGMA: [0.001, 1e-3]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
         ({"arms": {"a": {}, "b": {}}}, "arms.b", "cell 'b' is the same config as cell 'a'"),
         ({"arms": {"a": {"settings": {"evaluation": None}}}}, "arms.a", "must be measured"),
         ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}, "baseline": "a"}, "baseline", "has a grid"),
@@ -278,7 +275,7 @@ def test_bad_content(tmp_path, content, key, words):
 
 def test_an_unknown_preset_is_the_only_error(tmp_path):
     """What the preset would have brought is missed in many places: those are no errors of their own."""
-    (tmp_path / "low.yaml").write_text(yaml.safe_dump({"arms": {"base": {}}}))
+    (tmp_path / "low.yaml").write_text(to_yaml({"arms": {"base": {}}}))
     file = _write(tmp_path, arms={}, baseline="base", preset="demo", presets={"demo": {"extends": "low.yaml"}})
     source, key, message = _error(file, "dmo")
     assert (source, key) == ("command line", "--preset")
@@ -374,3 +371,84 @@ def test_overrides_of_the_sweep_itself(tmp_path):
     assert grid.seeds == (7,)
     assert [point.grid[SIGMA] for point in grid.points] == [0.3]
     assert grid.stages["s"].training.epochs == 9
+
+
+# ------------------------------------------------------------------------------------------ lines
+
+
+def test_each_error_names_the_line_of_the_layer_that_wrote_the_key(tmp_path):
+    (tmp_path / "low.yaml").write_text("settings:\n  views: {image_size: 32}\n  encoder: {stem: big}\n")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "settings:\n"
+        "  method: {name: synthesized, base: {queue_size: 128}, pair_weight: -1}\n"
+        "  views:\n"
+        "    hue: much\n"
+        "arms:\n"
+        "  one: {settings: {method: {bank_size: 0}}}\n"
+        "  two:\n"
+        "    grid:\n"
+        f"      {SIGMA}: [0.1, -2]\n"
+        "preset: p\n"
+        "presets:\n"
+        "  p:\n"
+        "    extends: low.yaml\n"
+        "    settings: {views: {blur_probability: 2}}\n"
+        "    arms:\n"
+        "      three: {settings: {start: {encoder: {stage: none}}}}\n"
+        "name: test\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        expand(
+            file, None, ["training.epochs=0", "arms.three.grid.method.reconstruction_weight=[-3]", "data={folder: 1}"]
+        )
+    lines = [str(problem).replace(f"{tmp_path}/", "") for problem in caught.value.problems]
+    places = {": ".join(line.split(": ")[:2]) for line in lines}
+    assert places == {
+        "low.yaml:3: settings.encoder.stem",
+        "sweep.yaml:2: settings.method.pair_weight",
+        "sweep.yaml:4: settings.views.hue",
+        "sweep.yaml:6: arms.one.settings.method.bank_size",
+        f"sweep.yaml:9: arms.two.grid.{SIGMA}",
+        "sweep.yaml:14: presets.p.settings.views.blur_probability",
+        "sweep.yaml:16: presets.p.arms.three.settings.start.encoder.stage",
+        "command line: training.epochs",
+        "command line: data.folder",
+    }
+
+
+def test_a_fault_of_whole_configs_names_the_line_of_the_first(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "settings: {training: {global_batch_size: 100}}\narms:\n  a: {}\n  b: {settings: {seed: 3}}\nname: test\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        expand(file)
+    assert {str(problem).partition(" is no")[0].removeprefix(f"{tmp_path}/") for problem in caught.value.problems} == {
+        "sweep.yaml:4: arms.b.settings.seed: a sweep's seeds are listed in `seeds`",
+        "sweep.yaml:3: arms.a, arms.b: training.global_batch_size 100",
+        "sweep.yaml:3: arms.a, arms.b: queue_size 65536",
+    }
+
+
+def test_a_config_that_starts_from_a_stage_keeps_the_places_of_its_keys(tmp_path):
+    settings = BASE | {"start": _start("s")}
+    arms = {"a": {"settings": {"training": {"epochs": 0}}}}
+    file = _write(tmp_path, settings=settings, stages={"s": {"start": {"encoder": None}}}, arms=arms)
+    assert _error(file)[:2] == ("sweep.yaml", "arms.a.settings.training.epochs")
+
+
+def test_keys_given_twice_are_refused_with_both_lines(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("arms:\n  a: {}\n  b: {}\n  a: {settings: {}}\nseeds: [1]\nseeds: [2]\n")
+    assert _errors(file) == [
+        ("sweep.yaml", "arms.a", "this key is given twice (first in line 2): keep one of them"),
+        ("sweep.yaml", "seeds", "this key is given twice (first in line 5): keep one of them"),
+    ]
+
+
+def test_arms_may_have_names_that_other_yaml_takes_for_truth_values(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("arms:\n  on: {}\n  off: {settings: {training: {epochs: 1}}}\nseeds: [007, 010]\nname: test\n")
+    grid = expand(file)
+    assert ([point.arm for point in grid.points], grid.seeds) == (["on", "off"], (7, 10))

@@ -32,6 +32,7 @@ def _refusal(kept, *overrides):
     [
         *("title=Small", "seeds=[1]", "seeds=[0, 1, 2]", "arms.grad_cam=null", "baseline=null", "resources.threads=7"),
         "arms.grad_cam.grid.method.noise.sigma_grad_cam=[0.5, 2.0]",
+        "evaluation.keep_features=float32",
     ],
 )
 def test_other_seeds_and_cells_are_the_same_table(kept, override):
@@ -62,6 +63,25 @@ def test_a_changed_stage_changes_what_starts_from_it(kept):
 def test_numbers_that_are_measured_in_another_way(kept):
     refusal = _refusal(kept, "evaluation.label_level=1", "evaluation.collapse=true", "seeds=[1]")
     assert "base, seed 1: evaluation.label_level 0 there, 1 now; evaluation.collapse False there, True now" in refusal
+
+
+def test_a_plan_from_before_a_key_was_there(kept):
+    content = kept.plan.record()
+    for cell in content["cells"]:
+        for run in cell["runs"]:
+            del run["config"]["evaluation"]["keep_features"]
+    (kept.out / "plan.json").write_text(json.dumps(content))
+    _check(kept)
+
+
+def test_a_plan_of_a_version_without_a_setting_is_the_same_table(kept):
+    record = kept.plan.record()
+    for cell in record["cells"]:
+        for run in cell["runs"]:
+            del run["config"]["evaluation"]["collapse"]
+    (kept.out / "plan.json").write_text(json.dumps(record))
+    _check(kept)
+    assert "evaluation.collapse None there, True now" in _refusal(kept, "evaluation.collapse=true")
 
 
 def test_another_sweep(kept):

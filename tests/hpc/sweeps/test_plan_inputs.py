@@ -5,21 +5,31 @@ import hashlib
 
 import pytest
 
+from fgssl.data.embedded import toy_manifest
 from fgssl.errors import UserError
 from fgssl.settings.config import StartSource
 from fgssl.settings.data import ToySettings
 from fgssl.settings.methods import CrossEntropySettings
-from fgssl.store.location import toy_manifest
+from fgssl.store.files import record_json
+from fgssl.store.records import TRAINED, Evaluation, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan_inputs import check_inputs, input_cautions, input_problems
 from hpc.sweeps.stages import plan
 
+TRAINED_ONCE = Trained(steps=1, wall_s=0.0, metrics={}, environments=(), data_version="v1", start={})
+MEASURED = Evaluation(measures={"rank1": 1.0}, wall_s=0.0, code_version="c1", data_version="v1", device="cpu")
+
 
 def _finish(small, stage, **record):
     with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
         lease.write("encoder.safetensors", b"weights")
-        lease.write("trained.json", {"steps": 1} | record)
+        lease.write_record(TRAINED, dataclasses.replace(TRAINED_ONCE, **record))
+
+
+def _measure(small, stage):
+    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+        lease.write_record(evaluation_file(stage.config), MEASURED)
 
 
 def _manifest(folder, source):
@@ -65,7 +75,7 @@ def test_a_start_run_that_is_neither_planned_nor_trained(small, sweep_file):
     (folder / "encoder.safetensors").write_bytes(b"weights")
     with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):  # its training is not complete
         check_inputs(made.stages, small.out, ())
-    (folder / "trained.json").write_text("{}")
+    (folder / "trained.json").write_text(record_json(TRAINED_ONCE))
     check_inputs(made.stages, small.out, ())
     (folder / "encoder.safetensors").unlink()
     with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):
@@ -105,8 +115,7 @@ def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
     [pretrain, base] = plan(expand(sweep_file, None, overrides)).stages
     for stage in (pretrain, base):
         _finish(small, stage, data_version="a" * 64)
-    with RunFolder(small.out / "runs" / base.run).lease(base.config) as lease:
-        lease.write_evaluation(base.config, {"rank1": 1.0})
+    _measure(small, base)
     check_inputs([pretrain, base], small.out, ())
 
 
@@ -122,19 +131,18 @@ def test_what_the_data_lacks_is_told_once_and_nothing_is_written(small, sweep_fi
 
 
 def test_what_packed_data_lack(small, sweep_file, tmp_path):
-    _manifest(tmp_path / "shards", "test")
+    version = _manifest(tmp_path / "shards", "test")
     overrides = ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}", "evaluation.nuisances={light: [light]}"]
     made = plan(expand(sweep_file, None, overrides))
     problems = input_problems(made.stages, small.out, ())
     assert len(problems) == 1
     assert problems[0].startswith("evaluation.nuisances.light: unknown attribute 'light'")
     for stage in made.stages:
-        _finish(small, stage)
+        _finish(small, stage, data_version=version)
     assert input_problems(made.stages, small.out, ()) == problems  # trained, not measured
     for stage in made.stages:
         if stage.config.evaluation is not None:
-            with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
-                lease.write_evaluation(stage.config, {"rank1": 1.0})
+            _measure(small, stage)
     assert input_problems(made.stages, small.out, ()) == []
 
 
@@ -156,8 +164,7 @@ def test_a_caution_is_told_once_and_not_of_finished_runs(small, sweep_file, tmp_
     for stage in stages:
         _finish(small, stage)
         if stage.config.evaluation is not None:
-            with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
-                lease.write_evaluation(stage.config, {"rank1": 1.0})
+            _measure(small, stage)
     assert input_cautions(stages, small.out) == []
     # What is not there is no matter of cautions.
     gone = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'gone'}"]))

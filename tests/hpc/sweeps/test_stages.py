@@ -5,9 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
 
-from fgssl.settings.config import parse, run_name, training_fingerprint
+from fgssl.settings.config import parse
+from fgssl.settings.fingerprints import run_name, training_fingerprint
+from fgssl.settings.layers import to_yaml
 from fgssl.store.plan import read_plan
 from hpc.sweeps.grid import expand
 from hpc.sweeps.stages import POINT, plan
@@ -82,7 +83,7 @@ def tau_sweep(tmp_path: Path) -> Path:
         "reference": {"table": "tau", "match": {"tau": "method.noise.threshold"}},
     }
     file = tmp_path / "tau.yaml"
-    file.write_text(yaml.safe_dump({"name": "tau", "arms": {"both": arm}}))
+    file.write_text(to_yaml({"name": "tau", "arms": {"both": arm}}))
     return file
 
 

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import merge
+from fgssl.settings.layers import merge, to_yaml
 from hpc.sweeps.grid import expand
 
 BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views": {"image_size": 32}}
@@ -16,7 +15,7 @@ BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views":
 def problems(folder: Path, content: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(file, key, message) of each problem of a sweep; [] of a valid one."""
     file = folder / "sweep.yaml"
-    file.write_text(yaml.safe_dump({"name": "test"} | content, sort_keys=False))
+    file.write_text(to_yaml({"name": "test"} | content))
     try:
         expand(file)
     except SettingsError as error:

@@ -4,11 +4,15 @@ import json
 
 import pytest
 
+from fgssl.store.records import TRAINED, Evaluation, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan_inputs import check_inputs
 from hpc.sweeps.stages import plan
 from hpc.sweeps.state import State, states
+
+TRAINED_ONCE = Trained(steps=1, wall_s=0.0, metrics={}, environments=(), data_version="v1", start={})
+MEASURED = Evaluation(measures={"rank1": 1.0}, wall_s=0.0, code_version="c1", data_version="v1", device="cpu")
 
 
 @pytest.fixture
@@ -19,7 +23,7 @@ def by_kind(small):
 
 def _trained(small, stage):
     with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
-        lease.write("trained.json", {"steps": 1})
+        lease.write_record(TRAINED, TRAINED_ONCE)
 
 
 def _failed(small, stage):
@@ -41,7 +45,7 @@ def test_a_stage_is_done_when_trained_a_cell_when_measured(small, by_kind):
     _trained(small, by_kind["base"])
     assert small.states()["base, seed 0"] is State.PENDING
     with RunFolder(small.out / "runs" / by_kind["base"].run).lease(by_kind["base"].config) as lease:
-        lease.write_evaluation(by_kind["base"].config, {"rank1": 1.0})
+        lease.write_record(evaluation_file(by_kind["base"].config), MEASURED)
     assert small.states()["base, seed 0"] is State.DONE
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.commands import doctor
+from fgssl.__main__ import invoke
 from fgssl.errors import UserError
 from hpc.cluster.doctor import self_test
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.self_test import self_test_request
-from hpc.cluster.doctor.site import look
 from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers.slurm.login_node import examine
 from hpc.cluster.site.profile import load_profile
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -108,7 +108,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
 def looked(recorded: Recorded) -> Look:
     def look_there(file: Path = GENERIC, *overrides: str) -> Diagnosis:
         diagnosis = Diagnosis(file, overrides)
-        look(diagnosis, Slurm())
+        examine(diagnosis, Slurm())
         return diagnosis
 
     return look_there
@@ -332,11 +332,11 @@ def tools(folder: Path) -> Path:
 def test_no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="no scontrol on PATH: Slurm's commands are needed"):
-        doctor.main(["--dry-run"])
+        invoke(["doctor", "--dry-run"])
 
 
 def test_dry_run(recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert doctor.main(["--dry-run", "--out", str(tmp_path / "out")]) == 0
+    assert invoke(["doctor", "--dry-run", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     for line in ("#SBATCH --nodes=2", "#SBATCH --gpus-per-node=2", "#SBATCH --cpus-per-task=16", "#SBATCH --requeue"):
         assert line in printed.splitlines()
@@ -348,7 +348,7 @@ def test_dry_run(recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_impossible_job(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
     """What the login node said is told all the same."""
     recorded.says("partition", partition("gpu", default="YES", time="00:05:00"))
-    assert doctor.main(["--dry-run"]) == 1
+    assert invoke(["doctor", "--dry-run"]) == 1
     printed = capsys.readouterr().out
     assert "warning  self-test: there was none" in printed
     assert "13 is over the 5 of one job" in printed
@@ -365,19 +365,19 @@ def cluster(fake_slurm: FakeSlurm, recorded: Recorded) -> FakeSlurm:
 
 def test_refused_job(cluster: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.configure(accounts=["another"])
-    assert doctor.main(["--out", str(tmp_path / "out")]) == 1
+    assert invoke(["doctor", "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().out
     assert "warning  self-test: there was none: " in printed
     assert "Invalid account or account/partition combination specified" in printed
     assert load_profile(tmp_path / "out" / "generic.yaml").node.cores == 64
 
 
-def test_job_that_does_not_start_is_cancelled(
+def test_job_that_does_not_start_is_canceled(
     cluster: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(self_test, "_IN_QUEUE_S", 1.0)
     monkeypatch.setattr(self_test, "_POLL_S", 0.2)
-    assert doctor.main(["--out", str(tmp_path / "out")]) == 1
+    assert invoke(["doctor", "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().out
     assert "0 of 4 processes did their checks; the job was PENDING" in printed
     assert "unknown  scontrol requeue" in printed
@@ -391,12 +391,12 @@ def test_interrupted_doctor_leaves_no_job(cluster: FakeSlurm, tmp_path: Path, mo
     monkeypatch.setattr(self_test, "_POLL_S", 0.1)
     monkeypatch.setattr(Slurm, "facts", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        doctor.main(["--out", str(tmp_path / "out")])
+        invoke(["doctor", "--out", str(tmp_path / "out")])
     assert [job["state"] for job in cluster.jobs().values()] == ["CANCELLED"]
 
 
 def test_folder_that_cannot_be_made(cluster: FakeSlurm, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(UserError, match=r"cannot be made: .*: choose another --out"):
-        doctor.main(["--out", str(tmp_path / "out")])
+        invoke(["doctor", "--out", str(tmp_path / "out")])
     assert cluster.jobs() == {}

@@ -1,4 +1,4 @@
-"""Who may write into a run folder, and when one takes it over from another."""
+"""Who may write into a run folder, and when one process takes it over from another."""
 
 import contextlib
 import json
@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import LeaseError
-from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.store.run_folder import Lease, RunFolder
+from fgssl.store import lease as leases
+from fgssl.store.lease import Lease
+from fgssl.store.run_folder import RunFolder
 
 ORPHAN = """
 import sys
 from pathlib import Path
 from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
 from fgssl.errors import LeaseError
 from fgssl.store.run_folder import RunFolder
 config, folder = configs.load(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
@@ -54,7 +57,7 @@ def test_nobody_older_takes_over(generation: tuple[int, int] | None, config: Con
 def test_a_newer_generation_takes_over_from_an_orphan(
     generation: tuple[int, int], config: Config, tmp_path: Path
 ) -> None:
-    (tmp_path / "config.yaml").write_text(configs.to_yaml(config))
+    (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
     folder = RunFolder(tmp_path / "run")
     command = [sys.executable, "-c", ORPHAN, str(tmp_path / "config.yaml"), str(folder.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as orphan:
@@ -89,22 +92,22 @@ def test_one_that_hesitates_does_not_put_a_newer_one_out(
     free: bool, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its look and its taking over the third generation comes, with the first one gone or still there."""
-    folder, guarded = RunFolder(tmp_path / "run"), RunFolder.guarded
+    folder, guarded = RunFolder(tmp_path / "run"), leases.guarded
     with contextlib.ExitStack() as owners:
         first = owners.enter_context(contextlib.ExitStack())
         first.enter_context(folder.lease(config, (1, 0)))
         newest: list[Lease] = []
 
         @contextlib.contextmanager
-        def hesitating(folder: RunFolder) -> Iterator[None]:
-            monkeypatch.setattr(RunFolder, "guarded", guarded)
+        def hesitating(path: Path) -> Iterator[None]:
+            monkeypatch.setattr(leases, "guarded", guarded)
             newest.append(owners.enter_context(folder.lease(config, (3, 0))))
-            with guarded(folder):
+            with guarded(path):
                 yield
 
         if free:
             first.close()
-        monkeypatch.setattr(RunFolder, "guarded", hesitating)
+        monkeypatch.setattr(leases, "guarded", hesitating)
         with pytest.raises(LeaseError), folder.lease(config, (2, 0)):
             pass
         newest[0].write("note", "the third's")

@@ -1,0 +1,35 @@
+"""Accuracy of a vote of the nearest training images."""
+
+from typing import TYPE_CHECKING
+
+from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
+from fgssl.settings.measure import Column, Measure
+
+if TYPE_CHECKING:
+    from fgssl.evaluation.features import Features
+    from fgssl.store.manifest import Manifest
+
+
+@settings
+class KNN(Measure):
+    """Weighted vote of the nearest training images (Wu et al. 2018, arXiv:1805.01978)."""
+
+    neighbors: PositiveInt = 20
+    temperature: PositiveFloat = 0.07
+
+    def columns(self) -> list[Column]:
+        return [Column(name="knn", unit="percent")]
+
+    def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        images = manifest.count("train")
+        if self.neighbors <= images:
+            return []
+        return [
+            f"evaluation.knn.neighbors: {self.neighbors} exceeds the {images} training images of {manifest.title}: "
+            f"take {images} at most"
+        ]
+
+    def value(self, features: "Features") -> dict[str, float]:
+        from fgssl.evaluation.knn import weighted_knn
+
+        return weighted_knn(features.of_train, features.train_labels, features.of_test, features.test_labels, self)

@@ -1,0 +1,71 @@
+"""How well light, pose or background can be read from the features."""
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import Field
+
+from fgssl.settings.declare import settings
+from fgssl.settings.measure import Column, Measure
+from fgssl.settings.validation import unknown
+
+if TYPE_CHECKING:
+    from fgssl.evaluation.features import Features, Splits
+    from fgssl.store.manifest import Manifest
+
+
+@settings
+class Nuisances(Measure):
+    """Recorded attributes that a linear model reads from the features; a good encoder of species ignores them."""
+
+    written: ClassVar[Any] = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
+    attributes: dict[str, tuple[str, ...]]
+    """Name in the table -> attributes of the data, e.g. {light: [brightness, warmth]}; the key's value itself."""
+
+    @classmethod
+    def default(cls) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    @classmethod
+    def asked(cls, value: dict[str, tuple[str, ...]]) -> Self | None:
+        return cls(attributes=value) if value else None
+
+    def columns(self) -> list[Column]:
+        note = "percent of the attributes' variance that a linear model reads from the features"
+        return [
+            Column(name=f"nuisance_{name}", unit="percent", lower_is_better=True, note=note) for name in self.attributes
+        ]
+
+    def label_levels(self, label_level: int) -> dict[str, int]:
+        return {}
+
+    def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        if not manifest.attributes:
+            return [
+                f"evaluation.nuisances: {manifest.title} records no attributes of its images: leave it out ({{}}), or "
+                "take data that has them, such as toy"
+            ]
+        return [
+            f"evaluation.nuisances.{name}: {unknown(attribute, manifest.attributes, what='attribute')}"
+            for name, attributes in self.attributes.items()
+            for attribute in attributes
+            if attribute not in manifest.attributes
+        ]
+
+    def check(self, splits: "Splits") -> None:
+        from fgssl.evaluation.nuisances import check_attributes, validation_split
+
+        check_attributes(self.attributes, splits.train.attributes, splits.test.attributes)
+        validation_split(splits.train.groups, splits.seed)
+
+    def value(self, features: "Features") -> dict[str, float]:
+        from fgssl.evaluation.nuisances import nuisance_probe
+
+        return nuisance_probe(
+            features.of_train,
+            features.train.attributes,
+            features.train.groups,
+            features.of_test,
+            features.test.attributes,
+            self.attributes,
+            features.seed,
+        )

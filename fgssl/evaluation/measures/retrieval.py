@@ -1,0 +1,36 @@
+"""Retrieval of test images of the same class."""
+
+from typing import TYPE_CHECKING
+
+from fgssl.settings.declare import settings
+from fgssl.settings.measure import Column, Measure
+
+if TYPE_CHECKING:
+    from fgssl.evaluation.features import Features
+    from fgssl.store.manifest import Manifest
+
+
+@settings
+class Retrieval(Measure):
+    """Leave-one-out retrieval: each test image is a query to all others."""
+
+    @classmethod
+    def default(cls) -> bool:
+        return True
+
+    def columns(self) -> list[Column]:
+        return [Column(name=name, unit="percent") for name in ("rank1", "rank5", "mAP")]
+
+    def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        if "test" not in manifest.splits or max(manifest.class_counts["test"][label_level]) > 1:
+            return []
+        return [
+            f"evaluation.retrieval: no two of the {manifest.count('test')} test images of {manifest.title} share a "
+            f"{manifest.levels[label_level].name} (evaluation.label_level {label_level}): take a coarser level, pack a "
+            "test split with several images a class, or set evaluation.retrieval to false"
+        ]
+
+    def value(self, features: "Features") -> dict[str, float]:
+        from fgssl.evaluation.ranking import retrieval
+
+        return retrieval(features.of_test, features.test_labels)

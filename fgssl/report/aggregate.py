@@ -1,0 +1,30 @@
+"""The files that a sweep's finished runs are reported in."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fgssl.store.files import write_atomically
+from fgssl.store.plan import read_plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def aggregate(out: Path) -> "pd.DataFrame":
+    """Write rows.csv, table.csv, table.md and table.tex of the sweep in `out`, and return the table as in table.csv.
+
+    Raises `UserError` if `out` holds no plan or cannot be written to.
+    """
+    from fgssl.report.layout import latex, lay_out, markdown  # pandas: not for a wrong setting
+    from fgssl.report.rows import collect_rows, write_rows
+    from fgssl.report.tables import tabulate, write_table
+
+    plan = read_plan(out)
+    rows = collect_rows(plan, out)
+    table = tabulate(rows, plan)
+    layout = lay_out(table, rows, plan)
+    write_rows(rows, out / "rows.csv")
+    write_table(table, out / "table.csv")
+    write_atomically(out / "table.md", markdown(layout))
+    write_atomically(out / "table.tex", latex(layout))
+    return table

@@ -1,0 +1,76 @@
+"""A `Config` -> plain values, YAML, and the fingerprints that name its run folder and its results."""
+
+import dataclasses
+import hashlib
+import json
+import typing
+from typing import Any
+
+from fgssl.settings import layers
+from fgssl.settings.config import Config
+from fgssl.settings.declare import FIRST_DEFAULT
+
+SCHEMA = 1
+"""Part of every fingerprint; raised when the meaning of a setting changes."""
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Return plain values, as YAML holds them."""
+    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config)), parse_constant=float))
+
+
+def to_yaml(config: Any) -> str:
+    return layers.to_yaml(to_mapping(config))
+
+
+def scientific(config: Any, added: bool = True) -> Any:
+    """Return the settings that can change a result, as plain values.
+
+    A field that was added later is left out while it has its first default, and always where `added` is False, so that
+    a run keeps its fingerprint when its settings class grows.
+    """
+    if isinstance(config, list | tuple):
+        return [scientific(item, added) for item in config]
+    if not dataclasses.is_dataclass(config):
+        return config
+    content = {}
+    for field in dataclasses.fields(config):
+        if not field.metadata.get("scientific", True):
+            continue
+        value = scientific(getattr(config, field.name), added)
+        if FIRST_DEFAULT in field.metadata and (
+            not added or value == scientific(field.metadata[FIRST_DEFAULT], added=False)
+        ):
+            continue
+        content[field.name] = value
+    return content
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps([SCHEMA, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def training_fingerprint(config: Config) -> str:
+    """Hash of what decides the trained weights; names the run folder. Evaluation can change without training again."""
+    content = scientific(config)
+    for source in content["start"].values():
+        if source is not None and source["file"] is not None:
+            # A file is known by its content, whose hash the run records; its path may be written in many ways.
+            source["file"] = "file"
+    del content["evaluation"]
+    if not config.method.trains:
+        del content["training"]
+    if config.data.dataset != "toy":
+        del content["data"]["toy"]
+    return _hash(content)
+
+
+def evaluation_fingerprint(config: Config) -> str:
+    """Hash of the evaluation's settings; names the result file inside the run folder."""
+    return _hash(scientific(config.evaluation))
+
+
+def run_name(config: Config) -> str:
+    """Name of the run folder: the method, the seed, the fingerprint."""
+    return f"{config.method.name}-seed{config.seed}-{training_fingerprint(config)}"

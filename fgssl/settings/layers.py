@@ -1,0 +1,270 @@
+"""YAML files and the command line -> one mapping that knows where each of its keys was written.
+
+A fault is met long after its file was read and merged with others. `locate` then finds the file, the line and the key
+as the user wrote it there.
+"""
+
+import dataclasses
+import io
+import re
+import sys
+import typing
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where something was written."""
+
+    source: str
+    """The file, or `COMMAND_LINE`."""
+    key: str = ""
+    """Dotted key as it is written there; empty for the file as a whole."""
+    line: int | None = None
+
+    def below(self, *parts: str) -> "Place":
+        """Return the place of a key that would lie below this one."""
+        return dataclasses.replace(self, key=".".join(filter(None, [self.key, *parts])))
+
+    def problem(self, message: str) -> Problem:
+        return Problem(self.source, self.key, message, self.line)
+
+
+class Written(dict[str, Any]):
+    """A mapping with the place of each key."""
+
+    def __init__(self, content: Mapping[str, Any], places: Mapping[str, Place]) -> None:
+        super().__init__(content)
+        self.places = dict(places)
+
+    def only(self, keys: Collection[str]) -> "Written":
+        """Return a copy that holds no other keys."""
+        return Written({key: value for key, value in self.items() if key in keys}, self.places)
+
+
+class WrittenList(list[Any]):
+    """A list with the place of each item, by its index as text."""
+
+    def __init__(self, items: Iterable[Any], places: Mapping[str, Place]) -> None:
+        super().__init__(items)
+        self.places = dict(places)
+
+
+def locate(content: Any, path: Sequence[str], top: Place) -> Place:
+    """Return where the key at `path` was written; if nobody wrote it, its nearest parent's place with the full key.
+
+    `top` is the place of `content` itself.
+    """
+    place, missing = top, tuple(path)
+    for depth, part in enumerate(path, 1):
+        if not isinstance(content, Written | WrittenList):
+            break
+        if part in content.places:
+            place, missing = content.places[part], tuple(path[depth:])
+        if isinstance(content, Written):
+            content = content.get(part)
+        else:
+            content = content[int(part)] if part in content.places else None
+    return place.below(*missing)
+
+
+# ------------------------------------------------------------------------------------------------ YAML
+
+
+def read_yaml(path: Path) -> Written:
+    """Read the mapping in a YAML 1.2 file; raise a `SettingsError` if there is none or a key is given twice."""
+    try:
+        node = _yaml().compose(path.read_text(encoding="utf-8"))
+        reader = _Reader(Place(str(path)))
+        content = Written({}, {}) if node is None else reader.value(node, "")
+    except FileNotFoundError:
+        raise SettingsError([Problem(str(path), "", "no such file")]) from None
+    except (OSError, ValueError, YAMLError, RecursionError) as error:
+        raise SettingsError([_unreadable(str(path), error)]) from None
+    if reader.problems:
+        raise SettingsError(reader.problems)
+    if content is None:
+        return Written({}, {})
+    if not isinstance(content, Written):
+        raise SettingsError([Problem(str(path), "", f"must hold `key: value` pairs, not {_shown(content)}")])
+    return content
+
+
+def _shown(content: Any) -> str:
+    return "a list" if isinstance(content, list) else repr(content)
+
+
+def to_yaml(content: Mapping[str, Any]) -> str:
+    """Write plain values as YAML 1.2, which `read_yaml` reads as the same values."""
+    yaml = _yaml()
+    yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, 120
+    yaml.representer.sort_base_mapping_type_on_output = False
+    for kind, plain in ((Written, dict), (WrittenList, list)):
+        yaml.representer.add_representer(kind, yaml.representer.yaml_representers[plain])
+    text = io.StringIO()
+    yaml.dump(content, text)
+    return text.getvalue()
+
+
+def _yaml() -> YAML:
+    return YAML(typ="safe", pure=True)  # the C parser is of YAML 1.1
+
+
+def _unreadable(source: str, error: Exception) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(source, "", "cannot be read as YAML: it is nested too deeply, or holds itself")
+    mark, what = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    context = getattr(error, "context", None)
+    message = " ".join(filter(None, [context, what])) or str(error)
+    return Problem(source, "", f"cannot be read as YAML: {message}", mark.line + 1 if mark is not None else None)
+
+
+class _Reader:
+    """Builds plain values from the nodes of a YAML text and collects the keys that are given twice."""
+
+    def __init__(self, top: Place) -> None:
+        self._top = top
+        self._constructor = _yaml().constructor
+        self.problems: list[Problem] = []
+
+    def value(self, node: Any, key: str) -> Any:
+        """Return the value of the node at the dotted `key`."""
+        if isinstance(node, MappingNode) and node.tag == "tag:yaml.org,2002:map":
+            return self._mapping(node, key)
+        if isinstance(node, SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+            keys = [f"{key}.{index}" for index in range(len(node.value))]
+            places = {str(index): self._place(item, keys[index]) for index, item in enumerate(node.value)}
+            return WrittenList(map(self.value, node.value, keys), places)
+        return self._constructor.construct_object(node, deep=True)
+
+    def _mapping(self, node: MappingNode, key: str) -> Written:
+        written = Written({}, {})
+        own: dict[str, Place] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                for merged in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
+                    below = self.value(merged, key)
+                    if not isinstance(below, Written):
+                        raise ValueError("`<<` takes a mapping or a list of mappings")
+                    written = Written({**below, **written}, {**below.places, **written.places})
+                continue
+            if not isinstance(key_node, ScalarNode):
+                self.problems.append(self._place(key_node, key).problem("a list or a mapping is no key: write a name"))
+                continue
+            name = self._constructor.construct_object(key_node, deep=True)
+            inner = f"{key}.{name}".removeprefix(".")
+            place = self._place(key_node, inner)
+            if str(name) in own:
+                first = f" (first in line {own[str(name)].line})" if place.line is not None else ""
+                self.problems.append(place.problem(f"this key is given twice{first}: keep one of them"))
+            own[str(name)] = place
+            written[name] = self.value(value_node, inner)
+            written.places[str(name)] = place
+        return written
+
+    def _place(self, node: Any, key: str) -> Place:
+        line = None if self._top.source == COMMAND_LINE else node.start_mark.line + 1
+        return Place(self._top.source, key, line)
+
+
+# -------------------------------------------------------------------------------------------- command line
+
+
+def parse_overrides(overrides: Sequence[str]) -> Written:
+    """Read `["a.b=1", ...]` as a mapping of dotted keys to values, in order.
+
+    A value that begins with `[`, `{`, a quote or `!` is YAML. Any other is one plain value as it stands, whatever
+    `#` or `: ` it holds.
+    """
+    parsed, problems = Written({}, {}), list[Problem]()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        place = Place(COMMAND_LINE, key)
+        if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
+            problems.append(Problem(COMMAND_LINE, override, "an override has the form key.path=value"))
+            continue
+        reader = _Reader(place)
+        try:
+            parsed[key] = reader.value(_value_node(text.strip()), key)
+        except (ValueError, YAMLError, RecursionError) as error:
+            problems.append(place.problem(f"{text!r}: {_unreadable(COMMAND_LINE, error).message}"))
+        parsed.places[key] = place
+        problems += reader.problems
+    if problems:
+        raise SettingsError(problems)
+    return parsed
+
+
+def _value_node(text: str) -> Any:
+    yaml = _yaml()
+    if text.startswith(("[", "{", '"', "'", "!")):
+        return yaml.compose(text)
+    return ScalarNode(yaml.resolver.resolve(ScalarNode, text, (True, False)), text)
+
+
+# ----------------------------------------------------------------------------------------------- merging
+
+
+def merge(
+    below: Mapping[str, Any], above: Mapping[str, Any], choices: Collection[tuple[str, ...]] = ()
+) -> dict[str, Any]:
+    """Merge two mappings deeply into a new one; `above` wins, also as the place of a key that both have.
+
+    `choices` are the paths of settings whose `name` chooses a kind, in which `*` stands for any key. Where `above`
+    chooses another kind, nothing of `below` is kept.
+    """
+    if () in choices and "name" in below and "name" in above and below["name"] != above["name"]:
+        below = {}
+    places = getattr(below, "places", {}) | getattr(above, "places", {})
+    merged = Written(below, places) if places else dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(old, value, [path[1:] for path in choices if path and path[0] in (key, "*")])
+        else:
+            merged[key] = value
+    return merged
+
+
+def override(
+    below: Mapping[str, Any], above: Mapping[str, Any], choices: Collection[tuple[str, ...]]
+) -> dict[str, Any]:
+    """`merge` the command line; warn on stderr of the settings of `below` that another `name` drops."""
+    merged = merge(below, above, choices)
+    kept = leaves(merged)
+    if dropped := [key for key in leaves(below) if not overlaps(key, kept)]:
+        names = " and ".join(key for key in leaves(above) if key.rpartition(".")[2] == "name")
+        print(f"WARNING: command line: another {names} drops these settings: {', '.join(dropped)}", file=sys.stderr)
+    return merged
+
+
+def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten to {dotted key: leaf}; an empty mapping counts as a leaf."""
+    found: dict[str, Any] = {}
+    for key, value in mapping.items():
+        inner = leaves(value) if isinstance(value, Mapping) else {}
+        found |= {f"{key}.{leaf}": held for leaf, held in inner.items()} or {str(key): value}
+    return found
+
+
+def overlaps(key: str, others: Iterable[str]) -> bool:
+    """Return whether the dotted key is one of `others`, lies in one or holds one."""
+    return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)
+
+
+def nested(path: str | Sequence[str], value: Any, place: Place | None = None) -> dict[str, Any]:
+    """Return `{"a": {"b": 1}}` for the path "a.b" (or its parts) and the value 1, written at `place`."""
+    for part in reversed(path.split(".") if isinstance(path, str) else path):
+        value = {part: value}
+        if place is not None:
+            value = Written(value, {part: place})
+            place = dataclasses.replace(place, key=place.key.removesuffix(part).removesuffix("."))
+    return typing.cast(dict[str, Any], value)

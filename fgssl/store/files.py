@@ -1,0 +1,110 @@
+"""Files that several processes share: atomic writes, typed records, locks, hashes, and waiting until one is visible."""
+
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import time
+import uuid
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from fgssl.errors import UserError
+
+T = TypeVar("T")
+
+_VISIBLE_WITHIN_S = 60.0
+
+
+def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
+    """Write beside, flush to the disk (where it must outlive a crash), rename: a reader never sees a part."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the mapping in a file written by `write_atomically`, or None if there is no such file."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def read_record(path: Path, kind: type[T]) -> T | None:
+    """Return the record in a file that holds `record_json`, or None if there is no such file.
+
+    Keys that `kind` lacks are passed over. Raises a `UserError` of one line if the file is damaged or of another form.
+    """
+    try:
+        record: T = _adapter(kind).validate_python(json.loads(path.read_text()))  # type: ignore[arg-type]
+        return record
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors()]
+        reason = "; ".join(fault.removeprefix(": ") for fault in faults)
+    except ValueError as error:  # not JSON, or not UTF-8
+        reason = str(error)
+    raise UserError(
+        f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): put back the file as it was, or "
+        "delete it to have it made anew"
+    )
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def record_json(record: Any) -> str:
+    """Return a dataclass as the JSON text that `read_record` takes."""
+    return json.dumps(dataclasses.asdict(record), indent=1) + "\n"
+
+
+def file_sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's content, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def lock(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:
+    """Return whether this process now holds the lock on `file` (until it is closed), trying for `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(file, how | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        except OSError as error:
+            advice = "choose an --out on one that has"
+            raise UserError(f"{file.name}: no file locks on this file system ({error.strerror}); {advice}") from error
+
+
+def wait_until_visible(file: Path) -> None:
+    """Return once this node sees a file that another node has just written, or after a minute.
+
+    Shared file systems keep lists of what a folder holds; listing the folders above makes them ask the server again.
+    """
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while not file.is_file() and time.monotonic() < deadline:
+        for parent in (file.parent.parent.parent, file.parent.parent, file.parent):
+            if parent.is_dir():
+                list(parent.iterdir())
+        time.sleep(0.2)

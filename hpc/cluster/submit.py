@@ -1,0 +1,169 @@
+"""Submit a planned sweep to a cluster, for `fgssl sweep --cluster`."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from fgssl.errors import Problem, SettingsError, UserError
+from fgssl.store.files import write_atomically
+from hpc.cluster import cluster_sweep
+from hpc.cluster.actions import PlannedOrder
+from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
+from hpc.cluster.decide import planned_orders
+from hpc.cluster.job_scripts import order_script
+from hpc.cluster.job_store import JobStore, new_order
+from hpc.cluster.keeper import keeper_request
+from hpc.cluster.observe import observe_empty_queue
+from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.site.costs import Forecast, forecast
+from hpc.cluster.site.estimate import work_of
+from hpc.cluster.site.job_settings import DEFAULT
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.requests import described
+from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.plan_inputs import draw_inputs, input_problems
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import Plan
+
+
+def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, follow: Callable[[], int] | None) -> int:
+    """Write the sweep into `out` and let `follow` submit what is missing; return its exit code.
+
+    Without `follow`, print the batch scripts and write nothing. `faults` are those of the profile and the command line.
+    Raises one `UserError` with all that stands in the way.
+    """
+    hindrances = list(_hindrances(plan, profile, out, dry_run=follow is None))
+    try:
+        runs = on_cluster(plan, profile)
+    except SettingsError as error:
+        told = dict.fromkeys([*faults, *error.problems])
+        raise UserError("\n".join([*map(str, told), *hindrances])) from None
+    sweep, why_no_keeper = _cluster_sweep(plan, profile, runs, out)
+    orders = orders_left(sweep, out)
+    foreseen = forecast(work_of(orders, plan, out), profile)
+    if problems := [*map(str, [*faults, *foreseen.problems]), *hindrances]:
+        raise UserError("\n".join(problems))
+    _show(plan, runs, foreseen, why_no_keeper)
+    if follow is None:
+        for script in _scripts(sweep, orders, out):
+            print(f"\n{script}")
+        return 0
+    store = _write(plan, sweep, out)
+    try:
+        status = follow()
+    except KeyboardInterrupt:
+        _show_what_next(runs, store, out, well=True)
+        raise
+    _show_what_next(runs, store, out, well=status == 0)
+    return status
+
+
+def orders_left(sweep: ClusterSweep, out: Path) -> list[PlannedOrder]:
+    """Return all orders that the sweep still needs, as if the queue were empty and had no end."""
+    endless = {name: dataclasses.replace(limits, submitted=None) for name, limits in sweep.limits.items()}
+    return list(planned_orders(observe_empty_queue(sweep, out).runs, endless))
+
+
+def _cluster_sweep(plan: Plan, profile: Profile, runs: Sequence[ClusterRun], out: Path) -> tuple[ClusterSweep, str]:
+    """Return the sweep as it will be written, and why it has no keeper; empty if it has one."""
+    keeper, why_none = keeper_request(plan.grid.name, out, profile)
+    sweep = ClusterSweep(
+        name=plan.grid.name,
+        keeper=keeper,
+        profile=profile.name,
+        scheduler=profile.scheduler,
+        limits={run.request.partition or "": profile.limits_of(run.request.partition) for run in runs},
+        retries=plan.grid.retries,
+        code=str(out.absolute() / "code" / "frozen-at-submission"),
+        folder=str(Path.cwd()),
+        runs=tuple(runs),
+    )
+    return sweep, why_none
+
+
+def _scripts(sweep: ClusterSweep, orders: Iterable[PlannedOrder], out: Path) -> Iterator[str]:
+    """Yield the batch scripts of orders, with placeholders for job ids; nothing is written."""
+    store, scheduler = JobStore(out), build_scheduler(sweep.scheduler)
+    labels = {run.run: run.label for run in sweep.runs}
+    for number, planned in enumerate(orders, start=1):
+        after = tuple(f"<job of {labels[need]}>" for need in planned.needs)
+        order = new_order(sweep.name, f"order-{number}", planned.request, planned.elements, after)
+        yield scheduler.script(order_script(sweep, store, order, planned.request))
+
+
+def _write(plan: Plan, sweep: ClusterSweep, out: Path) -> JobStore:
+    """Write the plan, the inputs, the frozen code and the sweep; return its job store."""
+    out.mkdir(parents=True, exist_ok=True)
+    store = JobStore(out)
+    store.make()
+    draw_inputs(plan.stages, out)
+    write_atomically(out / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
+    code = freeze(packages(), out.absolute() / "code")
+    cluster_sweep.write(cluster_sweep.with_code(sweep, code), out)
+    return store
+
+
+def _hindrances(plan: Plan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
+    """Yield what stands in the way, except what the profile says."""
+    if _began(out):
+        try:
+            check_kept_plan(plan, out)
+        except UserError as error:
+            yield str(error)
+    yield from input_problems(plan.stages, out, None)
+    if dry_run:
+        return
+    program = build_scheduler(profile.scheduler).submit_command
+    if shutil.which(program) is None:
+        yield f"no {program} on PATH: submit from a login node, or leave --cluster out to run on this machine"
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
+        why = "is on a read-only file system"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        why = "is not a folder that you may write to"
+    else:
+        return
+    yield f"--out {out}: {there} {why}: choose another --out, which jobs can write to as well"
+
+
+def _began(out: Path) -> bool:
+    """Return whether any run of the folder has begun or was ordered; if not, its plan may be replaced."""
+    return (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders())
+
+
+def _show(plan: Plan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:
+    """Print what each kind of job asks for, what it costs and what users should know."""
+    arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
+    kinds = {stage.run: stage.kind for stage in plan.stages}
+    alike: dict[str, dict[str, None]] = {}
+    for run in runs:
+        name = arms.get(run.run, kinds[run.run])
+        given = {*(plan.grid.jobs.get(DEFAULT) or {}), *(plan.grid.jobs.get(name) or {})}
+        alike.setdefault(described(run.request, given), {})[name] = None
+    print(f"  each job asks for (jobs.{DEFAULT}.KEY=VALUE changes it, jobs.NAME.KEY=VALUE of these runs alone)")
+    for text, names in alike.items():
+        print(f"    {', '.join(names)}: {text}")
+    for note in foreseen.notes:
+        print(f"  {note}")
+    if why_no_keeper:
+        print(f"  no keeper will go on by itself: {why_no_keeper}; run `fgssl sync` now and then")
+    sys.stdout.flush()
+
+
+def _show_what_next(runs: Sequence[ClusterRun], store: JobStore, out: Path, well: bool) -> None:
+    """Print what was submitted, and what to do now."""
+    taken = [order for order in store.orders() if order.job_id is not None]
+    with_job = {run for order in taken for element in order.elements for run in element.runs}
+    left = sum(run.run not in with_job and not run.done(out) for run in runs)
+    if left and well:
+        print(f"{left} runs were not submitted yet: the next sync, or the same command again, goes on with them")
+    elif left:
+        number = f"{len(with_job)} runs were submitted, {left} were not" if taken else "nothing was submitted"
+        print(f"{number}: mend what is said above, then give the same command again; it goes on from here")
+    print(f"Where it stands:       fgssl status {out}")
+    if well or taken:
+        print(f"To go on, and a table: fgssl sync {out}")

@@ -1,0 +1,71 @@
+"""GPUs and cores of this machine, without submitit, so that a plan is printed quickly."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def gpus() -> list[str]:
+    """Return the GPUs that jobs may use, as `CUDA_VISIBLE_DEVICES` names them; MIG slices count singly."""
+    listed = list(_listed_gpus())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251  of the machine, no setting
+    if visible is None or not listed:
+        return listed
+    names = [name.strip() for name in visible.split(",")]
+    return [name for name in names if name and name != "-1"]
+
+
+def unused_gpus(jobs: int, devices: Sequence[str]) -> list[str]:
+    """Return warnings about GPUs that will not be used; `devices` are the settings' `resources.device`."""
+    listed, visible, warnings = _listed_gpus(), gpus(), []
+    if not listed:
+        return []
+    if len(visible) < len(listed):
+        warnings.append(f"{len(listed)} GPUs are here, but CUDA_VISIBLE_DEVICES shows {len(visible)} of them")
+    if "cpu" in devices and visible:
+        warnings.append(f"{len(visible)} GPUs are here, but resources.device is cpu for some runs: they use none")
+    if 0 < jobs < len(visible) and set(devices) != {"cpu"}:
+        idle = ", ".join(visible[jobs:])
+        warnings.append(f"--jobs {jobs} leaves {len(visible) - jobs} of {len(visible)} GPUs without work: {idle}")
+    if visible and _torch_is_cpu_only():
+        warnings.append("GPUs are here, but the installed torch is a CPU build: no run can use them; install another")
+    return warnings
+
+
+def cores() -> int:
+    """Return how many cores this process may use, by its affinity and its container's quota if it has one."""
+    available = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return available
+    return available if quota == "max" else max(1, min(available, int(quota) // int(period)))
+
+
+@functools.cache
+def _listed_gpus() -> tuple[str, ...]:
+    """Return the driver's list, whatever `CUDA_VISIBLE_DEVICES` says; queried once, since it can take seconds."""
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    if listing.returncode != 0:
+        return ()
+    found: list[str] = []
+    for line in listing.stdout.splitlines():
+        if match := re.match(r"GPU (\d+):", line):
+            found.append(match[1])
+        elif match := re.search(r"\(UUID: (MIG-[^)]+)\)", line):
+            if found and not found[-1].startswith("MIG-"):
+                found.pop()  # the GPU is cut into slices: these are what a job can have
+            found.append(match[1])
+    return tuple(found)
+
+
+def _torch_is_cpu_only() -> bool:
+    import importlib.metadata
+
+    return importlib.metadata.version("torch").endswith("+cpu")

@@ -1,0 +1,78 @@
+"""A planned sweep -> its runs on this machine, and its table."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fgssl.errors import UserError
+from fgssl.report.aggregate import aggregate
+from fgssl.store.files import write_atomically
+from hpc.local.machine import cores, gpus, unused_gpus
+from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.overview import runs
+from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_problems
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.stages import Plan, Stage
+from hpc.sweeps.state import State
+
+
+def default_jobs(stages: Sequence[Stage]) -> int:
+    """Return how many runs fit at a time: one a GPU, else one for each `resources.threads` cores."""
+    on_gpus = 0 if all(stage.config.resources.device == "cpu" for stage in stages) else len(gpus())
+    return on_gpus or max(1, cores() // max(stage.config.resources.threads for stage in stages))
+
+
+def run_here(plan: Plan, before: Mapping[str, State], out: Path, jobs: int, dry_run: bool) -> int:
+    """Do the runs that are missing and write the table; `before` is the state of each stage now.
+
+    Returns 0 if all runs are done and 1 if some failed. A dry run returns 2 and prints why if the sweep could not start
+    now; otherwise that raises a `UserError`.
+    """
+    check_kept_plan(plan, out)
+    if (out / "cluster" / "sweep.json").exists():
+        raise UserError(
+            f"{out}: was submitted to a cluster, whose jobs may still come: give --cluster NAME as then, or "
+            "another --out to run here"
+        )
+    if dry_run:
+        if problems := input_problems(plan.stages, out, gpus()):
+            print("\n".join(["it could not start now:", *problems]), flush=True)
+        return 2 if problems else 0
+    check_inputs(plan.stages, out, gpus())
+    out.mkdir(parents=True, exist_ok=True)
+    record = json.dumps(plan.record(), indent=1) + "\n"
+    write_atomically(out / "plan.json", record)
+    failures: dict[str, str] = {}
+    skipped = 0
+    if any(state is not State.DONE for state in before.values()):
+        final, failures = _run(plan, out, jobs)
+        skipped = sum(state is State.SKIPPED for state in final.values())
+        write_atomically(out / "plan.json", record)  # a sweep with other settings may have been here meanwhile
+    aggregate(out)
+    print((out / "table.md").read_text())
+    _print_failures(failures, skipped)
+    return 1 if failures else 0
+
+
+def _run(plan: Plan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
+    from hpc.local.display import Display  # rich and submitit: not for a dry run or a finished sweep
+    from hpc.local.executor import LocalMachine
+    from hpc.local.pool import LocalSweep
+
+    for warning in unused_gpus(jobs, [stage.config.resources.device for stage in plan.stages]):
+        print(f"WARNING: {warning}", file=sys.stderr)
+    draw_inputs(plan.stages, out)
+    code = freeze(packages(), out / "code")
+    with Display(plan.stages, out) as display:
+        running = LocalSweep(plan.stages, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)
+        final = running.run()
+    return final, running.failures(final)
+
+
+def _print_failures(failures: Mapping[str, str], skipped: int) -> None:
+    for label, failure in failures.items():
+        print(f"\nFAILED {label}\n{failure.rstrip()}", file=sys.stderr)
+    if failures:
+        left_out = f", {skipped} that need them were not started" if skipped else ""
+        print(f"\n{runs(len(failures))} failed{left_out}; the same command tries them again", file=sys.stderr)

@@ -1,0 +1,57 @@
+"""A plan and its state in a few lines, as `fgssl sweep` prints them before it starts anything."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from hpc.sweeps.estimate import minutes_left
+from hpc.sweeps.stages import POINT, Plan, Stage
+from hpc.sweeps.state import State, run_folder
+
+INTERRUPTED = "INTERRUPTED"
+"""Shown for a run that is pending, but has a checkpoint to go on from."""
+
+
+def print_plan(plan: Plan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
+    """Print the runs of each cell by state; `jobs` is the number of runs at a time here, or None on a cluster."""
+    grid = plan.grid
+    print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
+    at_a_time = f", {jobs} at a time" if jobs else ""
+    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}{at_a_time}")
+    width = max(len(name) for name in [*grid.stages, *(point.cell for point in grid.points)])
+
+    def line(name: str, stages: Sequence[Stage]) -> str:
+        return f"  {name:{width}}  {counted(_shown(current[stage.key], stage, out) for stage in stages)}"
+
+    for kind in dict.fromkeys(stage.kind for stage in plan.stages if stage.kind != POINT):
+        print(f"{line(kind, [stage for stage in plan.stages if stage.kind == kind])}, shared")
+    for point in grid.points:
+        print(line(point.cell, [plan.runs[point.cell, seed] for seed in grid.seeds]))
+    left = sum(state is not State.DONE for state in current.values())
+    minutes = minutes_left(plan, current, out, jobs or 1)
+    estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"
+    print(f"{runs(len(plan.stages))}, {len(plan.stages) - left} done, {left} to do{estimate}", flush=True)
+
+
+def counted(states: Iterable[str]) -> str:
+    """Count states in words, e.g. `3 runs: 1 pending, 2 done`."""
+    counts = Counter(states)
+    parts = [f"{counts[state]} {state.lower()}" for state in (INTERRUPTED, *State) if counts[state]]
+    return f"{runs(counts.total())}: {', '.join(parts)}"
+
+
+def runs(number: int) -> str:
+    """Return `1 run`, or `2 runs`."""
+    return "1 run" if number == 1 else f"{number} runs"
+
+
+def duration(seconds: float) -> str:
+    """Return minutes and seconds, after an hour also hours, e.g. `1:02:03`."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _shown(state: State, stage: Stage, out: Path) -> str:
+    begun = state is State.PENDING and any(run_folder(stage, out).checkpoints.glob("step-*"))
+    return INTERRUPTED if begun else state

@@ -1,0 +1,39 @@
+"""A figure is one file and one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fgssl.errors import UserError
+from fgssl.report.figures import FIGURES, draw
+from fgssl.store.features import KeptFeatures
+from tests.report.conftest import Out
+
+FIGURE = """
+needs = ("table", "features", "metrics")
+
+
+def draw(table, features, metrics):
+    means = table[table["metric"] == "linear_100"].set_index("cell")["mean"].to_dict()
+    points = {place: kept.splits["test"].shape for place, kept in features.items()}
+    losses = {place: [line["loss"] for line in lines] for place, lines in metrics.items()}
+    return means["base"], points, losses
+"""
+
+
+def test_a_figure_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "figure_of_losses.py").write_text(FIGURE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(FIGURES, "losses", "figure_of_losses")
+
+    out = Out(tmp_path)
+    out.finish("base", 0, 50.0)
+    out.finish("base", 1, 60.0)
+    kept = KeptFeatures(splits={"test": np.zeros((5, 3), np.float16)}, encoded_by={"test": "c1"}, data_version="d1")
+    (out.folder("base", 0) / "features.safetensors").write_bytes(kept.to_bytes())
+    (out.folder("base", 1) / "metrics.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "loss": 1.5}\n')
+
+    assert draw("losses", tmp_path) == (55.0, {("base", 0): (5, 3)}, {("base", 1): [2.5, 1.5]})
+    with pytest.raises(UserError, match="unknown figure 'loses': did you mean 'losses'"):
+        draw("loses", tmp_path)

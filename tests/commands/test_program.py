@@ -1,0 +1,123 @@
+"""`fgssl` itself: its commands, its help, wrong arguments, and what a shell completes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from fgssl.__main__ import COMMANDS, invoke, main, program
+
+ROOT = Path(__file__).parents[2]
+NO_HEAVY_IMPORTS = """
+import sys
+from fgssl.__main__ import main
+code = main(sys.argv[1:])
+heavy = {"torch", "torchvision", "timm", "accelerate", "pandas", "h5py", "submitit", "rich"} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """Complete the last word as bash would have it done; nothing may reach stderr."""
+    monkeypatch.setenv("_FGSSL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["fgssl", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert main() == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out.split()
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["--help"]) == 0
+    printed = capsys.readouterr().out
+    section = printed.partition("Commands:\n")[2].splitlines()[: len(COMMANDS)]
+    assert [line.split()[0] for line in section] == list(COMMANDS)
+    assert "..." not in "".join(section), "a command's first sentence does not fit into its line"
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke([name, "-h"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: fgssl {name} ")
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["swep"], "unknown command 'swep': did you mean 'sweep'?"),
+        (["sweep", "a.yaml", "--dry-rum"], "Did you mean '--dry-run'?"),
+        (["sweep", "a.yaml", "--jobs", "two"], "'two' is not a valid integer"),
+        (["status"], "Missing argument 'OUT'"),
+        (["sync", "out", "--wait", "--until-answered"], "--wait and --until-answered exclude each other"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith("Usage: fgssl ")
+
+
+@pytest.mark.parametrize("error", [EOFError, BrokenPipeError, ZeroDivisionError])
+def test_an_error_of_a_command_keeps_its_traceback(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise error("by the test")
+
+    monkeypatch.setattr("fgssl.commands.aggregate.aggregate", broken)
+    with pytest.raises(error, match="by the test"):
+        main(["aggregate", "out"])
+
+
+def test_options_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smoke, out = str(ROOT / "sweeps" / "smoke.yaml"), str(tmp_path / "out")
+    assert invoke(["sweep", smoke, "seeds=[3]", "--out", out, "--dry-run", "data.toy.seed=1", "--jobs", "1"]) == 0
+    first = capsys.readouterr().out
+    assert invoke(["sweep", "--dry-run", "--jobs=1", "--out", out, smoke, "seeds=[3]", "data.toy.seed=1"]) == 0
+    assert capsys.readouterr().out == first
+    assert "seeds 3," in first
+
+
+def test_commands_and_presets_and_clusters_are_completed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smoke = str(ROOT / "sweeps" / "smoke.yaml")
+    assert complete(monkeypatch, capsys, "st") == ["plain,status"]
+    assert complete(monkeypatch, capsys, "sweep", smoke, "--preset", "d") == ["plain,demo"]
+    assert complete(monkeypatch, capsys, "sweep", "seeds=[1]", "--cluster", "karo") == ["plain,karolina"]
+    assert complete(monkeypatch, capsys, "doctor", "--cluster", "gen") == ["plain,generic"]
+    assert complete(monkeypatch, capsys, "doctor", "--cluster", "./my") == ["file,./my"]
+
+
+@pytest.mark.parametrize("sweep", ["no.yaml", "broken.yaml", ".", "--wait"])
+def test_completion_is_silent_without_a_sweep(
+    sweep: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.yaml").write_text("presets: [")
+    assert complete(monkeypatch, capsys, "sweep", sweep, "--preset", "d") == []
+    assert complete(monkeypatch, capsys, "swep", "x") == []
+
+
+@pytest.mark.parametrize("name", ["sweep", "aggregate", "pack", "train", "evaluate"])
+def test_the_module_of_a_command_is_the_command(name: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", f"fgssl.{name}", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.startswith(f"Usage: fgssl {name} ")
+
+
+def test_a_dry_run_imports_nothing_heavy(tmp_path: Path) -> None:
+    command = ["sweep", "sweeps/smoke.yaml", "--dry-run", "--out", str(tmp_path / "out")]
+    subprocess.run([sys.executable, "-c", NO_HEAVY_IMPORTS, *command], cwd=ROOT, check=True)

@@ -1,0 +1,114 @@
+"""Features are computed once, kept beside the evaluation, and read again where they are exact."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fgssl.data import loader
+from fgssl.data.shards import ShardedSplit
+from fgssl.evaluation import measure
+from fgssl.evaluation.ranking import retrieval
+from fgssl.run.data import shards_for
+from fgssl.run.execution import execute
+from fgssl.settings.config import Config
+from fgssl.store.features import read_features
+from fgssl.store.provenance import code_version
+from fgssl.store.run_folder import RunFolder
+
+PROBE = "linear: {epochs: 2, learning_rates: [1.0], label_fractions: [1.0]}"
+Tiny = Callable[..., Config]
+
+
+def config_of(tiny_config: Tiny, keys: str) -> Config:
+    return tiny_config("method={name: start_encoder}", f"evaluation={{{keys}}}")
+
+
+def files(folder: RunFolder) -> set[str]:
+    return {file.name for file in folder.path.iterdir() if file.suffix in (".json", ".safetensors")}
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the splits that the encoder sees."""
+    seen: list[int] = []
+    batches = loader.evaluation_batches
+
+    def count(images: Any, *given: Any, **keys: Any) -> Any:
+        seen.append(len(images))
+        return batches(images, *given, **keys)
+
+    monkeypatch.setattr(measure, "evaluation_batches", count)
+    return seen
+
+
+def record(folder: RunFolder) -> dict[str, Any]:
+    (file,) = folder.path.glob("evaluation-*.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    file.unlink()
+    return found
+
+
+def test_both_splits_lie_in_one_file_by_row(tiny_config: Tiny, tmp_path: Path) -> None:
+    config = config_of(tiny_config, f"{PROBE}, keep_features: float32")
+    folder = execute(config, tmp_path)
+    kept = read_features(folder.features)
+    assert kept is not None
+    test = ShardedSplit(shards_for(config, tmp_path), "test")
+    found = {split: (len(features), features.dtype.name) for split, features in kept.splits.items()}
+    assert found == {"train": (192, "float32"), "test": (len(test), "float32")}
+    assert kept.data_version == test.version
+    measured = record(folder)
+    assert measured["features_bytes"] == folder.features.stat().st_size
+    assert retrieval(kept.splits["test"], test.labels[:, 0]) == {
+        name: measured["measures"][name] for name in ("rank1", "rank5", "mAP")
+    }
+
+
+def test_rounding_is_for_the_file_alone(tiny_config: Tiny, tmp_path: Path, encoded: list[int]) -> None:
+    def found(keep: str) -> tuple[dict[str, float], RunFolder]:
+        folder = execute(config_of(tiny_config, f"{PROBE}, collapse: true, keep_features: {keep}"), tmp_path)
+        measures: dict[str, float] = record(folder)["measures"]
+        return measures, folder
+
+    exact, folder = found("null")
+    assert "features.safetensors" not in files(folder)
+    rounded, folder = found("float16")
+    assert {features.dtype for features in load_file(folder.features).values()} == {np.dtype("float16")}
+    assert encoded == [48, 192] * 2
+    again, folder = found("float32")  # float16 features are not read again
+    assert encoded == [48, 192] * 3
+    assert exact == rounded == again
+
+
+def test_exact_features_are_read_again_and_completed(tiny_config: Tiny, tmp_path: Path, encoded: list[int]) -> None:
+    keep = "keep_features: float32"
+    folder = execute(config_of(tiny_config, f"linear: null, {keep}"), tmp_path)
+    assert (encoded, record(folder)["features_code_versions"]) == ([48], [])
+    folder = execute(config_of(tiny_config, f"linear: null, collapse: true, {keep}"), tmp_path)
+    assert encoded == [48]
+    assert record(folder)["features_code_versions"] == [code_version()]
+    folder = execute(config_of(tiny_config, f"{PROBE}, {keep}"), tmp_path)
+    assert encoded == [48, 192]
+    assert set(load_file(folder.features)) == {"train", "test"}
+
+
+def test_features_of_other_data_are_not_read(tiny_config: Tiny, tmp_path: Path, encoded: list[int]) -> None:
+    config = config_of(tiny_config, "linear: null, keep_features: float32")
+    folder = execute(config, tmp_path)
+    measured = record(folder)
+    kept = read_features(folder.features)
+    assert kept is not None
+    with folder.lease(config) as lease:
+        other = type(kept)(splits=kept.splits, encoded_by=kept.encoded_by, data_version="other")
+        lease.write(folder.features.name, other.to_bytes())
+    again = record(execute(config, tmp_path))
+    assert encoded == [48, 48]
+    assert again["measures"] == measured["measures"]
+    found = read_features(folder.features)
+    assert found is not None
+    assert found.data_version == kept.data_version

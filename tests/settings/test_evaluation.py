@@ -1,0 +1,80 @@
+"""The measures that settings ask for: their columns, their order, their units."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from fgssl.errors import SettingsError
+from fgssl.settings import config as configs
+from fgssl.settings.evaluation import MEASURES, EvaluationSettings
+from fgssl.settings.fingerprints import evaluation_fingerprint
+
+EVERYTHING = {
+    "linear": {"label_fractions": [1.0, 0.2, 1.0, 0.125]},
+    "knn": {},
+    "outliers": {"levels": {"species": 0, "genus": 1}},
+    "nuisances": {"light": ["brightness", "warmth"], "pose": ["scale"]},
+    "collapse": True,
+    "classifier": True,
+}
+
+
+def evaluation(keys: dict[str, Any]) -> EvaluationSettings:
+    method = {"name": "cross_entropy"}  # which trains the classifier
+    found = configs.parse({"method": method, "evaluation": keys}, "test").evaluation
+    assert found is not None
+    return found
+
+
+def names(keys: dict[str, Any]) -> list[str]:
+    return [column.name for column in evaluation(keys).columns]
+
+
+def test_order() -> None:
+    assert names(EVERYTHING) == [
+        *("linear_100", "linear_20", "linear_12.5", "rank1", "rank5", "mAP", "knn", "outliers_species"),
+        *("outliers_genus", "nuisance_light", "nuisance_pose", "feature_std", "effective_rank", "accuracy"),
+    ]
+    assert list(evaluation(EVERYTHING).measures) == list(MEASURES)
+
+
+def test_defaults_are_the_probe_and_retrieval() -> None:
+    assert names({}) == ["linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"]
+
+
+def test_what_is_not_asked_for_is_left_out() -> None:
+    assert names({"linear": None, "retrieval": False, "knn": {}}) == ["knn"]
+    assert names({"linear": None, "retrieval": False, "classifier": True}) == ["accuracy"]
+    off: dict[str, Any] = {"linear": None, "retrieval": False, "nuisances": {}, "knn": None, "collapse": False}
+    with pytest.raises(SettingsError, match="no measure is asked for: give linear, retrieval, knn, outliers"):
+        evaluation(off)
+
+
+def test_units() -> None:
+    units = {column.name: column.unit for column in evaluation(EVERYTHING).columns}
+    assert {name for name in units if units[name] == "count"} == {"outliers_species", "outliers_genus"}
+    assert {name for name in units if units[name] == "number"} == {"feature_std", "effective_rank"}
+    assert set(units.values()) == {"percent", "count", "number"}
+
+
+def test_where_less_is_better() -> None:
+    assert [column.name for column in evaluation(EVERYTHING).columns if column.lower_is_better] == [
+        *("outliers_species", "outliers_genus", "nuisance_light", "nuisance_pose"),
+    ]
+
+
+def test_what_is_kept_of_the_features_is_no_other_result() -> None:
+    config = configs.parse({}, "test")
+    other = configs.parse({"evaluation": {"keep_features": None}}, "test")
+    assert config.evaluation != other.evaluation
+    assert evaluation_fingerprint(config) == evaluation_fingerprint(other) == "9e5f003209c3"
+
+
+def test_values_of_the_keys_stay_as_they_are_written() -> None:
+    """They are what fingerprints and plans hold."""
+    kept = dataclasses.asdict(evaluation(EVERYTHING))
+    assert (kept["retrieval"], kept["collapse"]) == (True, True)
+    assert kept["nuisances"] == {"light": ("brightness", "warmth"), "pose": ("scale",)}
+    assert kept["knn"] == {"neighbors": 20, "temperature": 0.07}
+    assert kept["outliers"] == {"levels": {"species": 0, "genus": 1}, "centroids": "train"}

@@ -1,0 +1,98 @@
+"""Records on disk: what is written is read back, and what is damaged is named."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fgssl.errors import UserError
+from fgssl.settings.config import Config
+from fgssl.store.files import read_record, record_json
+from fgssl.store.records import (
+    CheckpointMark,
+    Environment,
+    Evaluation,
+    Identity,
+    Progress,
+    Trained,
+)
+from fgssl.store.run_folder import RunFolder
+
+MADE_BY = Environment(code_version="c1", processes=2, engine="ddp", threads=1, device="cpu", versions={"python": "3"})
+TRAINED = Trained(
+    steps=3,
+    wall_s=1.5,
+    metrics={"loss": 0.1},
+    environments=(MADE_BY, dataclasses.replace(MADE_BY, processes=1)),
+    data_version="d1",
+    start={"encoder": "beef", "decoder": None},
+    state_sha256="f00d",
+)
+RECORDS = [
+    TRAINED,
+    dataclasses.replace(TRAINED, state_sha256=None),
+    Evaluation(measures={"mAP": 1 / 3, "outliers": 3}, wall_s=0.5, code_version="c1", data_version="d1", device="cpu"),
+    Progress(step=1, total_steps=2, loss=float("inf"), images_per_s=3.5, updated=0.0),
+    CheckpointMark(
+        step=5,
+        identity=Identity("f00d", "d1", {"encoder": None}),
+        environments=(MADE_BY,),
+        state_sha256="beef",
+        sha256={"state.pt": "cafe"},
+    ),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_what_is_written_is_read_back(record: object, tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(record_json(record))
+    assert read_record(tmp_path / "record.json", type(record)) == record
+    assert read_record(tmp_path / "nothing.json", type(record)) is None
+
+
+def test_counts_stay_integers(tmp_path: Path) -> None:
+    """In rows.csv 3 must not become 3.0."""
+    (tmp_path / "record.json").write_text(record_json(RECORDS[2]))
+    found = read_record(tmp_path / "record.json", Evaluation)
+    assert found is not None
+    assert repr(found.measures["outliers"]) == "3"
+
+
+def changed(**changes: object) -> str:
+    return json.dumps({**json.loads(record_json(TRAINED)), **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (record_json(TRAINED)[:40], "Unterminated string"),
+        ("", "Expecting value"),
+        ("[5]", "input should be a dictionary"),
+        ('{"steps": 3}', "data_version: field required"),
+        (changed(steps="three"), "steps: input should be a valid integer"),
+        (changed(environments=[{}]), "environments.0.code_version: field required"),
+    ],
+)
+def test_a_damaged_record_is_named_in_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "trained.json").write_text(text)
+    with pytest.raises(UserError, match=re.escape(reason)) as caught:
+        RunFolder(tmp_path).trained()
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'trained.json'}: ")
+    assert "\n" not in message
+
+
+def test_a_run_with_a_damaged_record_is_neither_done_nor_missing(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "trained.json").write_text("{")
+    with pytest.raises(UserError, match=r"trained\.json"):
+        RunFolder(tmp_path).done(tiny_config())
+
+
+def test_keys_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "trained.json").write_text(changed(invented_later=1))
+    assert RunFolder(tmp_path).trained() == TRAINED
