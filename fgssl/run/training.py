@@ -34,6 +34,7 @@ from fgssl.store.records import TRAINED, Environment, Identity, Trained
 from fgssl.store.requirements import cautions
 from fgssl.store.run_folder import RunFolder, start_file
 from fgssl.training import checkpoint
+from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
@@ -109,6 +110,7 @@ def train_share(
     if resources.activation_checkpointing:
         checkpoint_activations(method.encoder)
     world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    refuse_wrong_convolutions(method, world.device, training.precision)
     shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
     groups = method.parameter_groups(training.learning_rate, training.weight_decay)
     engine = build_engine(method, groups, training, resources, world)
