@@ -51,7 +51,7 @@ def test_the_choices_are_those_of_the_types():
 
 def test_merge_of_another_base_keeps_the_method_around_it():
     below = {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "mocov2", "queue_size": 128}}}
-    merged = merge(below, {"method": {"base": {"name": "simsiam"}}})
+    merged = merge(below, {"method": {"base": {"name": "simsiam"}}}, CHOICES)
     assert merged == {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "simsiam"}}}
 
 
