@@ -20,7 +20,7 @@ from hpc.cluster.cluster_sweep import ClusterSweep, on_cluster
 from hpc.cluster.job_store import Attempt, Books
 from hpc.cluster.keeper import keeper_request
 from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.site.profile import load_profile
+from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.states import ClusterState, View
 from hpc.cluster.sync import Report, synchronize, views_of
 from hpc.sweeps.grid import expand

@@ -10,7 +10,8 @@ from submitit.slurm.slurm import _make_sbatch_string
 from fgssl.errors import SettingsError
 from fgssl.settings.layers import Place, to_yaml
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
-from hpc.cluster.site.profile import Profile, load_profile
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import JobRequest, described, for_runs, request, sbatch_options
 
 SLURM = Path(__file__).parents[3] / "slurm"
