@@ -192,14 +192,14 @@ def _number(name: str, otherwise: int | None = None) -> int:
 
 
 def _meeting_point(out: Path, first: bool) -> tuple[str, int]:
-    """Address and port at which rank 0 will listen; it chooses them and writes them to a file of this attempt."""
+    """Address and port at which rank 0 will listen; it chooses them and writes them to a file of this launch."""
     job, step = os.environ["SLURM_JOB_ID"], os.environ["SLURM_STEP_ID"]
-    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")  # a requeued job keeps its number
-    file = out / "rendezvous" / f"job-{job}-attempt-{attempt}-step-{step}.json"
+    launch = os.environ.get("SLURM_RESTART_COUNT", "0")  # a requeued job keeps its number
+    file = out / "rendezvous" / f"job-{job}-launch-{launch}-step-{step}.json"
     if first:
         _publish(file)
-        for old in file.parent.glob(f"job-{job}-attempt-*"):
-            if not old.name.startswith(f"job-{job}-attempt-{attempt}-"):
+        for old in file.parent.glob(f"job-{job}-launch-*"):
+            if not old.name.startswith(f"job-{job}-launch-{launch}-"):
                 old.unlink(missing_ok=True)
     point = _awaited(file)
     try:

@@ -1,6 +1,5 @@
 """`fgssl doctor`."""
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,17 +7,9 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import PATH, clusters
-from fgssl.errors import SettingsError
 from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
-from hpc.cluster.doctor.self_test import judge, scratch_names, self_test_request, watch
-from hpc.cluster.doctor.site import look
-from hpc.cluster.job_store import Books
-from hpc.cluster.schedulers.scheduler import RefusedError
-from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.submission import Submission
-
-_CODE = Path(__file__).parents[2]
+from hpc.cluster.doctor.examination import examine
 
 
 @click.command()
@@ -48,15 +39,7 @@ def command(overrides: tuple[str, ...], cluster: Path, given_out: Path | None, d
     The exit code is 0 if nothing contradicts the profile, 1 if it should be corrected, and 2 if there is no verdict.
     """
     diagnosis, out = Diagnosis(cluster, overrides), given_out or Path("outputs") / "doctor"
-    look(diagnosis, Slurm())
-    _print(diagnosis.findings)
-    looked = len(diagnosis.findings)
-    try:
-        _self_test(diagnosis, out, dry_run)
-    except (SettingsError, RefusedError) as error:
-        diagnosis.tell(Verdict.WARNING, "self-test", f"there was none: {error}")
-    diagnosis.tell_unverified()
-    _print(diagnosis.findings[looked:])
+    examine(diagnosis, out, dry_run, _print, lambda words: print(words, flush=True))
     counts = Counter(finding.verdict for finding in diagnosis.findings)
     print(", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]), end="\n\n")
     if given_out is None or dry_run:
@@ -67,19 +50,6 @@ def command(overrides: tuple[str, ...], cluster: Path, given_out: Path | None, d
         write_atomically(file, diagnosis.yaml())
         print(f"the profile with what was found: {file}")
     return int(counts[Verdict.DIFFERS] + counts[Verdict.WARNING] > 0)
-
-
-def _self_test(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
-    profile = diagnosis.filled()
-    asked, scratch = self_test_request(profile), scratch_names(profile)
-    scheduler, folder = Slurm(), out.absolute() / time.strftime("self-test-%Y%m%d-%H%M%S")
-    submission = Submission(Books(out), _CODE, scheduler)
-    if dry_run:
-        print(f"\n{submission.self_test_script(asked, folder, scratch)}\n")
-        return
-    print(f"\na job of two nodes goes into the queue; Ctrl-C cancels it. Its files: {folder}", flush=True)
-    judge(diagnosis, watch(submission, asked, scratch, folder, scheduler, lambda words: print(words, flush=True)))
-    print()
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -7,13 +7,9 @@ import click
 
 from fgssl.commands.arguments import OUT, RUNS
 from fgssl.commands.sync import sync
-from fgssl.errors import UserError
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
-from hpc.cluster.job_store import Books
-from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.states import LIVE, ClusterState
-from hpc.cluster.sync import alone, views_of
+from hpc.cluster.sync import retry
 
 
 @click.command()
@@ -28,15 +24,9 @@ def command(out: Path, runs: tuple[str, ...]) -> int:
     RUN is a part of a run's label or name, as `fgssl status` prints it. Without RUN, all runs are retried that ended
     without being done.
     """
-    sweep, books = cluster_sweep.read(out), Books(out)
-    with alone(out):
-        views, _, silence = views_of(sweep, out, books, Slurm())
-        if silence:
-            raise UserError(f"{silence}; nothing was changed: give the same command again")
-        wanted = [views[run.run] for run in chosen(sweep, runs)]
-        alive = [view for view in wanted if view.state in LIVE]
-        books.retry([view.run.run for view in wanted if view.state not in {*LIVE, ClusterState.DONE}])
-    for view in alive:
-        print(f"{view.run.label}: left alone, its job {view.job_id} is {view.state.lower()}", file=sys.stderr)
-    status = sync(out)
-    return 1 if runs and alive else status
+    wanted = [run.run for run in chosen(cluster_sweep.read(out), runs)]
+    alive = retry(out, wanted)
+    for status in alive:
+        print(f"{status.run.label}: left alone, its job {status.job_id} is {status.state.lower()}", file=sys.stderr)
+    exit_code = sync(out)
+    return 1 if runs and alive else exit_code

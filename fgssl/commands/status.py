@@ -9,11 +9,8 @@ import click
 
 from fgssl.commands.arguments import OUT
 from fgssl.store.run_folder import RunFolder
-from hpc.cluster import cluster_sweep
-from hpc.cluster.job_store import Books
-from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.states import ClusterState, View
-from hpc.cluster.sync import views_of
+from hpc.cluster.status import ClusterState, RunStatus
+from hpc.cluster.sync import observe_sweep
 from hpc.sweeps.overview import duration
 
 _WIDTH_OF_A_FILE = 240
@@ -35,31 +32,32 @@ def command(out: Path, done: bool) -> None:
 
     OUT is the output folder of a sweep that was submitted. The command changes nothing.
     """
-    sweep = cluster_sweep.read(out)
-    views, _, silence = views_of(sweep, out, Books(out), Slurm())
-    show(views, out, with_done=done)
-    if silence:
-        print(f"WARNING: {silence}; the states are the last known ones", file=sys.stderr)
+    seen = observe_sweep(out)
+    show(seen.runs, out, with_done=done)
+    if seen.silence:
+        print(f"WARNING: {seen.silence}; the states are the last known ones", file=sys.stderr)
 
 
-def show(views: Mapping[str, View], out: Path, with_done: bool) -> None:
+def show(runs: Mapping[str, RunStatus], out: Path, with_done: bool) -> None:
     from rich.console import Console  # takes a tenth of a second, which other commands need not spend
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("run", "state", "job", "attempt", "node", "step", "ETA", ""):
-        table.add_column(column, justify="right" if column in ("attempt", "step", "ETA") else "left", no_wrap=True)
-    for view in views.values():
-        if with_done or view.state is not ClusterState.DONE:
-            step, eta = _progress(view, out)
-            state = Text(view.state, style=_COLORS.get(view.state, ""))
-            attempt = str(view.attempt) if view.attempt else ""
-            table.add_row(view.run.label, state, view.job_id or "", attempt, view.nodes, step, eta, view.reason)
+    for column in ("run", "state", "job", "submission", "node", "step", "ETA", ""):
+        table.add_column(column, justify="right" if column in ("submission", "step", "ETA") else "left", no_wrap=True)
+    for status in runs.values():
+        if with_done or status.state is not ClusterState.DONE:
+            step, eta = _progress(status, out)
+            state = Text(status.state, style=_COLORS.get(status.state, ""))
+            submission = str(status.submission) if status.submission else ""
+            table.add_row(
+                status.run.label, state, status.job_id or "", submission, status.nodes, step, eta, status.reason
+            )
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
     if table.row_count:
         console.print(table)
-    console.print(counted(view.state for view in views.values()), highlight=False)
+    console.print(counted(status.state for status in runs.values()), highlight=False)
 
 
 def counted(states: Iterable[ClusterState]) -> str:
@@ -69,11 +67,11 @@ def counted(states: Iterable[ClusterState]) -> str:
     return f"{counts.total()} runs: {', '.join(parts)}"
 
 
-def _progress(view: View, out: Path) -> tuple[str, str]:
-    progress = RunFolder(out / "runs" / view.run.run).progress()
-    if progress is None or view.state is ClusterState.DONE:
+def _progress(status: RunStatus, out: Path) -> tuple[str, str]:
+    progress = RunFolder(out / "runs" / status.run.run).progress()
+    if progress is None or status.state is ClusterState.DONE:
         return "", ""
     step, total, rate = progress.step, progress.total_steps, progress.images_per_s
-    batch = view.run.configs[0]["training"]["global_batch_size"]
-    at_work = view.state is ClusterState.RUNNING and rate > 0
+    batch = status.run.configs[0]["training"]["global_batch_size"]
+    at_work = status.state is ClusterState.RUNNING and rate > 0
     return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""

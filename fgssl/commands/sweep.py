@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from hpc.sweeps.plan_inputs import input_cautions
 from hpc.sweeps.stages import plan
 from hpc.sweeps.state import states
 
+_POLL_S = 30.0
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
@@ -80,9 +82,11 @@ def command(
         for caution in input_cautions(planned.stages, folder):
             print(f"WARNING: {caution}", file=sys.stderr)
         if profile is not None:
-            from fgssl.commands.submit import submit
+            from fgssl.commands.sync import sync
+            from hpc.cluster.submit import submit
 
-            return submit(planned, profile, faults, folder, dry_run, wait)
+            follow = functools.partial(sync, folder, "over" if wait else "once", _POLL_S)
+            return submit(planned, profile, faults, folder, None if dry_run else follow)
         return run_here(planned, before, folder, at_a_time, dry_run)
 
 

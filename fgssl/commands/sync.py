@@ -1,21 +1,16 @@
 """`fgssl sync`."""
 
 import sys
-import time
 from pathlib import Path
-from typing import Literal
 
 import click
 
 from fgssl.commands.arguments import OUT
 from fgssl.commands.status import show
-from fgssl.errors import EXIT_INTERRUPTED, LeaseError, UserError
+from fgssl.errors import EXIT_INTERRUPTED
 from fgssl.report.aggregate import aggregate
-from hpc.cluster import cluster_sweep
-from hpc.cluster.keeper import KEEPER_PATIENCE_S
-from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.states import ClusterState
-from hpc.cluster.sync import synchronize
+from hpc.cluster.status import ClusterState
+from hpc.cluster.sync import Report, Until, follow
 
 
 @click.command()
@@ -42,41 +37,26 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
     return sync(out, "over" if wait else "answered" if until_answered else "once", every)
 
 
-def sync(out: Path, until: Literal["once", "answered", "over"] = "once", every_s: float = 60.0) -> int:
-    """One pass, or one every so many seconds; then the table. What fails for a while ends nothing but a single pass.
+def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
+    """Follow a sweep, print each pass, and write and print the table at the end; return the exit code."""
 
-    `answered` gives up in time to go back to the queue, with EXIT_INTERRUPTED.
-    """
-    if until != "answered":
-        cluster_sweep.read(out)  # is it one?
-    deadline = time.monotonic() + KEEPER_PATIENCE_S
-    succeeded = False
-    while True:
-        if until == "answered" and time.monotonic() > deadline:
-            return EXIT_INTERRUPTED
-        try:
-            report = synchronize(out, Slurm())
-        except (UserError, OSError) as error:
-            passing = succeeded or until == "answered" or isinstance(error, LeaseError)
-            if until == "once" or not passing:
-                raise
-            print(f"{error}; again in {every_s:.0f} s", flush=True)
-            time.sleep(every_s)
-            continue
-        succeeded = True
-        for line in report.lines:
+    def tell(said: Report | Exception) -> None:
+        if isinstance(said, Exception):
+            print(f"{said}; again in {every_s:.0f} s", flush=True)
+            return
+        for line in said.progress.lines:
             print(line, flush=True)
-        for refusal in report.refused:
+        for refusal in said.progress.refused:
             print(f"refused: {refusal}", file=sys.stderr, flush=True)
-        answered = not (report.unanswered or report.no_keeper)
-        if until == "once" or (not report.unanswered and report.over) or (until == "answered" and answered):
-            break
-        time.sleep(every_s)
+
+    report = follow(out, until, every_s, tell)
+    if report is None:
+        return EXIT_INTERRUPTED
     aggregate(out)
-    show(report.views, out, with_done=False)
-    if report.ordered:
-        print(f"{report.ordered} jobs ordered")
-    done = all(view.state is ClusterState.DONE for view in report.views.values())
+    show(report.runs, out, with_done=False)
+    if report.progress.ordered:
+        print(f"{report.progress.ordered} jobs ordered")
+    done = all(status.state is ClusterState.DONE for status in report.runs.values())
     if done:
         print((out / "table.md").read_text())
-    return 1 if report.refused or report.unanswered or (report.over and not done) else 0
+    return 1 if report.progress.refused or report.unanswered or (report.over and not done) else 0

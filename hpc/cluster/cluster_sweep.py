@@ -1,4 +1,4 @@
-"""A sweep on a cluster as it lies on disk: all that `sync` and `status` need to know, so that they ask nobody else.
+"""A submitted sweep as it lies on disk: all that `sync` and `status` need besides the job store and the scheduler.
 
 OUT/cluster/sweep.json    written by `fgssl sweep --cluster`; the newest one counts
 """
@@ -64,7 +64,9 @@ class ClusterSweep:
     schema: int = SCHEMA
     name: str
     profile: str
-    """Of the cluster, by name."""
+    """Name of the cluster's profile."""
+    scheduler: str = "slurm"
+    """Name of the site's scheduler (hpc.cluster.schedulers)."""
     limits: dict[str, LimitSettings]
     """By partition; `""`: the one that jobs get who name none."""
     retries: Retries
@@ -73,9 +75,9 @@ class ClusterSweep:
     folder: str
     """In which jobs run, wherever a pass is made from: relative paths of the settings begin here."""
     keeper: JobRequest | None
-    """Of the job that makes the next pass; None: people do."""
+    """Resources of the keeper job, or None if users run `sync` themselves."""
     keeper_rest_s: int = 300
-    """Between two passes of keepers, at least."""
+    """Least time between two passes of keepers."""
     runs: tuple[ClusterRun, ...]
     """In an order in which needs come first."""
 

@@ -1,4 +1,4 @@
-"""What a job of a sweep runs on the cluster, once for each of its processes; not for people: `fgssl sweep` orders it.
+"""The program of a sweep's job, once for each of its processes; not for users: `fgssl sweep` orders it.
 
 argv: the order's file. Started again after an interruption, or though its run is done, it does only what is missing.
 """
@@ -30,11 +30,11 @@ from fgssl.store.run_folder import RunFolder  # noqa: E402
 from hpc import ranks  # noqa: E402
 from hpc.cluster import cluster_sweep  # noqa: E402
 from hpc.cluster.cluster_sweep import ClusterRun  # noqa: E402
-from hpc.cluster.job_store import Attempt, Books, Order  # noqa: E402
-from hpc.cluster.states import newest_step  # noqa: E402
+from hpc.cluster.job_store import JobStore, Launch, Order  # noqa: E402
+from hpc.cluster.observe import newest_step  # noqa: E402
 from hpc.ranks import JobPlace  # noqa: E402
 
-CANCELLED = 3
+CANCELED = 3
 """Exit code of a job whose run nobody wants any more: what waits for it must not begin."""
 _SIGNAL_GRID_S = 90.0
 """Slurm sends the signal before the time limit up to a minute early."""
@@ -43,11 +43,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def main() -> int:
     order_file, place = Path(sys.argv[1]), ranks.job_place()
-    books = Books(order_file.parents[2])
+    store = JobStore(order_file.parents[2])
     try:
-        order = books.read_order(order_file)
+        order = store.read_order(order_file)
         if order.job_id is None and place.job_id and place.task == 0:  # its submitter was killed before it noted this
-            books.note_id(order, place.job_id)
+            store.note_id(order, place.job_id)
     except UserError as error:  # of this node, not of the run
         print(f"error: {error}", file=sys.stderr)
         return EXIT_OUT_OF_HANDS
@@ -55,28 +55,29 @@ def main() -> int:
     if slot >= len(element.runs):  # the last job of an array may have fewer runs than tasks
         return 0
     name = element.runs[slot]
-    if order.void or books.cancelled(name):
-        print(f"{name}: {'this order was given up, and another given' if order.void else 'cancelled'}: nothing is done")
-        return CANCELLED
-    before = books.attempt(order.token, place.element, slot, place.restart - 1)
+    if order.abandoned or store.canceled(name):
+        why = "this order was given up, and another given" if order.abandoned else "canceled"
+        print(f"{name}: {why}: nothing is done")
+        return CANCELED
+    before = store.launch(order.token, place.element, slot, place.restart - 1)
     if order.packed and before is not None and before.exit_code in (1, 2):
         print(f"{name}: failed by its own fault before its job went back to the queue for others: nothing is done")
-        books.write_attempt(replace(before, restart=place.restart))  # for the next time
+        store.write_launch(replace(before, restart=place.restart))  # for the next time
         return before.exit_code
-    return _Job(books, order, place, slot, name).work()
+    return _RunInJob(store, order, place, slot, name).work()
 
 
-class _Job:
+class _RunInJob:
     """One run's part of a job; its first process notes when it begins and how it ends."""
 
-    def __init__(self, books: Books, order: Order, place: JobPlace, slot: int, name: str) -> None:
-        self._books, self._order, self._place, self._name = books, order, place, name
-        self._out = books.folder.parent
+    def __init__(self, store: JobStore, order: Order, place: JobPlace, slot: int, name: str) -> None:
+        self._store, self._order, self._place, self._name = store, order, place, name
+        self._out = store.folder.parent
         self._folder = RunFolder(self._out / "runs" / name)
         self._first = order.packed or place.task == 0
         self._results = _results(self._folder)
         now = time.time()
-        self._attempt = Attempt(
+        self._launch = Launch(
             token=order.token,
             element=place.element,
             slot=slot,
@@ -89,7 +90,7 @@ class _Job:
 
     def work(self) -> int:
         try:
-            self._write(self._attempt)
+            self._write(self._launch)
         except UserError as error:  # the disk is full
             print(f"error: {error}", file=sys.stderr)
             return EXIT_OUT_OF_HANDS
@@ -102,7 +103,7 @@ class _Job:
             else:
                 processes = ranks.processes(self._out, self._order.processes)
         except UserError as error:
-            self._write(replace(self._attempt, ended=time.time(), exit_code=2, said=str(error)))
+            self._write(replace(self._launch, ended=time.time(), exit_code=2, said=str(error)))
             raise
         if run.request.gpus_per_node and all_configs[0].resources.device == "auto" and not _gpu_seen():
             return self._without_gpu()
@@ -115,36 +116,34 @@ class _Job:
             for config in all_configs:
                 make(config, self._out, self._folder, processes, generation=generation, failing=self._failing)
         except Interrupted as interrupted:
-            self._write(
-                replace(self._attempt, ended=time.time(), exit_code=EXIT_INTERRUPTED, signal=interrupted.number)
-            )
+            self._write(replace(self._launch, ended=time.time(), exit_code=EXIT_INTERRUPTED, signal=interrupted.number))
             # TERM is no word to come back: it may be scancel's. `sync` looks at what became of the job.
-            came_on = newest_step(self._folder) > self._attempt.first_step or _results(self._folder) > self._results
+            came_on = newest_step(self._folder) > self._launch.first_step or _results(self._folder) > self._results
             if self._first and interrupted.number == signal.SIGUSR2 and came_on:
                 self._ask_for_requeue()
             return EXIT_INTERRUPTED
-        self._write(replace(self._attempt, ended=time.time(), exit_code=0))
+        self._write(replace(self._launch, ended=time.time(), exit_code=0))
         return 0
 
     def _without_gpu(self) -> int:
         """`auto` would go on without, for days."""
-        said = f"its job got GPUs, but torch saw none on {self._attempt.nodes}: a broken node, or a torch without them"
-        self._write(replace(self._attempt, ended=time.time(), exit_code=EXIT_OUT_OF_HANDS, said=said))
+        said = f"its job got GPUs, but torch saw none on {self._launch.nodes}: a broken node, or a torch without them"
+        self._write(replace(self._launch, ended=time.time(), exit_code=EXIT_OUT_OF_HANDS, said=said))
         print(f"error: {said}", file=sys.stderr)
         return EXIT_OUT_OF_HANDS
 
     def _failing(self, error: Exception) -> None:
         with contextlib.suppress(UserError):  # where the disk is full: the failure itself is told all the same
-            self._write(replace(self._attempt, ended=time.time(), exit_code=_code(error)))
+            self._write(replace(self._launch, ended=time.time(), exit_code=_code(error)))
 
     def _ask_for_requeue(self) -> None:
         """The batch script does it when all processes have left: what asks from within dies of the requeue itself."""
-        if not self._books.cancelled(self._name):
-            self._books.requeue_file(self._order.token, self._place.element).touch()
+        if not self._store.canceled(self._name):
+            self._store.requeue_file(self._order.token, self._place.element).touch()
 
-    def _write(self, attempt: Attempt) -> None:
+    def _write(self, launch: Launch) -> None:
         if self._first:
-            self._books.write_attempt(attempt)
+            self._store.write_launch(launch)
 
 
 def _gpu_seen() -> bool:

@@ -1,13 +1,13 @@
-"""What was asked of the scheduler: written before it is asked, kept for good, so that no job is lost or made twice.
+"""The job store: orders, written before they are submitted and kept, so that no job is lost or made twice.
 
 OUT/cluster/orders/<token>.json                         the order; the job bears the token in its name
 OUT/cluster/orders/<token>.id                           the scheduler's number of the job, once it has said one
-OUT/cluster/orders/<token>.void                         nothing came of it
-OUT/cluster/orders/<token>.cancelled                    its elements that a pass saw cancelled
-OUT/cluster/attempts/<token>-<element>-<slot>-<restart>.json    by the job: where, since when, how it ended
+OUT/cluster/orders/<token>.abandoned                    nothing came of it
+OUT/cluster/orders/<token>.canceled                     its elements that a pass saw canceled
+OUT/cluster/launches/<token>-<element>-<slot>-<restart>.json    by the job: where, since when, how it ended
 OUT/cluster/requeue/<token>-<element>                   by the job, for its batch script: put me back in the queue
-OUT/cluster/cancelled/<run>                             a person wants nothing more of it
-OUT/cluster/retried/<run>                               a person wants it tried again, whatever became of earlier jobs
+OUT/cluster/canceled/<run>                              by a user: make no further job for it
+OUT/cluster/retried/<run>                               by a user: try it again, whatever became of earlier jobs
 OUT/cluster/keeper.id                                   of the job that makes the next pass (hpc.cluster.keeper)
 OUT/cluster/logs/                                       what the jobs print
 """
@@ -31,80 +31,81 @@ from hpc.cluster.site.requests import JobRequest
 
 @dataclass(frozen=True)
 class Element:
-    """What one job, or one task of an array, is to do: one run, or several side by side."""
+    """The runs of one job, or of one task of an array: one, or several side by side."""
 
     runs: tuple[str, ...]
-    attempts: tuple[int, ...]
-    """Of each run, from 1: how often a job was ordered for it."""
+    submissions: tuple[int, ...]
+    """Number of each run's submission, from 1: how often a job was ordered for it."""
 
 
 @dataclass(frozen=True)
 class Order:
+    """A job, or an array of jobs, that is for the scheduler."""
+
     token: str
     job_name: str
     created: float
     """Seconds since the epoch."""
     processes: int
-    """Of each run."""
+    """Processes of each run."""
     walltime_min: int
     signal_delay_s: int
-    """How long before that the job is told to save."""
+    """How long before the time limit the job is signaled to save."""
     elements: tuple[Element, ...]
-    """One: a plain job. Several: an array."""
+    """One element makes a plain job, several an array."""
     after: tuple[str, ...] = ()
-    """Jobs that must end well before."""
+    """Ids of jobs that must end well before."""
     packed: bool = False
     """Whether the tasks of a job each make a run of their own."""
     runs_per_gpu: int = 1
     job_id: str | None = field(default=None, compare=False)
-    cancelled: frozenset[int] = field(default=frozenset(), compare=False)
-    """Elements that a pass saw cancelled: the scheduler forgets that after some minutes."""
-    void: bool = field(default=False, compare=False)
+    canceled: frozenset[int] = field(default=frozenset(), compare=False)
+    """Elements that a pass saw canceled; the scheduler forgets that after some minutes."""
+    abandoned: bool = field(default=False, compare=False)
 
     def generation(self, restart: int) -> Generation:
-        """Of the attempt after so many returns to the queue: a later order is newer, whatever became of the files."""
+        """Return the generation of a launch: later orders are newer, then more restarts, whatever became of files."""
         return int(1000 * self.created), restart
 
     def job_id_of(self, element: int) -> str | None:
-        """As the scheduler calls it: `12`, or `12_3` of an array."""
+        """Return the scheduler's id of an element: `12`, or `12_3` of an array."""
         if self.job_id is None:
             return None
         return self.job_id if len(self.elements) == 1 else f"{self.job_id}_{element}"
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One time that a job was at a run."""
+class Launch:
+    """One time that a job ran a run."""
 
     token: str
     element: int
     slot: int
-    """Which of the element's runs."""
+    """Index of the run in its element."""
     restart: int
     """How often the job had been put back in the queue."""
     started: float
     time_up: float
-    """Seconds since the epoch from which on an end is that of its walltime."""
+    """Seconds since the epoch; an end after this counts as reaching the walltime."""
     nodes: str
     first_step: int
-    """Of the newest checkpoint when it began."""
+    """Step of the newest checkpoint when it began."""
     ended: float | None = None
     exit_code: int | None = None
-    """See `fgssl.errors`; else 1 or 2: a fault of its own."""
+    """See `fgssl.errors`; else 1 or 2, a fault of its own."""
     signal: int = 0
-    """That interrupted it."""
+    """Number of the signal that interrupted it; 0: none."""
     said: str = ""
-    """Of a fault that came before the run folder was there to note it."""
+    """Message of a fault before the run folder was there to note it."""
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What people want of runs."""
+class UserRequests:
+    """Runs that users canceled or want tried again."""
 
-    cancelled: frozenset[str] = frozenset()
-    """Nothing more."""
+    canceled: frozenset[str] = frozenset()
     retried: Mapping[str, float] = field(default_factory=dict)
-    """That all jobs ordered before this time (seconds since the epoch) be forgiven."""
+    """Run to the time (seconds since the epoch) of the request; all jobs ordered before are forgiven."""
 
 
 def new_order(
@@ -125,26 +126,26 @@ def new_order(
     )
 
 
-class Books:
-    """The files of one output folder."""
+class JobStore:
+    """The job store of one output folder."""
 
     def __init__(self, out: Path) -> None:
         self.folder = out.absolute() / "cluster"
         self.logs = self.folder / "logs"
-        self._orders, self._attempts = self.folder / "orders", self.folder / "attempts"
-        self._cancelled, self._retried = self.folder / "cancelled", self.folder / "retried"
+        self._orders, self._launches = self.folder / "orders", self.folder / "launches"
+        self._canceled, self._retried = self.folder / "canceled", self.folder / "retried"
         self._requeue = self.folder / "requeue"
 
     def make(self) -> None:
-        for folder in (self._orders, self._attempts, self._cancelled, self._retried, self._requeue, self.logs):
+        for folder in (self._orders, self._launches, self._canceled, self._retried, self._requeue, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
 
     # ----------------------------------------------------------------------------------------- orders
 
     def intend(self, sweep: str, request: JobRequest, elements: Sequence[Element], after: Sequence[str] = ()) -> Order:
-        """Note an order that is about to be given."""
+        """Write down an order that is about to be submitted."""
         order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after)
-        content = {name: value for name, value in dataclasses.asdict(order).items() if name not in _LEARNT}
+        content = {name: value for name, value in dataclasses.asdict(order).items() if name not in _NOTED_LATER}
         write_atomically(self.order_file(order.token), json.dumps(content))
         return order
 
@@ -155,16 +156,16 @@ class Books:
         write_atomically(self._orders / f"{order.token}.id", job_id)
         return dataclasses.replace(order, job_id=job_id)
 
-    def note_void(self, order: Order) -> None:
-        """Whatever the scheduler has of it does nothing."""
-        write_atomically(self._orders / f"{order.token}.void", "")
+    def abandon(self, order: Order) -> None:
+        """Mark an order as abandoned; if the scheduler has its job after all, the job does nothing."""
+        write_atomically(self._orders / f"{order.token}.abandoned", "")
 
-    def note_cancelled(self, order: Order, elements: Iterable[int]) -> None:
-        together = sorted({*order.cancelled, *elements})
-        write_atomically(self._orders / f"{order.token}.cancelled", json.dumps({"elements": together}))
+    def note_canceled(self, order: Order, elements: Iterable[int]) -> None:
+        together = sorted({*order.canceled, *elements})
+        write_atomically(self._orders / f"{order.token}.canceled", json.dumps({"elements": together}))
 
     def withdraw(self, order: Order) -> None:
-        """Of which the scheduler will never know. The script stays, for people to look at."""
+        """Delete an order that the scheduler refused. Its script stays, for people to look at."""
         self.order_file(order.token).unlink()
 
     def read_order(self, file: Path) -> Order:
@@ -177,13 +178,13 @@ class Books:
         identity = file.with_suffix(".id")
         return dataclasses.replace(
             order,
-            cancelled=frozenset((read_json(file.with_suffix(".cancelled")) or {}).get("elements", ())),
+            canceled=frozenset((read_json(file.with_suffix(".canceled")) or {}).get("elements", ())),
             job_id=identity.read_text().strip() if identity.exists() else None,
-            void=file.with_suffix(".void").exists(),
+            abandoned=file.with_suffix(".abandoned").exists(),
         )
 
     def orders(self) -> list[Order]:
-        """All of them, the oldest first."""
+        """Return all orders, the oldest first."""
         found = []
         for file in self._orders.glob("*.json"):
             try:
@@ -194,26 +195,26 @@ class Books:
         return sorted(found, key=lambda order: order.created)
 
     def note_refused(self, words: Mapping[str, str]) -> None:
-        """By run, of the newest pass: those that the scheduler will never take as they are asked for."""
+        """Write the runs that the scheduler refused in the newest pass, with its words."""
         write_atomically(self.folder / "refused.json", json.dumps(words))
 
     def refused(self) -> dict[str, str]:
         return read_json(self.folder / "refused.json") or {}
 
-    # --------------------------------------------------------------------------------------- attempts
+    # --------------------------------------------------------------------------------------- launches
 
-    def write_attempt(self, attempt: Attempt) -> None:
-        name = f"{attempt.token}-{attempt.element}-{attempt.slot}-{attempt.restart}.json"
-        write_atomically(self._attempts / name, json.dumps(dataclasses.asdict(attempt)))
+    def write_launch(self, launch: Launch) -> None:
+        name = f"{launch.token}-{launch.element}-{launch.slot}-{launch.restart}.json"
+        write_atomically(self._launches / name, json.dumps(dataclasses.asdict(launch)))
 
-    def attempt(self, token: str, element: int, slot: int, restart: int) -> Attempt | None:
-        record = read_json(self._attempts / f"{token}-{element}-{slot}-{restart}.json")
-        return None if record is None else _ATTEMPT.validate_python(record)
+    def launch(self, token: str, element: int, slot: int, restart: int) -> Launch | None:
+        record = read_json(self._launches / f"{token}-{element}-{slot}-{restart}.json")
+        return None if record is None else _LAUNCH.validate_python(record)
 
-    def attempts(self) -> Iterator[Attempt]:
-        for file in self._attempts.glob("*.json"):
+    def launches(self) -> Iterator[Launch]:
+        for file in self._launches.glob("*.json"):
             if record := read_json(file):
-                yield _ATTEMPT.validate_python(record)
+                yield _LAUNCH.validate_python(record)
 
     def log(self, token: str, element: int | str) -> Path:
         return self.logs / f"{token}-{element}.log"
@@ -224,35 +225,35 @@ class Books:
     # ----------------------------------------------------------------------------------------- keeper
 
     def keeper(self) -> str | None:
-        """Id of the newest job that is to make the next pass."""
+        """Return the id of the newest keeper job, or None."""
         file = self.folder / "keeper.id"
         return file.read_text().strip() if file.exists() else None
 
     def note_keeper(self, job_id: str) -> None:
         write_atomically(self.folder / "keeper.id", job_id)
 
-    # ----------------------------------------------------------------------------------------- wishes
+    # ----------------------------------------------------------------------------------------- users' requests
 
     def cancel(self, runs: Iterable[str]) -> None:
         for run in runs:
-            write_atomically(self._cancelled / run, "")
+            write_atomically(self._canceled / run, "")
 
     def retry(self, runs: Iterable[str]) -> None:
         for run in runs:
             write_atomically(self._retried / run, json.dumps(time.time()))
-            (self._cancelled / run).unlink(missing_ok=True)
+            (self._canceled / run).unlink(missing_ok=True)
 
-    def cancelled(self, run: str) -> bool:
-        return (self._cancelled / run).exists()
+    def canceled(self, run: str) -> bool:
+        return (self._canceled / run).exists()
 
-    def wishes(self) -> Wishes:
-        return Wishes(
-            cancelled=frozenset(file.name for file in self._cancelled.glob("[!.]*")),
+    def user_requests(self) -> UserRequests:
+        return UserRequests(
+            canceled=frozenset(file.name for file in self._canceled.glob("[!.]*")),
             retried={file.name: float(file.read_text()) for file in self._retried.glob("[!.]*")},
         )
 
 
-_LEARNT = ("job_id", "cancelled", "void")
-"""Of an order, after it was given: in files of their own."""
+_NOTED_LATER = ("job_id", "canceled", "abandoned")
+"""Fields of an order that follow its submission; each has a file of its own."""
 _ORDER: TypeAdapter[Order] = TypeAdapter(Order)
-_ATTEMPT: TypeAdapter[Attempt] = TypeAdapter(Attempt)
+_LAUNCH: TypeAdapter[Launch] = TypeAdapter(Launch)

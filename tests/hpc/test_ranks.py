@@ -181,12 +181,12 @@ def test_an_address_and_a_port_that_are_set_are_taken(environment, tmp_path):
     assert (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]) == ("127.0.0.1", "23456")
 
 
-def test_a_requeued_attempt_waits_for_its_own_rank_0_and_clears_up(environment, tmp_path, monkeypatch):
+def test_a_requeued_launch_waits_for_its_own_rank_0_and_clears_up(environment, tmp_path, monkeypatch):
     environment(TASK)
-    ranks.processes(tmp_path, None)  # the attempt before, killed
+    ranks.processes(tmp_path, None)  # the launch before, killed
     monkeypatch.setattr(ranks, "_PATIENCE_S", 0.3)
     environment(LAST_TASK | {"SLURM_RESTART_COUNT": "1"})
-    with pytest.raises(UserError, match=r"job-17-attempt-1-step-0\.json: rank 0 has not written it .*share"):
+    with pytest.raises(UserError, match=r"job-17-launch-1-step-0\.json: rank 0 has not written it .*share"):
         ranks.processes(tmp_path, None)
     for task in (TASK, LAST_TASK):
         environment(task | {"SLURM_RESTART_COUNT": "1"})
@@ -194,7 +194,7 @@ def test_a_requeued_attempt_waits_for_its_own_rank_0_and_clears_up(environment, 
     environment(TASK | {"SLURM_RESTART_COUNT": "1", "SLURM_STEP_ID": "1"})  # another run in the same job
     ranks.processes(tmp_path, None)
     there = sorted(file.name for file in (tmp_path / "rendezvous").iterdir())
-    assert there == ["job-17-attempt-1-step-0.json", "job-17-attempt-1-step-1.json"]
+    assert there == ["job-17-launch-1-step-0.json", "job-17-launch-1-step-1.json"]
 
 
 def test_a_node_that_cannot_be_found_is_named_at_once(environment, tmp_path):

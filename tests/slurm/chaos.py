@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from fgssl.errors import UserError
-from hpc.cluster.job_store import Books
-from hpc.cluster.states import ClusterState
+from hpc.cluster.job_store import JobStore
+from hpc.cluster.status import ClusterState
 from tests.slurm.conftest import SCRIPT, Cluster, is_slurms, own_cluster
 from tests.slurm.test_sweep import SWEEP, Swept, freeze_fake_code, swept_in
 
@@ -181,7 +181,7 @@ def _round(slurm: Cluster, code: Path, out: Path, chance: random.Random, events:
         causes.mend()
         try:
             report = swept.sync()
-            said = str([report.ordered, *report.lines, *report.refused])
+            said = str([report.progress.ordered, *report.progress.lines, *report.progress.refused])
         except (UserError, OSError) as error:  # the scheduler does not answer, the disk is full
             said = f"{type(error).__name__}: {error}"
         if happened.total() < events:
@@ -215,9 +215,9 @@ _PROFILE = ("cluster.signal_delay_s=15",)
 
 def _at_time_limit(swept: Swept) -> Iterator[bool]:
     """Of each time that a job was at a run, whether it had to leave about when its time was up."""
-    for attempt in Books(swept.out).attempts():
-        left = attempt.ended if attempt.signal else None
-        yield left is not None and left - attempt.started > 60 * TIME_LIMIT_MIN - 30
+    for launch in JobStore(swept.out).launches():
+        left = launch.ended if launch.signal else None
+        yield left is not None and left - launch.started > 60 * TIME_LIMIT_MIN - 30
 
 
 @contextlib.contextmanager

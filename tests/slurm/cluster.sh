@@ -21,7 +21,7 @@
 # Nodes have more cores and memory than the machine may have. Their GPUs are device files, for scheduling only.
 #
 # Partitions: `main` (the default), `no_grace` and `cancel` are preempted by jobs in `high`: requeued after a grace of
-# 10 s, requeued at once, cancelled. In `short` jobs end after a minute; in `limited`, which needs accounting, a user
+# 10 s, requeued at once, canceled. In `short` jobs end after a minute; in `limited`, which needs accounting, a user
 # may submit and run few. Accounts: `root`, the default, and `project`.
 #
 # test_cluster.py passed with Slurm 22.05 (Debian 12), 23.11 (a minimal Ubuntu 24.04) and 24.11 (a minimal Debian 13).

@@ -20,7 +20,7 @@ from typing import Any
 
 from fgssl.settings.layers import merge, to_yaml
 from hpc.cluster import cluster_sweep
-from hpc.cluster.job_store import Books
+from hpc.cluster.job_store import JobStore
 from tests.conftest import TINY
 from tests.slurm.conftest import Cluster, is_slurms, own_cluster
 
@@ -75,7 +75,7 @@ class Both:
     local: str
     told_to_leave: int
     """Jobs."""
-    attempts: int
+    launches: int
     """Times that jobs were at a run."""
     seconds: tuple[float, float]
 
@@ -106,7 +106,7 @@ def tables(slurm: Cluster, folder: Path, sweep: Mapping[str, Any], chance: rando
         cluster=(there / "table.csv").read_text(),
         local=(here / "table.csv").read_text(),
         told_to_leave=told,
-        attempts=len(list(Books(there).attempts())),
+        launches=len(list(JobStore(there).launches())),
         seconds=(between - began, time.monotonic() - between),
     )
 
@@ -131,7 +131,7 @@ def main() -> int:
         both = tables(slurm, Path(folder), sweep, random.Random(0), given.told_to_leave)
     print(both.cluster)
     print(
-        f"{len(both.points)} points, {given.seeds} seeds: {both.attempts} attempts, "
+        f"{len(both.points)} points, {given.seeds} seeds: {both.launches} launches, "
         f"{both.told_to_leave} jobs told to leave; "
         f"{both.seconds[0]:.0f} s on the cluster, {both.seconds[1]:.0f} s here; the same table: "
         f"{both.cluster == both.local}"

@@ -21,4 +21,4 @@ def test_the_table_is_that_of_this_machine(slurm: Cluster, tmp_path: Path) -> No
     assert both.cluster == both.local
     assert both.points == {"base", "both sigma_grad_cam=0.5"}
     assert both.told_to_leave == 2
-    assert both.attempts > 3  # of three runs
+    assert both.launches > 3  # of three runs

@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from fgssl.errors import EXIT_OUT_OF_HANDS
 from fgssl.store.files import write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep, on_cluster
-from hpc.cluster.job_store import Attempt, Books
+from hpc.cluster.job_store import JobStore, Launch
 from hpc.cluster.keeper import keeper_request
+from hpc.cluster.observe import observe
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile_files import load_profile
-from hpc.cluster.states import ClusterState, View
-from hpc.cluster.sync import Report, synchronize, views_of
+from hpc.cluster.status import ClusterState, RunStatus
+from hpc.cluster.sync import Report, synchronize
 from hpc.sweeps.grid import expand
 from hpc.sweeps.snapshot import freeze, packages
 from hpc.sweeps.stages import Plan, plan
@@ -67,10 +68,10 @@ class Swept:
     slurm: Cluster
 
     def sync(self) -> Report:
-        return synchronize(self.out, Slurm())
+        return synchronize(self.out)
 
-    def views(self) -> dict[str, View]:
-        return views_of(self.sweep, self.out, Books(self.out), Slurm())[0]
+    def views(self) -> Mapping[str, RunStatus]:
+        return observe(self.sweep, self.out, JobStore(self.out), Slurm()).runs
 
     def states(self) -> Counter[str]:
         return Counter(str(view.state) for view in self.views().values())
@@ -117,7 +118,7 @@ class Swept:
         return {name: int(record["state_sha256"]) for name, record in records.items()}
 
     def check(self, steps: int = STEPS) -> None:
-        """Every run was trained once, by one attempt at a time, and came to what it comes to undisturbed."""
+        """Every run was trained once, by one launch at a time, and came to what it comes to undisturbed."""
         assert max(self.logged("ended").values()) == 1
         newest: dict[str, list[int]] = {}
         for record in self.records("published"):
@@ -170,7 +171,7 @@ def written_sweep(
         folder=str(out),
         runs=tuple(runs),
     )
-    Books(out).make()
+    JobStore(out).make()
     cluster_sweep.write(sweep, out)
     write_atomically(out / "plan.json", json.dumps(planned.record()))
     return planned, sweep
@@ -192,12 +193,12 @@ def submitted(tmp_path: Path, slurm: Cluster, code: Path) -> Callable[..., Swept
 def test_needs_come_first_and_every_run_is_made_once(submitted: Callable[..., Swept]) -> None:
     swept = submitted()
     report = swept.sync()
-    assert report.ordered == RUNS
-    assert swept.sync().ordered == 0
+    assert report.progress.ordered == RUNS
+    assert swept.sync().progress.ordered == 0
     swept.until(lambda: swept.states() == Counter(DONE=RUNS))
     swept.check()
     assert swept.logged("executed") == swept.logged("ended")
-    assert swept.sync().ordered == 0
+    assert swept.sync().progress.ordered == 0
 
 
 def test_a_fault_of_its_own_is_kept_and_stops_only_what_needs_it(submitted: Callable[..., Swept]) -> None:
@@ -207,11 +208,11 @@ def test_a_fault_of_its_own_is_kept_and_stops_only_what_needs_it(submitted: Call
     swept.sync()
     swept.until(lambda: swept.states()["DONE"] == RUNS - 3 and swept.views()[decoder].state is ClusterState.FAILED)
     report = swept.sync()  # takes what waits for it out of the queue
-    assert report.ordered == 0
+    assert report.progress.ordered == 0
     assert swept.states() == Counter(DONE=RUNS - 3, FAILED=1, SKIPPED=2)
     assert swept.views()[decoder].reason == "RuntimeError: this run fails"
     swept.behave("work", [])
-    Books(swept.out).retry([decoder])
+    JobStore(swept.out).retry([decoder])
     swept.until_done()
     swept.check()
 
@@ -231,7 +232,7 @@ def test_what_is_interrupted_goes_on(submitted: Callable[..., Swept]) -> None:
     swept.slurm.command("scancel", "--signal=TERM", jobs[2])
     leader = json.loads((swept.out / "runs" / points[3] / "lease").read_text())["pid"]
     swept.slurm.on(views[points[3]].nodes, "kill", "-9", str(leader))
-    swept.until(lambda: all(swept.logged("executed")[run] > 1 or swept.sync().ordered for run in points))
+    swept.until(lambda: all(swept.logged("executed")[run] > 1 or swept.sync().progress.ordered for run in points))
     swept.go()
     swept.until_done()
     swept.check()
@@ -247,7 +248,7 @@ def test_what_is_preempted_goes_on(partition: str, submitted: Callable[..., Swep
     swept.sync()
     swept.until((swept.out / "runs" / run / "checkpoints" / "step-00000040").exists)
     _preempt(swept, run)
-    swept.until(lambda: swept.logged("executed")[run] > 1 or swept.sync().ordered > 0)
+    swept.until(lambda: swept.logged("executed")[run] > 1 or swept.sync().progress.ordered > 0)
     swept.go()
     swept.until_done(180)
     swept.check()
@@ -267,8 +268,9 @@ def test_a_sweep_where_there_is_no_database(tmp_path: Path, slurm_without_accoun
     swept.slurm.command("scancel", swept.views()[stopped].job_id or "")
     _preempt(swept, preempted)
     swept.go()
-    swept.until(lambda: swept.sync().ordered == 0 and swept.states() == Counter(DONE=RUNS - 1, CANCELLED=1), 180)
-    Books(swept.out).retry([stopped])
+    ended = Counter(DONE=RUNS - 1, CANCELED=1)
+    swept.until(lambda: swept.sync().progress.ordered == 0 and swept.states() == ended, 180)
+    JobStore(swept.out).retry([stopped])
     swept.until_done()
     swept.check()
 
@@ -278,45 +280,45 @@ def _preempt(swept: Swept, run: str) -> None:
     swept.slurm.submit("sleep 3", "--partition=high", *options)
 
 
-def test_cancelled_runs_stay_so_until_they_are_wanted_again(submitted: Callable[..., Swept]) -> None:
+def test_canceled_runs_stay_so_until_they_are_wanted_again(submitted: Callable[..., Swept]) -> None:
     swept = submitted()
     run = swept.run("base", 0)
     swept.behave("endless", [run])
     swept.sync()
     swept.until(lambda: swept.views()[run].state is ClusterState.RUNNING)
-    books = Books(swept.out)
-    books.cancel([run])
+    store = JobStore(swept.out)
+    store.cancel([run])
     Slurm().cancel([swept.views()[run].job_id or ""])
-    swept.until(lambda: swept.views()[run].state is ClusterState.CANCELLED)
+    swept.until(lambda: swept.views()[run].state is ClusterState.CANCELED)
     swept.go()
-    swept.until(lambda: swept.states() == Counter(DONE=RUNS - 1, CANCELLED=1))
-    assert swept.sync().ordered == 0
-    books.retry([run])
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS - 1, CANCELED=1))
+    assert swept.sync().progress.ordered == 0
+    store.retry([run])
     swept.until_done()
     swept.check()
 
 
-def test_a_person_who_uses_scancel_has_cancelled(submitted: Callable[..., Swept]) -> None:
+def test_a_person_who_uses_scancel_has_canceled(submitted: Callable[..., Swept]) -> None:
     swept = submitted()
     run = swept.run("base", 0)
     swept.behave("endless", [run])
     swept.sync()
     swept.until(lambda: swept.views()[run].state is ClusterState.RUNNING)
     Slurm().cancel([swept.views()[run].job_id or ""])
-    swept.until(lambda: swept.states() == Counter(DONE=RUNS - 1, CANCELLED=1))
-    assert swept.sync().ordered == 0
+    swept.until(lambda: swept.states() == Counter(DONE=RUNS - 1, CANCELED=1))
+    assert swept.sync().progress.ordered == 0
 
 
 def test_a_submitter_that_is_killed_loses_no_job(submitted: Callable[..., Swept]) -> None:
     """After sbatch, before it noted the job's number; and before sbatch."""
     swept = submitted()
     swept.sync()
-    orders = Books(swept.out).orders()
+    orders = JobStore(swept.out).orders()
     for order in orders:
-        Books(swept.out).order_file(order.token).with_suffix(".id").unlink()
+        JobStore(swept.out).order_file(order.token).with_suffix(".id").unlink()
     assert swept.states()["DONE"] < RUNS
     report = swept.sync()
-    assert (report.ordered, len(report.lines)) == (0, len(orders))
+    assert (report.progress.ordered, len(report.progress.lines)) == (0, len(orders))
     swept.until(lambda: swept.states() == Counter(DONE=RUNS))
     swept.check()
 
@@ -324,30 +326,30 @@ def test_a_submitter_that_is_killed_loses_no_job(submitted: Callable[..., Swept]
 def test_no_more_than_the_site_allows(submitted: Callable[..., Swept]) -> None:
     profile = ("cluster.limits.submitted=3", "cluster.limits.array_tasks=2")
     swept = submitted(profile=profile)
-    assert swept.sync().ordered == 3
+    assert swept.sync().progress.ordered == 3
     assert len(swept.slurm.queue()) == 3
-    assert swept.sync().ordered == 0
+    assert swept.sync().progress.ordered == 0
     swept.until_done()
-    assert max(len(order.elements) for order in Books(swept.out).orders()) == 2
+    assert max(len(order.elements) for order in JobStore(swept.out).orders()) == 2
     swept.check()
 
 
 @pytest.mark.slow
-def test_a_hundred_points_are_fed_statused_and_cancelled(submitted: Callable[..., Swept]) -> None:
+def test_a_hundred_points_are_fed_statused_and_canceled(submitted: Callable[..., Swept]) -> None:
     sigmas = [round(0.01 * number, 2) for number in range(1, 100)]
     profile = ("cluster.limits.submitted=60", "cluster.limits.array_tasks=25")
     swept = submitted("seeds=[0]", f"arms.grad_cam.grid={{method.noise.sigma_grad_cam: {sigmas}}}", profile=profile)
     assert len(swept.sweep.runs) == 101  # with the baseline and the decoder
-    assert swept.sync().ordered == 60
-    swept.until(lambda: swept.states()["DONE"] > 10 and swept.sync().ordered > 0)
+    assert swept.sync().progress.ordered == 60
+    swept.until(lambda: swept.states()["DONE"] > 10 and swept.sync().progress.ordered > 0)
     queue = swept.slurm.queue()
     over = {view.job_id for view in swept.views().values() if view.state is ClusterState.DONE}
     assert len(queue.keys() - over) <= 60  # Slurm counts no job that is completing either
     assert invoke(["cancel", str(swept.out)]) == 0
     swept.until(lambda: not swept.slurm.queue())
     states = swept.states()
-    assert states["DONE"] + states["CANCELLED"] == 101
-    assert swept.sync().ordered == 0
+    assert states["DONE"] + states["CANCELED"] == 101
+    assert swept.sync().progress.ordered == 0
     assert invoke(["status", str(swept.out), "--done"]) == 0
 
 
@@ -366,8 +368,8 @@ def test_a_keeper_goes_on_when_nobody_does(submitted: Callable[..., Swept]) -> N
     swept = submitted(profile=("cluster.submit_from_jobs=allowed", "cluster.limits.submitted=5"))
     run = swept.run("base", 0)
     swept.behave("endless", [run])
-    assert swept.sync().ordered == 3
-    keeper = swept.slurm.job(Books(swept.out).keeper() or "")
+    assert swept.sync().progress.ordered == 3
+    keeper = swept.slurm.job(JobStore(swept.out).keeper() or "")
     assert keeper["Dependency"].count("afterany:") == 3
     swept.until(lambda: (swept.out / "runs" / run / "lease").exists(), timeout_s=120)
     leader = json.loads((swept.out / "runs" / run / "lease").read_text())["pid"]
@@ -391,17 +393,17 @@ def test_an_orphan_changes_nothing(submitted: Callable[..., Swept]) -> None:
     swept.slurm.kill(node)
     swept.until(lambda: swept.logged("executed")[run] == 2, timeout_s=120)
     record = swept.out / "runs" / run / "lease"
-    (order,) = [order for order in Books(swept.out).orders() if any(run in one.runs for one in order.elements)]
+    (order,) = [order for order in JobStore(swept.out).orders() if any(run in one.runs for one in order.elements)]
     assert json.loads(record.read_text())["generation"] == list(order.generation(restart=1))
     # The orphan lived, wanted to write, and was refused: what it printed went to its srun, which is dead.
-    swept.until(lambda: (order.token, 0, EXIT_OUT_OF_HANDS) in [_ended(one) for one in Books(swept.out).attempts()])
+    swept.until(lambda: (order.token, 0, EXIT_OUT_OF_HANDS) in [_ended(one) for one in JobStore(swept.out).launches()])
     swept.go()
     swept.until_done()
     swept.check()
 
 
-def _ended(attempt: Attempt) -> tuple[str, int, int | None]:
-    return attempt.token, attempt.restart, attempt.exit_code
+def _ended(launch: Launch) -> tuple[str, int, int | None]:
+    return launch.token, launch.restart, launch.exit_code
 
 
 @pytest.mark.slow
@@ -416,5 +418,5 @@ def test_a_run_longer_than_the_time_limit_goes_on_in_the_same_job(submitted: Cal
     swept.until(lambda: swept.logged("executed")[run] == 2, timeout_s=240)
     swept.go()
     swept.until_done()
-    assert swept.views()[run].attempt == 1  # no other job was ordered for it
+    assert swept.views()[run].submission == 1  # no other job was ordered for it
     swept.check()

@@ -1,4 +1,4 @@
-"""What the doctor found, and a profile filled in with it."""
+"""Findings of the doctor, and a profile filled in with them."""
 
 import json
 import re
@@ -36,7 +36,7 @@ class Finding:
 
 
 class Diagnosis:
-    """What was found, and the values of the profile that were seen, by their dotted keys."""
+    """Findings, and the values of the profile that were seen, by their dotted keys."""
 
     def __init__(self, file: Path, overrides: Sequence[str] = ()) -> None:
         file = profile_file(file)
@@ -44,7 +44,7 @@ class Diagnosis:
         self.findings: list[Finding] = []
         self.values: dict[str, Any] = {}
         self.source = "Slurm"
-        """What told, with its version."""
+        """Name of the scheduler, with its version."""
         self._file, self._overrides = file, overrides
         self._content: dict[str, Any] = read_yaml(file)
         self._given = {key.removeprefix(PREFIX): value for key, value in parse_overrides(overrides).items()}
@@ -76,7 +76,7 @@ class Diagnosis:
             self.tell(Verdict.DIFFERS, key, f"{value} here, {stated} in {self._file}")
 
     def confirm(self, key: str) -> None:
-        """That what the profile says there works."""
+        """Mark a value of the profile as seen to work."""
         if (stated := _at(self._content, key)) is not None:
             self.values[key] = stated
 
@@ -121,7 +121,7 @@ def _at(mapping: Any, key: str) -> Any:
 
 
 def _agree(stated: Any, found: Any) -> bool:
-    """Of memory, documents tell round numbers."""
+    """Compare two values; those of memory are rounded in documents, so they may differ by 1 %."""
     if isinstance(stated, int | float) and isinstance(found, float):
         return abs(stated - found) <= 0.01 * found
     return bool(stated == found)

@@ -1,4 +1,6 @@
-"""What each process of the doctor's job looks at: `python -m hpc.cluster.doctor.node_checks FOLDER [SCRATCH ...]`.
+"""Checks by each process of the doctor's job.
+
+`python -m hpc.cluster.doctor.node_checks FOLDER SCHEDULER [SCRATCH ...]` leaves in FOLDER:
 
 FOLDER/task-<rank>.json    what that process found; then it waits for the doctor's USR2, and notes whether it came
 FOLDER/meeting.json        where the first process of the first node listens for that of the second one
@@ -32,12 +34,12 @@ from pydantic import TypeAdapter
 
 from fgssl.errors import UserError
 from fgssl.store.files import read_json, write_atomically
-from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers import build_scheduler
 from hpc.ranks import VISIBLE_GPUS, free_port
 
 T = TypeVar("T")
 _PATIENCE_S = 60.0
-"""Of one node with the other."""
+"""How long one node waits for the other."""
 _SIGNAL_PATIENCE_S = 300.0
 """Until all processes have looked, which may have to import torch from a slow file system, and the doctor has."""
 _PUBLIC = ("example.org", 443)
@@ -54,12 +56,12 @@ class Scratch:
     folder: str
     free_gb: float
     kind: str
-    """Of its file system, e.g. tmpfs."""
+    """Kind of its file system, e.g. tmpfs."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """Of the two nodes, as the second one saw it."""
+    """Meeting of the two nodes, as the second one saw it."""
 
     host: str
     port: int
@@ -77,16 +79,16 @@ class Task:
     node: str
     python: str
     cores: tuple[str, ...]
-    """That it may run on, each by the CPUs (hardware threads) that it has."""
+    """Cores that it may run on, each by the CPUs (hardware threads) that it has."""
     memory_mb: int | None
-    """Of the job on its node; None: Slurm does not say."""
+    """Memory of the job on its node; None: Slurm does not say."""
     gpus: tuple[str, ...] | None
-    """That its environment names; None: it names none."""
+    """GPUs that its environment names; None: it names none."""
     torch_gpus: str = ""
-    """What torch counts, or says instead; empty: not asked, or not installed."""
+    """Number of GPUs that torch counts, or its message; empty: not asked, or not installed."""
     internet: bool | None = None
     submission: str | None = None
-    """What Slurm would say to a job submitted from this one; empty: it would take it. None: not asked."""
+    """Why the scheduler would refuse a job submitted from this one; empty: it would take it. None: not asked."""
     scratch: Scratch | None = None
     meeting: Meeting | None = None
     signalled: bool = False
@@ -121,8 +123,8 @@ def main() -> int:
         gpus=tuple(filter(None, gpus.split(","))) if gpus is not None else None,
         torch_gpus=_gpus_of_torch() if first_of_node and gpus is not None else "",
         internet=_internet() if rank == 0 else None,
-        submission=_submission(folder / "job.sh") if rank == 0 else None,
-        scratch=_scratch(sys.argv[2:]) if first_of_node else None,
+        submission=_submission(folder / "job.sh", sys.argv[2]) if rank == 0 else None,
+        scratch=_scratch(sys.argv[3:]) if first_of_node else None,
         meeting=meeting,
     )
     _write(folder, task)
@@ -179,7 +181,7 @@ def _say(line: IO[str], words: str) -> None:
 
 
 def _awaited(look: Callable[[], T], folder: Path) -> T | None:
-    """What is there at last; None where nothing has come."""
+    """Return what is there at last; None where nothing has come."""
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         os.listdir(folder)  # a network file system looks anew for what it did not see before
@@ -244,9 +246,9 @@ def _gpus_of_torch() -> str:
     return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
 
 
-def _submission(script: Path) -> str:
+def _submission(script: Path, scheduler: str) -> str:
     try:
-        return Slurm().why_not(script)
+        return build_scheduler(scheduler).why_not(script)
     except UserError as error:
         return str(error)
 

@@ -8,35 +8,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fgssl.errors import UserError
+from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Task, read_tasks
-from hpc.cluster.schedulers.scheduler import JobFact, Scheduler, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobFact, JobScript, Scheduler, SchedulerUnavailableError
 from hpc.cluster.site.job_settings import JobSettings
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import JobRequest, request
-from hpc.cluster.submission import Submission
 
 _POLL_S = 2.0
 _POLL_IN_QUEUE_S = 15.0
 _IN_QUEUE_S = 3600.0
 _TO_RESTART_S = 240.0
-"""Slurm lets a job that went back into the queue wait for two minutes."""
+"""Slurm keeps a job that went back into the queue waiting for two minutes."""
 _WORK_MIN = 10
 _SLOW_FILES_S = 5.0
 _LOG_LINES = 15
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Of the job."""
+class SelfTestResult:
+    """The doctor's job, and what its processes found."""
 
     asked: JobRequest
     tasks: Sequence[Task]
     fact: JobFact | None
-    """The last one; None: Slurm never knew it."""
+    """The last one; None: the scheduler never knew the job."""
     restarted: bool
     refusal: str
-    """What `scontrol requeue` said where it failed."""
+    """Error of the scheduler if it did not put the job back."""
     log: str
 
 
@@ -60,20 +60,15 @@ def scratch_names(profile: Profile) -> tuple[str, ...]:
     return (stated,) if stated is not None else ("$SLURM_TMPDIR", "/tmp")
 
 
-def watch(
-    submission: Submission,
-    asked: JobRequest,
-    scratch: Sequence[str],
-    folder: Path,
-    scheduler: Scheduler,
-    tell: Callable[[str], None],
-) -> Outcome:
-    """Submit the job, send it USR2 when all its processes have looked, and see it begin anew; nothing of it is left."""
+def watch(script: JobScript, folder: Path, scheduler: Scheduler, tell: Callable[[str], None]) -> SelfTestResult:
+    """Submit the job, send it USR2 when all its processes have looked, and see it begin anew; leave nothing of it."""
+    asked, file = script.request, folder / "job.sh"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made: {error.strerror}: choose another --out") from error
-    job_id = submission.submit_self_test(asked, folder, scratch)
+    write_atomically(file, scheduler.script(script))
+    job_id = scheduler.submit(file)
     fact, said, pause_s = None, "", _POLL_S
     began = signalled = requeued = False
     deadline = time.monotonic() + _IN_QUEUE_S
@@ -97,19 +92,19 @@ def watch(
                 signalled = True
     finally:
         if fact is None or not fact.over:
-            tell(f"job {job_id} is cancelled")
+            tell(f"job {job_id} is canceled")
             scheduler.cancel([job_id])
     refusal, log = (file.read_text() if file.exists() else "" for file in (folder / "requeue.txt", folder / "log.txt"))
     restarted = (folder / "restarted.json").exists()
-    return Outcome(asked, read_tasks(folder), fact, restarted, refusal.strip(), log)
+    return SelfTestResult(asked, read_tasks(folder), fact, restarted, refusal.strip(), log)
 
 
 # ------------------------------------------------------------------------------------------- the verdict
 
 
-def judge(diagnosis: Diagnosis, outcome: Outcome) -> None:
-    """What the job's processes found, and what they did not, into the diagnosis."""
-    asked, tasks, fact = outcome.asked, outcome.tasks, outcome.fact
+def judge(diagnosis: Diagnosis, result: SelfTestResult) -> None:
+    """Add findings on what the job's processes found, and on what they did not."""
+    asked, tasks, fact = result.asked, result.tasks, result.fact
     expected = asked.nodes * asked.tasks_per_node
     if len(tasks) == expected:
         diagnosis.confirm("environment")
@@ -117,7 +112,7 @@ def judge(diagnosis: Diagnosis, outcome: Outcome) -> None:
         diagnosis.tell(Verdict.OK, "self-test", message)
     else:
         state = f"{fact.state} {fact.reason}".strip() if fact is not None else "unknown"
-        end = "\n".join(outcome.log.splitlines()[-_LOG_LINES:])
+        end = "\n".join(result.log.splitlines()[-_LOG_LINES:])
         message = (
             f"{len(tasks)} of {expected} processes did their checks; the job was {state}; the end of its log:\n{end}"
         )
@@ -135,7 +130,7 @@ def judge(diagnosis: Diagnosis, outcome: Outcome) -> None:
         diagnosis.see("internet", "allowed" if reached else "forbidden")
     for said in (task.submission for task in tasks if task.submission is not None):
         _judge_submission(diagnosis, said)
-    _judge_requeue(diagnosis, outcome)
+    _judge_requeue(diagnosis, result)
 
 
 def _judge_python(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
@@ -245,9 +240,9 @@ def _judge_submission(diagnosis: Diagnosis, said: str) -> None:
         diagnosis.tell(Verdict.UNKNOWN, "submit_from_jobs", f"sbatch --test-only in the job: {said}")
 
 
-def _judge_requeue(diagnosis: Diagnosis, outcome: Outcome) -> None:
-    fact = outcome.fact
-    if outcome.restarted:
+def _judge_requeue(diagnosis: Diagnosis, result: SelfTestResult) -> None:
+    fact = result.fact
+    if result.restarted:
         diagnosis.see("requeue", "allowed")
         diagnosis.tell(Verdict.OK, "scontrol requeue", "the job went back into the queue and began anew")
     elif fact is not None and fact.restarts:
@@ -256,9 +251,9 @@ def _judge_requeue(diagnosis: Diagnosis, outcome: Outcome) -> None:
             f"the job went back into the queue, but did not begin anew within {_TO_RESTART_S:.0f} s ({fact.reason})"
         )
         diagnosis.tell(Verdict.WARNING, "scontrol requeue", message)
-    elif "disabled" in outcome.refusal or "denied" in outcome.refusal:
+    elif "disabled" in result.refusal or "denied" in result.refusal:
         diagnosis.see("requeue", "forbidden")
-        diagnosis.tell(Verdict.WARNING, "scontrol requeue", f"{outcome.refusal}: `sync` orders another job instead")
+        diagnosis.tell(Verdict.WARNING, "scontrol requeue", f"{result.refusal}: `sync` orders another job instead")
     else:
-        message = f"not seen to work: {outcome.refusal or 'the job did not come to it'}"
+        message = f"not seen to work: {result.refusal or 'the job did not come to it'}"
         diagnosis.tell(Verdict.UNKNOWN, "scontrol requeue", message)

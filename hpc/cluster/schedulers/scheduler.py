@@ -1,64 +1,79 @@
-"""What a scheduler says of jobs and is told to do with them: the one small contract that a pass over a sweep relies on.
+"""The contract between a sweep and a scheduler: what a scheduler reports of jobs and how it is given them.
 
-`slurm.py` keeps it with Slurm's commands.
+A scheduler translates its own words into `JobState` and `JobFact` and writes a `JobScript` in its own syntax. Nothing
+outside its folder depends on which one it is. `SCHEDULERS` (hpc.cluster.schedulers) lists them.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fgssl.errors import UserError
-from hpc.cluster.site.profile import LimitSettings
 
-UNKNOWN = "UNKNOWN"
-OVER = "BOOT_FAIL|CANCELLED|COMPLETED|DEADLINE|FAILED|NODE_FAIL|OUT_OF_MEMORY|PREEMPTED|REVOKED|TIMEOUT"
-HELD = ("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+if TYPE_CHECKING:
+    from hpc.cluster.doctor.diagnosis import Diagnosis
+    from hpc.cluster.site.requests import JobRequest
 
 
 class SchedulerUnavailableError(UserError):
-    """It does not answer now, so nothing is known of any job, least of all that it is gone: ask again later."""
+    """The scheduler does not answer now, so no job is known to be gone: ask again later."""
 
 
 class Refusal(StrEnum):
-    """Why it took no job."""
+    """Why a scheduler took no job."""
 
     ARRAY = "array"
-    """An index over MaxArraySize - 1."""
+    """The array has too many tasks."""
     FULL = "full"
     """The user, the account or the cluster has as many jobs as it may: some must end first."""
     ACCOUNT = "account"
     UNAVAILABLE = "unavailable"
-    """The controller did not answer. It may have taken the job all the same: look for it by its name."""
+    """No answer. It may have taken the job all the same: look for it by its name."""
     OTHER = "other"
 
 
 class RefusedError(UserError):
-    """There is no job (but Slurm may list one of its name, FAILED without a node)."""
+    """The scheduler took no job."""
 
     def __init__(self, kind: Refusal, message: str) -> None:
         super().__init__(message)
         self.kind = kind
 
-    @property
-    def full(self) -> bool:
-        """Whether there is no room now, and will be."""
-        return self.kind is Refusal.FULL
+
+class JobState(StrEnum):
+    """State of a job in every scheduler's terms."""
+
+    PENDING = "PENDING"
+    HELD = "HELD"
+    """In the queue, but it does not start until it is released."""
+    RUNNING = "RUNNING"
+    """On its nodes, whether it starts, computes, is suspended or ends."""
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    TIMEOUT = "TIMEOUT"
+    PREEMPTED = "PREEMPTED"
+    NODE_FAILED = "NODE_FAILED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    UNKNOWN = "UNKNOWN"
+    """Over, but how it ended is not known while the scheduler's records cannot be read."""
+
+
+_NOT_OVER = (JobState.PENDING, JobState.HELD, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
 class JobFact:
-    """A job, or a task of an array, as the scheduler tells it."""
+    """A scheduler's report of one job, or of one task of an array."""
 
     job_id: str
     """`12`, or `12_3` of an array."""
     name: str
-    state: str
-    """Slurm's word. UNKNOWN: the controller has forgotten it, so it is over, and the database does not answer now."""
-    reason: str
-    """Why it waits or how it ended, in Slurm's words; may be empty."""
+    state: JobState
+    reason: str = ""
+    """Why it waits or how it ended, in the scheduler's words; may be empty."""
     exit_code: int = 0
     signal: int = 0
     nodes: tuple[str, ...] = ()
@@ -67,49 +82,102 @@ class JobFact:
     started: float | None = None
     """Seconds since the epoch, as `ended`."""
     ended: float | None = None
-    time_limit_min: int | None = None
-    """None: unlimited, or not yet chosen."""
-    source: Literal["squeue", "sacct", ""] = ""
+    launch_failed: bool = False
+    """Whether it is held because a node could not start it."""
+    never_starts: bool = False
+    """Whether it waits for a job that did not end well."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is in the queue or running."""
+        return self.state in _NOT_OVER
 
     @property
     def over(self) -> bool:
-        return re.fullmatch(OVER, self.state) is not None
+        """Whether it is known how it ended."""
+        return not self.alive and self.state is not JobState.UNKNOWN
 
-    @property
-    def held(self) -> bool:
-        """In the queue, but it will not start until it is released."""
-        return self.state in HELD or (self.state == "PENDING" and "held" in self.reason.lower())
+
+class Requeue(StrEnum):
+    """When a job goes back to the queue after its processes have left."""
+
+    ON_REQUEST = "on request"
+    """Where they left `JobScript.requeue_file`."""
+    WHEN_INTERRUPTED = "when interrupted"
+    """Where they ended with `EXIT_INTERRUPTED`."""
+    ONCE = "once"
+    """Once, where they ended well; `JobScript.requeue_file` gets the error if the scheduler refuses."""
+
+
+@dataclass(frozen=True)
+class JobScript:
+    """The work of a job, for a scheduler to write down in its own syntax."""
+
+    request: "JobRequest"
+    module: str
+    """Python module to run."""
+    arguments: tuple[str, ...]
+    log: Path
+    """File for what it prints; with several tasks, `{task}` in its name stands for the task's number."""
+    code: Path
+    """Folder that precedes all others on PYTHONPATH."""
+    requeue: Requeue
+    requeue_file: Path | None = None
+    """See `Requeue`; `{task}` stands for the number of the array's task, 0 for a plain job."""
+    tasks: int = 1
+    """Tasks of the array; 1 makes a plain job."""
+    alone: bool = False
+    """Whether Python starts once, outside of what the scheduler starts for every process, so that it can submit."""
 
 
 class Scheduler(Protocol):
-    """Every method raises `SchedulerUnavailableError`, or `UserError` where the scheduler refuses."""
+    """A scheduler. Methods raise `SchedulerUnavailableError`, or `UserError` where the scheduler refuses."""
+
+    reserved_options: frozenset[str]
+    """Names of its options, with underscores, that follow from other settings and so are not taken from users."""
+    submit_command: str
+    """Program that must be on PATH to submit."""
+    cancel_command: str
+    """Program that must be on PATH to cancel."""
+
+    def script(self, job: JobScript) -> str:
+        """Return the batch script of a job."""
 
     def submit(self, script: Path) -> str:
-        """The id of the job, or of the array. Raises `RefusedError`; where it was unavailable there may be a job."""
+        """Submit a batch script and return the id of the job, or of the array.
+
+        Raises `RefusedError`; after `SchedulerUnavailableError` there may be a job.
+        """
+
+    def why_not(self, script: Path) -> str:
+        """Return why the scheduler would refuse this batch script; empty if it would take it."""
 
     def facts(self, job_ids: Collection[str]) -> dict[str, JobFact]:
-        """By id; without the jobs that the scheduler has forgotten, or never knew, or whose end nobody noted."""
+        """Return facts by id, without the jobs that the scheduler has forgotten, or never knew."""
 
     def up_since(self) -> float:
-        """Seconds since the epoch: when the scheduler was last started; it may have lost what came shortly before.
+        """Return when the scheduler was last started (seconds since the epoch), 0.0 if it does not say.
 
-        0.0 where it does not say.
+        It may have lost what came shortly before.
         """
 
     def find(self, name: str) -> list[str]:
-        """This user's jobs of that name, by the ids that sbatch gave (one for an array), the newest first."""
+        """Return ids of this user's jobs of that name (one for an array), the newest first."""
 
     def cancel(self, job_ids: Collection[str]) -> None:
-        """Jobs that are over already are no error."""
+        """Cancel jobs; those that are over already are no error."""
 
     def release(self, job_id: str) -> None:
         """Let a held job start."""
 
     def signal(self, job_id: str, name: str) -> None:
-        """Send a signal (`USR2`) to all processes that srun started in a running job."""
+        """Send a signal (`USR2`) to all processes of a running job."""
 
     def wait_for_any(self, job_id: str, others: Collection[str]) -> None:
-        """Let a job that waits not begin before one of the others has ended, however it does; of none: at its time."""
+        """Keep a waiting job from starting until one of the others has ended, however it does; none: at its time."""
 
-    def limits(self, partition: str | None, account: str | None, qos: str | None) -> LimitSettings:
-        """Of one user's jobs there, as far as the scheduler tells them; None: the default one."""
+    def examine(self, diagnosis: "Diagnosis") -> None:
+        """Compare the diagnosis' profile with what the scheduler reports on a login node.
+
+        Raises `UserError` where there is none, or it does not answer.
+        """

@@ -1,9 +1,9 @@
-"""What the jobs of a sweep will need, judged by runs that are done."""
+"""Estimate the needs of a sweep's jobs from runs that are done."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from hpc.cluster.queue import Batch
+from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.site.costs import Work
 from hpc.cluster.site.requests import for_runs
 from hpc.sweeps.estimate import kind_of, mean_wall_s
@@ -11,21 +11,21 @@ from hpc.sweeps.stages import Plan
 from hpc.sweeps.state import run_folder
 
 
-def work_of(batches: Iterable[Batch], plan: Plan, out: Path) -> list[Work]:
+def work_of(orders: Iterable[PlannedOrder], plan: Plan, out: Path) -> list[Work]:
     """With the time and room that runs of the same method and length took, where some are done."""
     stages = {stage.run: stage for stage in plan.stages}
     done = [stage for stage in plan.stages if run_folder(stage, out).done(stage.config)]
     means = mean_wall_s(done, out)
     sizes = {kind_of(stage): _files_and_bytes(run_folder(stage, out).path) for stage in done}
     work = []
-    for batch in batches:
-        kind = kind_of(stages[batch.elements[0].runs[0]])
+    for order in orders:
+        kind = kind_of(stages[order.elements[0].runs[0]])
         files, size = sizes.get(kind, (0, 0))
         work.append(
             Work(
-                request=for_runs(batch.request, max(len(element.runs) for element in batch.elements)),
-                jobs=len(batch.elements),
-                runs=sum(len(element.runs) for element in batch.elements),
+                request=for_runs(order.request, max(len(element.runs) for element in order.elements)),
+                jobs=len(order.elements),
+                runs=sum(len(element.runs) for element in order.elements),
                 minutes=means[kind] / 60 if kind in means else None,
                 files_per_run=files,
                 bytes_per_run=size,

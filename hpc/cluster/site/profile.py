@@ -10,11 +10,13 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from fgssl.errors import EXIT_OUT_OF_HANDS
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
 from fgssl.settings.layers import overlaps
+from fgssl.settings.validation import unknown
+from hpc.cluster.schedulers import SCHEDULERS
 
 MODULE_OR_LEAVE = f" || exit {EXIT_OUT_OF_HANDS}"
 """After a module's line: without it another Python would be taken."""
@@ -29,6 +31,15 @@ def _no_clock(value: object) -> object:
 
 
 Minutes = Annotated[PositiveInt, BeforeValidator(_no_clock)]
+
+
+def _is_scheduler(name: str) -> str:
+    if name not in SCHEDULERS:
+        raise ValueError(unknown(name, list(SCHEDULERS), what="scheduler"))
+    return name
+
+
+SchedulerName = Annotated[str, AfterValidator(_is_scheduler)]
 
 
 @settings
@@ -210,7 +221,7 @@ class Profile:
     sources: tuple[SourceSettings, ...] = ()
     unverified: tuple[str, ...] = ()
     """Dotted keys."""
-    scheduler: Literal["slurm"] = "slurm"
+    scheduler: SchedulerName = "slurm"
     account: str | None = None
     """The user's."""
     accounts: AccountSettings = AccountSettings()

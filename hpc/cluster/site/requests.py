@@ -1,21 +1,21 @@
-"""What a sweep asks for a job, and a site's profile -> what sbatch is told, or every reason why the site cannot."""
+"""Turn job settings and a site's profile into a request to the scheduler, or every reason why the site refuses it."""
 
 import math
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.validation import unknown
+from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.site.job_settings import BY_HAND, JobSettings, Origin
 from hpc.cluster.site.profile import Profile
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What sbatch is told of one job."""
+    """Resources and options of one job, for any scheduler."""
 
     job_name: str
     walltime_min: int
@@ -30,25 +30,29 @@ class JobRequest:
     """The only numbers of GPUs that a job may ask for on a node; empty: any."""
     cpus_per_task: int = 1
     memory_mb: int | None = None
-    """Of a node; 0 is all of it, None leaves it to the site."""
+    """Memory of a node; 0 is all of it, None leaves it to the site."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     requeue: bool = True
     signal_delay_s: int = 180
     runs: int = 1
-    """That share the job."""
+    """Runs that share the job."""
     runs_per_gpu: int = 1
     whole_node: bool = False
     """Whether the job has, and pays for, whole nodes."""
     cpu_bind: str | None = None
     exclude: tuple[str, ...] = ()
     """Nodes."""
-    dependency: str | None = None
-    """E.g. `afterok:12_3:14`."""
+    after: tuple[str, ...] = ()
+    """Ids of jobs that must end well before this one starts."""
+    begin_in_s: int | None = None
+    """How long it waits at least; None: it may start at once."""
+    folder: str | None = None
+    """Working directory; None leaves it to the scheduler."""
     array_parallelism: int | None = None
     extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Further options of sbatch."""
+    """Further options, in the scheduler's own words."""
     setup: tuple[str, ...] = ()
     """Shell lines before Python starts."""
     python: str | None = None
@@ -56,7 +60,7 @@ class JobRequest:
 
     @property
     def memory(self) -> str | None:
-        """As sbatch wants it, e.g. `124G`."""
+        """Memory of a node with its unit, e.g. `124G`; `0` for all of it, None if nothing is asked for."""
         if not self.memory_mb:
             return None if self.memory_mb is None else "0"
         return f"{self.memory_mb}M" if self.memory_mb % 1024 else f"{self.memory_mb // 1024}G"
@@ -66,7 +70,7 @@ class JobRequest:
 
 
 def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, origin: Origin = BY_HAND) -> JobRequest:
-    """What to tell sbatch; raises `SettingsError` with every reason why the site would refuse it or never start it."""
+    """Return the request; raises `SettingsError` with every reason why the site would refuse it or never start it."""
     asked = _Asked(job, profile, on_gpus, origin)
     if problems := [*origin.faults, *asked.problems()]:
         raise SettingsError(problems)
@@ -175,7 +179,7 @@ class _Asked:
         return self.origin.problem(key, message + where + (f": {advice}" if advice is not None else ""))
 
     def _partition_problems(self) -> Iterator[Problem]:
-        """That the profile's own is unknown, `read_profile` has said."""
+        """Check the job's partition; `read_profile` has checked the profile's own."""
         name, known = self.partition, self.profile.partitions
         if name is None or known is None or (name not in known and self.job.partition is None):
             return
@@ -189,7 +193,7 @@ class _Asked:
             yield self._problem("partition", message, f"partitions.{name}.gpus", f"those with GPUs are {others}")
 
     def _account_problems(self) -> Iterator[Problem]:
-        """Of the profile's own, `read_profile` has seen to it."""
+        """Check the job's account; `read_profile` has checked the profile's own."""
         profile, wanted = self.profile, self.profile.accounts
         if self.account is None and wanted.required:
             how = f"give cluster.account={wanted.example} on the command line, or account in a copy of this file"
@@ -231,7 +235,7 @@ class _Asked:
             yield self._problem(key, message, "several_nodes_whole")
 
     def _core_problems(self) -> Iterator[Problem]:
-        """Of as many tasks as there can be: that they are too many for the GPUs has been told."""
+        """Check the cores of as many tasks as there can be; too many for the GPUs are another problem."""
         gpu, there, tasks = self.gpu, self.node.job_cores if self.node is not None else None, self.tasks
         if gpu is not None and gpu.per_node is not None:
             tasks = min(tasks, gpu.per_node * self.job.runs_per_gpu)
@@ -280,7 +284,9 @@ class _Asked:
             yield self._problem("walltime_min", message, "signal_delay_s")
 
     def _option_problems(self) -> Iterator[Problem]:
-        taken = _OWN_OPTIONS | ({"gres"} if self.gpu is not None and self.gpu.option == "gres" else set())
+        taken = build_scheduler(self.profile.scheduler).reserved_options | (
+            {"gres"} if self.gpu is not None and self.gpu.option == "gres" else set()
+        )
         for name, value in self.job.options.items():
             if name.lstrip("-").replace("-", "_") in taken:
                 yield self._problem("options", f"{name!r} is set from other keys: leave it out here")
@@ -289,7 +295,7 @@ class _Asked:
 
 
 def for_runs(asked: JobRequest, runs: int) -> JobRequest:
-    """What a job of so many runs asks for, where `asked` is of a full pack of `asked.runs`."""
+    """Return the request of a job of so many runs, where `asked` is of a full pack of `asked.runs`."""
     if not 0 < runs < asked.runs:
         return asked
     fewer = replace(asked, tasks_per_node=runs)
@@ -325,54 +331,3 @@ def described(asked: JobRequest, given: Set[str]) -> str:
         *([f"QOS {asked.qos}"] if asked.qos is not None else []),
     ]
     return ", ".join(parts)
-
-
-# ------------------------------------------------------------------------------------------- for submitit
-
-_OWN_OPTIONS = {
-    *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node", "gpus_per_task"),
-    *("job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode", "output", "partition", "qos"),
-    *("requeue", "signal", "time", "wckey"),
-}
-
-
-def sbatch_options(job: JobRequest) -> dict[str, Any]:
-    """Of submitit's `SlurmExecutor.update_parameters`, without what submitit would put into the script by itself.
-
-    The user's SBATCH_* variables win over a script all the same: strip them.
-    """
-    options = {
-        "job_name": job.job_name,
-        "time": job.walltime_min,
-        "nodes": job.nodes,
-        "ntasks_per_node": job.tasks_per_node,
-        "cpus_per_task": job.cpus_per_task,
-        job.gpu_option.replace("-", "_"): job.gpu_flag,
-        "mem": job.memory,
-        "partition": job.partition,
-        "account": job.account,
-        "qos": job.qos,
-        "exclude": ",".join(job.exclude) or None,
-        "dependency": job.dependency,
-        "array_parallelism": job.array_parallelism,
-        "signal_delay_s": job.signal_delay_s,
-        "setup": list(job.setup),
-        "stderr_to_stdout": True,
-    }
-    srun_options = {
-        "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
-        # The processes of one run would wait for one that died; runs that share a job must not fall with another.
-        "kill-on-bad-exit": 0 if job.runs > 1 else 1,
-        "wait": 0,  # however long the first process still evaluates
-        "cpu-bind": job.cpu_bind,
-    }
-    return {
-        **{key: value for key, value in options.items() if value is not None},
-        "wckey": None,  # some sites refuse submitit's
-        "srun_args": [f"--{key}={value}" for key, value in srun_options.items() if value is not None],
-        "additional_parameters": {
-            "requeue" if job.requeue else "no-requeue": True,
-            "open-mode": "append",
-            **{name.lstrip("-"): value for name, value in job.extra.items()},
-        },
-    }

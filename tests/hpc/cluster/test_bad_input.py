@@ -9,11 +9,10 @@ import pytest
 
 from fgssl.__main__ import invoke, main
 from fgssl.errors import UserError
-from hpc.cluster.job_store import Books, Element
-from hpc.cluster.schedulers.scheduler import RefusedError
+from hpc.cluster.job_store import JobStore
+from hpc.cluster.schedulers.scheduler import JobScript, RefusedError, Requeue
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.requests import JobRequest
-from hpc.cluster.submission import Submission
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 ROOT = Path(__file__).parents[3]
@@ -276,6 +275,13 @@ def test_a_read_only_file_system(command: Command, fake_slurm: FakeSlurm, read_o
 # ------------------------------------------------------------------------------------- what sbatch refuses
 
 
+def _submit(store: JobStore, request: JobRequest) -> None:
+    script = JobScript(request, "module", (), store.log("job", 0), Path("/code"), Requeue.WHEN_INTERRUPTED)
+    file = store.folder / "job.sh"
+    file.write_text(Slurm().script(script))
+    Slurm().submit(file)
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
@@ -304,12 +310,11 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
 ) -> None:
     """Words of Slurm 22.05 to 24.11."""
     _refuse(fake_slurm, words)
-    books = Books(tmp_path / "out")
-    books.make()
+    store = JobStore(tmp_path / "out")
+    store.make()
     asked_for = JobRequest("job", 600, partition="gpu", account="mine", gpus_per_node=1, gpu_flag="1")
-    order = books.intend("small", asked_for, [Element(("warm-up",), (1,))])
     with pytest.raises(RefusedError) as caught:
-        Submission(books, tmp_path / "code", Slurm()).submit(order, asked_for)
+        _submit(store, asked_for)
     said, likely, asked, script = str(caught.value).splitlines()
     assert said == f"Batch job submission failed: {words}"
     assert likely.startswith(f"  likely cause: {cause}")
@@ -322,11 +327,10 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
 
 def test_words_that_nobody_knows_are_given_as_they_are(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
     _refuse(fake_slurm, "The moon is full")
-    books = Books(tmp_path / "out")
-    books.make()
-    order = books.intend("small", JobRequest("job", 600), [Element(("warm-up",), (1,))])
+    store = JobStore(tmp_path / "out")
+    store.make()
     with pytest.raises(RefusedError, match="failed: The moon is full\n  asked for: --cpus-per-task=1 "):
-        Submission(books, tmp_path / "code", Slurm()).submit(order, JobRequest("job", 600))
+        _submit(store, JobRequest("job", 600))
 
 
 def test_after_a_refusal_the_same_command_goes_on(

@@ -14,7 +14,7 @@ from fgssl.__main__ import invoke
 from fgssl.errors import UserError
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
-from hpc.cluster.job_store import Attempt, Books
+from hpc.cluster.job_store import JobStore, Launch
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 PROFILE = Path(__file__).parents[3] / "slurm" / "generic.yaml"
@@ -52,12 +52,12 @@ def complete(out: Path, *names: str) -> None:
 def ordered_for(out: Path, run: str) -> list[str]:
     """Ids of all its jobs, the first one first."""
     found = [
-        (element.attempts[element.runs.index(run)], order.job_id_of(number) or "")
-        for order in Books(out).orders()
+        (element.submissions[element.runs.index(run)], order.job_id_of(number) or "")
+        for order in JobStore(out).orders()
         for number, element in enumerate(order.elements)
         if run in element.runs
     ]
-    assert [attempt for attempt, _ in sorted(found)] == list(range(1, len(found) + 1))
+    assert [number for number, _ in sorted(found)] == list(range(1, len(found) + 1))
     return [job_id for _, job_id in sorted(found)]
 
 
@@ -153,7 +153,7 @@ def test_a_pack_that_is_not_full_asks_for_what_it_has(
     seeds: int, submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm
 ) -> None:
     assert submit("jobs.default.runs_per_job=3", f"seeds={list(range(seeds))}") == 0
-    (pretrain,) = Books(out).orders()[0].elements
+    (pretrain,) = JobStore(out).orders()[0].elements
     assert len(pretrain.runs) == seeds
     assert fake_slurm.job("1")["options"]["ntasks-per-node"] == str(seeds)
 
@@ -210,13 +210,13 @@ def test_a_fault_is_shown_and_not_tried_again_until_it_is_wanted(
     submit()
     run = cluster_sweep.read(out).runs[0]
     fake_slurm.start("1_0", "n7")
-    order = Books(out).orders()[0]
+    order = JobStore(out).orders()[0]
     began = time.time()
-    Books(out).write_attempt(Attempt(order.token, 0, 0, 0, began, began + 9000, "n7", 0, began + 1, exit_code=1))
+    JobStore(out).write_launch(Launch(order.token, 0, 0, 0, began, began + 9000, "n7", 0, began + 1, exit_code=1))
     folder = RunFolder(out / "runs" / run.run)
     folder.path.mkdir(parents=True)
     (folder.path / "failure.txt").write_text("Traceback\nValueError: the sigma is wrong\n")
-    Books(out).log(order.token, 0).write_text("a line of the log\n")
+    JobStore(out).log(order.token, 0).write_text("a line of the log\n")
     fake_slurm.finish("1_0", "FAILED", exit_code=1)
     before = len(jobs(fake_slurm))
     invoke(["sync", str(out)])
@@ -226,20 +226,21 @@ def test_a_fault_is_shown_and_not_tried_again_until_it_is_wanted(
     printed = capsys.readouterr().out
     assert "ValueError: the sigma is wrong" in printed
     assert "a line of the log" in printed
-    assert f"---- attempt 1: job 1_0 of order {order.token}, the end of {Books(out).log(order.token, 0)}\n" in printed
+    log = JobStore(out).log(order.token, 0)
+    assert f"---- submission 1: job 1_0 of order {order.token}, the end of {log}\n" in printed
     assert invoke(["retry", str(out), "pretrain, seed 0"]) == 0
     assert [jobs(fake_slurm)[job_id] for job_id in ordered_for(out, run.run)] == ["FAILED", "PENDING"]
 
 
-def test_cancelled_runs_leave_the_queue_and_stay_out(
+def test_canceled_runs_leave_the_queue_and_stay_out(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit()
     assert invoke(["cancel", str(out), "grad_cam"]) == 0
-    assert "4 runs cancelled" in capsys.readouterr().out
+    assert "4 runs canceled" in capsys.readouterr().out
     assert sorted(jobs(fake_slurm).values()).count("CANCELLED") == 4
     invoke(["sync", str(out)])
-    assert "4 cancelled" in capsys.readouterr().out
+    assert "4 canceled" in capsys.readouterr().out
     assert invoke(["retry", str(out), "grad_cam"]) == 0
     assert "10 pending" in capsys.readouterr().out
     with pytest.raises(UserError, match="no run of sweep small has 'gradcam' in its label or name"):
@@ -247,7 +248,7 @@ def test_cancelled_runs_leave_the_queue_and_stay_out(
 
 
 @pytest.mark.slow
-def test_five_hundred_points_are_fed_statused_and_cancelled(
+def test_five_hundred_points_are_fed_statused_and_canceled(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sigmas = [round(0.001 * number, 3) for number in range(1, 251)]
@@ -257,9 +258,9 @@ def test_five_hundred_points_are_fed_statused_and_cancelled(
     runs = cluster_sweep.read(out).runs
     assert len(runs) == 506
     assert len(jobs(fake_slurm)) == 200
-    assert max(len(order.elements) for order in Books(out).orders()) <= 64
+    assert max(len(order.elements) for order in JobStore(out).orders()) <= 64
     started = fake_slurm.start_all()
-    for order in Books(out).orders():
+    for order in JobStore(out).orders():
         for number, element in enumerate(order.elements):
             if order.job_id_of(number) in started:
                 complete(out, *element.runs)
@@ -271,7 +272,7 @@ def test_five_hundred_points_are_fed_statused_and_cancelled(
     assert len(fake_slurm.calls()) - asked <= 3  # however many the runs
     assert f"{len(started)} done" in capsys.readouterr().out
     assert invoke(["cancel", str(out)]) == 0
-    assert f"{506 - len(started)} runs cancelled" in capsys.readouterr().out
+    assert f"{506 - len(started)} runs canceled" in capsys.readouterr().out
     assert {state for state in jobs(fake_slurm).values()} == {"COMPLETED", "CANCELLED"}
 
 

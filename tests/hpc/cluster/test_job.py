@@ -11,12 +11,13 @@ import pytest
 
 from fgssl.errors import EXIT_OUT_OF_HANDS
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
-from hpc.cluster.job_store import Attempt, Books, Element, Order
+from hpc.cluster.job_scripts import order_script
+from hpc.cluster.job_store import Element, JobStore, Launch, Order
+from hpc.cluster.observe import observe
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.requests import JobRequest
-from hpc.cluster.states import ClusterState
-from hpc.cluster.submission import Submission
-from hpc.cluster.sync import synchronize, views_of
+from hpc.cluster.status import ClusterState
+from hpc.cluster.sync import synchronize
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 from tests.slurm.test_sweep import SWEEP, freeze_fake_code, written_sweep
 
@@ -31,7 +32,7 @@ class Submitter:
 
     out: Path
     sweep: ClusterSweep
-    books: Books
+    store: JobStore
     slurm: FakeSlurm
 
     @property
@@ -39,11 +40,13 @@ class Submitter:
         return self.sweep.runs[:2]
 
     def intend(self, request: JobRequest, *runs: ClusterRun) -> Order:
-        return self.books.intend("small", request, [Element(tuple(run.run for run in runs), (1,) * len(runs))])
+        return self.store.intend("small", request, [Element(tuple(run.run for run in runs), (1,) * len(runs))])
 
     def submit(self, order: Order, request: JobRequest) -> str:
-        job = Submission(self.books, Path(self.sweep.code), Slurm()).submit(order, request)
-        self.books.note_id(order, job)
+        file = self.store.order_file(order.token).with_suffix(".sh")
+        file.write_text(Slurm().script(order_script(self.sweep, self.store, order, request)))
+        job = Slurm().submit(file)
+        self.store.note_id(order, job)
         return job
 
     def order(self) -> tuple[Order, str]:
@@ -71,7 +74,7 @@ def submitter(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> Submitter:
     out = tmp_path / "out"
     _, sweep = written_sweep(out, code, SWEEP, *ONE_PROCESS)
     (out / "steps").write_text(str(STEPS))
-    return Submitter(out, sweep, Books(out), fake_slurm)
+    return Submitter(out, sweep, JobStore(out), fake_slurm)
 
 
 def wait_for(true: Callable[[], bool], what: Callable[[], str]) -> None:
@@ -84,7 +87,7 @@ def wait_for(true: Callable[[], bool], what: Callable[[], str]) -> None:
 def test_a_job_does_its_run(submitter: Submitter) -> None:
     """Without which the tests below would show nothing."""
     order, job = submitter.order()
-    assert submitter.slurm.run(job) == 0, submitter.books.log(order.token, 0).read_text()
+    assert submitter.slurm.run(job) == 0, submitter.store.log(order.token, 0).read_text()
     assert submitter.done(submitter.runs[0])
     assert submitter.executed() == 1
 
@@ -98,37 +101,37 @@ def test_a_job_that_got_gpus_and_sees_none_leaves(submitter: Submitter, tmp_path
     assert submitter.runs[0].request.gpus_per_node == 1
     order, job = submitter.order()
     assert submitter.slurm.run(job) == EXIT_OUT_OF_HANDS
-    assert "torch saw none" in submitter.books.log(order.token, 0).read_text()
+    assert "torch saw none" in submitter.store.log(order.token, 0).read_text()
     assert submitter.executed() == 0
-    view = views_of(submitter.sweep, submitter.out, submitter.books, Slurm())[0][submitter.runs[0].run]
+    view = observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
     assert (view.state, view.to_submit) == (ClusterState.LOST, True)
     assert "torch saw none" in view.reason
 
 
 def test_a_job_notes_its_number_where_its_submitter_was_killed_before(submitter: Submitter) -> None:
     order, job = submitter.order()
-    submitter.books.order_file(order.token).with_suffix(".id").unlink()
+    submitter.store.order_file(order.token).with_suffix(".id").unlink()
     assert submitter.slurm.run(job) == 0
-    (order,) = submitter.books.orders()
+    (order,) = submitter.store.orders()
     assert order.job_id == job
 
 
 def test_a_job_whose_order_was_given_up_does_nothing(submitter: Submitter) -> None:
     order, job = submitter.order()
-    submitter.books.note_void(order)
+    submitter.store.abandon(order)
     assert submitter.slurm.run(job) == GIVEN_UP
-    assert "this order was given up" in submitter.books.log(order.token, 0).read_text()
+    assert "this order was given up" in submitter.store.log(order.token, 0).read_text()
     assert submitter.executed() == 0
-    assert list(submitter.books.attempts()) == []
+    assert list(submitter.store.launches()) == []
 
 
-def test_a_job_whose_run_was_cancelled_does_nothing(submitter: Submitter) -> None:
+def test_a_job_whose_run_was_canceled_does_nothing(submitter: Submitter) -> None:
     order, job = submitter.order()
-    submitter.books.cancel([submitter.runs[0].run])
+    submitter.store.cancel([submitter.runs[0].run])
     assert submitter.slurm.run(job) == GIVEN_UP
-    assert "cancelled: nothing is done" in submitter.books.log(order.token, 0).read_text()
+    assert "canceled: nothing is done" in submitter.store.log(order.token, 0).read_text()
     assert submitter.executed() == 0
-    assert list(submitter.books.attempts()) == []
+    assert list(submitter.store.launches()) == []
 
 
 def test_what_never_reached_the_scheduler_is_ordered_anew_and_comes_too_late(
@@ -138,26 +141,27 @@ def test_what_never_reached_the_scheduler_is_ordered_anew_and_comes_too_late(
     first = submitter.runs[0]
     late = submitter.intend(first.request, first)
     assert first.run not in _ordered(submitter)  # it may still come
-    monkeypatch.setattr("hpc.cluster.sync._INTENT_AGE_S", 0.0)
+    monkeypatch.setattr("hpc.cluster.decide._INTENT_AGE_S", 0.0)
     assert first.run in _ordered(submitter)
     job = submitter.submit(late, first.request)
     assert submitter.slurm.run(job) == GIVEN_UP
     assert submitter.executed() == 0
-    (anew,) = [order for order in submitter.books.orders() if first.run in order.elements[0].runs and not order.void]
+    valid = [order for order in submitter.store.orders() if not order.abandoned]
+    (anew,) = [order for order in valid if first.run in order.elements[0].runs]
     assert submitter.slurm.run(anew.job_id_of(0) or "") == 0
     assert submitter.done(first)
 
 
 def _ordered(submitter: Submitter) -> set[str]:
     """Runs for which the scheduler has a job after another pass."""
-    synchronize(submitter.out, Slurm())
-    orders = [order for order in submitter.books.orders() if order.job_id is not None]
+    synchronize(submitter.out)
+    orders = [order for order in submitter.store.orders() if order.job_id is not None]
     return {run for order in orders for element in order.elements for run in element.runs}
 
 
-@pytest.mark.parametrize("cancelled", [False, True])
-def test_told_to_stop_a_job_goes_back_to_the_queue_unless_its_run_was_cancelled(
-    submitter: Submitter, cancelled: bool
+@pytest.mark.parametrize("canceled", [False, True])
+def test_told_to_stop_a_job_goes_back_to_the_queue_unless_its_run_was_canceled(
+    submitter: Submitter, canceled: bool
 ) -> None:
     order, job = submitter.order()
     run = submitter.runs[0].run
@@ -166,19 +170,19 @@ def test_told_to_stop_a_job_goes_back_to_the_queue_unless_its_run_was_cancelled(
     try:
         wait_for(
             (submitter.out / "runs" / run / "checkpoints" / f"step-{STEPS:08}" / "state").exists,
-            lambda: submitter.books.log(order.token, 0).read_text(),
+            lambda: submitter.store.log(order.token, 0).read_text(),
         )
-        if cancelled:
-            submitter.books.cancel([run])
+        if canceled:
+            submitter.store.cancel([run])
         Slurm().signal(job, "USR2")
         submitter.slurm.ended(job, process.wait(30))
     finally:
         process.kill()
         process.wait()
-    assert submitter.slurm.job(job)["state"] == ("FAILED" if cancelled else "PENDING")
-    assert submitter.slurm.calls("scontrol") == ([] if cancelled else [["scontrol", "requeue", job]])
-    assert list((submitter.books.folder / "requeue").iterdir()) == []  # for the next time
-    if not cancelled:
+    assert submitter.slurm.job(job)["state"] == ("FAILED" if canceled else "PENDING")
+    assert submitter.slurm.calls("scontrol") == ([] if canceled else [["scontrol", "requeue", job]])
+    assert list((submitter.store.folder / "requeue").iterdir()) == []  # for the next time
+    if not canceled:
         (submitter.out / "go").touch()
         assert submitter.slurm.run(job) == 0
         assert submitter.executed() == 2
@@ -194,10 +198,8 @@ def test_put_back_for_a_neighbor_a_job_does_not_try_again_what_failed_by_its_own
     order = submitter.intend(packed, *submitter.runs)
     job = submitter.submit(order, packed)
     submitter.slurm.start(job)
-    submitter.books.write_attempt(
-        Attempt(
-            order.token, 0, 0, 0, started=1.0, time_up=2.0, nodes="n1", first_step=0, ended=1.5, exit_code=exit_code
-        )
+    submitter.store.write_launch(
+        Launch(order.token, 0, 0, 0, started=1.0, time_up=2.0, nodes="n1", first_step=0, ended=1.5, exit_code=exit_code)
     )
     for _ in range(1 if again else 2):
         submitter.slurm.requeue(job)

@@ -215,7 +215,7 @@ def test_all_errors_at_once_with_their_keys(tmp_path):
     )
     problems = {key: message for (source, key), message in _problems(file).items() if source == str(file)}
     assert "did you mean 'partitions'?" in problems["partitons"]
-    assert "'slurm'" in problems["scheduler"]
+    assert "unknown scheduler 'pbs': allowed: slurm" in problems["scheduler"]
     assert "did you mean 'vendor'?" in problems["gpu.vender"]
     assert problems["node"] == "usable_cores 65 is over cores 64"
     assert "did you mean 'longest_walltime_min'?" in problems["partitions.long.limits.longest_waltime_min"]

@@ -9,10 +9,11 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from fgssl.errors import SettingsError
 from fgssl.settings.layers import Place, to_yaml
+from hpc.cluster.schedulers.slurm.script import sbatch_options
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.profile_files import load_profile
-from hpc.cluster.site.requests import JobRequest, described, for_runs, request, sbatch_options
+from hpc.cluster.site.requests import JobRequest, described, for_runs, request
 
 SLURM = Path(__file__).parents[3] / "slurm"
 ACCOUNTS = {"karolina": "OPEN-12-34", "lumi_g": "project_465000001", "generic": "any"}
@@ -435,7 +436,7 @@ def test_the_script_of_a_run_on_two_nodes():
     job = _request(
         _profile("narval"), nodes=2, processes_per_node=4, qos="high", options={"constraint": "a", "x": True}
     )
-    job = dataclasses.replace(job, exclude=("n1", "n7"), dependency="afterok:12_3:14", array_parallelism=5)
+    job = dataclasses.replace(job, exclude=("n1", "n7"), after=("12_3", "14"), array_parallelism=5)
     script = _script(job, map_count=20)
     for line in (
         *("--job-name=job", "--time=240", "--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=12", "--mem=498G"),

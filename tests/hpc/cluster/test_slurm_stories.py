@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from hpc.cluster.schedulers import slurm as slurm_module
-from hpc.cluster.schedulers.refusals import refusal
-from hpc.cluster.schedulers.scheduler import UNKNOWN, Refusal, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobState, Refusal, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers.slurm import commands as slurm_commands
+from hpc.cluster.schedulers.slurm.rejections import refusal
 from tests.hpc.fake_slurm.cluster import FakeSlurm, requeue, sbatch, states
 
 
@@ -17,12 +17,12 @@ def test_a_job_from_sbatch_to_its_end(fake_slurm: FakeSlurm) -> None:
     assert states(job) == {job: "PENDING"}
     fake_slurm.start(job, "n1", "n2")
     fact = Slurm().facts([job])[job]
-    assert (fact.state, fact.nodes, fact.name, fact.time_limit_min) == ("RUNNING", ("n1", "n2"), "run", 60)
+    assert (fact.state, fact.nodes, fact.name) == ("RUNNING", ("n1", "n2"), "run")
     fake_slurm.finish(job, "FAILED", exit_code=3)
-    assert Slurm().facts([job])[job].source == "squeue"
+    assert Slurm().facts([job])[job].state == "FAILED"
     fake_slurm.forget(job)
     fact = Slurm().facts([job])[job]
-    assert (fact.state, fact.exit_code, fact.source) == ("FAILED", 3, "sacct")
+    assert (fact.state, fact.exit_code) == ("FAILED", 3)
 
 
 def test_the_end_of_a_job_is_known_while_the_database_is_late(fake_slurm: FakeSlurm) -> None:
@@ -41,7 +41,7 @@ def test_a_node_fails_and_slurm_runs_the_job_again(fake_slurm: FakeSlurm) -> Non
     job = sbatch()
     fake_slurm.start(job, "n2")
     fake_slurm.fail_node("n2")
-    assert Slurm().history([job])[job][-1].state == "NODE_FAIL"
+    assert Slurm().history([job])[job][-1].state == "NODE_FAILED"
     fact = Slurm().facts([job])[job]
     assert (fact.state, fact.restarts, fact.over) == ("PENDING", 1, False)
     fake_slurm.start(job, "n3")
@@ -49,7 +49,7 @@ def test_a_node_fails_and_slurm_runs_the_job_again(fake_slurm: FakeSlurm) -> Non
     fake_slurm.finish(job)
     fake_slurm.advance(10_000)
     starts = Slurm().history([job])[job]
-    assert [(start.state, start.nodes) for start in starts] == [("NODE_FAIL", ("n2",)), ("COMPLETED", ("n3",))]
+    assert [(start.state, start.nodes) for start in starts] == [("NODE_FAILED", ("n2",)), ("COMPLETED", ("n3",))]
     assert Slurm().facts([job])[job].restarts == 1
 
 
@@ -59,7 +59,7 @@ def test_what_may_not_be_requeued_ends(fake_slurm: FakeSlurm) -> None:
     fake_slurm.start(preempted, "n1")
     fake_slurm.fail_node("n2")
     fake_slurm.preempt(preempted)
-    assert states(lost, preempted) == {lost: "NODE_FAIL", preempted: "PREEMPTED"}
+    assert states(lost, preempted) == {lost: "NODE_FAILED", preempted: "PREEMPTED"}
     again = sbatch("--no-requeue")
     fake_slurm.start(again)
     with pytest.raises(subprocess.CalledProcessError) as refused_by_slurm:
@@ -76,10 +76,10 @@ def test_requeue_release_and_signal(fake_slurm: FakeSlurm) -> None:
     assert Slurm().facts([job])[job].restarts == 1
     fake_slurm.fail_launch(job)
     fact = Slurm().facts([job])[job]
-    assert (fact.held, fact.reason, fact.restarts) == (True, "launch failed requeued held", 2)
+    assert (fact.state is JobState.HELD, fact.reason, fact.restarts) == (True, "launch failed requeued held", 2)
     assert fake_slurm.startable() == []
     Slurm().release(job)
-    assert not Slurm().facts([job])[job].held
+    assert Slurm().facts([job])[job].state is JobState.PENDING
     assert fake_slurm.startable() == [job]
 
 
@@ -88,10 +88,10 @@ def test_tasks_of_an_array_wait_for_reasons_of_their_own(fake_slurm: FakeSlurm) 
     array = sbatch("--array=0-3")
     subprocess.run(["scontrol", "hold", f"{array}_2"], check=True)
     facts = Slurm().facts([f"{array}_{task}" for task in range(4)])
-    assert [job_id for job_id, fact in facts.items() if fact.held] == [f"{array}_2"]
+    assert [job_id for job_id, fact in facts.items() if fact.state is JobState.HELD] == [f"{array}_2"]
 
 
-def test_cancelled_tasks_that_vanish(fake_slurm: FakeSlurm) -> None:
+def test_canceled_tasks_that_vanish(fake_slurm: FakeSlurm) -> None:
     """Cancelled before they began, tasks leave no trace, or one as PENDING: who cancels must remember it."""
     array = sbatch("--array=0-5%1")
     fake_slurm.start(f"{array}_0")
@@ -101,20 +101,20 @@ def test_cancelled_tasks_that_vanish(fake_slurm: FakeSlurm) -> None:
     assert {starts[0].state for starts in Slurm().history([f"{array}_2", f"{array}_3"]).values()} == {"PENDING"}
     Slurm().cancel([array])
     fake_slurm.advance(10_000)
-    assert states(*tasks) == dict.fromkeys(tasks, "CANCELLED")
+    assert states(*tasks) == dict.fromkeys(tasks, "CANCELED")
     alone = sbatch("--array=0-1")
     fake_slurm.start(f"{alone}_0")
     Slurm().cancel([f"{alone}_1"])
     assert states(f"{alone}_0", f"{alone}_1") == {f"{alone}_0": "RUNNING"}
 
 
-def test_cancelling_what_is_over_is_no_error(fake_slurm: FakeSlurm) -> None:
+def test_canceling_what_is_over_is_no_error(fake_slurm: FakeSlurm) -> None:
     over, running, waiting = sbatch(), sbatch(), sbatch()
     fake_slurm.start(over)
     fake_slurm.finish(over)
     fake_slurm.start(running)
     Slurm().cancel([over, running, waiting, "99999"])
-    assert states(over, running, waiting) == {over: "COMPLETED", running: "CANCELLED", waiting: "CANCELLED"}
+    assert states(over, running, waiting) == {over: "COMPLETED", running: "CANCELED", waiting: "CANCELED"}
     assert Slurm().facts([running])[running].signal == 15
 
 
@@ -157,13 +157,13 @@ def test_a_command_that_hangs_is_given_up(fake_slurm: FakeSlurm, monkeypatch: py
     fake_slurm.finish(job)
     fake_slurm.forget(job)
     fake_slurm.configure(hanging=[command])
-    monkeypatch.setattr(slurm_module, "_PATIENCE_S", 3.0)  # the other command must answer in it
+    monkeypatch.setattr(slurm_commands, "_PATIENCE_S", 3.0)  # the other command must answer in it
     begun = time.monotonic()
     if command == "squeue":
         with pytest.raises(SchedulerUnavailableError, match="squeue has not answered for"):
             Slurm().facts([job])
     else:
-        assert states(job) == {job: UNKNOWN}
+        assert states(job) == {job: JobState.UNKNOWN}
     assert time.monotonic() - begun < 30
 
 
@@ -217,7 +217,7 @@ def test_five_hundred_jobs_are_one_question(fake_slurm: FakeSlurm) -> None:
     for array in arrays:
         Slurm().cancel([array])
     fake_slurm.advance(10_000)
-    assert set(states(*tasks).values()) == {"CANCELLED"}
+    assert set(states(*tasks).values()) == {"CANCELED"}
     assert [call[0] for call in fake_slurm.calls()].count("squeue") == 2
     assert [call[0] for call in fake_slurm.calls()].count("sacct") == 1
     assert time.monotonic() - begun < 10

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import UserError
-from hpc.cluster.schedulers import slurm as slurm_module
-from hpc.cluster.schedulers.refusals import refusal, refused
-from hpc.cluster.schedulers.scheduler import UNKNOWN, JobFact, Refusal, RefusedError, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobFact, JobState, Refusal, RefusedError, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers.slurm import commands as slurm_commands
+from hpc.cluster.schedulers.slurm.rejections import refusal, refused
 from tests.hpc.fake_slurm.cluster import states
 
 Record = Callable[..., None]
@@ -72,13 +72,11 @@ def test_a_running_job(record: Record) -> None:
     assert fact == JobFact(
         job_id="4",
         name="fg-run",
-        state="RUNNING",
+        state=JobState.RUNNING,
         reason="",
         nodes=("n1", "n2"),
         started=1795268426.0,
         ended=None,  # squeue's is when the limit will be reached
-        time_limit_min=60,
-        source="squeue",
     )
 
 
@@ -110,9 +108,26 @@ def test_names_may_hold_the_separator_and_line_breaks(record: Record) -> None:
     assert queue_fact(record, "22").name == "wrap"
 
 
-def test_time_limits(record: Record) -> None:
-    limits = {job_id: queue_fact(record, job_id).time_limit_min for job_id in ("4", "19", "22", "41")}
-    assert limits == {"4": 60, "19": 26 * 60 + 4, "22": None, "41": 1}
+@pytest.mark.parametrize(
+    ("word", "start", "state"),
+    [
+        ("REQUEUED", "N/A", JobState.PENDING),
+        ("CONFIGURING", "1795268426", JobState.RUNNING),
+        ("POWER_UP_NODE", "1795268426", JobState.RUNNING),
+        ("COMPLETING", "1795268426", JobState.RUNNING),
+        ("SUSPENDED", "1795268426", JobState.RUNNING),
+        ("BOOT_FAIL", "1795268426", JobState.NODE_FAILED),
+        ("DEADLINE", "N/A", JobState.TIMEOUT),
+        ("REVOKED", "N/A", JobState.CANCELED),
+        ("RESV_DEL_HOLD", "N/A", JobState.HELD),
+    ],
+)
+def test_every_word_is_a_state(word: str, start: str, state: JobState, record: Record) -> None:
+    assert queue_fact(record, "4", f"4|{word}|None|0|0|{start}|N/A|1:00:00|n1|job\n").state is state
+
+
+def test_a_dependency_that_never_comes_true(record: Record) -> None:
+    assert [queue_fact(record, job).never_starts for job in ("6", "9")] == [False, True]
 
 
 def test_tasks_of_an_array(record: Record) -> None:
@@ -123,11 +138,13 @@ def test_tasks_of_an_array(record: Record) -> None:
 def test_what_is_held_and_what_only_waits(record: Record) -> None:
     record("squeue", QUEUE)
     facts = Slurm().facts([line.partition("|")[0] for line in QUEUE.splitlines()])
-    assert {job_id for job_id, fact in facts.items() if fact.held} == {"7", "19", "22", "46", "47", "97"}
+    held = {job_id for job_id, fact in facts.items() if fact.state is JobState.HELD}
+    assert held == {"7", "19", "22", "46", "47", "97"}
 
 
 def test_a_launch_that_failed_is_held_by_whatever_name(record: Record) -> None:
     assert queue_fact(record, "97").restarts == 1
+    assert queue_fact(record, "97").launch_failed
     newer = QUEUE.replace("launch failed requeued held", "launch_failed_requeued_held")
     assert queue_fact(record, "97", newer) == queue_fact(record, "97")
     assert queue_fact(record, "97").reason == "launch failed requeued held"
@@ -182,25 +199,25 @@ DATABASE = """\
 def test_what_the_controller_has_forgotten(record: Record) -> None:
     record("sacct", DATABASE)
     found = {
-        job_id: (fact.state, fact.exit_code, fact.signal, fact.nodes, fact.source)
+        job_id: (fact.state, fact.exit_code, fact.signal, fact.nodes)
         for job_id, fact in Slurm().facts(["2", "3", "4", "7", "36", "41", "67", "74_0", "74_1"]).items()
     }
     assert found == {
-        "2": ("FAILED", 3, 0, ("n1",), "sacct"),
-        "3": ("FAILED", 0, 11, ("n1",), "sacct"),
-        "4": ("CANCELLED", 0, 15, ("n1", "n2"), "sacct"),
-        "7": ("CANCELLED", 0, 0, (), "sacct"),
-        "36": ("PREEMPTED", 0, 15, ("n4",), "sacct"),
-        "41": ("TIMEOUT", 0, 15, ("n1",), "sacct"),
-        "67": ("FAILED", 0, 53, ("n1",), "sacct"),
-        "74_0": ("COMPLETED", 0, 0, ("n1",), "sacct"),
-        "74_1": ("CANCELLED", 0, 15, ("n1",), "sacct"),
+        "2": ("FAILED", 3, 0, ("n1",)),
+        "3": ("FAILED", 0, 11, ("n1",)),
+        "4": ("CANCELED", 0, 15, ("n1", "n2")),
+        "7": ("CANCELED", 0, 0, ()),
+        "36": ("PREEMPTED", 0, 15, ("n4",)),
+        "41": ("TIMEOUT", 0, 15, ("n1",)),
+        "67": ("FAILED", 0, 53, ("n1",)),
+        "74_0": ("COMPLETED", 0, 0, ("n1",)),
+        "74_1": ("CANCELED", 0, 15, ("n1",)),
     }
 
 
-def test_who_cancelled_it_is_no_part_of_the_state(record: Record) -> None:
+def test_who_canceled_it_is_no_part_of_the_state(record: Record) -> None:
     record("sacct", "90_[0-1,4-5]|CANCELLED by 0|JobHeldUser|0:0|90|None|1795271144|60|None assigned|part\n")
-    assert states("90_0", "90_2", "90_4") == {"90_0": "CANCELLED", "90_4": "CANCELLED"}
+    assert states("90_0", "90_2", "90_4") == {"90_0": "CANCELED", "90_4": "CANCELED"}
 
 
 def test_the_database_says_no_reason_of_what_is_over(record: Record) -> None:
@@ -220,7 +237,7 @@ def test_the_last_start_counts_and_all_are_in_the_history(record: Record) -> Non
     ]
 
 
-def test_tasks_cancelled_before_they_began_share_a_line(record: Record) -> None:
+def test_tasks_canceled_before_they_began_share_a_line(record: Record) -> None:
     record("sacct", DATABASE)
     facts = Slurm().facts([f"74_{task}" for task in range(8)])
     assert {job_id for job_id, fact in facts.items() if fact.started is None} == {"74_2", "74_3", "74_4", "74_5"}
@@ -230,7 +247,7 @@ def test_tasks_cancelled_before_they_began_share_a_line(record: Record) -> None:
 def test_a_task_s_own_line_counts_more_than_one_of_many(record: Record) -> None:
     """Not recorded; but the shared line is another record in the database, and may be the older one."""
     record("sacct", DATABASE.replace("74_[2-5%1]", "74_[0-5%1]"))
-    assert states("74_0", "74_1", "74_2") == {"74_0": "COMPLETED", "74_1": "CANCELLED", "74_2": "CANCELLED"}
+    assert states("74_0", "74_1", "74_2") == {"74_0": "COMPLETED", "74_1": "CANCELED", "74_2": "CANCELED"}
     assert Slurm().facts(["74_1"])["74_1"].nodes == ("n1",)
 
 
@@ -238,7 +255,7 @@ def test_lists_of_tasks_with_steps_and_of_any_length(record: Record) -> None:
     record("sacct", DATABASE + "25_[1-801:2%3]|CANCELLED by 0|JobHeldUser|0:0|25|None|1795268614|60|None assigned|fg\n")
     steps = Slurm().facts([f"25_{task}" for task in range(802)])
     assert set(steps) == {f"25_{task}" for task in range(1, 802, 2)}
-    assert Slurm().history(["89_272"])["89_272"][0].state == "PENDING"
+    assert Slurm().history(["89_272"])["89_272"][0].state == "HELD"
 
 
 def test_a_list_that_was_cut_short_tells_of_no_task(record: Record) -> None:
@@ -249,7 +266,7 @@ def test_a_list_that_was_cut_short_tells_of_no_task(record: Record) -> None:
 
 
 def test_nobody_is_alive_by_the_word_of_the_database_alone(record: Record) -> None:
-    """It is late with an end, and may never hear of tasks that were cancelled before they began."""
+    """It is late with an end, and may never hear of tasks that were canceled before they began."""
     record("sacct", DATABASE)
     assert Slurm().facts(["90_4", "94_4", "94_6"]) == {}
     assert Slurm().history(["94_4"])["94_4"][0].state == "RUNNING"
@@ -259,8 +276,8 @@ def test_a_job_put_back_is_alive_though_the_database_says_that_it_ended(record: 
     """Recorded in the same second, after a node was lost."""
     record("squeue", QUEUE)
     record("sacct", DATABASE)
-    assert Slurm().facts(["91"])["91"].state == "COMPLETING"
-    assert Slurm().history(["91"])["91"][-1].state == "NODE_FAIL"
+    assert Slurm().facts(["91"])["91"].state == "RUNNING"
+    assert Slurm().history(["91"])["91"][-1].state == "NODE_FAILED"
 
 
 def test_without_a_database_what_is_forgotten_is_left_out(record: Record) -> None:
@@ -283,7 +300,7 @@ def test_while_the_database_is_away_what_is_forgotten_is_unknown(record: Record)
     record("squeue", QUEUE)
     record("sacct", stderr=DATABASE_AWAY, status=1)
     facts = Slurm().facts(["4", "36"])
-    assert {job_id: fact.state for job_id, fact in facts.items()} == {"4": "RUNNING", "36": UNKNOWN}
+    assert {job_id: fact.state for job_id, fact in facts.items()} == {"4": "RUNNING", "36": JobState.UNKNOWN}
     assert facts["36"].reason == "the accounting database does not answer"
     with pytest.raises(SchedulerUnavailableError, match=r"database does not answer: .*Connection refused"):
         Slurm().history(["36"])
@@ -421,7 +438,7 @@ def test_why_sbatch_took_no_job(words: str, kind: Refusal) -> None:
     assert isinstance(error, SchedulerUnavailableError) == (kind is Refusal.UNAVAILABLE)
     assert isinstance(error, RefusedError) == (kind is not Refusal.UNAVAILABLE)
     if isinstance(error, RefusedError):
-        assert error.full == (kind is Refusal.FULL)
+        assert error.kind is kind
 
 
 # -------------------------------------------------------------------------------------------------------------- limits
@@ -504,7 +521,7 @@ def test_a_site_s_script_around_a_command_ends_with_it(
     """The script's child holds the pipes that the answer would come through."""
     record("squeue")
     (tmp_path / "recorded" / "squeue").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/child\nwait\n")
-    monkeypatch.setattr(slurm_module, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(slurm_commands, "_PATIENCE_S", 0.5)
     begun = time.monotonic()
     with pytest.raises(SchedulerUnavailableError):
         Slurm().facts(["1"])

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from fgssl.errors import UserError
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
-from hpc.cluster.job_store import Books, Element
+from hpc.cluster.job_store import Element, JobStore
+from hpc.cluster.observe import observe
+from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.site.requests import JobRequest
-from hpc.cluster.states import ClusterState, View
-from hpc.cluster.sync import Report, cancel, synchronize, views_of
+from hpc.cluster.status import ClusterState, RunStatus
+from hpc.cluster.sync import Report, synchronize
 from hpc.sweeps.retries import Retries
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -29,8 +32,8 @@ class Small:
         self.out, self.needs = out, needs
         self.requests: dict[str, JobRequest] = {}
         self.keeper: JobRequest | None = None
-        self.books = Books(out)
-        self.books.make()
+        self.store = JobStore(out)
+        self.store.make()
 
     @property
     def sweep(self) -> ClusterSweep:
@@ -61,10 +64,10 @@ class Small:
 
     def sync(self) -> Report:
         assert self.sweep  # written anew
-        return synchronize(self.out, Slurm())
+        return synchronize(self.out)
 
-    def views(self) -> dict[str, View]:
-        return views_of(self.sweep, self.out, self.books, Slurm())[0]
+    def views(self) -> Mapping[str, RunStatus]:
+        return observe(self.sweep, self.out, self.store, Slurm()).runs
 
     def states(self) -> dict[str, ClusterState]:
         return {name: view.state for name, view in self.views().items()}
@@ -96,11 +99,11 @@ def test_an_array_that_is_too_much_for_the_site_is_cut(
     """Though the profile knows no limit: 12 are refused, 6 and 3 taken; of at most 5 tasks, 3 at a time."""
     fake_slurm.configure(**{limit: value})
     report = twelve.sync()
-    while report.ordered and sum(tasks(fake_slurm).values()) < taken:
+    while report.progress.ordered and sum(tasks(fake_slurm).values()) < taken:
         report = twelve.sync()
     assert sum(tasks(fake_slurm).values()) >= taken
-    assert not report.refused
-    assert {order.job_id is None for order in twelve.books.orders() if not order.void} == {False}
+    assert not report.progress.refused
+    assert {order.job_id is None for order in twelve.store.orders() if not order.abandoned} == {False}
 
 
 def test_what_is_refused_stops_nothing_else(twelve: Small, fake_slurm: FakeSlurm) -> None:
@@ -108,32 +111,32 @@ def test_what_is_refused_stops_nothing_else(twelve: Small, fake_slurm: FakeSlurm
     mine = JobRequest("sweep", 60, account="mine")
     twelve.requests = {name: mine for name in list(twelve.needs)[6:]}
     report = twelve.sync()
-    assert report.ordered == 6
-    (line,) = report.refused
+    assert report.progress.ordered == 6
+    (line,) = report.progress.refused
     assert line.startswith("run-00 and 5 more: ")
     assert "Invalid account" in line
-    refused = [name for name, view in report.views.items() if "refused: " in view.reason]
+    refused = [name for name, view in report.runs.items() if "refused: " in view.reason]
     assert refused == list(twelve.needs)[:6]
     fake_slurm.configure(accounts=None)
-    views = twelve.sync().views.values()
+    views = twelve.sync().runs.values()
     assert {(view.state, view.reason) for view in views} == {(ClusterState.PENDING, "")}
 
 
 def test_a_submitter_killed_before_its_job_had_a_number_makes_no_dependent_start(
     chain: Small, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain.books.intend("sweep", PLAIN, [_element("base")])
+    chain.store.intend("sweep", PLAIN, [_element("base")])
     report = chain.sync()
-    assert report.ordered == 0
+    assert report.progress.ordered == 0
     assert fake_slurm.jobs() == {}
 
 
 def test_a_job_that_sbatch_took_too_late_does_nothing(chain: Small, fake_slurm: FakeSlurm) -> None:
-    order = chain.books.intend("sweep", PLAIN, [_element("base")])
-    chain.books.note_void(order)
-    assert chain.books.orders()[0].void
-    assert chain.sync().ordered == 3
-    generations = [one.generation(0) for one in chain.books.orders() if "base" in one.elements[0].runs]
+    order = chain.store.intend("sweep", PLAIN, [_element("base")])
+    chain.store.abandon(order)
+    assert chain.store.orders()[0].abandoned
+    assert chain.sync().progress.ordered == 3
+    generations = [one.generation(0) for one in chain.store.orders() if "base" in one.elements[0].runs]
     assert generations == sorted(set(generations))
 
 
@@ -141,26 +144,11 @@ def test_a_cancel_is_enforced_by_the_next_pass(chain: Small, fake_slurm: FakeSlu
     """Though scancel could not be given when a person asked for it."""
     chain.sync()
     fake_slurm.start("1", "n1")
-    chain.books.cancel(["base"])
+    chain.store.cancel(["base"])
     for _ in range(2):  # the jobs that waited for it are in the second one's way
         chain.sync()
-    assert chain.states() == {"base": "CANCELLED", "a": "SKIPPED", "b": "SKIPPED"}
+    assert chain.states() == {"base": "CANCELED", "a": "SKIPPED", "b": "SKIPPED"}
     assert set(tasks(fake_slurm)) == {"CANCELLED"}
-
-
-def test_cancelling_one_of_several_runs_of_a_job_leaves_the_others(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
-    small = Small(tmp_path / "out", x=(), y=())
-    small.requests = dict.fromkeys(("x", "y"), JobRequest("sweep", 60, tasks_per_node=2, runs=2))
-    small.sync()
-    fake_slurm.start("1", "n1")
-    small.books.cancel(["x"])
-    views, orders, _ = views_of(small.sweep, small.out, small.books, Slurm())
-    cancel(views, orders, ["x"], Slurm())
-    assert tasks(fake_slurm) == Counter(RUNNING=1)
-    small.complete("y")
-    small.sync()
-    assert tasks(fake_slurm) == Counter(CANCELLED=1)
-    assert small.states() == {"x": "CANCELLED", "y": "DONE"}
 
 
 def test_a_held_launch_is_released_a_few_times(chain: Small, fake_slurm: FakeSlurm) -> None:
@@ -169,7 +157,7 @@ def test_a_held_launch_is_released_a_few_times(chain: Small, fake_slurm: FakeSlu
     fake_slurm.fail_launch("1")
     assert chain.states()["base"] is ClusterState.HELD
     report = chain.sync()
-    assert any("released" in line for line in report.lines)
+    assert any("released" in line for line in report.progress.lines)
     assert chain.states()["base"] is ClusterState.PENDING
 
 
@@ -178,7 +166,7 @@ def test_nodes_that_lost_several_runs_get_no_more(twelve: Small, fake_slurm: Fak
     for number in (0, 1):
         fake_slurm.start(f"1_{number}", "n7")
         fake_slurm.finish(f"1_{number}", "NODE_FAIL")
-    assert twelve.sync().ordered == 2
+    assert twelve.sync().progress.ordered == 2
     assert [job["options"].get("exclude") for job in fake_slurm.jobs().values()].count("n7") == 2
 
 
@@ -188,10 +176,10 @@ def test_where_all_nodes_lost_runs_they_are_taken_all_the_same(twelve: Small, fa
         fake_slurm.start(f"1_{number}", f"n{1 + number % 4}")
         fake_slurm.finish(f"1_{number}", "NODE_FAIL")
     report = twelve.sync()
-    assert not report.refused, report.refused[0]
-    assert not report.refused
-    assert any(line.startswith("not without n1 n2 n3 n4") for line in report.lines)
-    assert all(order.job_id is not None for order in twelve.books.orders())  # of what was refused nothing is left
+    assert not report.progress.refused, report.progress.refused[0]
+    assert not report.progress.refused
+    assert any(line.startswith("not without n1 n2 n3 n4") for line in report.progress.lines)
+    assert all(order.job_id is not None for order in twelve.store.orders())  # of what was refused nothing is left
 
 
 def test_one_keeper_waits_while_there_is_something_to_wait_for(chain: Small, fake_slurm: FakeSlurm) -> None:
@@ -212,7 +200,7 @@ def test_one_keeper_waits_while_there_is_something_to_wait_for(chain: Small, fak
     fake_slurm.finish(base, "NODE_FAIL")
     fake_slurm.advance(300)
     fake_slurm.start(first["id"], "n1")  # the pass that it makes leaves the next one
-    assert chain.sync().ordered >= 1
+    assert chain.sync().progress.ordered >= 1
     (second,) = [job for job in keepers(fake_slurm) if job["state"] == "PENDING"]
     assert f"afterany:{chain.views()['base'].job_id}" in second["options"]["dependency"]
 
@@ -233,7 +221,7 @@ def test_a_keeper_has_a_place_though_the_queue_takes_few(twelve: Small, fake_slu
     fake_slurm.configure(max_submitted=6)
     for _ in range(8):
         report = twelve.sync()
-        assert not report.no_keeper, report.lines
+        assert not report.progress.no_keeper, report.progress.lines
         waiting = [job for job in keepers(fake_slurm) if job["state"] == "PENDING"]
         assert len(waiting) == 1
         for job in keepers(fake_slurm):
@@ -252,7 +240,7 @@ def test_a_keeper_has_a_place_though_the_queue_takes_few(twelve: Small, fake_slu
 def twelve_run(small: Small, job_id: str) -> str:
     return next(
         element.runs[0]
-        for order in small.books.orders()
+        for order in small.store.orders()
         for number, element in enumerate(order.elements)
         if order.job_id_of(number) == job_id
     )
@@ -262,7 +250,7 @@ def test_a_keeper_is_not_left_where_all_is_refused(twelve: Small, fake_slurm: Fa
     twelve.keeper = JobRequest("sweep-keeper", 30, account="mine")
     fake_slurm.configure(accounts=["mine"])
     report = twelve.sync()
-    assert (report.ordered, report.over, len(report.refused)) == (0, True, 1)
+    assert (report.progress.ordered, report.over, len(report.progress.refused)) == (0, True, 1)
     assert [job["state"] for job in fake_slurm.jobs().values()] == ["CANCELLED"]
 
 
@@ -288,8 +276,8 @@ def test_a_queue_that_takes_one_job_takes_a_run(twelve: Small, fake_slurm: FakeS
     twelve.keeper = JobRequest("sweep-keeper", 30)
     fake_slurm.configure(max_submitted=1)
     report = twelve.sync()
-    assert report.ordered == 1
-    assert any(line.startswith("no keeper waits") for line in report.lines), report.lines
+    assert report.progress.ordered == 1
+    assert any(line.startswith("no keeper waits") for line in report.progress.lines), report.progress.lines
 
 
 def test_a_keeper_whose_number_was_never_noted_is_found(chain: Small, fake_slurm: FakeSlurm) -> None:
@@ -298,7 +286,7 @@ def test_a_keeper_whose_number_was_never_noted_is_found(chain: Small, fake_slurm
     (chain.out / "cluster" / "keeper.id").unlink()
     chain.sync()
     assert len(keepers(fake_slurm)) == 1
-    assert chain.books.keeper() == keepers(fake_slurm)[0]["id"]
+    assert chain.store.keeper() == keepers(fake_slurm)[0]["id"]
 
 
 def test_what_the_database_will_decide_is_waited_for(chain: Small, fake_slurm: FakeSlurm) -> None:
@@ -311,11 +299,11 @@ def test_what_the_database_will_decide_is_waited_for(chain: Small, fake_slurm: F
     fake_slurm.configure(accounting="away")
     fake_slurm.advance(4000)
     report = chain.sync()
-    assert report.views["base"].undecided
+    assert report.runs["base"].undecided
     assert not report.over
     assert [job["state"] for job in keepers(fake_slurm)].count("PENDING") == 1
     fake_slurm.configure(accounting="up")
-    assert chain.sync().ordered >= 1
+    assert chain.sync().progress.ordered >= 1
 
 
 def test_a_need_that_could_not_be_ordered_keeps_what_needs_it_waiting(chain: Small, fake_slurm: FakeSlurm) -> None:
@@ -327,7 +315,7 @@ def test_a_need_that_could_not_be_ordered_keeps_what_needs_it_waiting(chain: Sma
     fake_slurm.start(base, "n1")
     fake_slurm.finish(base, "NODE_FAIL")
     fake_slurm.configure(max_submitted=0)
-    chain.books.retry(["a", "b"])
+    chain.store.retry(["a", "b"])
     chain.sync()
     fake_slurm.configure(max_submitted=None)
     chain.sync()
@@ -342,24 +330,40 @@ def test_a_keeper_that_will_not_come_is_replaced(trouble: str, chain: Small, fak
     chain.keeper = JobRequest("sweep-keeper", 30)
     chain.sync()
     if trouble == "held":
-        subprocess.run(["scontrol", "hold", chain.books.keeper() or ""], check=True)
+        subprocess.run(["scontrol", "hold", chain.store.keeper() or ""], check=True)
     else:
-        chain.books.note_keeper(chain.views()["base"].job_id or "")
-    before = chain.books.keeper()
+        chain.store.note_keeper(chain.views()["base"].job_id or "")
+    before = chain.store.keeper()
     chain.sync()
-    assert chain.books.keeper() != before
-    assert fake_slurm.jobs()[chain.books.keeper() or ""]["state"] == "PENDING"
+    assert chain.store.keeper() != before
+    assert fake_slurm.jobs()[chain.store.keeper() or ""]["state"] == "PENDING"
 
 
 def test_what_people_cancel_is_noted_before_the_scheduler_forgets_it(twelve: Small, fake_slurm: FakeSlurm) -> None:
     twelve.sync()
     Slurm().cancel(["1"])
     twelve.sync()
-    (order,) = twelve.books.orders()
-    assert order.cancelled == set(range(12))
+    (order,) = twelve.store.orders()
+    assert order.canceled == set(range(12))
     fake_slurm.configure(accounting="none", boot_time=order.created + 10)
     fake_slurm.advance(4000)  # the controller has forgotten it, and may have been started anew
-    assert twelve.states()["run-03"] is ClusterState.CANCELLED
+    assert twelve.states()["run-03"] is ClusterState.CANCELED
+
+
+def test_an_order_that_was_not_answered_stays(twelve: Small, fake_slurm: FakeSlurm, monkeypatch) -> None:
+    """The scheduler may have taken it: it is neither withdrawn nor given again."""
+
+    def silent(*_: object) -> str:
+        raise SchedulerUnavailableError("sbatch has not answered for 120 s")
+
+    with monkeypatch.context() as context:
+        context.setattr(Slurm, "submit", silent)
+        report = twelve.sync()
+    assert (report.unanswered, report.progress.ordered) == (True, 0)
+    (order,) = twelve.store.orders()
+    assert (order.job_id, order.abandoned, len(order.elements)) == (None, False, 12)
+    assert twelve.sync().progress.ordered == 0
+    assert set(twelve.states().values()) == {ClusterState.PENDING}
 
 
 def test_a_number_that_could_not_be_noted_is_found(twelve: Small, fake_slurm: FakeSlurm, monkeypatch) -> None:
@@ -369,11 +373,11 @@ def test_a_number_that_could_not_be_noted_is_found(twelve: Small, fake_slurm: Fa
         raise UserError("No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr(Books, "note_id", full)
+        context.setattr(JobStore, "note_id", full)
         with pytest.raises(UserError, match="No space left"):
             twelve.sync()
     report = twelve.sync()
-    assert (report.ordered, len(report.lines)) == (0, 1)
+    assert (report.progress.ordered, len(report.progress.lines)) == (0, 1)
     assert sum(tasks(fake_slurm).values()) == 12
 
 

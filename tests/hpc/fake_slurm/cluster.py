@@ -150,7 +150,7 @@ class FakeSlurm:
         return process
 
     def ended(self, job_id: str, status: int) -> None:
-        """The script's process left with this return code: keep it, unless the job was cancelled or put back before."""
+        """The script's process left with this return code: keep it, unless the job was canceled or put back before."""
         with self._open() as cluster:
             job = cluster.jobs[job_id]
             if job["state"] == "RUNNING":

@@ -88,7 +88,7 @@ class Cluster:
                 "submitted": self.now,
                 "time_limit_min": _minutes(options.get("time", "60")),
                 "signals": [],
-                "gone": False,  # cancelled before it began, as a single task: no command shows it any more
+                "gone": False,  # canceled before it began, as a single task: no command shows it any more
                 "forgotten": False,  # by the controller
                 "told": [],  # what the database was told: time, restarts, state ...
                 **_NOTHING_YET,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from submitit.slurm.slurm import SlurmExecutor
 
-from hpc.cluster.schedulers.refusals import refusal
 from hpc.cluster.schedulers.scheduler import Refusal
 from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers.slurm.rejections import refusal
 from tests.hpc.fake_slurm.cluster import FakeSlurm, requeue, sbatch, states
 
 
@@ -68,7 +68,7 @@ srun --unbuffered --output=%A_%a_%t.log --kill-on-bad-exit=1 sh -c 'echo "in the
     assert states(f"{array}_0") == {f"{array}_0": "PENDING"}
 
 
-def test_a_running_script_is_signalled_requeued_and_cancelled(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_a_running_script_is_signalled_requeued_and_canceled(fake_slurm: FakeSlurm, tmp_path: Path) -> None:
     script = """#!/bin/bash
 trap 'echo USR2 >> signals' USR2
 trap 'echo TERM >> signals; exit 0' TERM
@@ -86,7 +86,7 @@ while true; do sleep 0.05; done
         time.sleep(0.2)
         stop(job)
         fake_slurm.ended(job, process.wait(20))
-        assert states(job) == {job: "CANCELLED" if restart else "PENDING"}
+        assert states(job) == {job: "CANCELED" if restart else "PENDING"}
     assert (tmp_path / "signals").read_text().split() == ["USR2", "TERM"] * 2
 
 

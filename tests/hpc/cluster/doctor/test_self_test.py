@@ -14,8 +14,8 @@ import pytest
 
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Scratch, Task, read_tasks
-from hpc.cluster.doctor.self_test import Outcome, judge, self_test_request
-from hpc.cluster.schedulers.scheduler import JobFact
+from hpc.cluster.doctor.self_test import SelfTestResult, judge, self_test_request
+from hpc.cluster.schedulers.scheduler import JobFact, JobState
 from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import JobRequest
 
@@ -31,7 +31,8 @@ def start(folder: Path, rank: int, host: str = "localhost", **variables: str) ->
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "CUDA"))}
     job = {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank), "SLURM_LOCALID": "0", "SLURM_MEM_PER_NODE": "4000"}
     environment = kept | {"PYTHONPATH": str(ROOT), "SLURMD_NODENAME": host} | job | variables
-    command = [sys.executable, "-m", "hpc.cluster.doctor.node_checks", str(folder), "$NOWHERE", str(folder)]
+    arguments = [str(folder), "slurm", "$NOWHERE", str(folder)]
+    command = [sys.executable, "-m", "hpc.cluster.doctor.node_checks", *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -138,12 +139,12 @@ TASK = Task(
     signalled=True,
 )
 OTHER = replace(TASK, rank=1, node="n2", internet=None, submission=None, meeting=FINE)
-ENDED = JobFact("7", "fgssl-doctor", "COMPLETED", "", restarts=1)
-OUTCOME = Outcome(ASKED, (TASK, OTHER), ENDED, restarted=True, refusal="", log="")
+ENDED = JobFact("7", "fgssl-doctor", JobState.COMPLETED, restarts=1)
+OUTCOME = SelfTestResult(ASKED, (TASK, OTHER), ENDED, restarted=True, refusal="", log="")
 Judged = Callable[..., dict[str, Finding]]
 
 
-def judged(outcome: Outcome, *overrides: str) -> dict[str, Finding]:
+def judged(outcome: SelfTestResult, *overrides: str) -> dict[str, Finding]:
     diagnosis = Diagnosis(GENERIC, overrides)
     judge(diagnosis, outcome)
     return {finding.subject: finding for finding in diagnosis.findings}
@@ -223,7 +224,7 @@ def test_scratch() -> None:
 @pytest.mark.parametrize(
     ("fact", "refusal", "verdict", "requeue"),
     [
-        (replace(ENDED, state="PENDING", reason="launch failed requeued held"), "", Verdict.WARNING, "allowed"),
+        (replace(ENDED, state=JobState.PENDING, reason="launch failed requeued held"), "", Verdict.WARNING, "allowed"),
         (replace(ENDED, restarts=0), "Requested operation is presently disabled", Verdict.WARNING, "forbidden"),
         (replace(ENDED, restarts=0), "job.sh: line 9: scontrol: command not found", Verdict.UNKNOWN, "unknown"),
         (None, "", Verdict.UNKNOWN, "unknown"),
@@ -255,8 +256,8 @@ def test_jobs_that_may_submit_none(said: str, verdict: Verdict, permission: str)
 
 def test_failed_job_shows_its_log() -> None:
     log = "\n".join([*map(str, range(100)), "ModuleNotFoundError: No module named 'pydantic'"])
-    failed = replace(ENDED, state="FAILED", reason="NonZeroExitCode", restarts=0)
-    found = judged(Outcome(ASKED, (), failed, restarted=False, refusal="", log=log))
+    failed = replace(ENDED, state=JobState.FAILED, reason="NonZeroExitCode", restarts=0)
+    found = judged(SelfTestResult(ASKED, (), failed, restarted=False, refusal="", log=log))
     assert found["self-test"].verdict is Verdict.WARNING
     assert "0 of 2 processes did their checks; the job was FAILED NonZeroExitCode" in found["self-test"].message
     assert found["self-test"].message.endswith("98\n99\nModuleNotFoundError: No module named 'pydantic'")

@@ -11,8 +11,8 @@ from fgssl.errors import UserError
 from hpc.cluster.doctor import self_test
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.self_test import self_test_request
-from hpc.cluster.doctor.site import look
 from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers.slurm.login_node import examine
 from hpc.cluster.site.profile_files import load_profile
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -108,7 +108,7 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
 def looked(recorded: Recorded) -> Look:
     def look_there(file: Path = GENERIC, *overrides: str) -> Diagnosis:
         diagnosis = Diagnosis(file, overrides)
-        look(diagnosis, Slurm())
+        examine(diagnosis, Slurm())
         return diagnosis
 
     return look_there
@@ -372,7 +372,7 @@ def test_refused_job(cluster: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureF
     assert load_profile(tmp_path / "out" / "generic.yaml").node.cores == 64
 
 
-def test_job_that_does_not_start_is_cancelled(
+def test_job_that_does_not_start_is_canceled(
     cluster: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(self_test, "_IN_QUEUE_S", 1.0)

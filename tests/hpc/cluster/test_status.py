@@ -1,4 +1,4 @@
-"""The disk, the books and the scheduler -> one state of each run."""
+"""The disk, the job store and the scheduler's facts -> one status of each run."""
 
 import dataclasses
 import os
@@ -14,10 +14,11 @@ from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS, EXIT_PEER_LOST
 from fgssl.store.files import record_json
 from fgssl.store.records import Progress
 from hpc.cluster.cluster_sweep import ClusterRun
-from hpc.cluster.job_store import Attempt, Element, Order, Wishes
-from hpc.cluster.schedulers.scheduler import UNKNOWN, JobFact
+from hpc.cluster.job_store import Element, Launch, Order, UserRequests
+from hpc.cluster.observe import read_files
+from hpc.cluster.schedulers.scheduler import JobFact, JobState
 from hpc.cluster.site.requests import JobRequest
-from hpc.cluster.states import ClusterState, View, look
+from hpc.cluster.status import ClusterState, RunStatus, statuses
 from hpc.sweeps.retries import Retries
 
 LIMIT_MIN = 60
@@ -31,9 +32,9 @@ class Case:
     out: Path
     needs: tuple[str, ...] = ()
     orders: list[Order] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
     facts: dict[str, JobFact] | None = field(default_factory=dict)
-    wishes: Wishes = field(default_factory=Wishes)
+    requests: UserRequests = field(default_factory=UserRequests)
     up_since: float = 0.0
     retries: Retries = field(default_factory=lambda: Retries(timeouts=1, node_failures=0))
 
@@ -61,28 +62,35 @@ class Case:
         return order
 
     def began(self, order: Order, at: float = 1000.0, first_step: int = 0, restart: int = 0, **how: Any) -> None:
-        self.attempts.append(
-            Attempt(order.token, 0, 0, restart, at, time_up=at + TIME_UP_S, nodes="n1", first_step=first_step, **how)
+        self.launches.append(
+            Launch(order.token, 0, 0, restart, at, time_up=at + TIME_UP_S, nodes="n1", first_step=first_step, **how)
         )
 
     def fact(
-        self, state: str, job_id: str = "1", reason: str = "None", nodes: tuple[str, ...] = (), name: str = ""
+        self,
+        state: str,
+        job_id: str = "1",
+        reason: str = "",
+        nodes: tuple[str, ...] = (),
+        name: str = "",
     ) -> None:
         assert self.facts is not None
-        started = None if state in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else 1000.0
-        self.facts[job_id] = JobFact(job_id, name, state, reason, nodes=nodes, started=started)
+        started = None if state in ("PENDING", "HELD") else 1000.0
+        self.facts[job_id] = JobFact(job_id, name, JobState(state), reason, nodes=nodes, started=started)
 
-    def look(self) -> dict[str, View]:
+    def statuses(self) -> dict[str, RunStatus]:
         request = JobRequest("sweep", LIMIT_MIN)
         names = {"base": (), "run": self.needs}
         runs = [
             ClusterRun(run=name, label=name, needs=needs, results=("trained.json",), configs=(), request=request)
             for name, needs in names.items()
         ]
-        return look(runs, self.out, self.orders, self.attempts, self.wishes, self.facts, self.retries, self.up_since)
+        files = read_files(runs, self.out, self.orders, silent=self.facts is None)
+        known = runs, files, self.orders, self.launches, self.requests, self.facts, self.retries
+        return statuses(*known, now=time.time(), up_since=self.up_since)
 
-    def view(self) -> View:
-        return self.look()["run"]
+    def view(self) -> RunStatus:
+        return self.statuses()["run"]
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def case(tmp_path: Path) -> Case:
 
 def test_what_nobody_ordered_is_to_be_ordered(case: Case) -> None:
     view = case.view()
-    assert (view.state, view.to_submit, view.attempt, view.job_id) == (ClusterState.WAITING, True, 0, None)
+    assert (view.state, view.to_submit, view.submission, view.job_id) == (ClusterState.WAITING, True, 0, None)
 
 
 def test_a_number_that_a_scheduler_gave_twice_is_the_newer_jobs(case: Case) -> None:
@@ -104,8 +112,8 @@ def test_a_number_that_a_scheduler_gave_twice_is_the_newer_jobs(case: Case) -> N
     assert case.view().state is ClusterState.LOST
 
 
-@pytest.mark.parametrize(("up_since", "state"), [(0.0, "CANCELLED"), (1060.0, "LOST"), (5000.0, "CANCELLED")])
-def test_a_task_that_left_without_a_word_was_cancelled_unless_the_scheduler_died(
+@pytest.mark.parametrize(("up_since", "state"), [(0.0, "CANCELED"), (1060.0, "LOST"), (5000.0, "CANCELED")])
+def test_a_task_that_left_without_a_word_was_canceled_unless_the_scheduler_died(
     up_since: float, state: str, case: Case
 ) -> None:
     """Within the time in which it had perhaps not saved what it had taken."""
@@ -118,7 +126,7 @@ def test_a_task_that_left_without_a_word_was_cancelled_unless_the_scheduler_died
 def test_results_on_disk_have_the_first_word(case: Case) -> None:
     case.write("trained.json")
     case.began(case.order())
-    case.fact("NODE_FAIL")
+    case.fact("NODE_FAILED")
     assert (case.view().state, case.view().to_submit) == (ClusterState.DONE, False)
 
 
@@ -126,15 +134,9 @@ def test_results_on_disk_have_the_first_word(case: Case) -> None:
     ("word", "reason", "state"),
     [
         ("PENDING", "Resources", "PENDING"),
-        ("PENDING", "BeginTime", "PENDING"),
-        ("REQUEUED", "None", "PENDING"),
-        ("RUNNING", "None", "RUNNING"),
-        ("POWER_UP_NODE", "None", "RUNNING"),
-        ("COMPLETING", "None", "RUNNING"),
-        ("SUSPENDED", "None", "RUNNING"),
-        ("PENDING", "launch failed requeued held", "HELD"),
-        ("PENDING", "JobHeldUser", "HELD"),
-        ("REQUEUE_HOLD", "None", "HELD"),
+        ("RUNNING", "", "RUNNING"),
+        ("HELD", "launch failed requeued held", "HELD"),
+        ("HELD", "JobHeldUser", "HELD"),
     ],
 )
 def test_a_job_that_is_there(word: str, reason: str, state: str, case: Case) -> None:
@@ -142,7 +144,7 @@ def test_a_job_that_is_there(word: str, reason: str, state: str, case: Case) -> 
     case.fact(word, reason=reason, nodes=("n1", "n2"))
     view = case.view()
     assert (view.state, view.to_submit, view.job_id, view.nodes) == (ClusterState(state), False, "1", "n1,n2")
-    assert view.reason == ("" if reason == "None" else reason)
+    assert view.reason == reason
 
 
 @pytest.mark.parametrize(
@@ -150,9 +152,9 @@ def test_a_job_that_is_there(word: str, reason: str, state: str, case: Case) -> 
     [
         ("TIMEOUT", "TIMEOUT", True),
         ("PREEMPTED", "PREEMPTED", True),
-        ("NODE_FAIL", "NODE_FAIL", False),  # the case has no retry of it
+        ("NODE_FAILED", "NODE_FAIL", False),  # the case has no retry of it
         ("OUT_OF_MEMORY", "OOM", False),
-        ("CANCELLED", "CANCELLED", False),
+        ("CANCELED", "CANCELED", False),
     ],
 )
 def test_how_a_job_ended_by_the_schedulers_word(word: str, state: str, again: bool, case: Case) -> None:
@@ -201,21 +203,21 @@ def test_interrupted_at_the_time_limit_is_paid_as_a_timeout(case: Case) -> None:
     assert "tried again 0 of 1 times after timeouts" in case.view().reason
 
 
-@pytest.mark.parametrize("silence", ["", UNKNOWN])
+@pytest.mark.parametrize("silence", ["", JobState.UNKNOWN])
 def test_a_job_that_was_told_to_stop_stays_so_when_nobody_says_why(silence: str, case: Case) -> None:
     """It may have been scancel; had it been a preemption, the scheduler would say so, or have started it again."""
     case.began(case.order(), ended=1500.0, exit_code=EXIT_INTERRUPTED, signal=signal.SIGTERM)
     if silence:
         case.fact(silence)
-    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELLED, False)
-    for word in ("PREEMPTED", "FAILED"):  # but not CANCELLED
+    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELED, False)
+    for word in ("PREEMPTED", "FAILED"):  # but not CANCELED
         case.fact(word)
         assert (case.view().state, case.view().to_submit) == (ClusterState.PREEMPTED, True)
 
 
 def test_what_never_began_is_not_ordered_again_while_the_database_is_away(case: Case) -> None:
     case.order()
-    case.fact(UNKNOWN, reason="the accounting database does not answer")
+    case.fact(JobState.UNKNOWN, reason="the accounting database does not answer")
     assert (case.view().state, case.view().to_submit) == (ClusterState.LOST, False)
     assert "does not answer" in case.view().reason
 
@@ -223,9 +225,9 @@ def test_what_never_began_is_not_ordered_again_while_the_database_is_away(case: 
 def test_the_files_of_a_job_that_ended_well_may_take_a_while_to_be_seen(case: Case) -> None:
     case.retries = Retries(node_failures=2)
     case.began(case.order(), ended=time.time(), exit_code=0)
-    case.facts = {"1": JobFact("1", "", "COMPLETED", "None", ended=time.time() - 10.0)}
+    case.facts = {"1": JobFact("1", "", JobState.COMPLETED, ended=time.time() - 10.0)}
     assert (case.view().state, case.view().to_submit) == (ClusterState.RUNNING, False)
-    case.facts = {"1": JobFact("1", "", "COMPLETED", "None", ended=time.time() - 200.0)}
+    case.facts = {"1": JobFact("1", "", JobState.COMPLETED, ended=time.time() - 200.0)}
     assert (case.view().state, case.view().to_submit) == (ClusterState.LOST, True)
 
 
@@ -250,22 +252,22 @@ def test_what_a_job_said_before_it_began_is_told(case: Case) -> None:
 
 
 @pytest.mark.parametrize("began", [True, False])
-@pytest.mark.parametrize("silence", ["", UNKNOWN])
-def test_a_cancelled_job_that_a_pass_saw_stays_so(silence: str, began: bool, case: Case) -> None:
+@pytest.mark.parametrize("silence", ["", JobState.UNKNOWN])
+def test_a_canceled_job_that_a_pass_saw_stays_so(silence: str, began: bool, case: Case) -> None:
     """When the scheduler has forgotten it, and even if its process had no time for a word."""
     order = case.order()
     if began:
         case.began(order)
     if silence:
-        case.fact(UNKNOWN)
-    case.orders[0] = dataclasses.replace(order, cancelled=frozenset({0}))
-    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELLED, False)
+        case.fact(JobState.UNKNOWN)
+    case.orders[0] = dataclasses.replace(order, canceled=frozenset({0}))
+    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELED, False)
 
 
 def test_losses_count_against_a_node_while_the_run_is_in_the_queue_again(case: Case) -> None:
     case.retries = Retries(node_failures=9)
     case.began(case.order("1"))
-    case.fact("NODE_FAIL", "1")
+    case.fact("NODE_FAILED", "1")
     case.order("2")
     case.fact("PENDING", "2")
     assert (case.view().state, case.view().lost_on) == (ClusterState.PENDING, ("n1",))
@@ -273,7 +275,7 @@ def test_losses_count_against_a_node_while_the_run_is_in_the_queue_again(case: C
 
 def test_the_nodes_of_lost_jobs_are_kept(case: Case) -> None:
     case.retries = Retries(node_failures=9)
-    for number, word in enumerate(["NODE_FAIL", "TIMEOUT", "FAILED"]):
+    for number, word in enumerate(["NODE_FAILED", "TIMEOUT", "FAILED"]):
         case.began(case.order(str(number)))
         case.fact(word, str(number))
     assert case.view().lost_on == ("n1", "n1")
@@ -288,7 +290,7 @@ def test_without_accounting_the_last_sign_of_life_tells_a_timeout(known: bool, c
     """Nothing of the job is known any more, or only that it is over."""
     case.began(case.order(), at=1000.0)
     if known:
-        case.fact(UNKNOWN)
+        case.fact(JobState.UNKNOWN)
     case.write("progress.json", progress(updated=1000.0 + 60 * LIMIT_MIN - 20.0))
     assert (case.view().state, case.view().to_submit) == (ClusterState.TIMEOUT, not known)  # else the database knows
     case.write("progress.json", progress(updated=1000.0 + 60 * 10))
@@ -325,45 +327,45 @@ def test_timeouts_that_bring_a_run_on_are_no_retries(case: Case) -> None:
 
 def test_budgets_are_counted_apart(case: Case) -> None:
     case.retries = Retries(timeouts=1, preemptions=1, node_failures=1)
-    for number, word in enumerate(["PREEMPTED", "NODE_FAIL", "PREEMPTED"]):
+    for number, word in enumerate(["PREEMPTED", "NODE_FAILED", "PREEMPTED"]):
         case.began(case.order(str(number)))
         case.fact(word, str(number))
     assert (case.view().state, case.view().to_submit) == (ClusterState.PREEMPTED, False)
     case.began(case.order("3"))
     case.fact("TIMEOUT", "3")
-    assert (case.view().state, case.view().to_submit, case.view().attempt) == (ClusterState.TIMEOUT, True, 4)
+    assert (case.view().state, case.view().to_submit, case.view().submission) == (ClusterState.TIMEOUT, True, 4)
 
 
 def test_a_wish_to_retry_forgives_all_jobs_before_it(case: Case) -> None:
     case.began(case.order("1", created=100.0), ended=1500.0, exit_code=1)
     case.fact("FAILED")
-    case.wishes = Wishes(retried={"run": 200.0})
+    case.requests = UserRequests(retried={"run": 200.0})
     assert (case.view().state, case.view().to_submit) == (ClusterState.WAITING, True)
     case.began(case.order("2", created=300.0), ended=1600.0, exit_code=1)
     case.fact("FAILED", "2")
     assert (case.view().state, case.view().to_submit) == (ClusterState.FAILED, False)
 
 
-def test_a_cancelled_run_stays_cancelled(case: Case) -> None:
-    case.wishes = Wishes(cancelled=frozenset({"run"}))
+def test_a_canceled_run_stays_canceled(case: Case) -> None:
+    case.requests = UserRequests(canceled=frozenset({"run"}))
     case.began(case.order(), ended=1500.0, exit_code=EXIT_INTERRUPTED)
     case.fact("RUNNING")
     assert case.view().state is ClusterState.RUNNING  # still
-    case.fact("CANCELLED")
-    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELLED, False)
+    case.fact("CANCELED")
+    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELED, False)
     case.facts = {}
-    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELLED, False)
+    assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELED, False)
 
 
 def test_needs(case: Case) -> None:
     case.needs = ("base",)
     assert case.view().to_submit  # with its need, and after it
     case.write("trained.json", run="base")
-    assert (case.look()["base"].trained, case.view().to_submit) == (True, True)
+    assert (case.statuses()["base"].trained, case.view().to_submit) == (True, True)
 
 
 def test_without_hope_for_a_need_a_run_is_skipped(case: Case) -> None:
-    case.needs, case.wishes = ("base",), Wishes(cancelled=frozenset({"base"}))
+    case.needs, case.requests = ("base",), UserRequests(canceled=frozenset({"base"}))
     view = case.view()
     assert (view.state, view.to_submit, view.reason) == (ClusterState.SKIPPED, False, "needs base")
 
@@ -371,9 +373,9 @@ def test_without_hope_for_a_need_a_run_is_skipped(case: Case) -> None:
 def test_what_left_the_queue_because_of_a_job_before_it_is_ordered_anew(case: Case) -> None:
     """Some sites cancel jobs whose dependency can never be satisfied."""
     case.order("1", after=("77",))
-    case.fact("CANCELLED")
+    case.fact("CANCELED")
     case.fact("FAILED", "77")
     assert (case.view().state, case.view().to_submit) == (ClusterState.WAITING, True)
-    for word in ("COMPLETED", "RUNNING", "PENDING", UNKNOWN):  # else a person has cancelled it
+    for word in ("COMPLETED", "RUNNING", "PENDING", JobState.UNKNOWN):  # else a person has canceled it
         case.fact(word, "77")
-        assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELLED, False)
+        assert (case.view().state, case.view().to_submit) == (ClusterState.CANCELED, False)

@@ -1,4 +1,4 @@
-"""sbatch's words where it took no job -> what they mean, the likely cause, and what to do."""
+"""Parse sbatch rejections: their kind, the likely cause, and what to do."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ AWAY = (
     r"Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|Transport endpoint|"
     r"Connection (timed out|refused)|Unexpected message received"
 )
-"""What any of Slurm's commands says where the controller does not answer."""
+"""Message of any of Slurm's commands if the controller does not answer."""
 _REFUSALS = {
     Refusal.UNAVAILABLE: AWAY,
     Refusal.ARRAY: r"Invalid job array specification",
@@ -34,16 +34,16 @@ _CAUSES = {
     ),
     r"(?i)feature|reservation": "jobs.default.options: its constraint or reservation is not known there",
 }
-"""What sbatch says -> where it comes from and what to do."""
+"""Message of sbatch to its cause and what to do."""
 
 
 def refusal(stderr: str) -> Refusal:
-    """What sbatch's words mean."""
+    """Return the kind of a rejection."""
     return next((kind for kind, words in _REFUSALS.items() if re.search(words, stderr)), Refusal.OTHER)
 
 
 def refused(stderr: str) -> RefusedError | SchedulerUnavailableError:
-    """The error to raise where sbatch failed; only a `RefusedError` means that there is no job."""
+    """Return the error to raise where sbatch failed; only a `RefusedError` means that there is no job."""
     kind = refusal(stderr)
     if kind is Refusal.UNAVAILABLE:
         return SchedulerUnavailableError(stderr.strip())
@@ -51,7 +51,7 @@ def refused(stderr: str) -> RefusedError | SchedulerUnavailableError:
 
 
 def explained(error: UserError, script: Path) -> UserError:
-    """With what the batch script asks for and the likely cause; where waiting or a smaller array helps, as it is."""
+    """Add the batch script's options and the likely cause, except where waiting or a smaller array helps."""
     if not isinstance(error, RefusedError) or error.kind in (Refusal.FULL, Refusal.ARRAY):
         return error
     asked = [

@@ -1,83 +1,114 @@
-"""A planned sweep -> jobs of a cluster: what `fgssl sweep --cluster` does."""
+"""Submit a planned sweep to a cluster, for `fgssl sweep --cluster`."""
 
+import dataclasses
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fgssl.commands.sync import sync
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.store.files import write_atomically
 from hpc.cluster import cluster_sweep
+from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
-from hpc.cluster.job_store import Books
+from hpc.cluster.decide import planned_orders
+from hpc.cluster.job_scripts import order_script
+from hpc.cluster.job_store import JobStore, new_order
 from hpc.cluster.keeper import keeper_request
-from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.observe import observe_empty_queue
+from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.site.costs import Forecast, forecast
 from hpc.cluster.site.estimate import work_of
 from hpc.cluster.site.job_settings import DEFAULT
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import described
-from hpc.cluster.sync import batches_left, scripts
 from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems
 from hpc.sweeps.snapshot import freeze, packages
 from hpc.sweeps.stages import Plan
 
-_POLL_S = 30.0
 
+def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, follow: Callable[[], int] | None) -> int:
+    """Write the sweep into `out` and let `follow` submit what is missing; return its exit code.
 
-def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, dry_run: bool, wait: bool) -> int:
-    """Order what is missing; 0: all is in the queue, or done.
-
-    Raises one `UserError` with all that stands in the way; `faults` are those of the profile and the command line.
+    Without `follow`, print the batch scripts and write nothing. `faults` are those of the profile and the command line.
+    Raises one `UserError` with all that stands in the way.
     """
-    hindrances = list(_hindrances(plan, out, dry_run))
+    hindrances = list(_hindrances(plan, profile, out, dry_run=follow is None))
     try:
         runs = on_cluster(plan, profile)
     except SettingsError as error:
         told = dict.fromkeys([*faults, *error.problems])
         raise UserError("\n".join([*map(str, told), *hindrances])) from None
+    sweep, why_no_keeper = _cluster_sweep(plan, profile, runs, out)
+    orders = orders_left(sweep, out)
+    foreseen = forecast(work_of(orders, plan, out), profile)
+    if problems := [*map(str, [*faults, *foreseen.problems]), *hindrances]:
+        raise UserError("\n".join(problems))
+    _show(plan, runs, foreseen, why_no_keeper)
+    if follow is None:
+        for script in _scripts(sweep, orders, out):
+            print(f"\n{script}")
+        return 0
+    store = _write(plan, sweep, out)
+    try:
+        status = follow()
+    except KeyboardInterrupt:
+        _show_what_next(runs, store, out, well=True)
+        raise
+    _show_what_next(runs, store, out, well=status == 0)
+    return status
+
+
+def orders_left(sweep: ClusterSweep, out: Path) -> list[PlannedOrder]:
+    """Return all orders that the sweep still needs, as if the queue were empty and had no end."""
+    endless = {name: dataclasses.replace(limits, submitted=None) for name, limits in sweep.limits.items()}
+    return list(planned_orders(observe_empty_queue(sweep, out).runs, endless))
+
+
+def _cluster_sweep(plan: Plan, profile: Profile, runs: Sequence[ClusterRun], out: Path) -> tuple[ClusterSweep, str]:
+    """Return the sweep as it will be written, and why it has no keeper; empty if it has one."""
     keeper, why_none = keeper_request(plan.grid.name, out, profile)
     sweep = ClusterSweep(
         name=plan.grid.name,
         keeper=keeper,
         profile=profile.name,
+        scheduler=profile.scheduler,
         limits={run.request.partition or "": profile.limits_of(run.request.partition) for run in runs},
         retries=plan.grid.retries,
         code=str(out.absolute() / "code" / "frozen-at-submission"),
         folder=str(Path.cwd()),
         runs=tuple(runs),
     )
-    batches = batches_left(sweep, out)
-    foreseen = forecast(work_of(batches, plan, out), profile)
-    if problems := [*map(str, [*faults, *foreseen.problems]), *hindrances]:
-        raise UserError("\n".join(problems))
-    _show(plan, runs, foreseen, why_none)
-    if dry_run:
-        for script in scripts(sweep, batches, out, Slurm()):
-            print(f"\n{script}")
-        return 0
+    return sweep, why_none
+
+
+def _scripts(sweep: ClusterSweep, orders: Iterable[PlannedOrder], out: Path) -> Iterator[str]:
+    """Yield the batch scripts of orders, with placeholders for job ids; nothing is written."""
+    store, scheduler = JobStore(out), build_scheduler(sweep.scheduler)
+    labels = {run.run: run.label for run in sweep.runs}
+    for number, planned in enumerate(orders, start=1):
+        after = tuple(f"<job of {labels[need]}>" for need in planned.needs)
+        order = new_order(sweep.name, f"order-{number}", planned.request, planned.elements, after)
+        yield scheduler.script(order_script(sweep, store, order, planned.request))
+
+
+def _write(plan: Plan, sweep: ClusterSweep, out: Path) -> JobStore:
+    """Write the plan, the inputs, the frozen code and the sweep; return its job store."""
     out.mkdir(parents=True, exist_ok=True)
-    books = Books(out)
-    books.make()
+    store = JobStore(out)
+    store.make()
     draw_inputs(plan.stages, out)
     write_atomically(out / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
     code = freeze(packages(), out.absolute() / "code")
     cluster_sweep.write(cluster_sweep.with_code(sweep, code), out)
-    try:
-        status = sync(out, "over" if wait else "once", _POLL_S)
-    except KeyboardInterrupt:
-        _show_what_next(runs, books, out, well=True)
-        raise
-    _show_what_next(runs, books, out, well=status == 0)
-    return status
+    return store
 
 
-def _hindrances(plan: Plan, out: Path, dry_run: bool) -> Iterator[str]:
-    """All but what the site says."""
+def _hindrances(plan: Plan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
+    """Yield what stands in the way, except what the profile says."""
     if _began(out):
         try:
             check_kept_plan(plan, out)
@@ -86,8 +117,9 @@ def _hindrances(plan: Plan, out: Path, dry_run: bool) -> Iterator[str]:
     yield from input_problems(plan.stages, out, None)
     if dry_run:
         return
-    if shutil.which("sbatch") is None:
-        yield "no sbatch on PATH: submit from a login node, or leave --cluster out to run on this machine"
+    program = build_scheduler(profile.scheduler).submit_command
+    if shutil.which(program) is None:
+        yield f"no {program} on PATH: submit from a login node, or leave --cluster out to run on this machine"
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         why = "is on a read-only file system"
@@ -99,12 +131,12 @@ def _hindrances(plan: Plan, out: Path, dry_run: bool) -> Iterator[str]:
 
 
 def _began(out: Path) -> bool:
-    """Whether any run of the folder has begun or was ordered; if not, its plan may go."""
-    return (out / "runs").exists() or any(not order.void for order in Books(out).orders())
+    """Return whether any run of the folder has begun or was ordered; if not, its plan may be replaced."""
+    return (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders())
 
 
 def _show(plan: Plan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:
-    """What each kind of job asks for, what it costs and what people should know."""
+    """Print what each kind of job asks for, what it costs and what users should know."""
     arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
     kinds = {stage.run: stage.kind for stage in plan.stages}
     alike: dict[str, dict[str, None]] = {}
@@ -122,9 +154,9 @@ def _show(plan: Plan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_kee
     sys.stdout.flush()
 
 
-def _show_what_next(runs: Sequence[ClusterRun], books: Books, out: Path, well: bool) -> None:
-    """What became of this command, and what to do now."""
-    taken = [order for order in books.orders() if order.job_id is not None]
+def _show_what_next(runs: Sequence[ClusterRun], store: JobStore, out: Path, well: bool) -> None:
+    """Print what was submitted, and what to do now."""
+    taken = [order for order in store.orders() if order.job_id is not None]
     with_job = {run for order in taken for element in order.elements for run in element.runs}
     left = sum(run.run not in with_job and not run.done(out) for run in runs)
     if left and well:

@@ -1,4 +1,4 @@
-"""What Slurm says to a user on a site's login node, beside what the site's profile says."""
+"""Compare a site's profile with what Slurm reports to a user on its login node."""
 
 import dataclasses
 import os
@@ -7,11 +7,14 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fgssl.errors import UserError
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
-from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile import LimitSettings
+
+if TYPE_CHECKING:
+    from hpc.cluster.schedulers.slurm import Slurm
 
 Pairs = Mapping[str, str]
 """A partition, a node or the cluster, by Slurm's names."""
@@ -21,8 +24,11 @@ _OF_ANY_PARTITION = ("array_index", "submitted", "running")
 """Limits that hold where jobs name no partition, too: the cluster's and the user's."""
 
 
-def look(diagnosis: Diagnosis, slurm: Slurm) -> None:
-    """Ask Slurm; what it does not tell is a finding, too. Raises `UserError` where there is none, or it is away."""
+def examine(diagnosis: Diagnosis, slurm: "Slurm") -> None:
+    """Add findings to the diagnosis; a question that Slurm does not answer is a finding, too.
+
+    Raises `UserError` where there is no Slurm, or it does not answer.
+    """
     configuration = slurm.configuration()
     _commands(diagnosis)
     _configuration(diagnosis, configuration)
@@ -36,12 +42,12 @@ def look(diagnosis: Diagnosis, slurm: Slurm) -> None:
     _partitions(diagnosis, partitions, known)
     _preemption(diagnosis, configuration, partitions, known, nodes)
     _nodes(diagnosis, nodes, default, known)
-    for section, examine in (
+    for section, look in (
         ("accounts", lambda: _accounts(diagnosis, slurm.accounts())),
         ("limits", lambda: _limits(diagnosis, slurm, known, default or next(iter(partitions)))),
     ):
         try:
-            examine()
+            look()
         except UserError as error:  # the database is away, or there is none
             diagnosis.tell(Verdict.UNKNOWN, section, str(error))
 
@@ -97,7 +103,7 @@ def _accounts(diagnosis: Diagnosis, accounts: dict[str, tuple[str, ...]]) -> Non
 
 @dataclass(frozen=True)
 class _Kind:
-    """Of nodes."""
+    """A kind of node."""
 
     cores: int
     usable_cores: int
@@ -210,7 +216,7 @@ def _preemption(
             diagnosis.tell(Verdict.WARNING, f"partitions.{name}.grace_s", message)
 
 
-def _limits(diagnosis: Diagnosis, slurm: Slurm, known: Sequence[str], default: str) -> None:
+def _limits(diagnosis: Diagnosis, slurm: "Slurm", known: Sequence[str], default: str) -> None:
     """The site's where all partitions have the same, else each partition's."""
     profile = diagnosis.profile
     found = {name: slurm.limits(name, profile.account, None) for name in known or [default]}

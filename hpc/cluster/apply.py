@@ -1,0 +1,187 @@
+"""Apply actions: the only module that, for a pass, writes to the job store and changes what the scheduler has."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fgssl.errors import UserError
+from fgssl.store.files import write_atomically
+from hpc.cluster import actions as do
+from hpc.cluster.actions import PlannedOrder, Progress
+from hpc.cluster.cluster_sweep import ClusterSweep
+from hpc.cluster.job_scripts import keeper_script, order_script
+from hpc.cluster.job_store import JobStore
+from hpc.cluster.schedulers.scheduler import (
+    JobScript,
+    Refusal,
+    RefusedError,
+    Scheduler,
+    SchedulerUnavailableError,
+)
+from hpc.cluster.status import RunStatus
+
+
+class Hands:
+    """Applies actions for one sweep and keeps the progress of the pass.
+
+    An error of the scheduler becomes a line of the report and the pass goes on; one of the job store ends the pass.
+    """
+
+    def __init__(self, sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -> None:
+        self._sweep, self._store, self._scheduler = sweep, store, scheduler
+        self.progress = Progress()
+
+    def apply(self, actions: Sequence[do.Action], runs: Mapping[str, RunStatus]) -> bool:
+        """Apply actions in their order, up to a submission that is not taken as it is; return whether any is reported.
+
+        `runs` are those of the observation that the actions were decided on.
+        """
+        before = len(self.progress.lines)
+        for action in actions:
+            match action:
+                case do.Submit():
+                    if not self._submit(action, runs):
+                        break
+                case do.LeaveKeeper() | do.LackKeeper() | do.DismissKeeper() | do.KeeperWaitsFor() | do.NoteKeeper():
+                    self._keep(action)
+                case _:
+                    self._repair(action)
+        return len(self.progress.lines) > before
+
+    def _repair(self, action: do.Action) -> None:
+        store, scheduler = self._store, self._scheduler
+        match action:
+            case do.NoteJobId(order, job_id):
+                store.note_id(order, job_id)
+                self._say(f"job {job_id} of order {order.token} is in the queue though its number was not noted: kept")
+            case do.NoteCanceled(order, elements):
+                store.note_canceled(order, elements)
+            case do.NoteRefused(words):
+                store.note_refused(words)
+            case do.Say(line):
+                self._say(line)
+            case do.Abandon(order):
+                store.abandon(order)
+                self._say(f"order {order.token} never reached the scheduler: forgotten")
+            case do.Replace(order):
+                with self._reported():
+                    scheduler.cancel([order.job_id or ""])
+                    store.abandon(order)
+                    why = "waited for one that did not end well: canceled, to be ordered anew"
+                    self._say(f"job {order.job_id} {why}")
+            case do.CancelJobs(job_ids):
+                with self._reported():
+                    scheduler.cancel(job_ids)
+            case do.Release(job_id, label):
+                with self._reported():
+                    scheduler.release(job_id)
+                    self._say(f"{label}: job {job_id} was held after a failed launch: released")
+
+    def _keep(self, action: do.Action) -> None:
+        """Apply an action on the keeper."""
+        match action:
+            case do.NoteKeeper(job_id):
+                self._store.note_keeper(job_id)
+            case do.LackKeeper(why):
+                self._lack_keeper(why)
+            case do.LeaveKeeper() if self._sweep.keeper is not None:
+                try:
+                    script = keeper_script(self._sweep, self._store, self._sweep.keeper)
+                    job_id = self._give(script, self._store.folder / "keeper.sh")
+                    self._store.note_keeper(job_id)
+                    self.progress = replace(self.progress, keeper=job_id)
+                except UserError as error:
+                    self._lack_keeper(str(error))
+            case do.DismissKeeper(job_id, for_room):
+                self.progress = replace(self.progress, keeper_dismissed=True)
+                with self._reported():
+                    self._scheduler.cancel([job_id])
+                    if for_room:
+                        self._say("no keeper waits, for the queue takes no job beside it; `fgssl sync` goes on")
+                        self.progress = replace(self.progress, full=frozenset())
+            case do.KeeperWaitsFor(job_id, others):
+                with self._reported():
+                    self._scheduler.wait_for_any(job_id, others)
+
+    def _lack_keeper(self, why: str) -> None:
+        self._say(f"no keeper waits: {why}; `fgssl sync` goes on")
+        self.progress = replace(self.progress, no_keeper=True)
+
+    # ------------------------------------------------------------------------------------------- orders
+
+    def _submit(self, action: do.Submit, runs: Mapping[str, RunStatus]) -> bool:
+        """Submit an order; return whether it was taken. If not, the progress holds why."""
+        planned, store = action.planned, self._store
+        after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
+        order = store.intend(self._sweep.name, planned.request, planned.elements, after)
+        script = order_script(self._sweep, store, order, planned.request, action.excluded)
+        try:
+            job_id = self._give(script, store.order_file(order.token).with_suffix(".sh"))
+        except RefusedError as error:
+            store.withdraw(order)
+            self._refused(action, error, runs)
+            return False
+        except SchedulerUnavailableError as error:  # it may have taken the job all the same: the intent stays
+            self._say(str(error))
+            self.progress = replace(self.progress, unanswered=True)
+            return False
+        except UserError:  # there is no program that submits
+            store.withdraw(order)
+            raise
+        order = store.note_id(order, job_id)  # should this fail, the next pass finds the job by its name
+        jobs = {
+            run: order.job_id_of(number) or "" for number, element in enumerate(order.elements) for run in element.runs
+        }
+        progress = self.progress
+        self.progress = replace(
+            progress, ordered=progress.ordered + len(order.elements), jobs={**progress.jobs, **jobs}
+        )
+        return True
+
+    def _job_of(self, need: str, runs: Mapping[str, RunStatus]) -> str:
+        """Return the id of a needed run's job, which `decide` saw in the queue or before this order."""
+        return self.progress.jobs.get(need) or runs[need].job_id or ""
+
+    def _refused(self, action: do.Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
+        planned, so_far = action.planned, self.progress
+        if error.kind in (Refusal.FULL, Refusal.ARRAY) and len(planned.elements) > 1:  # an array is refused whole
+            at_most = {**so_far.at_most, planned.kind: len(planned.elements) // 2}
+            self.progress = replace(so_far, at_most=at_most)
+        elif error.kind is Refusal.OTHER and action.excluded:
+            self._say(f"not without {' '.join(action.excluded)}, though runs were lost there: {error}")
+            self.progress = replace(self.progress, all_nodes_needed=True)
+        elif error.kind is Refusal.FULL:
+            self._say(f"the queue is full: {error}; the next sync goes on")
+            full = so_far.full | {planned.request.partition}
+            self.progress = replace(self.progress, full=full, no_room=True)
+        else:
+            self.progress = _without_hope(so_far, planned, error, runs)
+
+    def _give(self, script: JobScript, file: Path) -> str:
+        write_atomically(file, self._scheduler.script(script))
+        return self._scheduler.submit(file)
+
+    # ------------------------------------------------------------------------------------------- report
+
+    def _say(self, line: str) -> None:
+        self.progress = replace(self.progress, lines=(*self.progress.lines, line))
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Turn an error of the scheduler into a line of the report."""
+        try:
+            yield
+        except UserError as error:
+            self._say(str(error))
+
+
+def _without_hope(
+    so_far: Progress, planned: PlannedOrder, error: RefusedError, runs: Mapping[str, RunStatus]
+) -> Progress:
+    names = [run for element in planned.elements for run in element.runs]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    refusal = f"{runs[names[0]].run.label}{more}: {error}"
+    words = "refused: " + str(error).partition("\n")[0]
+    hopeless = {**so_far.hopeless, **dict.fromkeys(names, words)}
+    return replace(so_far, refused=(*so_far.refused, refusal), hopeless=hopeless)

@@ -1,0 +1,235 @@
+"""Decide what to do for a sweep: functions of an observation that look nowhere and change nothing.
+
+A pass decides on repairs of what earlier passes and jobs left open, on a keeper, for orders may take all the room that
+the queue has, on orders (again after each one that was not taken as it was), and on what the keeper waits for.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from hpc.cluster import actions as do
+from hpc.cluster.actions import PlannedOrder, Progress
+from hpc.cluster.cluster_sweep import ClusterSweep
+from hpc.cluster.job_store import Element, Order
+from hpc.cluster.keeper import PLACES
+from hpc.cluster.observation import KeeperStatus, Observation
+from hpc.cluster.schedulers.scheduler import JobState
+from hpc.cluster.site.profile import LimitSettings
+from hpc.cluster.status import ClusterState, RunStatus
+
+_INTENT_AGE_S = 600.0
+"""Age up to which an order whose job id was never noted may still be on its way to the scheduler."""
+_BAD_NODE = 2
+"""Jobs lost on a node, after which no more are sent there."""
+_MOST_EXCLUDED = 10
+"""Nodes: with more, something else is wrong."""
+_MOST_WAITED_FOR = 50
+"""Jobs that a keeper waits for; any of them starts it."""
+
+
+# ----------------------------------------------------------------------------------------------- repairs
+
+
+def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[do.Action]:
+    """Note what will be forgotten, enforce users' cancellations, and free jobs that cannot start."""
+    actions: list[do.Action] = []
+    for order in seen.orders:
+        if order.token in seen.found:
+            actions += _lost_submission(order, seen)
+    if seen.silence:
+        return actions
+    actions += _seen_canceled(seen)
+    if jobs := jobs_to_cancel(seen, seen.requests.canceled & seen.runs.keys()):
+        actions.append(do.CancelJobs(jobs))
+    actions += _never_starting(seen)
+    for status in seen.runs.values():
+        fact = status.fact
+        launch_failed = status.state is ClusterState.HELD and fact is not None and fact.launch_failed
+        if launch_failed and status.job_id and fact is not None and fact.restarts <= sweep.retries.node_failures:
+            actions.append(do.Release(status.job_id, status.run.label))
+    return actions
+
+
+def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]:
+    """Return the live jobs that are for nobody but these runs, and runs that are done."""
+    unwanted = {name for name, status in seen.runs.items() if name in names or status.state is ClusterState.DONE}
+    shared = {status.job_id: set[str]() for status in seen.runs.values()}
+    for order in seen.orders:
+        for number, element in enumerate(order.elements):
+            shared.setdefault(order.job_id_of(number), set()).update(element.runs)
+    jobs = {seen.runs[name].job_id for name in names if seen.runs[name].live}
+    return tuple(sorted(job for job in jobs if job is not None and shared[job] <= unwanted))
+
+
+def _lost_submission(order: Order, seen: Observation) -> Iterator[do.Action]:
+    job_id = seen.found[order.token]
+    if job_id is not None:
+        yield do.NoteJobId(order, job_id)
+    elif all(launch.token != order.token for launch in seen.launches) and seen.at - order.created > _INTENT_AGE_S:
+        yield do.Abandon(order)
+
+
+def _seen_canceled(seen: Observation) -> Iterator[do.Action]:
+    for order in seen.orders:
+        canceled = frozenset(
+            number
+            for number in range(len(order.elements))
+            if (fact := seen.facts.get(order.job_id_of(number) or "")) is not None
+            and fact.state is JobState.CANCELED
+            and fact.name == order.job_name
+        )
+        if not canceled <= order.canceled:
+            yield do.NoteCanceled(order, canceled)
+
+
+def _never_starting(seen: Observation) -> Iterator[do.Action]:
+    """Yield orders none of whose elements ever ran, and one of which waits for a job that did not end well."""
+    stuck = {status.job_id for status in seen.runs.values() if _never_starts(status)}
+    begun = {(launch.token, launch.element) for launch in seen.launches}
+    for order in seen.orders:
+        numbers = range(len(order.elements))
+        if any(order.job_id_of(number) in stuck for number in numbers) and not any(
+            (order.token, number) in begun for number in numbers
+        ):
+            yield do.Replace(order)
+
+
+def _never_starts(status: RunStatus) -> bool:
+    return status.live and status.fact is not None and status.fact.never_starts
+
+
+# ------------------------------------------------------------------------------------------------ orders
+
+
+def decide_orders(seen: Observation, sweep: ClusterSweep, so_far: Progress, keeper: KeeperStatus) -> list[do.Action]:
+    """Return what to submit now; a keeper that has the only place in the queue makes room."""
+    if so_far.unanswered:
+        return []
+    excluded = () if so_far.all_nodes_needed else bad_nodes(seen.runs)
+    places = 0 if sweep.keeper is None else PLACES
+    planned = planned_orders(seen.runs, sweep.limits, places, so_far)
+    if actions := [do.Submit(order, excluded) for order in planned]:
+        return list(actions)
+    waiting = so_far.keeper or keeper.waiting
+    stuck = so_far.no_room and not so_far.ordered and not any(status.live for status in seen.runs.values())
+    return [do.DismissKeeper(waiting, for_room=True)] if stuck and waiting and not so_far.keeper_dismissed else []
+
+
+def planned_orders(
+    runs: Mapping[str, RunStatus],
+    limits: Mapping[str, LimitSettings],
+    kept_free: int = 0,
+    so_far: Progress | None = None,
+) -> Iterator[PlannedOrder]:
+    """Yield as many orders as the site lets wait in its queue, cut into arrays that it takes.
+
+    `runs` in an order in which needs come first; `limits` by partition; `kept_free`: places of each queue that are for
+    others.
+    """
+    so_far = so_far or Progress()
+    live = {name for name, status in runs.items() if status.live}
+    queued = {(_partition(runs[name]), runs[name].job_id) for name in live}
+    queued |= {(_partition(runs[name]), job_id) for name, job_id in so_far.jobs.items()}
+    waiting = Counter(partition for partition, _ in queued)
+    coming = {name for name in live if runs[name].state is not ClusterState.HELD and runs[name].job_id}
+    coming |= so_far.jobs.keys()
+    for alike in _alike(runs, so_far):
+        request, needs, partition = alike[0].run.request, _missing(alike[0], runs), _partition(alike[0])
+        if request.partition in so_far.full:
+            continue
+        for taken in _arrays(alike, needs, limits[partition], so_far):
+            if (submitted := limits[partition].submitted) is not None:
+                room = max(1, submitted - kept_free)
+                taken = taken[: max(0, room - waiting[partition])]
+            if taken and coming.issuperset(needs):
+                yield PlannedOrder(request, needs, taken)
+                waiting[partition] += len(taken)
+                coming.update(run for element in taken for run in element.runs)
+
+
+def bad_nodes(runs: Mapping[str, RunStatus]) -> tuple[str, ...]:
+    """Return the nodes on which several jobs were lost."""
+    lost = Counter(node for status in runs.values() for node in status.lost_on)
+    bad = [node for node, jobs in lost.most_common() if jobs >= _BAD_NODE]
+    return tuple(sorted(bad)) if len(bad) <= _MOST_EXCLUDED else ()
+
+
+def _partition(status: RunStatus) -> str:
+    return status.run.request.partition or ""
+
+
+def _alike(runs: Mapping[str, RunStatus], so_far: Progress) -> list[list[RunStatus]]:
+    """Return the runs to order, those together that can be tasks of one array: they ask and wait for the same."""
+    alike: dict[tuple[str, tuple[str, ...]], list[RunStatus]] = {}
+    for name, status in runs.items():
+        if status.to_submit and name not in so_far.jobs and name not in so_far.hopeless:
+            alike.setdefault((repr(status.run.request), _missing(status, runs)), []).append(status)
+    return list(alike.values())
+
+
+def _missing(status: RunStatus, runs: Mapping[str, RunStatus]) -> tuple[str, ...]:
+    return tuple(need for need in status.run.needs if not runs[need].trained)
+
+
+def _arrays(
+    alike: Sequence[RunStatus], needs: tuple[str, ...], limit: LimitSettings, so_far: Progress
+) -> Iterator[tuple[Element, ...]]:
+    """Cut runs into arrays that the site takes, as far as its limits are known or were met."""
+    request = alike[0].run.request
+    elements = _elements(alike, request.runs)
+    tasks = None if limit.array_index is None else limit.array_index + 1
+    met = so_far.at_most.get(PlannedOrder(request, needs, ()).kind)
+    largest = min(filter(None, (limit.array_tasks, tasks, met, len(elements))))
+    full = len(elements) - (len(elements[-1].runs) < request.runs)  # a last pack that is not full asks for less
+    starts = [*range(0, full, largest), *range(full, len(elements))]
+    for first, end in zip(starts, [*starts[1:], len(elements)], strict=True):
+        yield tuple(elements[first:end])
+
+
+def _elements(alike: Sequence[RunStatus], together: int) -> list[Element]:
+    packs = [alike[first : first + together] for first in range(0, len(alike), together)]
+    return [
+        Element(tuple(status.run.run for status in pack), tuple(status.submission + 1 for status in pack))
+        for pack in packs
+    ]
+
+
+# ------------------------------------------------------------------------------------------------ keeper
+
+
+def decide_keeper(seen: Observation, sweep: ClusterSweep, keeper: KeeperStatus) -> list[do.Action]:
+    """See to it that a keeper waits, if there is anything to wait for."""
+    wanted = any(status.live or status.to_submit or status.undecided for status in seen.runs.values())
+    if sweep.keeper is None or not wanted:
+        return []
+    if keeper.silence:
+        return [do.LackKeeper(keeper.silence)]
+    actions = _held_keepers(keeper)
+    return [*actions, do.LeaveKeeper()] if keeper.waiting is None else actions
+
+
+def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) -> list[do.Action]:
+    """Let the keeper wait for the jobs that are there, or dismiss it where there is nothing to wait for."""
+    if keeper.silence:
+        return [do.Say(keeper.silence)]
+    actions = _held_keepers(keeper)
+    if keeper.waiting is None:
+        return actions
+    if is_over(seen.runs, so_far.hopeless):
+        return [*actions, do.DismissKeeper(keeper.waiting)]
+    alive = dict.fromkeys(status.job_id for status in seen.runs.values() if status.live and status.job_id)
+    return [*actions, do.KeeperWaitsFor(keeper.waiting, tuple(alive)[:_MOST_WAITED_FOR])]
+
+
+def is_over(runs: Mapping[str, RunStatus], hopeless: Collection[str]) -> bool:
+    """Return whether nothing more becomes of any run by itself; `hopeless` are runs whose orders were refused."""
+    return not any(
+        status.live or status.undecided or (status.to_submit and name not in hopeless) for name, status in runs.items()
+    )
+
+
+def _held_keepers(keeper: KeeperStatus) -> list[do.Action]:
+    actions: list[do.Action] = [do.CancelJobs(keeper.held)] if keeper.held else []
+    if keeper.waiting is not None and not keeper.noted:
+        actions.append(do.NoteKeeper(keeper.waiting))
+    return actions

@@ -1,0 +1,128 @@
+"""Observe a sweep on a cluster: the only module that reads run folders, the job store and the scheduler for a pass."""
+
+import dataclasses
+import time
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+
+from fgssl.errors import UserError
+from fgssl.store.run_folder import RunFolder
+from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
+from hpc.cluster.job_store import JobStore, Order
+from hpc.cluster.observation import KeeperStatus, Observation
+from hpc.cluster.schedulers.scheduler import JobFact, JobState, Scheduler, SchedulerUnavailableError
+from hpc.cluster.status import ClusterState, RunFiles, statuses
+
+
+def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Scheduler, search: bool = False) -> Observation:
+    """Return the state of a sweep now.
+
+    `search`: also look for jobs whose ids were never noted, by their names; that takes a call for each.
+    """
+    found = _search(store.orders(), scheduler) if search else {}
+    orders = [dataclasses.replace(order, job_id=order.job_id or found.get(order.token)) for order in store.orders()]
+    asked = _job_ids(sweep, out, orders)
+    facts: Mapping[str, JobFact] | None
+    try:
+        facts, silence = scheduler.facts(asked), ""
+        up_since = 0.0 if facts.keys() >= set(asked) else scheduler.up_since()
+    except SchedulerUnavailableError as error:
+        facts, up_since, silence = None, 0.0, str(error)
+    launches, requests, now = list(store.launches()), store.user_requests(), time.time()
+    files = read_files(sweep.runs, out, orders, silent=facts is None)
+    runs = statuses(sweep.runs, files, orders, launches, requests, facts, sweep.retries, now, up_since)
+    for name, words in store.refused().items():
+        if name in runs and runs[name].state is ClusterState.WAITING:
+            runs[name] = dataclasses.replace(runs[name], reason=words)
+    return Observation(now, runs, orders, launches, requests, facts or {}, silence, found)
+
+
+def observe_empty_queue(sweep: ClusterSweep, out: Path) -> Observation:
+    """Return the state of a sweep as if nothing had been ordered for it; the scheduler is not needed."""
+    files, requests = read_files(sweep.runs, out, []), JobStore(out).user_requests()
+    now = time.time()
+    return Observation(now, statuses(sweep.runs, files, [], [], requests, {}, sweep.retries, now))
+
+
+def observe_keeper(name: str, store: JobStore, scheduler: Scheduler) -> KeeperStatus:
+    """Return the keeper in the queue, also if its id was never noted; `name` is the job's."""
+    noted, held = store.keeper(), list[str]()
+    try:
+        # By its name only where the noted one does not wait: that asks the database too.
+        for known in (lambda: [noted] if noted is not None else [], lambda: scheduler.find(name)):
+            for job_id, fact in scheduler.facts(known()).items():
+                if fact.name != name or fact.started is not None or not fact.alive:
+                    continue
+                if fact.state is not JobState.HELD:
+                    return KeeperStatus(job_id, job_id == noted, tuple(dict.fromkeys(held)))
+                held.append(job_id)
+    except UserError as error:
+        return KeeperStatus(held=tuple(dict.fromkeys(held)), silence=str(error))
+    return KeeperStatus(held=tuple(dict.fromkeys(held)))
+
+
+def read_files(
+    runs: Iterable[ClusterRun], out: Path, orders: Iterable[Order], silent: bool = False
+) -> dict[str, RunFiles]:
+    """Return the files of each run; `silent`: the scheduler is, so the leases are looked at."""
+    ordered = {run for order in orders for element in order.elements for run in element.runs}
+    return {run.run: _read_files(run, out, run.run in ordered, silent) for run in runs}
+
+
+def newest_step(folder: RunFolder) -> int:
+    """Return the step of the newest checkpoint; 0 where there is none."""
+    names = [path.name for path in folder.checkpoints.glob("step-*")] if folder.checkpoints.is_dir() else []
+    return max((int(name.removeprefix("step-")) for name in names), default=0)
+
+
+def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunFiles:
+    done, trained = run.done(out), run.trained(out)
+    if done or not ordered:
+        return RunFiles(done, trained)
+    folder = RunFolder(out / "runs" / run.run)
+    progress = folder.progress()
+    text, failed, others_failed = _failure(folder)
+    return RunFiles(
+        done,
+        trained,
+        holder=silent and folder.holder() is not None,
+        newest_step=newest_step(folder),
+        updated=progress.updated if progress else 0.0,
+        failure=text,
+        failed=failed,
+        others_failed=others_failed,
+    )
+
+
+def _failure(folder: RunFolder) -> tuple[str, float | None, bool]:
+    """Return the last line of the traceback, when it was written, and whether another process left one."""
+    try:
+        file = folder.path / "failure.txt"
+        text = (folder.failure() or "").strip().rpartition("\n")[2]
+        failed = file.stat().st_mtime if file.exists() else None
+        return text, failed, bool(folder.failures_of_others(patience_s=0.0))
+    except FileNotFoundError:  # a job that is at work again has just cleared it away
+        return "", None, False
+
+
+def _job_ids(sweep: ClusterSweep, out: Path, orders: Iterable[Order]) -> Collection[str]:
+    """Return the ids of the jobs of runs that are not done, and of those before them."""
+    undone = {run.run for run in sweep.runs if not run.done(out)}
+    found: dict[str, None] = {}
+    for order in orders:
+        for number, element in enumerate(order.elements):
+            if undone.intersection(element.runs) and (job_id := order.job_id_of(number)) is not None:
+                found |= dict.fromkeys([job_id, *order.after])
+    return list(found)
+
+
+def _search(orders: Iterable[Order], scheduler: Scheduler) -> dict[str, str | None]:
+    """Find jobs of orders whose submitter was killed before it noted the id, or before it submitted at all."""
+    found: dict[str, str | None] = {}
+    for order in orders:
+        if order.job_id is None and not order.abandoned:
+            try:
+                found[order.token] = next(iter(scheduler.find(order.job_name)), None)
+            except SchedulerUnavailableError:
+                continue
+    return found

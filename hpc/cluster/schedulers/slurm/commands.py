@@ -1,0 +1,86 @@
+"""Run Slurm's commands in a clean environment, and raise where they fail."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from fgssl.errors import UserError
+from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
+from hpc.cluster.schedulers.slurm.rejections import AWAY
+
+_PATIENCE_S = 60.0
+"""Slurm's own is about 10 s with a busy controller, and 45 s with a database that hangs."""
+_SUBMISSION_PATIENCE_S = 120.0
+_STRIPPED = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SLURM_")
+"""Variables that change what commands do and print, and those of a job."""
+_NOT_FOR_JOBS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
+_OF_TORCHRUN = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT"),
+}
+"""By name: a site's own LOCAL_SCRATCH and its like must stay."""
+
+
+def ask(*command: str) -> str:
+    answer = run(*command)
+    if answer.returncode != 0:
+        raise SchedulerUnavailableError(_words(answer)) if command[0] == "squeue" else error_of(answer)
+    return answer.stdout
+
+
+def error_of(answer: "subprocess.CompletedProcess[str]") -> UserError:
+    return (SchedulerUnavailableError if re.search(AWAY, answer.stderr) else UserError)(_words(answer))
+
+
+def _words(answer: "subprocess.CompletedProcess[str]") -> str:
+    return f"{' '.join(answer.args[:2])}: {answer.stderr.strip() or f'exit status {answer.returncode}'}"
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    # Times since the epoch, and lists of an array's tasks in full.
+    plain = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
+    return _execute(command, _environment(_STRIPPED) | plain, _PATIENCE_S)
+
+
+def sbatch(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    # SBATCH_* of the user's shell would win over the script, SLURM_* of a job be taken for its own.
+    kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if name not in _OF_TORCHRUN}
+    return _execute(("sbatch", *arguments), kept, _SUBMISSION_PATIENCE_S)
+
+
+def _environment(stripped: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(stripped) or name == "SLURM_CONF"}
+
+
+def _execute(
+    command: Sequence[str], environment: Mapping[str, str], patience_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """In a process group of its own: a command may be a site's script around the real one, which would live on."""
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except FileNotFoundError:
+        raise UserError(
+            f"no {command[0]} on PATH: Slurm's commands are needed, as a login node has them. In a container: bind "
+            "them into it, or run this outside of it"
+        ) from None
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=patience_s)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise SchedulerUnavailableError(f"{command[0]} has not answered for {patience_s:.0f} s") from None
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)

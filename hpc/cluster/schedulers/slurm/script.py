@@ -1,0 +1,138 @@
+"""Batch scripts for Slurm. submitit writes the script; the command in it is ours, so that nothing has to be pickled.
+
+submitit's own jobs are pickles that are renamed after sbatch, so one that is killed in between loses them; their signal
+handlers requeue from within the step, whose end kills the request; and an orphan's late success would count.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from submitit.slurm.slurm import SlurmExecutor
+
+from fgssl.errors import EXIT_INTERRUPTED
+from hpc.cluster.schedulers.scheduler import JobScript, Requeue
+from hpc.cluster.site.profile import MODULE_OR_LEAVE
+from hpc.cluster.site.requests import JobRequest
+
+
+class _Writer(SlurmExecutor):
+    """submitit's executor, also where there is no srun: a script can be shown anywhere."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+
+def script(job: JobScript) -> str:
+    """Return the batch script of a job."""
+    options = sbatch_options(job.request)
+    log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
+    options["additional_parameters"] |= {"output": log}
+    options["setup"] = _setup(job)
+    srun_arguments = options.pop("srun_args")
+    python = job.request.python or shlex.quote(sys.executable)
+    command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
+    if not job.alone:  # submitit's own srun has an --output of submitit's
+        srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *srun_arguments]
+        command = f"{shlex.join(srun)} {command}"
+    writer = _Writer(job.log.parent)
+    writer.update_parameters(**options, use_srun=False, teardown=_teardown(job))
+    if job.tasks > 1:
+        writer.parameters["map_count"] = job.tasks
+    return writer._make_submission_file_text(command, job.request.job_name)
+
+
+def sbatch_options(job: JobRequest) -> dict[str, Any]:
+    """Return arguments of submitit's `SlurmExecutor.update_parameters`, without what submitit adds by itself.
+
+    The user's SBATCH_* variables win over a script all the same: strip them.
+    """
+    options = {
+        "job_name": job.job_name,
+        "time": job.walltime_min,
+        "nodes": job.nodes,
+        "ntasks_per_node": job.tasks_per_node,
+        "cpus_per_task": job.cpus_per_task,
+        job.gpu_option.replace("-", "_"): job.gpu_flag,
+        "mem": job.memory,
+        "partition": job.partition,
+        "account": job.account,
+        "qos": job.qos,
+        "exclude": ",".join(job.exclude) or None,
+        "dependency": f"afterok:{':'.join(job.after)}" if job.after else None,
+        "array_parallelism": job.array_parallelism,
+        "signal_delay_s": job.signal_delay_s,
+        "setup": list(job.setup),
+        "stderr_to_stdout": True,
+    }
+    return {
+        **{key: value for key, value in options.items() if value is not None},
+        "wckey": None,  # some sites refuse submitit's
+        "srun_args": _srun_options(job),
+        "additional_parameters": {
+            "requeue" if job.requeue else "no-requeue": True,
+            "open-mode": "append",
+            **({"chdir": job.folder} if job.folder is not None else {}),
+            **{name.lstrip("-"): value for name, value in job.extra.items()},
+            **({"begin": f"now+{job.begin_in_s}"} if job.begin_in_s is not None else {}),
+        },
+    }
+
+
+def _srun_options(job: JobRequest) -> list[str]:
+    options = {
+        "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
+        # The processes of one run would wait for one that died; runs that share a job must not fall with another.
+        "kill-on-bad-exit": 0 if job.runs > 1 else 1,
+        "wait": 0,  # however long the first process still evaluates
+        "cpu-bind": job.cpu_bind,
+    }
+    return [f"--{key}={value}" for key, value in options.items() if value is not None]
+
+
+def _setup(job: JobScript) -> list[str]:
+    code = [
+        f"export PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1",  # the working directory's code is not the submission's
+    ]
+    if job.alone:  # a module that it may not need must not end it
+        return [*(line.removesuffix(MODULE_OR_LEAVE) for line in job.request.setup), *code]
+    return [
+        *job.request.setup,
+        *code,
+        "export SLURM_EXPORT_ENV=ALL",  # where sbatch was told not to, srun would not pass these on
+        # Of an earlier time in the same job.
+        *([f"rm -f {_requeue_file(job)}"] if job.requeue is Requeue.ON_REQUEST else []),
+        'trap "" USR2',  # for a user's sbatch that signals this shell
+    ]
+
+
+def _teardown(job: JobScript) -> list[str]:
+    """Return the lines after the command.
+
+    TERM, as scancel sends it, ends the batch script before it comes here: a canceled job stays canceled.
+    """
+    file = _requeue_file(job)
+    requeue = {
+        Requeue.ON_REQUEST: [
+            f"if [ -e {file} ]; then",
+            f"    rm -f {file}",
+            f"    status={EXIT_INTERRUPTED}",
+            '    job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"',
+            '    scontrol requeue "$job" || echo "not requeued: the next sync orders another job" >&2',
+            "fi",
+        ],
+        Requeue.WHEN_INTERRUPTED: [f'if [ "$status" = {EXIT_INTERRUPTED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi'],
+        Requeue.ONCE: [
+            'if [ "$status" = 0 ] && [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; '
+            f'then scontrol requeue "$SLURM_JOB_ID" 2>{file}; fi'
+        ],
+    }
+    return ["status=$?", *requeue[job.requeue], 'exit "$status"']
+
+
+def _requeue_file(job: JobScript) -> str:
+    before, task, after = str(job.requeue_file or Path()).partition("{task}")
+    return shlex.quote(before) + ('"${SLURM_ARRAY_TASK_ID:-0}"' if task else "") + (shlex.quote(after) if after else "")
