@@ -64,7 +64,7 @@ def command(
     of_sweep = [override for override in overrides if override not in of_profile]
     faults, profile = [*_option_faults(of_profile, jobs, dry_run, cluster, wait)], None
     if cluster is not None:
-        from hpc.cluster.site.profile import read_profile
+        from hpc.cluster.site.profile_file import read_profile
 
         profile, found = read_profile(cluster, of_profile)
         faults += found
