@@ -24,7 +24,7 @@ import torch.distributed as dist  # noqa: TID251  # to start processes that are 
 from torch import Tensor
 
 from benchmarks.step import Watched, config_with, made_up, make_trainer, train_one_step
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World, leave
 from fgssl.data.loader import RawBatch
 from fgssl.training.engines.engine import Engine
@@ -58,10 +58,10 @@ class Stopwatch(Engine):
         yield
         self.taken_s[part] += time.process_time() - began
 
-    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+    def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
         # Once a gradient was asked for, they are those that were computed before, for the loss.
         with self.timed("rows" if "gradient" not in self.taken_s else "rows again"):
-            return self.engine.rows(shard, targets, last)
+            return self.engine.online(shard, target, last)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
         with self.timed("gradient"):

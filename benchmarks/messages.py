@@ -24,7 +24,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.step import CLASSES, Watched, config_with, made_up, make_trainer, train_one_step
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World, leave
 from fgssl.methods.hcl import HCL
 from fgssl.methods.method import Method
@@ -62,14 +62,14 @@ SPEED_TFLOP_PER_S = 30.0
 class Counted(World):
     """One process that notes what it would send."""
 
-    gathered: dict[str, Rows] = field(default_factory=dict)
+    gathered: dict[str, Embeddings] = field(default_factory=dict)
     summed: list[int] = field(default_factory=list)
     exchanged: list[Tensor] = field(default_factory=list)
 
-    def gather(self, rows: Rows) -> Rows:
-        rows = super().gather(rows)
-        self.gathered["targets" if "targets" in rows else "rows"] = rows
-        return rows
+    def gather(self, embeddings: Embeddings) -> Embeddings:
+        embeddings = super().gather(embeddings)
+        self.gathered["target" if "target" in embeddings else "online"] = embeddings
+        return embeddings
 
     def tree_sum(self, flat: Tensor) -> Tensor:
         self.summed.append(len(flat))
@@ -209,11 +209,11 @@ def count(*settings: str) -> tuple[Sizes, Method, Counted]:
         trained=each,
         held=sum(value.nbytes for value in method.state_dict().values()),
         states=1 if config.training.optimizer.name == "sgd" else 2,
-        rows=world.bytes_per_image("rows"),
-        targets=world.bytes_per_image("targets"),
+        rows=world.bytes_per_image("online"),
+        targets=world.bytes_per_image("target"),
         crops=sum(value[0].nbytes for value in world.exchanged),
         statistics=statistics,
-        views=len(method.row_views),
+        views=len(method.online_views),
         flops_per_image=(watched.flops - flops_of_loss) / SHARD,
     )
     return sizes, method, world
@@ -226,16 +226,16 @@ def loss_of(method: Method, like: Counted, images: int) -> tuple[int, int]:
     """
     few = min(images, MEASURED_IMAGES) if isinstance(method, HCL) else images
     with FakeTensorMode(allow_non_fake_inputs=True) if few > MEASURED_IMAGES else nullcontext():
-        rows = {
+        online = {
             name: torch.randn(few, *row.shape[1:]).requires_grad_()
             if row.is_floating_point()
             else torch.arange(few)[:, None] // 2 % torch.tensor(CLASSES)
-            for name, row in like.gathered["rows"].items()
+            for name, row in like.gathered["online"].items()
         }
-        keys = like.gathered.get("targets")
-        targets = None if keys is None else torch.randn(few, *keys["targets"].shape[1:])
+        keys = like.gathered.get("target")
+        target = None if keys is None else torch.randn(few, *keys["target"].shape[1:])
         with Watched() as watched:
-            method.loss(rows, targets).loss.backward()
+            method.loss(online, target, 0.0).loss.backward()
     return watched.most * (images // few) ** 2, watched.flops * (images // few) ** 2
 
 
@@ -247,11 +247,11 @@ def kept_for_backward(method: Method, image_size: int) -> float:
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         numbers, labels = torch.arange(images), torch.zeros(images, 2, dtype=torch.int64)
         batch = Batch(0, numbers, labels, tuple(views), views[0] if method.needs_original else None)
-        targets = method.targets(*(views[view] for view in method.target_views)) if method.target_views else None
+        target = method.target(*(views[view] for view in method.target_views)) if method.target_views else None
         with Watched() as watched:
-            rows = method.rows(batch, targets)
+            online = method.online(batch, target)
         kept.append(watched.alive)
-        del rows
+        del online
     return (kept[1] - kept[0]) / SHARD
 
 

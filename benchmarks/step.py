@@ -23,6 +23,7 @@ from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
+from fgssl.views.maker import ViewMaker
 
 CLASSES = (8, 4)
 """Of the made-up labels, at two levels."""
@@ -44,14 +45,18 @@ def make_method(config: Config) -> Method:
 def make_trainer(config: Config, world: World) -> Trainer:
     share = config.training.global_batch_size // world.size
     in_shards = config.training.invariant == "exact" or config.resources.micro_batch_size
+    shard_size = configs.shard_unit(config) if in_shards else share
+    method = make_method(config)
+    groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
     return Trainer(
-        engine=build_engine(make_method(config), config.training, config.resources, world),
+        engine=build_engine(method, groups, config.training, config.resources, world),
+        groups=groups,
         world=world,
         settings=config.training,
-        views=config.views,
+        views=ViewMaker(config.views, method.num_views, config.seed, shard_size),
         seed=config.seed,
         total_steps=1,
-        shard_size=configs.shard_unit(config) if in_shards else share,
+        shard_size=shard_size,
         autocast=devices.autocast(world.device, config.training.precision),
         log_every_steps=1,
         checkpoint_every_s=float("inf"),
@@ -61,12 +66,11 @@ def make_trainer(config: Config, world: World) -> Trainer:
 def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
     """A process's share of a batch, two images a class."""
     method, rows = trainer.engine.method, np.arange(global_batch_size)
-    own, size = trainer.world.share(global_batch_size), trainer.views.image_size
-    crops = method.num_views + method.needs_original
+    own, views = trainer.world.share(global_batch_size), trainer.views
+    sizes = [*(recipe.image_size for recipe in views.recipes), *[views.settings.image_size] * method.needs_original]
     labels = np.stack([rows // 2 % classes for classes in CLASSES], axis=1)
-    images = np.random.default_rng(trainer.world.rank).integers(
-        0, 256, (len(rows[own]), crops, size, size, 3), dtype=np.uint8
-    )
+    random = np.random.default_rng(trainer.world.rank)
+    images = tuple(random.integers(0, 256, (len(rows[own]), size, size, 3), dtype=np.uint8) for size in sizes)
     return RawBatch(0, 0, 0, rows[own], rows, labels[own], images)
 
 

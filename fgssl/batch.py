@@ -17,7 +17,7 @@ class Batch:
     labels: Tensor
     """(N, L) int64 classes, finest level first; L is 0 for unlabeled data."""
     views: tuple[Tensor, ...]
-    """The augmented views that the method's rows are of, each (N, C, H, W), normalized."""
+    """The augmented views of the online branch, each (N, C, H, W), normalized; their sizes may differ."""
     original: Tensor | None
     """(N, C, H, W), resized only, normalized; None where the method needs none."""
 
@@ -49,5 +49,5 @@ class Output:
     """Detached scalars."""
 
 
-Rows = dict[str, torch.Tensor]
-"""Per-image results of a method's networks: each (N, ...), first dimension the batch."""
+Embeddings = dict[str, torch.Tensor]
+"""Per-image results of a method's networks by name, each (N, ...); labels may be among them."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from fgssl.batch import Rows
+from fgssl.batch import Embeddings
 from fgssl.errors import PeerLostError
 from fgssl.processes import Processes
 
@@ -52,19 +52,21 @@ class World:
 
     # ------------------------------------------------------------------------------------ per step
 
-    def gather(self, rows: Rows) -> Rows:
-        """Rows (n, ...) of each process -> detached rows (N, ...) of all, by rank; one message for all of them."""
-        rows = {name: value.detach() for name, value in rows.items()}
+    def gather(self, embeddings: Embeddings) -> Embeddings:
+        """Return the embeddings (N, ...) of all processes by rank, detached, from (n, ...) of each; in one message."""
+        embeddings = {name: value.detach() for name, value in embeddings.items()}
         if self.size == 1:
-            return rows
-        own = [value.reshape(len(value), -1).contiguous().view(torch.uint8) for value in rows.values()]  # (n, bytes)
+            return embeddings
+        own = [
+            value.reshape(len(value), -1).contiguous().view(torch.uint8) for value in embeddings.values()
+        ]  # (n, bytes)
         packed = torch.cat(own, dim=1)
         everyone = packed.new_empty(self.size * len(packed), packed.shape[1])
         dist.all_gather_into_tensor(everyone, packed)
         columns = everyone.split([part.shape[1] for part in own], dim=1)
         return {
             name: column.contiguous().view(value.dtype).reshape(len(everyone), *value.shape[1:])
-            for (name, value), column in zip(rows.items(), columns, strict=True)
+            for (name, value), column in zip(embeddings.items(), columns, strict=True)
         }
 
     def sum(self, flat: Tensor) -> Tensor:

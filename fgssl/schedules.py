@@ -1,6 +1,8 @@
 """Numbers that change over training, as functions of progress in [0, 1]."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 
 def cosine(progress: float) -> float:
@@ -8,10 +10,19 @@ def cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def learning_rate_factor(progress: float, schedule: str, warm_up: float) -> float:
-    """Factor of the base learning rate; `warm_up` is the share of training with a linear rise from 0.
+@dataclass(frozen=True)
+class Schedule:
+    """A number that goes from `start` to `end` over training: a learning rate, a weight decay, a momentum."""
 
-    The schedule runs over the whole of training, the rise lies on top of it.
-    """
-    factor = cosine(progress) if schedule == "cosine" else 1.0
-    return factor * min(1.0, progress / warm_up) if warm_up > 0 else factor
+    start: float
+    end: float = 0.0
+    """Value at progress 1; a constant one never leaves `start`."""
+    shape: Literal["constant", "cosine", "linear"] = "cosine"
+    warm_up: float = 0.0
+    """Share of training with a linear rise from 0, on top of the shape, which runs over the whole of training."""
+
+    def at(self, progress: float) -> float:
+        """Return the value at `progress` in [0, 1]."""
+        remaining = {"constant": 1.0, "cosine": cosine(progress), "linear": 1.0 - progress}[self.shape]
+        rise = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
+        return self.end * rise + (self.start - self.end) * (remaining * rise)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fgssl import randomness
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collectives import World
 from fgssl.methods.method import Method
 from fgssl.training.engines.ddp import DataParallel
@@ -16,17 +16,17 @@ from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 
 def accumulate_gradient(
     method: Method, batch: Batch, shard_size: int, seed: int = 0, autocast: Autocast = contextlib.nullcontext
-) -> tuple[Output, Rows, Tensor | None]:
+) -> tuple[Output, Embeddings, Tensor | None]:
     """Leave the gradient of the batch's loss in `.grad`; `batch` holds all views."""
-    optimizer: Any = torch.optim.SGD(method.parameter_groups(), lr=0.1)
+    optimizer: Any = torch.optim.SGD(method.trained_parameters(), lr=0.1)
     engine = DataParallel(method, optimizer, World())
     order = randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch))
     shuffled = Shuffled(tuple(batch.views[view][order] for view in method.target_views), order)
-    make = GradCache(World(), shard_size, exact=False, autocast=autocast)
-    return make.accumulate_gradient(engine, batch, shuffled if method.target_views else None)
+    grad_cache = GradCache(World(), shard_size, exact=False, autocast=autocast)
+    return grad_cache.accumulate_gradient(engine, batch, shuffled if method.target_views else None, progress=0.0)
 
 
-def global_targets(
+def global_target(
     method: Method, batch: Batch, shard_size: int, seed: int = 0, autocast: Autocast = contextlib.nullcontext
 ) -> Tensor | None:
     return accumulate_gradient(method, batch, shard_size, seed, autocast)[2]

@@ -1,4 +1,4 @@
-"""Rows -> uint8 batches: threads read, decode and crop into one preallocated array, a few batches ahead."""
+"""Rows -> uint8 batches: threads read, decode and crop into preallocated arrays, a few batches ahead."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -31,20 +31,23 @@ class Images(Protocol):
     def source_ids(self) -> NDArray[np.str_]: ...
 
 
+Arrays = tuple[NDArray[np.uint8], ...]
+
+
 @dataclass(frozen=True)
 class RawBatch:
     step: int
     epoch: int
-    draw: int
-    """What views are a function of, beside the image: the epoch, or the step where an image can come twice an epoch."""
+    view_key: int
+    """Key of the views' random numbers: the epoch, or the step if an image can occur twice an epoch."""
     rows: NDArray[np.int64]
     """(n,) dataset rows of this process's share of the batch."""
     global_rows: NDArray[np.int64]
     """(N,) those of the whole batch."""
     labels: NDArray[np.int64]
     """(n, L)"""
-    images: NDArray[np.uint8]
-    """(n, crops, H, W, C)"""
+    images: Arrays
+    """Crops and the resized image, each (n, H, W, C); sizes may differ."""
 
 
 Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
@@ -53,15 +56,14 @@ Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class _Job:
-    """One batch to fill: each position is decoded once and cropped `num_crops` times."""
+    """One batch to fill: each image is decoded once and cropped once a size."""
 
     step: int
     epoch: int
-    draw: int
+    view_key: int
     rows: NDArray[np.int64]
     global_rows: NDArray[np.int64]
-    num_crops: int
-    size: int
+    sizes: tuple[int, ...]
     crop: Crop
 
 
@@ -78,11 +80,13 @@ def training_batches(
     threads: int,
     share: slice = slice(None),
 ) -> Iterator[RawBatch]:
-    """The `share` of the global batches of `steps`: `num_views` random crops, then (`with_original`) the resized image.
+    """Yield the `share` of each global batch: a random crop a view, then (`with_original`) the resized image.
 
     Crops are a function of (seed, epoch, view, dataset row); with `images_per_class`, which can draw an image twice an
     epoch, of the step in the epoch's place.
     """
+    recipes = views.of_each(num_views)
+    sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
     by_class = rows_by_class(images.labels[:, 0]) if images_per_class else []
 
     def job(step: int) -> _Job:
@@ -92,15 +96,16 @@ def training_batches(
         else:
             global_rows = rows_of_step(step, len(images), global_batch_size, seed)
         rows = global_rows[share]
-        draw = step if images_per_class else epoch
-        numbers = [crops.crop_numbers(seed, "training", draw, view, rows) for view in range(num_views)]
+        view_key = step if images_per_class else epoch
+        numbers = [crops.crop_numbers(seed, "training", view_key, view, rows) for view in range(num_views)]
 
         def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
             if number == num_views:
                 return crops.resized(image, views.image_size)
-            return crops.random_resized_crop(image, numbers[number][position], views.crop_area, views.image_size)
+            recipe = recipes[number]
+            return crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size)
 
-        return _Job(step, epoch, draw, rows, global_rows, num_views + with_original, views.image_size, crop)
+        return _Job(step, epoch, view_key, rows, global_rows, sizes, crop)
 
     return _filled(images, (job(step) for step in steps), threads)
 
@@ -130,7 +135,7 @@ def evaluation_batches(
                 return crops.center_cropped(image, views.evaluation_resize, views.image_size)
             return crops.resized(image, views.image_size)
 
-        return _Job(step, epoch, epoch, rows, rows, 1, views.image_size, crop)
+        return _Job(step, epoch, epoch, rows, rows, (views.image_size,), crop)
 
     return _filled(images, (job(step) for step in range(-(-len(images) // batch_size))), threads)
 
@@ -144,16 +149,16 @@ def original_batches(
         return crops.resized(image, views.image_size)
 
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    jobs = (_Job(step, 0, 0, chunk, chunk, 1, views.image_size, crop) for step, chunk in enumerate(chunks))
+    jobs = (_Job(step, 0, 0, chunk, chunk, (views.image_size,), crop) for step, chunk in enumerate(chunks))
     return _filled(images, jobs, threads)
 
 
 def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawBatch]:
-    waiting: collections.deque[tuple[_Job, NDArray[np.uint8], list[Future[None]]]] = collections.deque()
+    waiting: collections.deque[tuple[_Job, Arrays, list[Future[None]]]] = collections.deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
         for job in jobs:
-            out = np.empty((len(job.rows), job.num_crops, job.size, job.size, 3), dtype=np.uint8)
+            out = tuple(np.empty((len(job.rows), size, size, 3), dtype=np.uint8) for size in job.sizes)
             chunks = np.array_split(np.arange(len(job.rows)), threads)  # one run of positions a thread
             waiting.append((job, out, [pool.submit(_fill, images, job, out, chunk) for chunk in chunks]))
             if len(waiting) > _AHEAD:
@@ -164,19 +169,19 @@ def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawB
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(images: Images, job: _Job, out: NDArray[np.uint8], parts: list[Future[None]]) -> RawBatch:
+def _result(images: Images, job: _Job, out: Arrays, parts: list[Future[None]]) -> RawBatch:
     for part in parts:
         part.result()
-    return RawBatch(job.step, job.epoch, job.draw, job.rows, job.global_rows, images.labels[job.rows], out)
+    return RawBatch(job.step, job.epoch, job.view_key, job.rows, job.global_rows, images.labels[job.rows], out)
 
 
-def _fill(images: Images, job: _Job, out: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
+def _fill(images: Images, job: _Job, out: Arrays, positions: NDArray[np.int64]) -> None:
     for position in positions:
         row = int(job.rows[position])
         try:
             image = crops.decode(images.read(row))
-            for number in range(job.num_crops):
-                out[position, number] = job.crop(image, int(position), number)
+            for number, filling in enumerate(out):
+                filling[position] = job.crop(image, int(position), number)
         except Exception as error:  # Pillow raises many kinds for broken files
             raise DataError(
                 f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}; mend the image and pack again"

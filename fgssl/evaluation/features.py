@@ -92,7 +92,7 @@ def features(
     encoder.eval()
     found = []
     for raw in batches:
-        images = color.to_unit(torch.from_numpy(raw.images[:, 0]).to(device))
+        images = color.to_unit(torch.from_numpy(raw.images[0]).to(device))
         if random_flip_seed is not None:
             images = color.randomly_flipped(images, random_flip_seed, raw.epoch, raw.rows)
         found.append(encoder(color.normalized(images, views)).float().cpu())

@@ -1,23 +1,23 @@
 """BYOL: predict the other view's projection by a slowly moving target network (Grill et al. 2020, arXiv:2006.07733)."""
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
 
 from fgssl import losses
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.methods.build import Parts
 from fgssl.methods.ema import update_ema
 from fgssl.methods.method import Method
+from fgssl.schedules import Schedule
 from fgssl.settings.methods import BYOLSettings
 
 
 class BYOL(Method):
-    num_views = 2
+    online_views = (0, 1)
     target_views = (0, 1)
 
     def __init__(self, settings: BYOLSettings, parts: Parts) -> None:
@@ -31,23 +31,23 @@ class BYOL(Method):
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 
     @torch.no_grad()
-    def targets(self, *views: Tensor) -> Tensor:
+    def target(self, *views: Tensor) -> Tensor:
         return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2P)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         first, second = (self.predictor(self.head(self.encoder(view))) for view in batch.views)  # (N, P) each
         return {"prediction_first": first, "prediction_second": second}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        assert targets is not None
-        first, second = targets.chunk(2, dim=1)
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        assert target is not None
+        first, second = target.chunk(2, dim=1)
         # Eq. 2 and its mirror image: |p - z|^2 of unit vectors is 2 - 2 cos
-        one = 2 + 2 * losses.negative_cosine(rows["prediction_first"], second)
-        other = 2 + 2 * losses.negative_cosine(rows["prediction_second"], first)
+        one = 2 + 2 * losses.negative_cosine(online["prediction_first"], second)
+        other = 2 + 2 * losses.negative_cosine(online["prediction_second"], first)
         return Output(one + other, {"projection_std": normalized_std(first)})
 
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
-        momentum = 1 - (1 - self.settings.momentum) * (math.cos(math.pi * progress) + 1) / 2
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        momentum = Schedule(self.settings.momentum, end=1.0).at(progress)
         update_ema(self.encoder, self.target_encoder, momentum)
         update_ema(self.head, self.target_head, momentum)
 

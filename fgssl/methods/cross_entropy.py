@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.losses import at_least_fp32
 from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
@@ -11,7 +11,7 @@ from fgssl.settings.methods import CrossEntropySettings
 
 
 class CrossEntropy(Method):
-    num_views = 1
+    online_views = (0,)
 
     def __init__(self, settings: CrossEntropySettings, parts: Parts) -> None:
         super().__init__()
@@ -20,12 +20,12 @@ class CrossEntropy(Method):
         self.classifier = nn.Linear(parts.feature_width, parts.classes[settings.level])
         parts.load_start("classifier", self.classifier)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         logits = self.classifier(self.encoder(batch.views[0]))  # (N, classes)
         return {"logits": logits, "labels": batch.labels[:, self.settings.level]}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        logits, labels = at_least_fp32(rows["logits"]), rows["labels"]
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        logits, labels = at_least_fp32(online["logits"]), online["labels"]
         loss = F.cross_entropy(logits, labels)
         correct = (logits.detach().argmax(dim=1) == labels).float().mean()
         return Output(loss, {"training_accuracy": 100 * correct})

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.build import Parts
@@ -13,7 +13,7 @@ from fgssl.settings.methods import DecoderPretrainingSettings
 
 
 class DecoderPretraining(Method):
-    num_views = 0
+    online_views = ()
     needs_original = True
 
     def __init__(self, settings: DecoderPretrainingSettings, parts: Parts) -> None:
@@ -21,7 +21,7 @@ class DecoderPretraining(Method):
         self.encoder = parts.encoder.requires_grad_(False)
         self.decoder = parts.decoder()
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         assert batch.original is not None
         # The group statistics that the decoder meets later, in training; the running ones stay.
         with torch.no_grad(), frozen_batch_norm_statistics(self.encoder):
@@ -29,8 +29,8 @@ class DecoderPretraining(Method):
         rebuilt = at_least_fp32(self.decoder(features))
         return {"reconstruction_error": F.mse_loss(rebuilt, batch.original, reduction="none").mean(dim=(1, 2, 3))}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        error = rows["reconstruction_error"].mean()
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        error = online["reconstruction_error"].mean()
         return Output(error, {"reconstruction_error": error.detach()})
 
     def exports(self) -> dict[str, nn.Module]:

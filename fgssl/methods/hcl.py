@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fgssl import losses
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import projector
@@ -17,7 +17,7 @@ from fgssl.settings.methods import HCLSettings
 
 
 class HCL(Method):
-    num_views = 2
+    online_views = (0, 1)
 
     def __init__(self, settings: HCLSettings, parts: Parts) -> None:
         super().__init__()
@@ -26,14 +26,14 @@ class HCL(Method):
         widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
         self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), parts.group_size)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)
         return {"projections": projections, "labels": batch.labels[:, : len(self.settings.level_weights)]}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         settings = self.settings
-        embeddings = rows["projections"].flatten(0, 1)  # (N*V, P)
-        labels = rows["labels"].repeat_interleave(self.num_views, dim=0)  # (N*V, L)
+        embeddings = online["projections"].flatten(0, 1)  # (N*V, P)
+        labels = online["labels"].repeat_interleave(self.num_views, dim=0)  # (N*V, L)
         loss = losses.hcl(embeddings, labels, settings.level_weights, settings.temperature, settings.weighting)
         mass = losses.target_mass(labels, settings.level_weights, settings.weighting)  # (L,)
         return Output(

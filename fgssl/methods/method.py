@@ -2,50 +2,61 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
+from fgssl.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share their schedules."""
+
+    parameters: list[nn.Parameter]
+    learning_rate: Schedule
+    weight_decay: Schedule
 
 
 class Method(nn.Module, ABC):
     """One module that holds every network of a method.
 
-    Each process calls, per step: `targets` on its shards of the shuffled global batch, `rows` on its shards in order,
-    `loss` on the rows of the whole global batch, and `after_step` once the optimizer has stepped. Only `targets` and
-    `rows` run networks on images, only `loss` sees images together: negatives span the global batch by construction,
-    and every process computes the same loss, queue and bank.
+    Each process calls, per step: `target` on its shards of the shuffled global batch, `online` on its shards in order,
+    `loss` on the embeddings of the whole global batch, and `after_step` once the optimizer has stepped. Only `target`
+    and `online` run networks on images, only `loss` sees images together: negatives span the global batch by
+    construction, and every process computes the same loss, queue and bank.
     """
 
     encoder: nn.Module
     """All that evaluation loads."""
-    num_views: int
-    """Augmented views that are made of an image."""
+    online_views: tuple[int, ...]
+    """Numbers of the views that `online` sees, in `batch.views`."""
+    target_views: tuple[int, ...] = ()
+    """Numbers of the views that `target`, the branch without gradient, sees; () if there is none."""
     needs_original: bool = False
     """Whether a batch must hold the resized-only images."""
-    target_views: tuple[int, ...] = ()
-    """Numbers of the views that the branch without gradient sees; () where there is none."""
 
     @property
-    def row_views(self) -> tuple[int, ...]:
-        """Numbers of the views that `rows` sees, in `batch.views`."""
-        return tuple(range(self.num_views))
+    def num_views(self) -> int:
+        """Augmented views that are made of an image."""
+        return len({*self.online_views, *self.target_views})
 
-    def targets(self, *views: Tensor) -> Tensor:
-        """(N, P) results of a branch without gradient (keys of a momentum encoder) on the `target_views`."""
+    def target(self, *views: Tensor) -> Tensor:
+        """Return the results (N, P) of a branch without gradient (keys of a momentum encoder) on the `target_views`."""
         raise NotImplementedError
 
     @abstractmethod
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
-        """Per-image results, with gradient; `targets` are this batch's own, in its order."""
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return per-image results, with gradient; `target` holds this batch's own, in its order."""
 
     @abstractmethod
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        """The loss of the global batch."""
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the loss of the global batch; `progress` in [0, 1) is the share of training done."""
 
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
-        """Moving averages, queues and banks; once per optimizer step, `rows` detached, `progress` in [0, 1)."""
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        """Update moving averages, queues and banks; once per optimizer step, with `online` detached."""
 
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
         """Once before step 0; `originals(n)` gives n resized training images, (group, C, H, W) at a time."""
@@ -53,56 +64,41 @@ class Method(nn.Module, ABC):
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def constant_rate_parameters(self) -> list[nn.Parameter]:
-        """Those whose learning rate stays what the schedule starts from."""
-        return []
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """All trained parameters, as an optimizer takes them."""
-        constant = {id(parameter) for parameter in self.constant_rate_parameters()}
-        groups = [
-            {
-                "params": [
-                    parameter for parameter in self.trained_parameters() if (id(parameter) in constant) == is_constant
-                ],
-                "constant_rate": is_constant,
-            }
-            for is_constant in (False, True)
-        ]
-        return [group for group in groups if group["params"]]
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        """Return all trained parameters, by their schedules; the first group's are those of the settings."""
+        return [ParameterGroup(self.trained_parameters(), learning_rate, weight_decay)]
 
     def exports(self) -> dict[str, nn.Module]:
         """Networks to keep after training, by file stem."""
         return {"encoder": self.encoder}
 
-    def forward(self, batch: Batch, targets: Tensor | None) -> Rows:
-        return self.rows(batch, targets)
+    def forward(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        return self.online(batch, target)
 
 
 class Base(Protocol):
     """What synthesized pairs ask of the method that they are built on."""
 
     encoder: nn.Module
-    num_views: int
-    row_views: tuple[int, ...]
+    online_views: tuple[int, ...]
     target_views: tuple[int, ...]
 
-    def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
+    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """(N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
 
-        `rows` and `targets` are the base's own of the same images.
+        `online` and `target` are the base's own of the same images.
         """
         ...
 
-    def pair_rows(self, first: Tensor, second: Tensor) -> Rows:
-        """Features (N, D) of pairs of images -> what `pair_loss` needs of them; names begin with `pair_`."""
+    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
+        """Return what `pair_loss` needs of features (N, D) of pairs of images; names begin with `pair_`."""
         ...
 
-    def pair_loss(self, rows: Rows) -> Tensor:
+    def pair_loss(self, online: Embeddings) -> Tensor:
         """Scalar loss of the pairs of the global batch."""
         ...
 
-    def targets(self, *views: Tensor) -> Tensor: ...
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows: ...
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output: ...
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None: ...
+    def target(self, *views: Tensor) -> Tensor: ...
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings: ...
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output: ...
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None: ...

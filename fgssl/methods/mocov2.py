@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgssl import losses, randomness
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.heads import projector
 from fgssl.methods.build import Parts
@@ -18,8 +18,7 @@ from fgssl.settings.methods import MoCoV2Settings
 
 
 class MoCoV2(Method):
-    num_views = 2
-    row_views = (0,)
+    online_views = (0,)
     target_views = (1,)
     queue: Tensor
     queue_position: Tensor
@@ -37,37 +36,39 @@ class MoCoV2(Method):
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def targets(self, *views: Tensor) -> Tensor:
+    def target(self, *views: Tensor) -> Tensor:
         keys = self.key_head(self.key_encoder(views[0]))  # (N, P)
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         return {"query": self.head(self.encoder(batch.views[0]))}  # queries: (N, P)
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        loss = self._contrast(rows["query"], targets).mean()
-        return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(rows["query"].detach())})
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        loss = self._contrast(online["query"], target).mean()
+        return Output(
+            loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(online["query"].detach())}
+        )
 
     def _contrast(self, queries: Tensor, keys: Tensor | None) -> Tensor:
         assert keys is not None
         return losses.info_nce_per_row(queries, keys, self.queue, self.settings.temperature)  # (N,)
 
     @torch.no_grad()
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
-        assert targets is not None
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        assert target is not None
         update_ema(self.encoder, self.key_encoder, self.settings.momentum)
         update_ema(self.head, self.key_head, self.settings.momentum)
         start = int(self.queue_position)  # the queue holds a whole number of batches: no wrap inside one
-        self.queue[start : start + len(targets)] = targets.to(self.queue.dtype)
-        self.queue_position.fill_((start + len(targets)) % len(self.queue))
+        self.queue[start : start + len(target)] = target.to(self.queue.dtype)
+        self.queue_position.fill_((start + len(target)) % len(self.queue))
 
     # ------------------------------------------------------------------- what synthesized pairs ask for
 
-    def contrast(self, features: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
-        return self._contrast(self.head(features), targets)
+    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
+        return self._contrast(self.head(features), target)
 
-    def pair_rows(self, first: Tensor, second: Tensor) -> Rows:
+    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
         return {"pair_first": self.head(first), "pair_second": self.head(second)}
 
-    def pair_loss(self, rows: Rows) -> Tensor:
-        return losses.nt_xent(rows["pair_first"], rows["pair_second"], self.settings.temperature)
+    def pair_loss(self, online: Embeddings) -> Tensor:
+        return losses.nt_xent(online["pair_first"], online["pair_second"], self.settings.temperature)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from fgssl import losses
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
@@ -11,7 +11,7 @@ from fgssl.settings.methods import NPairsSettings
 
 
 class NPairs(Method):
-    num_views = 1
+    online_views = (0,)
 
     def __init__(self, settings: NPairsSettings, parts: Parts) -> None:
         super().__init__()
@@ -20,10 +20,10 @@ class NPairs(Method):
         # One layer with ReLU, as in the example that the course follows (keras.io, supervised contrastive learning).
         self.head = nn.Sequential(nn.Linear(parts.feature_width, settings.projection_width), nn.ReLU())
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         embeddings = self.head(self.encoder(batch.views[0]))  # (N, P)
         return {"embeddings": embeddings, "labels": batch.labels[:, self.settings.level]}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        loss = losses.n_pairs(rows["embeddings"], rows["labels"], self.settings.temperature)
-        return Output(loss, {"projection_std": normalized_std(rows["embeddings"].detach())})
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        loss = losses.n_pairs(online["embeddings"], online["labels"], self.settings.temperature)
+        return Output(loss, {"projection_std": normalized_std(online["embeddings"].detach())})

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from fgssl import losses
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import projector
@@ -13,7 +13,7 @@ from fgssl.settings.methods import SimCLRSettings
 
 
 class SimCLR(Method):
-    num_views = 2
+    online_views = (0, 1)
 
     def __init__(self, settings: SimCLRSettings, parts: Parts) -> None:
         super().__init__()
@@ -22,10 +22,10 @@ class SimCLR(Method):
         widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
         self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), parts.group_size)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         first, second = (self.head(self.encoder(view)) for view in batch.views)  # (N, P) each
         return {"first": first, "second": second}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        loss = losses.nt_xent(rows["first"], rows["second"], self.settings.temperature)
-        return Output(loss, {"projection_std": normalized_std(rows["first"].detach())})
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        loss = losses.nt_xent(online["first"], online["second"], self.settings.temperature)
+        return Output(loss, {"projection_std": normalized_std(online["first"].detach())})

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fgssl import losses
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import projector
@@ -14,7 +14,7 @@ from fgssl.settings.methods import SupConSettings
 
 
 class SupCon(Method):
-    num_views = 2
+    online_views = (0, 1)
 
     def __init__(self, settings: SupConSettings, parts: Parts) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class SupCon(Method):
         widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
         self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), parts.group_size)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)
         return {"projections": projections, "labels": batch.labels[:, self.settings.level]}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        embeddings = rows["projections"].flatten(0, 1)  # (N*V, P)
-        labels = rows["labels"].repeat_interleave(self.num_views)  # (N*V,)
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        embeddings = online["projections"].flatten(0, 1)  # (N*V, P)
+        labels = online["labels"].repeat_interleave(self.num_views)  # (N*V,)
         loss = losses.supcon(embeddings, labels, self.settings.temperature)
         return Output(loss, {"projection_std": normalized_std(embeddings.detach())})

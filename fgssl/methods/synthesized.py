@@ -6,17 +6,19 @@ agree on Dec(f) and Dec(f + noise).
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Base, Method
+from fgssl.methods.method import Base, Method, ParameterGroup
 from fgssl.noises.perturbation import Perturbation
+from fgssl.schedules import Schedule
 from fgssl.settings.methods import SynthesizedSettings
 
 
@@ -39,12 +41,8 @@ class Synthesized(Method):
         return self.base.encoder
 
     @property
-    def num_views(self) -> int:  # type: ignore[override]
-        return self.base.num_views
-
-    @property
-    def row_views(self) -> tuple[int, ...]:
-        return self.base.row_views
+    def online_views(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.base.online_views
 
     @property
     def target_views(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -65,28 +63,30 @@ class Synthesized(Method):
             for original in originals:
                 self._append_to_bank(self.encoder(original))
 
-    def targets(self, *views: Tensor) -> Tensor:
-        return self.base.targets(*views)
+    def target(self, *views: Tensor) -> Tensor:
+        return self.base.target(*views)
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         assert batch.original is not None
-        rows = self.base.rows(batch, targets)
+        online = self.base.online(batch, target)
         # One forward of the original serves reconstruction, Grad-CAM, noise and bank.
         with frozen_batch_norm_statistics(self.encoder):
             features = self.encoder(batch.original)  # f: (N, D)
         rebuilt = self.decoder(features)  # Dec(f): (N, C, H, W)
         error = F.mse_loss(at_least_fp32(rebuilt), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
-        rows |= {"feature": at_least_fp32(features), "reconstruction_error": error}
+        online |= {"feature": at_least_fp32(features), "reconstruction_error": error}
         if self.settings.pair_weight:
             with frozen_batch_norm_statistics(self.base):  # of its head and predictor too
-                rows |= self._pair_rows(batch, rows, targets, features, rebuilt)
-        return rows
+                online |= self._pair_embeddings(batch, online, target, features, rebuilt)
+        return online
 
-    def _pair_rows(self, batch: Batch, rows: Rows, targets: Tensor | None, features: Tensor, rebuilt: Tensor) -> Rows:
+    def _pair_embeddings(
+        self, batch: Batch, online: Embeddings, target: Tensor | None, features: Tensor, rebuilt: Tensor
+    ) -> Embeddings:
         fixed = at_least_fp32(features.detach())
         noise = self.perturbation(
             fixed,
-            gradient=self._contrast_gradient(fixed, rows, targets),
+            gradient=self._contrast_gradient(fixed, online, target),
             bank=self.bank[-int(self.bank_filled) :],
             step=batch.step,
             indices=batch.indices,
@@ -98,38 +98,38 @@ class Synthesized(Method):
         if self.settings.detach_pairs:
             rebuilt = rebuilt.detach()
         first, second = (self.encoder(at_least_fp32(images)) for images in (rebuilt, rebuilt_perturbed))  # (N, D)
-        return self._base.pair_rows(first, second) | noise.measures
+        return self._base.pair_embeddings(first, second) | noise.measures
 
-    def _contrast_gradient(self, fixed: Tensor, rows: Rows, targets: Tensor | None) -> Tensor:
+    def _contrast_gradient(self, fixed: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
 
-        Each row is its own loss's gradient, but for a head with BatchNorm, through which a group's rows are one loss.
+        Each row is its own loss's gradient, unless a head's BatchNorm ties the losses of a group together.
         """
         with torch.enable_grad():
             features = fixed.clone().requires_grad_()
-            contrast = self._base.contrast(features, rows, targets).sum()
+            contrast = self._base.contrast(features, online, target).sum()
             (gradient,) = torch.autograd.grad(contrast, features)
         return at_least_fp32(gradient)
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        output = self.base.loss(rows, targets)
-        reconstruction = rows["reconstruction_error"].mean()
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        output = self.base.loss(online, target, progress)
+        reconstruction = online["reconstruction_error"].mean()
         loss = output.loss + self.settings.reconstruction_weight * reconstruction  # Eq. 8
-        features = rows["feature"].detach()
+        features = online["feature"].detach()
         metrics = output.metrics | {
             "reconstruction_error": reconstruction.detach(),
             "feature_dimension_std": features.std(dim=0, correction=0).mean(),
         }
         if self.settings.pair_weight:
-            pair = self._base.pair_loss(rows)  # Eq. 7
+            pair = self._base.pair_loss(online)  # Eq. 7
             loss = loss + self.settings.pair_weight * pair
             metrics["loss_pair"] = pair.detach()
-            metrics |= {name: rows[name].detach().mean() for name in rows if name.startswith("noise_")}
+            metrics |= {name: online[name].detach().mean() for name in online if name.startswith("noise_")}
         return Output(loss, metrics)
 
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
-        self.base.after_step(rows, targets, progress)
-        self._append_to_bank(rows["feature"])
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        self.base.after_step(online, target, progress)
+        self._append_to_bank(online["feature"])
 
     @torch.no_grad()
     def _append_to_bank(self, features: Tensor) -> None:
@@ -138,8 +138,9 @@ class Synthesized(Method):
         self.bank.copy_(torch.cat([self.bank[len(features) :], features]))
         self.bank_filled.fill_(min(capacity, int(self.bank_filled) + len(features)))
 
-    def constant_rate_parameters(self) -> list[nn.Parameter]:
-        return self.base.constant_rate_parameters()
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        first, *others = self.base.parameter_groups(learning_rate, weight_decay)
+        return [replace(first, parameters=[*first.parameters, *self.decoder.parameters()]), *others]
 
     def exports(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}

@@ -34,10 +34,11 @@ from fgssl.store.records import TRAINED, Environment, Identity, Trained
 from fgssl.store.requirements import cautions
 from fgssl.store.run_folder import RunFolder, start_file
 from fgssl.training import checkpoint
+from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
-from fgssl.views import color
+from fgssl.views.maker import ViewMaker
 
 
 def start_files(config: Config, out: Path) -> Start:
@@ -69,7 +70,7 @@ def train_and_export(
     else:
         method = build_method(config, start, classes_of(train))
         world.broadcast(train.version)
-        trained = train_share(config, world, method, train, _Books(lease, start_sha256), last_step)
+        trained = train_share(config, world, method, train, _Owner(lease, start_sha256), last_step)
         assert trained is not None
         record = trained
     lease.write("encoder.json", json.dumps(encoder_card(config.encoder), indent=1) + "\n")
@@ -86,18 +87,20 @@ def _environment(config: Config, world: World) -> Environment:
 
 
 @dataclass(frozen=True)
-class _Books:
-    """What the one process that writes needs for it."""
+class _Owner:
+    """The lease on the run folder and the start weights' hashes, held by the one process that writes."""
 
     lease: Lease
     start_sha256: dict[str, str | None]
 
 
 def train_share(
-    config: Config, world: World, method: Method, train: ShardedSplit, books: _Books | None, last_step: int | None
+    config: Config, world: World, method: Method, train: ShardedSplit, owner: _Owner | None, last_step: int | None
 ) -> Trained | None:
-    """Train `method`, from its newest checkpoint if there is one. With `books`, what to record of it; the networks then
-    lie in the run folder."""
+    """Train `method`, from its newest checkpoint if there is one.
+
+    With `owner`, leave the networks in the run folder and return what to record of the training.
+    """
     training, resources = config.training, config.resources
     # Kernels round by the layout of weights, and DeepSpeed has one of its own.
     layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
@@ -107,52 +110,53 @@ def train_share(
     if resources.activation_checkpointing:
         checkpoint_activations(method.encoder)
     world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
-    engine = build_engine(method, training, resources, world)
+    refuse_wrong_convolutions(method, world.device, training.precision)
+    shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
+    groups = method.parameter_groups(training.learning_rate, training.weight_decay)
+    engine = build_engine(method, groups, training, resources, world)
     trainer = Trainer(
         engine=engine,
+        groups=groups,
         world=world,
         settings=training,
-        views=config.views,
+        views=ViewMaker(config.views, method.num_views, config.seed, shard_size, dtype),
         seed=config.seed,
         total_steps=training.epochs * steps_per_epoch(len(train), training.global_batch_size),
-        shard_size=_shard_size(config, world),
+        shard_size=shard_size,
         autocast=devices.autocast(world.device, training.precision),
         log_every_steps=resources.log_every_steps,
         checkpoint_every_s=resources.checkpoint_every_s,
     )
     with contextlib.ExitStack() as stack:
         writer: checkpoint.Writer | None = None
-        if books is not None:
-            identity = Identity(fingerprints.training_fingerprint(config), train.version, books.start_sha256)
-            checkpoints = RunFolder(books.lease.path).checkpoints
-            writer = stack.enter_context(checkpoint.Writer(checkpoints, books.lease, resources.keep_checkpoints))
+        if owner is not None:
+            identity = Identity(fingerprints.training_fingerprint(config), train.version, owner.start_sha256)
+            checkpoints = RunFolder(owner.lease.path).checkpoints
+            writer = stack.enter_context(checkpoint.Writer(checkpoints, owner.lease, resources.keep_checkpoints))
             found = checkpoint.latest(checkpoints, identity)
             for caution in cautions(config, train.manifest):
                 print(f"WARNING: {caution}", file=sys.stderr)
         environments: tuple[Environment, ...] = (_environment(config, world),)
-        begun = world.broadcast((found.step, found.environments) if books is not None and found else None)
+        begun = world.broadcast((found.step, found.environments) if owner is not None and found else None)
         if begun is not None:
             step, earlier = begun
-            trainer.resume(step, world.broadcast_tensors(found.state if books is not None and found else None))
+            trainer.resume(step, world.broadcast_tensors(found.state if owner is not None and found else None))
             if training.invariant == "exact":
                 _warn_of_other_bits(earlier, environments[0])
             environments = (*(one for one in earlier if one not in environments), *environments)
         else:
             train_unfrozen(method)
-            dtype = next(method.parameters()).dtype
-            method.prepare(
-                lambda number: (images.to(dtype) for images in _originals(config, train, number, world.device))
-            )
+            method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
 
         def save(state: dict[str, Any]) -> None:
             if writer is not None:
                 writer.save(checkpoint.Checkpoint(trainer.step, state, identity, environments))
 
         listener: Listener = Silence()
-        if books is not None:
+        if owner is not None:
             title = f"{config.method.name} seed {config.seed}"
             listener = stack.enter_context(
-                Reporter(books.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
+                Reporter(owner.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
             )
         interruption = stack.enter_context(Interruption())
         try:
@@ -162,17 +166,17 @@ def train_share(
             raise
     state = engine.state()
     with engine.whole():
-        if books is None:
+        if owner is None:
             return None
         for name, network in method.exports().items():
-            books.lease.write(f"{name}.safetensors", weights_bytes(network))
+            owner.lease.write(f"{name}.safetensors", weights_bytes(network))
     return Trained(
         steps=trainer.step,
         wall_s=trainer.wall_s,
         metrics=listener.last,
         environments=environments,
         data_version=train.version,
-        start=books.start_sha256,
+        start=owner.start_sha256,
         state_sha256=checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
     )
 
@@ -237,10 +241,12 @@ def _batches(
     )
 
 
-def _originals(config: Config, train: ShardedSplit, number: int, device: torch.device) -> Iterator[Tensor]:
+def _originals(
+    config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
+) -> Iterator[Tensor]:
     """Resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]
     for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
-        yield color.normalized(color.to_unit(torch.from_numpy(raw.images[:, 0]).to(device)), config.views)
+        yield views.original(torch.from_numpy(raw.images[0]).to(device))

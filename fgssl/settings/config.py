@@ -86,6 +86,12 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
         engine, precision = config.resources.engine, config.training.precision
         if engine != "ddp" and precision in ("fp16", "fp64"):
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
+    made = config.views.num_recipes
+    if made and method.num_views not in (0, made, None):
+        yield (
+            f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "
+            f"makes {made}: change the recipes or their counts, or give `recipes: []` to make all views alike"
+        )
     yield from method.faults(config)
     if "decoder" in method.networks:
         if config.decoder is None:
@@ -192,9 +198,12 @@ def canonical(config: Config) -> Config:
     decoder = config.decoder if "decoder" in method.networks else None
     unused = [network for network in config.start.sources if network not in method.networks]
     start = dataclasses.replace(config.start, **dict.fromkeys(unused))
+    views = config.views if method.num_views != 0 else dataclasses.replace(config.views, recipes=())
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)
     frozen = tuple(sorted(set(config.encoder.frozen))) if method.trains else ()
     encoder = dataclasses.replace(config.encoder, frozen=frozen)
-    return dataclasses.replace(config, encoder=encoder, method=method, start=start, decoder=decoder, training=training)
+    return dataclasses.replace(
+        config, views=views, encoder=encoder, method=method, start=start, decoder=decoder, training=training
+    )

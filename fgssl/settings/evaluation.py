@@ -1,14 +1,13 @@
 """How a frozen encoder is measured."""
 
 import pkgutil
-from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from fgssl.settings.declare import NOT_SCIENTIFIC, NonNegativeInt, settings
+from fgssl.settings.declare import FIRST_DEFAULT, NOT_SCIENTIFIC, NonNegativeInt, settings
 from fgssl.settings.measure import Column, Measure
 
-MEASURES: Mapping[str, str] = {
+MEASURES: dict[str, str] = {
     "linear": "fgssl.evaluation.measures.linear:LinearProbe",
     "retrieval": "fgssl.evaluation.measures.retrieval:Retrieval",
     "knn": "fgssl.evaluation.measures.knn:KNN",
@@ -18,6 +17,9 @@ MEASURES: Mapping[str, str] = {
     "classifier": "fgssl.evaluation.measures.classifier:ClassifierAccuracy",
 }
 """Key of `evaluation` -> the class of its measure, in the order of a table's columns. Each line makes a field."""
+
+_FIRST = ("linear", "retrieval", "knn", "outliers", "nuisances", "collapse", "classifier")
+"""Keys of the first release, which are part of every fingerprint; others count when their measure is asked for."""
 
 T = TypeVar("T")
 
@@ -32,7 +34,8 @@ def _with_measures(cls: type[T]) -> type[T]:
     for key in MEASURES:
         measure = _measure(key)
         cls.__annotations__[key] = measure.field_type()
-        setattr(cls, key, field(default_factory=measure.default))
+        metadata = {} if key in _FIRST else {FIRST_DEFAULT: measure.default()}
+        setattr(cls, key, field(default_factory=measure.default, metadata=metadata))
     return cls
 
 

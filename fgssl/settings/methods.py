@@ -53,6 +53,8 @@ class MethodSettings:
     """Networks that it exports and can start from, each named as in `start`; it needs a `decoder` if that is one."""
     trains: ClassVar[bool] = True
     """Whether anything is trained."""
+    num_views: ClassVar[int | None] = 2
+    """Number of augmented views of an image that it takes; None if it takes as many as `views.recipes` makes."""
     needs_labels: ClassVar[bool] = False
     """Whether it tells classes apart."""
     has_target_network: ClassVar[bool] = False
@@ -106,6 +108,7 @@ class StartEncoderSettings(MethodSettings):
     """The start encoder, evaluated as it is (Table 1's first row)."""
 
     trains = False
+    num_views = 0
 
     name: Literal["start_encoder"] = "start_encoder"
 
@@ -149,6 +152,7 @@ class DecoderPretrainingSettings(MethodSettings):
     """The decoder alone, by mean squared error on resized images, the encoder frozen."""
 
     implementation = "fgssl.methods.decoder_pretraining:DecoderPretraining"
+    num_views = 0
     networks = ("encoder", "decoder")
 
     name: Literal["decoder"] = "decoder"
@@ -172,7 +176,11 @@ class SimSiamSettings(MethodSettings):
 
 @settings
 class BYOLSettings(MethodSettings):
-    """BYOL (Grill et al. 2020, arXiv:2006.07733)."""
+    """BYOL (Grill et al. 2020, arXiv:2006.07733).
+
+    Its own views, at the paper's scale: `views: {crop_area: [0.08, 1.0], saturation: 0.2, recipes: [{blur_probability:
+    1.0}, {blur_probability: 0.1, solarize_probability: 0.2}]}`.
+    """
 
     implementation = "fgssl.methods.byol:BYOL"
     has_target_network = True
@@ -204,6 +212,7 @@ class CrossEntropySettings(MethodSettings):
     """A linear classifier on the encoder, trained together with it (or alone: `encoder.frozen`)."""
 
     implementation = "fgssl.methods.cross_entropy:CrossEntropy"
+    num_views = 1
     networks = ("encoder", "classifier")
     needs_labels = True
 
@@ -280,6 +289,7 @@ class NPairsSettings(MethodSettings):
     """n-pairs over cosine similarities, the diagonal among the positives (Guan's course on contrastive learning)."""
 
     implementation = "fgssl.methods.n_pairs:NPairs"
+    num_views = 1
     needs_labels = True
 
     name: Literal["n_pairs"] = "n_pairs"

@@ -2,12 +2,14 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from fgssl.schedules import Schedule
 from fgssl.settings.declare import (
     ChosenByName,
     Fraction,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    added_later,
     settings,
 )
 
@@ -77,6 +79,8 @@ class TrainingSettings:
     schedule: Literal["cosine", "constant"] = "cosine"
     warm_up_epochs: NonNegativeFloat = 0.0
     """Linear rise of the learning rate from 0."""
+    weight_decay_end: NonNegativeFloat | None = added_later(default=None)
+    """Weight decay at the end, reached along half a cosine from that of the optimizer; empty: it stays."""
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the whole gradient, clipped before the step; empty: no clipping."""
     precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = "fp32"
@@ -91,10 +95,15 @@ class TrainingSettings:
     encoder.batch_norm_group_size, and global_batch_size a power of two of them. Empty: the BatchNorm group."""
 
     @property
-    def first_learning_rate(self) -> float:
-        """Learning rate that the schedule starts from."""
+    def learning_rate(self) -> Schedule:
         rate = self.optimizer.learning_rate
-        return rate * self.global_batch_size / 256 if self.learning_rate_per_256 else rate
+        first = rate * self.global_batch_size / 256 if self.learning_rate_per_256 else rate
+        return Schedule(first, shape=self.schedule, warm_up=self.warm_up_epochs / self.epochs)
+
+    @property
+    def weight_decay(self) -> Schedule:
+        first = self.optimizer.weight_decay
+        return Schedule(first, first if self.weight_decay_end is None else self.weight_decay_end)
 
     def __post_init__(self) -> None:
         if self.warm_up_epochs >= self.epochs:

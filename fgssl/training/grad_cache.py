@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collectives import World
 from fgssl.encoders.batch_norm import RunningStatistics, frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
@@ -45,30 +45,31 @@ class GradCache:
     autocast: Autocast
 
     def accumulate_gradient(
-        self, engine: Engine, batch: Batch, shuffled: Shuffled | None
-    ) -> tuple[Output, Rows, Tensor | None]:
-        """Give `engine` the gradient of the global batch's loss, of which `batch` (n images) is this process's share;
-        returns the output, detached rows and targets of the *global* batch.
+        self, engine: Engine, batch: Batch, shuffled: Shuffled | None, progress: float
+    ) -> tuple[Output, Embeddings, Tensor | None]:
+        """Give `engine` the gradient of the global batch's loss, of which `batch` (n images) is this process's share.
 
-        With several shards the rows are computed twice: without graph for the loss over all, then shard by shard with
-        graph, each fed its rows' gradient (Gao et al. 2021, gradient cache). Memory is a shard's, the result the
-        whole's. Every process computes the whole loss of all rows: nothing but rows is sent, their gradient is there.
+        Returns the output, and the detached online embeddings and the target of the *global* batch.
+
+        With several shards the embeddings are computed twice: without graph for the loss over all, then shard by shard
+        with graph, each fed its embeddings' gradient (Gao et al. 2021, GradCache). Memory is a shard's, the result the
+        whole's. Every process evaluates the loss on the gathered embeddings, so only embeddings are communicated.
         """
         method = engine.method
         first_position = self.world.share(len(batch) * self.world.size).start
         with RunningStatistics(method) as statistics:
-            targets, moves_of_targets = self._targets(method, shuffled, statistics)
+            target, moves_of_target = self._target(method, shuffled, statistics)
             shards = list(batch.shards(self.shard_size))
             starts = [first_position + index * self.shard_size for index in range(len(shards))]
 
-            def rows_of(index: int) -> Rows:
+            def online_of(index: int) -> Embeddings:
                 shard, start = shards[index], starts[index]
-                own_targets = None if targets is None else targets[start : start + len(shard)]
+                own_target = None if target is None else target[start : start + len(shard)]
                 with self.autocast():
-                    rows = engine.rows(shard, own_targets, last=index == len(shards) - 1)
+                    online = engine.online(shard, own_target, last=index == len(shards) - 1)
                 # Their gradient, and the scale that fp16 gives it, are larger than fp16 can hold.
                 return {
-                    name: at_least_fp32(value) if value.is_floating_point() else value for name, value in rows.items()
+                    name: at_least_fp32(value) if value.is_floating_point() else value for name, value in online.items()
                 }
 
             moves = BalancedSum()
@@ -76,47 +77,47 @@ class GradCache:
             # Under `exact` always as with a graph: what kernels compute must not depend on the number of shards here.
             with torch.set_grad_enabled(self.exact or len(shards) == 1):
                 for index in range(len(shards)):
-                    parts.append(rows_of(index) if len(shards) == 1 else _detached(rows_of(index)))
+                    parts.append(online_of(index) if len(shards) == 1 else _detached(online_of(index)))
                     moves.add(statistics.taken())
-            statistics.move(self._over_processes(moves.total() + moves_of_targets))
+            statistics.move(self._over_processes(moves.total() + moves_of_target))
 
             leaves = self.world.gather({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
             for leaf in leaves.values():
-                leaf.requires_grad_(leaf.is_floating_point())  # labels are rows too
-            output = method.loss(leaves, targets)
+                leaf.requires_grad_(leaf.is_floating_point())  # labels may be among them
+            output = method.loss(leaves, target, progress)
             output.loss.backward()
 
             with frozen_batch_norm_statistics(method):  # moved once already
                 for index in range(len(shards)):
-                    rows = parts.pop() if len(shards) == 1 else rows_of(index)
+                    online = parts.pop() if len(shards) == 1 else online_of(index)
                     surrogate = sum(
-                        (rows[name] * leaf.grad[starts[index] : starts[index] + len(shards[index])]).sum()
+                        (online[name] * leaf.grad[starts[index] : starts[index] + len(shards[index])]).sum()
                         for name, leaf in leaves.items()
-                        if leaf.grad is not None and rows[name].requires_grad
+                        if leaf.grad is not None and online[name].requires_grad
                     )
                     assert isinstance(surrogate, Tensor)
                     engine.backward(surrogate, last=index == len(shards) - 1)
-        return output, _detached(leaves), targets
+        return output, _detached(leaves), target
 
-    def _targets(
+    def _target(
         self, method: Method, shuffled: Shuffled | None, statistics: RunningStatistics
     ) -> tuple[Tensor | None, Tensor]:
-        """Targets (N, P) of the global batch, in its order, or None; what their passes move of the statistics."""
+        """Return the target (N, P) of the global batch, in its order, or None; and the moves of the statistics."""
         if shuffled is None:
             return None, statistics.taken()
         moves, parts = BalancedSum(), []
         with torch.no_grad(), self.autocast():
             for views in zip(*(view.split(self.shard_size) for view in shuffled.views), strict=True):
-                parts.append(method.targets(*views))
+                parts.append(method.target(*views))
                 moves.add(statistics.taken())
-        gathered = self.world.gather({"targets": torch.cat(parts)})["targets"]  # shuffled
-        targets = torch.empty_like(gathered)
-        targets[torch.from_numpy(shuffled.order).to(gathered.device)] = gathered
-        return targets, moves.total()
+        gathered = self.world.gather({"target": torch.cat(parts)})["target"]  # shuffled
+        target = torch.empty_like(gathered)
+        target[torch.from_numpy(shuffled.order).to(gathered.device)] = gathered
+        return target, moves.total()
 
     def _over_processes(self, flat: Tensor) -> Tensor:
         return self.world.tree_sum(flat) if self.exact else self.world.sum(flat)
 
 
-def _detached(rows: Rows) -> Rows:
-    return {name: value.detach() for name, value in rows.items()}
+def _detached(embeddings: Embeddings) -> Embeddings:
+    return {name: value.detach() for name, value in embeddings.items()}

@@ -2,15 +2,20 @@
 
 import dataclasses
 import pkgutil
-from typing import Any
 
 import torch
 
+from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import OptimizerSettings
 
 
-def build_optimizer(settings: OptimizerSettings, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """Return the optimizer of `parameters`, which are groups (`Method.parameter_groups`)."""
+def build_optimizer(settings: OptimizerSettings, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+    """Return the optimizer of these groups, in their order; the trainer sets their rates and decays at each step."""
+    # Nothing reads `constant_rate`; it keeps the hashes of states equal to those recorded by earlier versions.
+    parameters = [{"params": group.parameters, "constant_rate": group is not groups[0]} for group in groups]
     arguments = dataclasses.asdict(settings)
     del arguments["name"]
-    return pkgutil.resolve_name(settings.implementation)(parameters, lr=arguments.pop("learning_rate"), **arguments)
+    optimizer: torch.optim.Optimizer = pkgutil.resolve_name(settings.implementation)(
+        parameters, lr=arguments.pop("learning_rate"), **arguments
+    )
+    return optimizer

@@ -16,12 +16,11 @@ from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
-from fgssl.schedules import learning_rate_factor
+from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import TrainingSettings
-from fgssl.settings.views import ViewSettings
 from fgssl.training.engines.engine import Engine
 from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
-from fgssl.views import color
+from fgssl.views.maker import ViewMaker
 
 
 class Listener(Protocol):
@@ -39,9 +38,11 @@ class Trainer:
     """On every process alike; images differ."""
 
     engine: Engine
+    groups: list[ParameterGroup]
+    """Groups of the engine's optimizer, in its order."""
     world: World
     settings: TrainingSettings
-    views: ViewSettings
+    views: ViewMaker
     seed: int
     total_steps: int
     shard_size: int
@@ -68,7 +69,7 @@ class Trainer:
         """
         method = self.engine.method
         train_unfrozen(method)
-        make = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
+        grad_cache = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         if last_step is not None and last_step <= self.step < self.total_steps:
@@ -78,19 +79,17 @@ class Trainer:
             # ------------------------------------------------------------------ images to the device, views
             batch, shuffled = self._batch(raw), self._shuffled(raw)
 
-            # ------------------------------------------------------------------ learning rate of this step
-            warm_up = self.settings.warm_up_epochs / self.settings.epochs
+            # ------------------------------------------------------------------ learning rate, weight decay
             progress = raw.step / self.total_steps
-            learning_rate = self.settings.first_learning_rate
-            decayed = learning_rate * learning_rate_factor(progress, self.settings.schedule, warm_up)
-            for group in self.engine.parameter_groups:
-                group["lr"] = learning_rate if group["constant_rate"] else decayed
+            for group, scheduled in zip(self.engine.parameter_groups, self.groups, strict=True):
+                group["lr"] = scheduled.learning_rate.at(progress)
+                group["weight_decay"] = scheduled.weight_decay.at(progress)
 
             # ------------------------------------------------------------------ gradient of the global batch, one step
-            output, rows, targets = make.accumulate_gradient(self.engine, batch, shuffled)
+            output, online, target = grad_cache.accumulate_gradient(self.engine, batch, shuffled, progress)
             gradient_norm = self.engine.step()
             loss = self._finite(float(output.loss.detach()), gradient_norm, raw)
-            method.after_step(rows, targets, progress)
+            method.after_step(online, target, progress)
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
 
@@ -104,7 +103,7 @@ class Trainer:
                         "loss": loss,
                         **metrics,
                         "gradient_norm": gradient_norm,
-                        "learning_rate": decayed,
+                        "learning_rate": self.groups[0].learning_rate.at(progress),
                     },
                 )
             listener.advance(self.step, loss)
@@ -127,46 +126,33 @@ class Trainer:
         self.engine.load(state)
         self.step, self.wall_s = step, state["wall_s"]
 
-    # ---------------------------------------------------------------------------------- views, on the device
+    # ------------------------------------------------------------------------------- images of both branches
 
     def _batch(self, raw: RawBatch) -> Batch:
-        """This process's share of the batch."""
-        images, method = self._on_device(raw.images), self.engine.method  # (n, crops, H, W, C)
-        views = tuple(self._view(images[:, view], raw, view, raw.rows) for view in method.row_views)
-        original = None
-        if method.needs_original:
-            original = self._input(color.to_unit(images[:, -1]))
+        """Return this process's share of the batch."""
+        method = self.engine.method
+        views = tuple(
+            self.views.view(self._on_device(raw.images[view]), view, raw.view_key, raw.rows)
+            for view in method.online_views
+        )
+        original = self.views.original(self._on_device(raw.images[-1])) if method.needs_original else None
         return Batch(raw.step, self._on_device(raw.rows), self._on_device(raw.labels), views, original)
 
     def _shuffled(self, raw: RawBatch) -> Shuffled | None:
-        """This process's share of the shuffled batch: crops are exchanged as bytes and colored where they are used."""
+        """Return this process's share of the shuffled batch, whose crops are exchanged as bytes and colored here."""
         numbers = self.engine.method.target_views
         if not numbers:
             return None
         order = randomness.permutation(self.seed, "key_shuffle", raw.step, length=len(raw.global_rows))
-        images = self.world.shuffled(self._on_device(raw.images[:, list(numbers)]), order)
         rows = raw.global_rows[order[self.world.share(len(order))]]
-        views = (self._view(images[:, place], raw, view, rows) for place, view in enumerate(numbers))
-        return Shuffled(tuple(views), order)
-
-    def _view(self, images: Tensor, raw: RawBatch, view: int, rows: Any) -> Tensor:
-        """(n, H, W, C) crops of dataset `rows` -> (n, C, H, W), a shard at a time: what kernels compute of an image
-        can depend on how many they are given."""
-        size = self.shard_size
-        shards = (slice(start, start + size) for start in range(0, len(images), size))
-        return torch.cat(
-            [
-                self._input(
-                    color.augmented(color.to_unit(images[part]), self.views, self.seed, raw.draw, view, rows[part])
-                )
-                for part in shards
-            ]
+        own = [self._on_device(raw.images[view]) for view in numbers]
+        packed = torch.cat([crops.flatten(1) for crops in own], dim=1)  # (n, bytes): one message for all views
+        received = self.world.shuffled(packed, order).split([crops[0].numel() for crops in own], dim=1)
+        views = (
+            self.views.view(flat.reshape(-1, *crops.shape[1:]), view, raw.view_key, rows)
+            for view, flat, crops in zip(numbers, received, own, strict=True)
         )
-
-    def _input(self, images: Tensor) -> Tensor:
-        # Channels last, like the networks: the faster layout for convolutions on CPU and GPU.
-        normalized = color.normalized(images, self.views).contiguous(memory_format=torch.channels_last)
-        return normalized.double() if self.settings.precision == "fp64" else normalized
+        return Shuffled(tuple(views), order)
 
     def _on_device(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.world.device)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl import randomness
-from fgssl.settings.views import ViewSettings
+from fgssl.settings.views import ViewRecipe, ViewSettings
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -28,29 +28,31 @@ def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
 
 
 def augmented(
-    images: Tensor, settings: ViewSettings, seed: int, draw: int, view: int, rows: NDArray[np.int64]
+    images: Tensor, recipe: ViewRecipe, seed: int, view_key: int, view: int, rows: NDArray[np.int64]
 ) -> Tensor:
-    """One view's colors of the MoCo v2 recipe: jitter, gray, blur, flip. (N, C, H, W) in [0, 1] -> the same.
+    """Return one view of images (N, C, H, W) in [0, 1]: jitter, gray, blur, solarize and flip, in this order.
 
-    A function of (seed, draw, view, row), where `draw` is the epoch or step: who computes it, and with which others in
-    a batch, changes nothing.
+    A function of (seed, view_key, view, row): who computes it, and with which others in a batch, changes nothing.
     """
-    numbers = torch.from_numpy(randomness.uniform(seed, "colour", draw, view, rows=rows, columns=13)).float()
+    numbers = torch.from_numpy(randomness.uniform(seed, "colour", view_key, view, rows=rows, columns=14)).float()
     jittered, gray, blurred, flipped = (numbers[:, column] for column in range(4))
-    factors, order, sigma = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12]
+    factors, order, sigma, solarized = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12], numbers[:, 13]
     images = images.clone()
 
-    chosen = torch.nonzero(jittered < settings.jitter_probability)[:, 0]
+    chosen = torch.nonzero(jittered < recipe.jitter_probability)[:, 0]
     if len(chosen):
-        images[chosen] = color_jitter(images[chosen], factors[chosen], order[chosen], settings)
-    chosen = torch.nonzero(gray < settings.gray_probability)[:, 0]
+        images[chosen] = color_jitter(images[chosen], factors[chosen], order[chosen], recipe)
+    chosen = torch.nonzero(gray < recipe.gray_probability)[:, 0]
     if len(chosen):
         images[chosen] = grayscale(images[chosen]).expand(-1, 3, -1, -1)
-    chosen = torch.nonzero(blurred < settings.blur_probability)[:, 0]
+    chosen = torch.nonzero(blurred < recipe.blur_probability)[:, 0]
     if len(chosen):
-        low, high = settings.blur_sigma
+        low, high = recipe.blur_sigma
         images[chosen] = gaussian_blur(images[chosen], low + (high - low) * sigma[chosen], high)
-    if settings.horizontal_flip:
+    chosen = torch.nonzero(solarized < recipe.solarize_probability)[:, 0]
+    if len(chosen):
+        images[chosen] = solarize(images[chosen], recipe.solarize_threshold)
+    if recipe.horizontal_flip:
         chosen = torch.nonzero(flipped < 0.5)[:, 0]
         images[chosen] = images[chosen].flip(-1)
     return images
@@ -63,15 +65,15 @@ def randomly_flipped(images: Tensor, seed: int, epoch: int, rows: NDArray[np.int
     return torch.where(flipped, images.flip(-1), images)
 
 
-def color_jitter(images: Tensor, factors: Tensor, order: Tensor, settings: ViewSettings) -> Tensor:
+def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRecipe) -> Tensor:
     """Brightness, contrast, saturation and hue, each image in its own random order.
 
     `factors` (N, 4) uniform numbers for the strengths; `order` (N, 4), sorted, says which operation comes when.
     """
-    strengths = torch.tensor([settings.brightness, settings.contrast, settings.saturation])
+    strengths = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation])
     low = (1 - strengths).clamp_min(0)
     scales = low + (1 + strengths - low) * factors[:, :3]  # (N, 3)
-    turns = (2 * factors[:, 3] - 1) * settings.hue  # (N,)
+    turns = (2 * factors[:, 3] - 1) * recipe.hue  # (N,)
     operations = order.argsort(dim=1)  # (N, 4): the operation at each place
     images = images.clone()
     for place in range(4):
@@ -114,6 +116,11 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
     offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
     position = (offsets + 6 * angle) % 6
     return (top - chroma * torch.minimum(position, 4 - position).clamp(0, 1)).clamp(0, 1)
+
+
+def solarize(images: Tensor, threshold: float) -> Tensor:
+    """Return the images with their pixels inverted from `threshold` on."""
+    return torch.where(images >= threshold, 1 - images, images)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:

@@ -38,9 +38,9 @@ def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
-def crop_numbers(seed: int, stream: str, draw: int, view: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """(N, tries, 4) uniform numbers that decide each image's crop."""
-    numbers = randomness.uniform(seed, f"crop/{stream}", draw, view, rows=rows, columns=_TRIES * 4)
+    numbers = randomness.uniform(seed, f"crop/{stream}", view_key, view, rows=rows, columns=_TRIES * 4)
     return numbers.reshape(len(rows), _TRIES, 4)
 
 

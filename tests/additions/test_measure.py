@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from fgssl.settings import config as configs
+from fgssl.settings.fingerprints import evaluation_fingerprint
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,18 @@ def code(tmp_path: Path) -> Path:
 def rows(file: Path) -> list[dict[str, Any]]:
     with file.open(newline="") as opened:
         return list(csv.DictReader(opened))
+
+
+def test_a_new_measure_renames_no_evaluation(code: Path) -> None:
+    script = """
+from fgssl.settings.config import parse
+from fgssl.settings.fingerprints import evaluation_fingerprint
+for keys in ({}, {"feature_norm": True}):
+    print(evaluation_fingerprint(parse({"evaluation": keys}, "test")))
+"""
+    command, environment = [sys.executable, "-c", script], {**os.environ, "PYTHONPATH": str(code)}
+    before, asked = subprocess.check_output(command, cwd=code, env=environment, text=True).split()
+    assert before == evaluation_fingerprint(configs.parse({}, "test")) != asked
 
 
 @pytest.mark.slow

@@ -44,19 +44,19 @@ class AlignmentSettings(MethodSettings):
 
 
 class Alignment(Method):
-    num_views = 2
+    online_views = (0, 1)
 
     def __init__(self, settings, parts):
         super().__init__()
         self.encoder = parts.encoder
         self.head = nn.Linear(parts.feature_width, settings.width)
 
-    def rows(self, batch, targets):
+    def online(self, batch, target):
         first, second = (self.head(self.encoder(view)) for view in batch.views)
         return {"first": first, "second": second}
 
-    def loss(self, rows, targets):
-        return Output(negative_cosine(rows["first"], rows["second"]), {})
+    def loss(self, online, target, progress):
+        return Output(negative_cosine(online["first"], online["second"]), {})
 '''
 
 FLAT_DECODER = '''

@@ -13,7 +13,7 @@ from PIL import Image
 from fgssl.data.loader import RawBatch, evaluation_batches, original_batches, training_batches
 from fgssl.data.sampling import rows_of_step
 from fgssl.errors import DataError
-from fgssl.settings.views import ViewSettings
+from fgssl.settings.views import RecipeSettings, ViewSettings
 from fgssl.views import crops
 
 VIEWS = ViewSettings(image_size=16)
@@ -53,7 +53,8 @@ def training(images: InMemory, steps: range = range(7), threads: int = 1, **chan
         "global_batch_size": 16,
         "images_per_class": None,
     } | changes
-    return training_batches(images, VIEWS, steps=steps, threads=threads, **arguments)  # type: ignore[arg-type]
+    views = arguments.pop("views", VIEWS)
+    return training_batches(images, views, steps=steps, threads=threads, **arguments)  # type: ignore[arg-type]
 
 
 def assert_equal(one: list[RawBatch], other: list[RawBatch]) -> None:
@@ -61,7 +62,7 @@ def assert_equal(one: list[RawBatch], other: list[RawBatch]) -> None:
     for first, second in zip(one, other, strict=True):
         assert (first.step, first.epoch) == (second.step, second.epoch)
         assert (first.rows == second.rows).all()
-        assert (first.images == second.images).all()
+        assert all((one == other).all() for one, other in zip(first.images, second.images, strict=True))
 
 
 def test_a_batch_holds_two_crops_and_the_resized_image_of_every_row() -> None:
@@ -69,16 +70,16 @@ def test_a_batch_holds_two_crops_and_the_resized_image_of_every_row() -> None:
     found = list(training(images))
     assert [(batch.step, batch.epoch) for batch in found] == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3)]
     for batch in found:
-        assert batch.images.shape == (16, 3, 16, 16, 3)
-        assert batch.images.dtype == np.uint8
+        assert [array.shape for array in batch.images] == 3 * [(16, 16, 16, 3)]
+        assert {array.dtype for array in batch.images} == {np.dtype(np.uint8)}
         assert (batch.rows == rows_of_step(batch.step, 40, 16, seed=0)).all()
         for position, row in enumerate(batch.rows):
             image = crops.decode(images.encoded[row])
             for view in range(2):
                 numbers = crops.crop_numbers(0, "training", batch.epoch, view, batch.rows[position : position + 1])[0]
                 expected = crops.random_resized_crop(image, numbers, VIEWS.crop_area, 16)
-                assert (batch.images[position, view] == expected).all()
-            assert (batch.images[position, 2] == crops.resized(image, 16)).all()
+                assert (batch.images[view][position] == expected).all()
+            assert (batch.images[2][position] == crops.resized(image, 16)).all()
 
 
 @pytest.mark.parametrize("threads", [2, 3, 50])
@@ -92,9 +93,10 @@ def test_starting_later_changes_nothing() -> None:
 
 def test_crops_do_not_depend_on_the_batch_size() -> None:
     """Within an epoch the same images come in the same order, with the same crops."""
-    wide = np.concatenate([batch.images for batch in training(InMemory(), range(2))])
-    narrow = np.concatenate([batch.images for batch in training(InMemory(), range(4), global_batch_size=8)])
-    assert (wide == narrow).all()
+    for crop in range(3):
+        wide = np.concatenate([batch.images[crop] for batch in training(InMemory(), range(2))])
+        narrow = np.concatenate([batch.images[crop] for batch in training(InMemory(), range(4), global_batch_size=8)])
+        assert (wide == narrow).all()
 
 
 def test_every_image_is_read_once_a_batch() -> None:
@@ -103,14 +105,34 @@ def test_every_image_is_read_once_a_batch() -> None:
     assert sorted(images.read_rows) == sorted(np.concatenate([batch.rows for batch in batches]).tolist())
 
 
+def test_each_recipe_has_its_size_and_area() -> None:
+    """Multi-crop: two large views, three small ones of at most a tenth of the image, and the original."""
+    large = RecipeSettings(count=2, crop_area=(0.25, 1.0))
+    small = RecipeSettings(count=3, crop_area=(0.05, 0.1), image_size=8)
+    views = ViewSettings(image_size=16, recipes=(large, small))
+    images = InMemory()
+    for batch in training(images, views=views, num_views=5, threads=2):
+        assert [array.shape[1] for array in batch.images] == [16, 16, 8, 8, 8, 16]
+        for view in range(5):
+            area, size = ((0.25, 1.0) if view < 2 else (0.05, 0.1), batch.images[view].shape[1])
+            numbers = crops.crop_numbers(0, "training", batch.view_key, view, batch.rows)
+            for position, row in enumerate(batch.rows):
+                image = crops.decode(images.encoded[row])
+                left, top, right, bottom = crops.random_crop_box(*image.size, numbers=numbers[position], area=area)
+                share = (right - left) * (bottom - top) / (image.width * image.height)
+                assert share < (0.15 if view > 1 else 1.01)
+                expected = crops.random_resized_crop(image, numbers[position], area, size)
+                assert (batch.images[view][position] == expected).all()
+
+
 def test_only_the_asked_crops_are_made() -> None:
     no_views = next(iter(training(InMemory(), num_views=0)))
-    assert no_views.images.shape == (16, 1, 16, 16, 3)
+    assert [array.shape for array in no_views.images] == [(16, 16, 16, 3)]
     no_original = next(iter(training(InMemory(), with_original=False)))
-    assert no_original.images.shape == (16, 2, 16, 16, 3)
+    assert [array.shape for array in no_original.images] == 2 * [(16, 16, 16, 3)]
     whole = next(iter(training(InMemory())))
-    assert (no_original.images == whole.images[:, :2]).all()
-    assert (no_views.images == whole.images[:, 2:]).all()
+    assert [array.tolist() for array in no_original.images] == [array.tolist() for array in whole.images[:2]]
+    assert [array.tolist() for array in no_views.images] == [whole.images[2].tolist()]
 
 
 @pytest.mark.parametrize("broken", [b"no image", b"\x89PNG\r\n\x1a\n", b""])
@@ -153,14 +175,14 @@ def test_evaluation_shows_every_image_once_in_order() -> None:
     assert np.concatenate([batch.rows for batch in found]).tolist() == list(range(40))
     for batch in found:
         for position, row in enumerate(batch.rows):
-            assert (batch.images[position, 0] == crops.resized(crops.decode(images.encoded[row]), 16)).all()
+            assert (batch.images[0][position] == crops.resized(crops.decode(images.encoded[row]), 16)).all()
 
 
 def test_evaluation_crops_the_middle_where_a_resize_is_set() -> None:
     images, views = InMemory(), ViewSettings(image_size=16, evaluation_resize=18)
     (batch,) = evaluation_batches(images, views, batch_size=64, threads=1)
     expected = crops.center_cropped(crops.decode(images.encoded[7]), 18, 16)
-    assert (batch.images[7, 0] == expected).all()
+    assert (batch.images[0][7] == expected).all()
 
 
 def test_the_probes_random_crops_are_a_function_of_seed_epoch_and_image() -> None:
@@ -168,7 +190,7 @@ def test_the_probes_random_crops_are_a_function_of_seed_epoch_and_image() -> Non
         batches = evaluation_batches(
             InMemory(), VIEWS, batch_size=batch_size, threads=1, random_crop_seed=seed, epoch=epoch
         )
-        return np.concatenate([batch.images for batch in batches])
+        return np.concatenate([batch.images[0] for batch in batches])
 
     assert (cropped(0, 1, 16) == cropped(0, 1, 40)).all()
     assert not (cropped(0, 1, 16) == cropped(0, 2, 16)).all()
@@ -179,7 +201,7 @@ def test_originals_come_in_the_asked_order() -> None:
     images, rows = InMemory(), np.array([30, 2, 17, 5, 5])
     found = list(original_batches(images, VIEWS, rows, batch_size=2, threads=2))
     assert [batch.rows.tolist() for batch in found] == [[30, 2], [17, 5], [5]]
-    assert (found[1].images[0, 0] == crops.resized(crops.decode(images.encoded[17]), 16)).all()
+    assert (found[1].images[0][0] == crops.resized(crops.decode(images.encoded[17]), 16)).all()
 
 
 def test_a_batch_holds_the_labels_of_its_rows() -> None:
@@ -193,12 +215,12 @@ def test_an_image_drawn_twice_an_epoch_is_cropped_anew() -> None:
     found = list(training(InMemory(), range(8), images_per_class=4))
     assert [batch.epoch for batch in found] == [0, 0, 1, 1, 2, 2, 3, 3]
     for batch in found:
-        assert batch.draw == batch.step
+        assert batch.view_key == batch.step
         assert (np.bincount(batch.labels[:, 0]) == 4).all()
     one, other = found[:2]  # of one epoch
     twice = set(one.rows) & set(other.rows)
     assert twice
     for row in twice:
-        crops_of = [batch.images[list(batch.rows).index(row)] for batch in (one, other)]
-        assert (crops_of[0][:2] != crops_of[1][:2]).any()
+        crops_of = [[array[list(batch.rows).index(row)] for array in batch.images] for batch in (one, other)]
+        assert any((crops_of[0][view] != crops_of[1][view]).any() for view in (0, 1))
         assert (crops_of[0][2] == crops_of[1][2]).all()

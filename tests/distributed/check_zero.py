@@ -16,6 +16,7 @@ from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.methods.method import Method
+from fgssl.schedules import Schedule
 from fgssl.settings import config as configs
 from fgssl.settings.training import AdamSettings, AdamWSettings, OptimizerSettings, SGDSettings
 from fgssl.training.engines.ddp import DataParallel
@@ -83,9 +84,10 @@ def engines(
     world: World, stage: int, settings: OptimizerSettings, clip_norm: float | None
 ) -> tuple[Zero, DataParallel]:
     own, plain = method(), method()
+    rate, decay = Schedule(settings.learning_rate), Schedule(settings.weight_decay, shape="constant")
     return (
-        DividesAll(own, build_optimizer(settings, own.parameter_groups()), world, stage, clip_norm),
-        DataParallel(plain, build_optimizer(settings, plain.parameter_groups()), World(), clip_norm),
+        DividesAll(own, build_optimizer(settings, own.parameter_groups(rate, decay)), world, stage, clip_norm),
+        DataParallel(plain, build_optimizer(settings, plain.parameter_groups(rate, decay)), World(), clip_norm),
     )
 
 
@@ -111,13 +113,13 @@ def step(engine: Engine, world: World, number: int, factor: float = 1.0, process
     """One step of two shards a process, or of as many as `processes` have together."""
     shards = list(batch(number, 2 * GROUP * max(world.size, processes)).shards(GROUP))
     shards = shards[world.share(len(shards))]
-    for group in engine.parameter_groups:
-        group["lr"] = 0.01 if group["constant_rate"] else 0.001 * (1 + number)
+    others, predictor = engine.parameter_groups
+    others["lr"], predictor["lr"] = 0.001 * (1 + number), 0.01
     with frozen_batch_norm_statistics(engine.method):
         for index, shard in enumerate(shards):
             last = index == len(shards) - 1
-            rows = engine.rows(shard, None, last)
-            squares = [value.square().sum() for value in rows.values() if value.requires_grad]
+            online = engine.online(shard, None, last)
+            squares = [value.square().sum() for value in online.values() if value.requires_grad]
             engine.backward(factor * torch.stack(squares).sum(), last)
     return engine.step()
 

@@ -69,7 +69,7 @@ def _descendants(pid: int) -> list[int]:
     return found
 
 
-def _wait_for_training(out: Path, since: float, patience_s: float = 120) -> None:
+def _wait_for_training(out: Path, since: float, patience_s: float = 300) -> None:
     """Until some run has taken a step after `since`."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:

@@ -26,10 +26,10 @@ def test_the_encoder_is_left_as_it_was_and_the_error_falls(
     batch, errors = random_batch(), []
     for _ in range(60):
         optimizer.zero_grad()
-        output, _, targets = accumulate_gradient(pretraining, batch, 32, 0)
+        output, _, target = accumulate_gradient(pretraining, batch, 32, 0)
         optimizer.step()
         errors.append(output.loss.item())
-    assert targets is None
+    assert target is None
     assert errors[-1] < 0.8 * errors[0]
     assert all(torch.equal(value, before[key]) for key, value in pretraining.encoder.state_dict().items())
     assert all(parameter.grad is None for parameter in pretraining.encoder.parameters())
@@ -47,7 +47,7 @@ def test_the_error_is_the_mean_square_over_pixels(
     batch = random_batch()
     assert batch.original is not None
     rebuilt = pretraining.decoder(pretraining.encoder(batch.original))
-    rows = pretraining.rows(batch, None)
+    online = pretraining.online(batch, None)
     expected = torch.stack([((a - b) ** 2).mean() for a, b in zip(rebuilt, batch.original, strict=True)])
-    torch.testing.assert_close(rows["reconstruction_error"], expected)
-    torch.testing.assert_close(pretraining.loss(rows, None).loss, expected.mean())
+    torch.testing.assert_close(online["reconstruction_error"], expected)
+    torch.testing.assert_close(pretraining.loss(online, None, 0.0).loss, expected.mean())

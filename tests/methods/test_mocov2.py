@@ -14,7 +14,7 @@ from torch import nn
 from fgssl import losses, randomness
 from fgssl.batch import Batch
 from fgssl.methods.mocov2 import MoCoV2
-from tests.one_process import accumulate_gradient, global_targets
+from tests.one_process import accumulate_gradient, global_target
 
 GROUP = 16  # of BatchNorm, in the tiny config
 
@@ -71,11 +71,11 @@ def test_the_queue_wraps_around_as_a_deque_of_keys(moco: MoCoV2) -> None:
 def test_the_loss_is_against_the_queue_of_past_steps(moco: MoCoV2, random_batch: Callable[..., Batch]) -> None:
     """A step's own keys join the queue after its loss."""
     batch, queue = random_batch(), moco.queue.clone()
-    output, rows, keys = accumulate_gradient(moco, batch, 32, 0)
+    output, online, keys = accumulate_gradient(moco, batch, 32, 0)
     assert keys is not None
     assert torch.equal(moco.queue, queue)
-    torch.testing.assert_close(output.loss.detach(), losses.info_nce(rows["query"], keys, queue, 0.2))
-    moco.after_step(rows, keys, 0.0)
+    torch.testing.assert_close(output.loss.detach(), losses.info_nce(online["query"], keys, queue, 0.2))
+    moco.after_step(online, keys, 0.0)
     assert torch.equal(moco.queue[:32], keys)
     assert torch.equal(moco.queue[32:], queue[32:])
 
@@ -109,12 +109,12 @@ def test_keys_are_made_in_shuffled_groups_and_put_back_in_order(
         images = order[start : start + GROUP]
         for image, key in zip(images, plain(batch.views[1][images]), strict=True):
             expected[image] = F.normalize(key, dim=0)
-    keys = global_targets(moco, batch, 32, 3)
+    keys = global_target(moco, batch, 32, 3)
     assert keys is not None
     torch.testing.assert_close(keys, torch.stack([expected[image] for image in range(32)]))
     unshuffled = torch.cat([plain(views) for views in batch.views[1].split(GROUP)])
     assert not torch.allclose(keys, F.normalize(unshuffled, dim=1), atol=1e-3)  # the groups do matter
-    torch.testing.assert_close(global_targets(moco, batch, GROUP, 3), keys)
+    torch.testing.assert_close(global_target(moco, batch, GROUP, 3), keys)
 
 
 def test_what_synthesized_pairs_ask_for_are_the_two_losses_at_the_methods_temperature(
@@ -126,7 +126,7 @@ def test_what_synthesized_pairs_ask_for_are_the_two_losses_at_the_methods_temper
     expected = losses.info_nce_per_row(projections, keys, moco.queue, 0.5)
     torch.testing.assert_close(moco.contrast(features, {}, keys), expected, rtol=0, atol=0)
     expected = losses.nt_xent(projections, moco.head(others), 0.5)
-    torch.testing.assert_close(moco.pair_loss(moco.pair_rows(features, others)), expected, rtol=0, atol=0)
+    torch.testing.assert_close(moco.pair_loss(moco.pair_embeddings(features, others)), expected, rtol=0, atol=0)
 
 
 def test_the_start_is_a_function_of_the_seed(tiny_method: Callable[..., Any]) -> None:

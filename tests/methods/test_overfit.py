@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from tests.one_process import accumulate_gradient
 
 IMAGES = 8
@@ -32,22 +32,22 @@ def margin(first: Tensor, second: Tensor, labels: Tensor) -> float:
     return float((own - cosines.masked_fill(same, -1).amax(dim=1)).mean())
 
 
-def of_classifier(rows: Rows, targets: Tensor | None) -> float:
+def of_classifier(online: Embeddings, target: Tensor | None) -> float:
     """Share of the probability at the right class."""
-    return float(rows["logits"].softmax(dim=1)[EACH, SPECIES].mean())
+    return float(online["logits"].softmax(dim=1)[EACH, SPECIES].mean())
 
 
-def of_projections(rows: Rows, targets: Tensor | None) -> float:
-    return margin(rows["projections"][:, 0], rows["projections"][:, 1], SPECIES)
+def of_projections(online: Embeddings, target: Tensor | None) -> float:
+    return margin(online["projections"][:, 0], online["projections"][:, 1], SPECIES)
 
 
-def of_views(first: str, second: str) -> Callable[[Rows, Tensor], float]:
-    return lambda rows, targets: margin(rows[first], rows[second], EACH)
+def of_views(first: str, second: str) -> Callable[[Embeddings, Tensor], float]:
+    return lambda online, target: margin(online[first], online[second], EACH)
 
 
-def of_targets(name: str) -> Callable[[Rows, Tensor], float]:
+def of_targets(name: str) -> Callable[[Embeddings, Tensor], float]:
     """Against the momentum network's projection, the last one if it has two."""
-    return lambda rows, targets: margin(rows[name], targets[:, -rows[name].shape[1] :], EACH)
+    return lambda online, target: margin(online[name], target[:, -online[name].shape[1] :], EACH)
 
 
 HEAD = "hidden_width: 32, projection_width: 16"
@@ -64,7 +64,7 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         (f"method={{name: hcl, weighting: mass, {HEAD}}}", of_projections),
         (
             "method={name: n_pairs, projection_width: 16}",
-            lambda rows, _: margin(rows["embeddings"], rows["embeddings"], SPECIES),
+            lambda online, _: margin(online["embeddings"], online["embeddings"], SPECIES),
         ),
         ("method.noise.variant=none", of_targets("query")),
         (f"method={SIMSIAM}", of_views("p1", "z2")),
@@ -75,7 +75,7 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_overfits(
-    override: str, separation: Callable[[Rows, Tensor | None], float], tiny_method: Callable[..., Any]
+    override: str, separation: Callable[[Embeddings, Tensor | None], float], tiny_method: Callable[..., Any]
 ) -> None:
     small = ("encoder.batch_norm_group_size=8", "training.global_batch_size=8")
     queue = () if "method=" in override or "method.base=" in override else ("method.base.queue_size=8",)
@@ -84,15 +84,15 @@ def test_overfits(
     if hasattr(method, "fill_bank"):
         method.fill_bank([batch.original])
     steps = 75 if hasattr(method, "fill_bank") else 150  # with synthesized pairs a step has twice as many passes
-    optimizer = torch.optim.SGD(method.parameter_groups(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(method.trained_parameters(), lr=0.1, momentum=0.9)
     start = parameters_to_vector(method.encoder.parameters()).detach()
     separations, losses, errors = [], [], []
     for step in range(steps):
         optimizer.zero_grad()
-        output, rows, targets = accumulate_gradient(method, batch, IMAGES, 0)
+        output, online, target = accumulate_gradient(method, batch, IMAGES, 0)
         optimizer.step()
-        method.after_step(rows, targets, step / steps)
-        separations.append(separation(rows, targets))
+        method.after_step(online, target, step / steps)
+        separations.append(separation(online, target))
         losses.append(output.loss.item())
         errors.append(float(output.metrics.get("reconstruction_error", 0.0)))
     floor = 0.95 if separation is of_classifier else 0.15

@@ -10,17 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
-from tests.one_process import accumulate_gradient, global_targets
+from fgssl.schedules import Schedule
+from tests.one_process import accumulate_gradient, global_target
 
 Make = Callable[..., Any]
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
 BYOL = "method={name: byol, momentum: 0.9, hidden_width: 16, projection_width: 8}"
 
 
-def step(method: Any, batch: Batch) -> tuple[Output, Rows, Tensor | None]:
+def step(method: Any, batch: Batch) -> tuple[Output, Embeddings, Tensor | None]:
     return accumulate_gradient(method, batch, len(batch), 0)
 
 
@@ -57,8 +58,8 @@ def test_simsiam_is_its_algorithm_1(tiny_method: Make, random_batch: Callable[..
     p1, p2 = by_hand.predictor(z1), by_hand.predictor(z2)
     expected = distance(p1, z2) / 2 + distance(p2, z1) / 2
     expected.backward()
-    output, _, targets = step(method, batch)
-    assert targets is None
+    output, _, target = step(method, batch)
+    assert target is None
     torch.testing.assert_close(output.loss, expected)
     assert_same_gradients(method, by_hand)
 
@@ -81,11 +82,14 @@ def test_simsiams_heads_are_the_papers(tiny_method: Make) -> None:
 def test_the_predictors_rate_is_constant(where: str, tiny_method: Make) -> None:
     method = tiny_method(f"{where}={SIMSIAM}")
     simsiam: Any = method.base if isinstance(method, Synthesized) else method
-    groups = {group["constant_rate"]: {id(p) for p in group["params"]} for group in method.parameter_groups()}
-    assert groups[True] == {id(parameter) for parameter in simsiam.predictor.parameters()}
-    assert groups[True] | groups[False] == {id(parameter) for parameter in method.parameters()}
+    falling, decay = Schedule(0.1), Schedule(0.01, end=0.02)
+    others, predictor = method.parameter_groups(falling, decay)
+    assert {id(one) for one in predictor.parameters} == {id(one) for one in simsiam.predictor.parameters()}
+    assert sorted(map(id, others.parameters + predictor.parameters)) == sorted(map(id, method.parameters()))
+    assert (others.learning_rate, others.weight_decay, predictor.weight_decay) == (falling, decay, decay)
+    assert [predictor.learning_rate.at(progress) for progress in (0.0, 0.5, 1.0)] == [0.1, 0.1, 0.1]
     switched_off = tiny_method(f"{where}={SIMSIAM}", f"{where}.constant_predictor_rate=false")
-    assert [group["constant_rate"] for group in switched_off.parameter_groups()] == [False]
+    assert [group.learning_rate for group in switched_off.parameter_groups(falling, decay)] == [falling]
 
 
 def test_synthesized_pairs_on_simsiam_are_equation_8(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:
@@ -128,7 +132,7 @@ def test_synthesized_pairs_on_simsiam_are_equation_8(tiny_method: Make, random_b
 def test_byol_follows_equation_2(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:
     method, batch = tiny_method(BYOL), random_batch()
     by_hand = copy.deepcopy(method)
-    targets = global_targets(copy.deepcopy(method), batch, 32, 0)
+    targets = global_target(copy.deepcopy(method), batch, 32, 0)
     assert targets is not None
     first, second = (by_hand.predictor(by_hand.head(by_hand.encoder(view))) for view in batch.views)
     expected = torch.zeros(())

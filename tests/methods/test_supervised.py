@@ -103,7 +103,7 @@ def test_n_pairs(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:
 def test_on_a_frozen_encoder_only_the_classifier_learns(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:
     method = tiny_method("method={name: cross_entropy}", "encoder.frozen=[all]")
     before = copy.deepcopy(method.encoder.state_dict())
-    optimizer = torch.optim.SGD(method.parameter_groups(), lr=0.1)
+    optimizer = torch.optim.SGD(method.trained_parameters(), lr=0.1)
     step(method, random_batch())
     optimizer.step()
     assert {id(p) for p in method.trained_parameters()} == {id(p) for p in method.classifier.parameters()}

@@ -16,7 +16,7 @@ from fgssl.batch import Batch, Output
 from fgssl.methods.mocov2 import MoCoV2
 from fgssl.methods.synthesized import Synthesized
 from fgssl.noises.perturbation import Perturbation
-from tests.one_process import accumulate_gradient, global_targets
+from tests.one_process import accumulate_gradient, global_target
 
 Make = Callable[..., Any]
 
@@ -37,8 +37,8 @@ def make(tiny_method: Make, random_batch: Callable[..., Batch]) -> Callable[...,
 
 
 def step(method: Any, batch: Batch) -> tuple[Output, dict[str, Tensor]]:
-    output, rows, _ = accumulate_gradient(method, batch, len(batch), 0)
-    return output, rows
+    output, online, _ = accumulate_gradient(method, batch, len(batch), 0)
+    return output, online
 
 
 def _no_autocast() -> contextlib.AbstractContextManager[None]:
@@ -65,7 +65,7 @@ def test_the_loss_is_equation_8(
     assert isinstance(base, MoCoV2)
     assert batch.original is not None
     encoder, head, decoder = (copy.deepcopy(module) for module in (base.encoder, base.head, method.decoder))
-    keys = global_targets(copy.deepcopy(method), batch, 32, 0)
+    keys = global_target(copy.deepcopy(method), batch, 32, 0)
     assert keys is not None
 
     by_views = losses.info_nce(head(encoder(batch.views[0])), keys, base.queue, 0.2)
@@ -121,9 +121,9 @@ def test_without_its_weight_no_pair_is_made(
     passes: collections.Counter[str] = collections.Counter()
     method.encoder.register_forward_hook(lambda *_: passes.update(["encoder"]))
     method.decoder.register_forward_hook(lambda *_: passes.update(["decoder"]))
-    output, rows = step(method, random_batch())
+    output, online = step(method, random_batch())
     assert passes == {"encoder": encoded, "decoder": decoded}
-    assert ("loss_pair" in output.metrics) == ("pair_first" in rows) == bool(pair_weight)
+    assert ("loss_pair" in output.metrics) == ("pair_first" in online) == bool(pair_weight)
 
 
 def test_detached_pairs_teach_the_decoder_nothing(
@@ -210,12 +210,12 @@ def test_a_part_of_the_bank_is_used_while_it_fills(
 
     monkeypatch.setattr(Perturbation, "__call__", spy)
     filled = method.bank[-16:].clone()
-    output, rows = step(method, batch)
+    output, online = step(method, batch)
     assert torch.equal(seen[0], filled)
     assert output.loss.isfinite()
-    method.after_step(rows, torch.randn(32, 8), 0.0)
+    method.after_step(online, torch.randn(32, 8), 0.0)
     assert int(method.bank_filled) == 48
-    assert torch.equal(method.bank[-32:], rows["feature"])  # appended after use
+    assert torch.equal(method.bank[-32:], online["feature"])  # appended after use
     assert torch.equal(method.bank[-48:-32], filled)
 
 

@@ -30,7 +30,13 @@ TINY = {
     "views": {"image_size": 16},
     "encoder": {
         "name": "resnet18",
-        "arguments": {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1], "stem_type": "deep", "stem_width": 4},
+        "arguments": {
+            "channels": [8, 8, 8, 8],
+            "layers": [1, 1, 1, 1],
+            "stem_type": "deep",
+            "stem_width": 4,
+            "output_stride": 16,
+        },
         "batch_norm_group_size": 16,
     },
     "method": {"name": "mocov2", "queue_size": 64, "hidden_width": 16, "projection_width": 8},

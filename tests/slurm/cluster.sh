@@ -51,9 +51,11 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 say() { echo "cluster.sh: $*" >&2; }
 
-fail() {
+fail() { # with the first lines of each log, which say why a start failed, then the newest
     say "$*"
-    tail -n 15 "$DIR"/log/* >&2 || true
+    head -n 15 "$DIR"/log/* >&2 || true
+    say "the last lines of the same logs:"
+    tail -n 5 "$DIR"/log/* >&2 || true
     exit 1
 }
 
@@ -119,7 +121,7 @@ configure() {
     local version gpus='' devices=$DIR/gpu
     mkdir "$DIR"
     declare -p "${!CLUSTER_@}" >"$DIR/options"
-    mkdir "$DIR"/{etc,run,log,state,database}
+    mkdir "$DIR"/{etc,run,log,state,database,tmp}
     version=$(slurmctld -V | tr -dc '0-9.' | cut -d. -f1,2 | tr -d .) # 2205
 
     { # the machine's name too: slurmctld of 24.11 answers an `srun` on the machine there
@@ -251,7 +253,7 @@ boot() {
     setsid unshare --uts --mount --pid --fork --kill-child --mount-proc bash -c "$FIRST_PROCESS" - "$1" "$DIR" \
         </dev/null >>"$DIR/log/hosts.log" 2>&1 &
     echo $! >"$DIR/run/$1.host"
-    within 10 test -e "$DIR/run/$1.booted" || fail "host $1 did not start"
+    within 30 test -e "$DIR/run/$1.booted" || fail "host $1 did not start"
 }
 
 on() { # on HOST COMMAND...
@@ -264,7 +266,7 @@ on() { # on HOST COMMAND...
 
 crash() {
     (on "$1" bash -c 'kill 1') 2>/dev/null || true # which ends that command too
-    within 10 gone host_runs "$1" || fail "host $1 did not end"
+    within 30 gone host_runs "$1" || fail "host $1 did not end"
 }
 
 gone() { ! "$@"; }
@@ -302,17 +304,19 @@ start() { # start DAEMON: or resume it
         *) command=(slurmd -N "$1") ;;
     esac
     on "$host" "${command[@]}" </dev/null >>"$DIR/log/start.log" 2>&1 || fail "$1 did not start"
-    within 30 runs "$1" || fail "$1 did not start"
+    within 60 runs "$1" || fail "$1 did not start"
     case $1 in
-        slurmctld) within 30 timeout 5 scontrol ping >/dev/null 2>&1 || fail "slurmctld does not answer" ;;
-        slurmdbd) within 30 listens $((CLUSTER_PORT + 1)) || fail "slurmdbd does not answer" ;;
+        slurmctld) within 60 timeout 5 scontrol ping >/dev/null 2>&1 || fail "slurmctld does not answer" ;;
+        slurmdbd) within 60 listens $((CLUSTER_PORT + 1)) || fail "slurmdbd does not answer" ;;
     esac
 }
 
 listens() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-DATABASE=(--no-defaults --user=root --datadir="$DIR/database" --skip-name-resolve --innodb-log-file-size=4M
-    --innodb-flush-log-at-trx-commit=0 --innodb-autoextend-increment=4)
+# Its own folder for temporary files, little memory, and no asynchronous I/O, of which the machine has a limited amount.
+DATABASE=(--no-defaults --user=root --datadir="$DIR/database" --tmpdir="$DIR/tmp" --skip-name-resolve
+    --innodb-log-file-size=4M --innodb-flush-log-at-trx-commit=0 --innodb-autoextend-increment=4
+    --innodb-use-native-aio=OFF --innodb-buffer-pool-size=32M)
 
 make_database() { # in memory, so that a busy disk does not matter
     on head mount -t tmpfs tmpfs "$DIR/database"
@@ -363,7 +367,7 @@ up() {
     fi
     start slurmctld
     for node in $(nodes); do start "$node"; done
-    within 60 nodes_answer || { sinfo -N -l >&2 || true; fail "not all nodes answer"; }
+    within 120 nodes_answer || { sinfo -N -l >&2 || true; fail "not all nodes answer"; }
 }
 
 down() {

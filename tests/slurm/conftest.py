@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("cluster.sh")
 NOT_POSSIBLE_HERE = 3
 """Exit code of `cluster.sh up` where it cannot run."""
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 400.0
 _FIRST_PORT = 24100
 _PORTS_PER_CLUSTER = 20
 
@@ -64,16 +65,23 @@ class Cluster:
 
     # -------------------------------------------------------------------------------------------- daemons
 
-    def up(self) -> None:
-        """Start what does not run. Where the machine cannot be a cluster, skip the test; fail it where CI is set."""
+    def up(self, retry: bool = False) -> None:
+        """Start what does not run. Where the machine cannot be a cluster, skip the test; fail it where CI is set.
+
+        `retry`: after a failure, remove the cluster and start once more.
+        """
         command = [str(SCRIPT), "up"]
         finished = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=START_TIMEOUT_S
         )
         if finished.returncode == NOT_POSSIBLE_HERE:
             (pytest.fail if "CI" in os.environ else pytest.skip)(finished.stderr.strip())
-        if finished.returncode != 0:
-            pytest.fail(finished.stderr[-8000:], pytrace=False)
+        if finished.returncode != 0 and retry:
+            print(f"The cluster did not start and is started again: {finished.stderr[:4000]}", file=sys.stderr)
+            self.down()
+            self.up()
+        elif finished.returncode != 0:
+            pytest.fail(finished.stderr[:12_000], pytrace=False)
         self._whole = True
 
     def down(self) -> None:
@@ -193,7 +201,7 @@ def own_cluster(accounting: bool, **options: str) -> Iterator[Cluster]:
         cluster = Cluster(Path(f"/tmp/slurm-tests-{number}"), options)
         cluster.down()
         try:
-            cluster.up()
+            cluster.up(retry=True)
             yield cluster
         finally:
             cluster.down()

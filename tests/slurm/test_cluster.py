@@ -1,12 +1,14 @@
 """The real cluster does what tests on it rely on."""
 
+import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.conftest import Cluster
+from tests.slurm.conftest import Cluster, own_cluster
 
 pytestmark = pytest.mark.slurm
 
@@ -199,3 +201,21 @@ def test_what_ends_jobs(slurm: Cluster) -> None:
     slurm.wait(crashed, "NODE_FAIL", timeout_s=180)
     assert lines(slurm, crashed) == []
     slurm.wait(limited, "TIMEOUT", timeout_s=120)
+
+
+def test_a_start_that_fails_is_repeated_once_and_shows_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    install = shutil.which("mariadb-install-db")
+    fake = tmp_path / "mariadb-install-db"
+    fails = '{ echo "the reason"; seq 100; exit 1; }'
+    fake.write_text(f'#!/bin/bash\nmkdir {tmp_path}/tried 2>/dev/null && {fails}\nexec {install} "$@"\n')
+    fake.chmod(0o755)
+    with own_cluster(accounting=True) as slurm:
+        assert slurm.command("sacctmgr", "--noheader", "--parsable2", "show", "cluster", "format=cluster") == "tests\n"
+    assert "the reason" in capfd.readouterr().err
+
+    fake.write_text(f"#!/bin/bash\n{fails}\n")
+    with pytest.raises(pytest.fail.Exception, match=r"mariadb-install-db failed\n(.*\n)*the reason"):
+        own_cluster(accounting=True).__enter__()

@@ -29,7 +29,7 @@ def make_engine(request: pytest.FixtureRequest, tiny_method: Callable[..., Any])
 
     def make(clip_norm: float | None) -> Engine:
         method, world = tiny_method(SIMCLR), World()
-        optimizer = torch.optim.SGD(method.parameter_groups(), lr=1.0)
+        optimizer = torch.optim.SGD(method.trained_parameters(), lr=1.0)
         if request.param == "ddp":
             return DataParallel(method, optimizer, world, clip_norm)
         return Exact(DataParallel(method, optimizer, world), world, clip_norm)
@@ -41,7 +41,7 @@ def one_step(engine: Engine, batch: Batch) -> tuple[float, float]:
     """The norm that the engine tells, and that of how far the weights moved."""
     before = [parameter.detach().clone() for parameter in engine.method.parameters()]
     GradCache(World(), len(batch), exact=False, autocast=contextlib.nullcontext).accumulate_gradient(
-        engine, batch, None
+        engine, batch, None, progress=0.0
     )
     norm = engine.step()
     moves = [new.detach() - old for new, old in zip(engine.method.parameters(), before, strict=True)]

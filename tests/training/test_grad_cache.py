@@ -10,7 +10,7 @@ import torch
 
 from fgssl.batch import Batch
 from fgssl.methods.byol import BYOL
-from tests.one_process import accumulate_gradient, global_targets
+from tests.one_process import accumulate_gradient, global_target
 
 
 def in_precision(batch: Batch, dtype: torch.dtype) -> Batch:
@@ -37,9 +37,9 @@ def test_micro_batches_change_nothing(
         method = tiny_method(*every_method).to(dtype)
         if hasattr(method, "fill_bank"):
             method.fill_bank(in_precision(random_batch(step=9, images=64), dtype).original.split(16))  # type: ignore[union-attr]
-        output, rows, targets = accumulate_gradient(method, batch, shard_size, seed=0)
+        output, online, target = accumulate_gradient(method, batch, shard_size, seed=0)
         gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
-        method.after_step(rows, targets, 0.5)
+        method.after_step(online, target, 0.5)
         losses.append(output.loss.item())
         metrics.append(output.metrics)
         states.append(dict(method.named_buffers()))
@@ -73,15 +73,15 @@ def test_targets_come_back_in_the_order_of_the_batch(
 ) -> None:
     method = tiny_method("method.noise.variant=none").eval()  # in which an image's key is its own affair
     batch = random_batch(step=2, images=64)
-    targets = global_targets(method, batch, 16, seed=0)
-    assert targets is not None
-    assert not targets.requires_grad
-    torch.testing.assert_close(targets, method.targets(batch.views[1]))
+    target = global_target(method, batch, 16, seed=0)
+    assert target is not None
+    assert not target.requires_grad
+    torch.testing.assert_close(target, method.target(batch.views[1]))
 
 
 def test_a_method_without_targets_has_none(tiny_method: Callable[..., Any], random_batch: Callable[..., Batch]) -> None:
     method = tiny_method("method={name: decoder}")
-    assert global_targets(method, random_batch(), 32, seed=0) is None
+    assert global_target(method, random_batch(), 32, seed=0) is None
 
 
 def test_half_precision_networks_give_a_single_precision_loss(
@@ -94,9 +94,9 @@ def test_half_precision_networks_give_a_single_precision_loss(
     for context in (nullcontext, autocast):
         method = tiny_method()
         method.fill_bank(random_batch(step=9, images=64).original.split(16))  # type: ignore[union-attr]
-        output, _, targets = accumulate_gradient(method, random_batch(), 32, 0, context)
-        assert targets is not None
-        assert output.loss.dtype == targets.dtype == torch.float32
+        output, _, target = accumulate_gradient(method, random_batch(), 32, 0, context)
+        assert target is not None
+        assert output.loss.dtype == target.dtype == torch.float32
         assert all(value.dtype == torch.float32 for value in output.metrics.values())
         assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
         losses.append(output.loss.item())

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl import device as devices
+from fgssl.batch import Embeddings
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
@@ -18,6 +19,7 @@ from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
 from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
+from fgssl.views.maker import ViewMaker
 
 
 def rows(step: int) -> NDArray[np.int64]:
@@ -25,7 +27,7 @@ def rows(step: int) -> NDArray[np.int64]:
 
 
 def batches(steps: range) -> list[RawBatch]:
-    images = np.random.default_rng(0).integers(0, 256, (32, 3, 16, 16, 3), dtype=np.uint8)
+    images = tuple(np.random.default_rng(0).integers(0, 256, (3, 32, 16, 16, 3), dtype=np.uint8))
     labels = np.zeros((32, 2), dtype=np.int64)
     return [RawBatch(step, step // 3, step // 3, rows(step), rows(step), labels, images) for step in steps]
 
@@ -34,11 +36,13 @@ def batches(steps: range) -> list[RawBatch]:
 def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any]) -> Trainer:
     config, method = tiny_config("method.noise.variant=none"), tiny_method("method.noise.variant=none")
     world = devices.world(config.resources, config.training)
+    groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
     return Trainer(
-        engine=build_engine(method, config.training, config.resources, world),
+        engine=build_engine(method, groups, config.training, config.resources, world),
+        groups=groups,
         world=world,
         settings=config.training,
-        views=config.views,
+        views=ViewMaker(config.views, num_views=2, seed=0, shard_size=32),
         seed=0,
         total_steps=6,
         shard_size=32,
@@ -52,13 +56,13 @@ def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPa
     """From `step` on the loss is not a number, or is one with an infinite slope."""
     loss = trainer.engine.method.loss
 
-    def broken(rows: dict[str, Tensor], targets: Tensor | None) -> Any:
-        output = loss(rows, targets)
+    def broken(online: Embeddings, target: Tensor | None, progress: float) -> Any:
+        output = loss(online, target, progress)
         if trainer.step < step:
             return output
         if what == "loss":
             return type(output)(output.loss * torch.nan, output.metrics)
-        return type(output)(output.loss + (rows["query"] * 0).abs().sum().sqrt(), output.metrics)
+        return type(output)(output.loss + (online["query"] * 0).abs().sum().sqrt(), output.metrics)
 
     monkeypatch.setattr(trainer.engine.method, "loss", broken)
 

@@ -10,19 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fgssl.batch import Batch, Output, Rows
+from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.interruption import Interruption
-from fgssl.methods.method import Method
+from fgssl.methods.method import Method, ParameterGroup
+from fgssl.schedules import Schedule
 from fgssl.settings.config import Config
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.reporter import Reporter
 from fgssl.training.trainer import Trainer
+from fgssl.views.maker import ViewMaker
 
 
 class Spy(Method):
-    num_views = 1
+    online_views = (0,)
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,25 +32,31 @@ class Spy(Method):
         self.predictor = nn.Linear(2, 1)
         self.told: list[float] = []
 
-    def rows(self, batch: Batch, targets: Tensor | None) -> Rows:
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         return {"prediction": self.predictor(self.encoder(batch.views[0].mean(dim=(2, 3))))}
 
-    def loss(self, rows: Rows, targets: Tensor | None) -> Output:
-        return Output(rows["prediction"].square().mean(), {})
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        self.told.append(progress)
+        return Output(online["prediction"].square().mean(), {})
 
-    def after_step(self, rows: Rows, targets: Tensor | None, progress: float) -> None:
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
         self.told.append(progress)
 
-    def constant_rate_parameters(self) -> list[nn.Parameter]:
-        return list(self.predictor.parameters())
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        constant = Schedule(learning_rate.start, shape="constant")
+        return [
+            ParameterGroup(list(self.encoder.parameters()), learning_rate, weight_decay),
+            ParameterGroup(list(self.predictor.parameters()), constant, Schedule(0.0)),
+        ]
 
 
 def batches(steps: range) -> list[RawBatch]:
-    images = np.random.default_rng(0).integers(0, 256, (32, 2, 16, 16, 3), dtype=np.uint8)
+    images = (np.random.default_rng(0).integers(0, 256, (32, 16, 16, 3), dtype=np.uint8),)
     rows = np.arange(32)
     return [RawBatch(step, 0, 0, rows, rows, np.zeros((32, 2), dtype=np.int64), images) for step in steps]
 
 
+RATES = ("optimizer={learning_rate: 0.8, weight_decay: 0.1}", "weight_decay_end=0.3")
 COSINE = [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]  # at 0, 1/4, 1/2 and 3/4
 
 
@@ -64,21 +72,21 @@ def test_rates_and_progress_of_every_step(
     overrides: tuple[str, ...], first: float, factors: list[float], tiny_config: Callable[..., Config]
 ) -> None:
     """Also of a training that goes on from step 1: both are of the whole."""
-    config = tiny_config(*(f"training.{item}" for item in ("optimizer.learning_rate=0.8", *overrides)))
+    config = tiny_config(*(f"training.{item}" for item in (*RATES, *overrides)))
     for start in (0, 1):
         method, reporter = Spy(), Mock(spec=Reporter)
-        optimizer = torch.optim.SGD(method.parameter_groups(), lr=123.0)
-        rates: list[dict[bool, float]] = []
+        groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
+        optimizer = torch.optim.SGD([{"params": group.parameters} for group in groups], lr=123.0, weight_decay=123.0)
+        steps: list[list[dict[str, float]]] = []
         optimizer.register_step_pre_hook(
-            lambda optimizer, *_, rates=rates: rates.append(
-                {g["constant_rate"]: g["lr"] for g in optimizer.param_groups}
-            )
+            lambda optimizer, *_, steps=steps: steps.append([dict(group) for group in optimizer.param_groups])
         )
         trainer = Trainer(
             engine=DataParallel(method, optimizer, World()),
+            groups=groups,
             world=World(),
             settings=config.training,
-            views=config.views,
+            views=ViewMaker(config.views, num_views=1, seed=0, shard_size=32),
             seed=0,
             total_steps=4,
             shard_size=32,
@@ -89,7 +97,10 @@ def test_rates_and_progress_of_every_step(
         )
         trainer.train(batches, reporter, lambda state: None, Interruption())
         decayed = pytest.approx([first * factor for factor in factors[start:]])
-        assert [rate[False] for rate in rates] == decayed
-        assert [rate[True] for rate in rates] == pytest.approx([first] * (4 - start))
+        assert [encoder["lr"] for encoder, _ in steps] == decayed
+        assert [predictor["lr"] for _, predictor in steps] == pytest.approx([first] * (4 - start))
+        rising = pytest.approx([0.3 - 0.2 * factor for factor in COSINE[start:]])
+        assert [encoder["weight_decay"] for encoder, _ in steps] == rising
+        assert [predictor["weight_decay"] for _, predictor in steps] == [0.0] * (4 - start)
         assert [call.args[1]["learning_rate"] for call in reporter.log.call_args_list] == decayed
-        assert method.told == [0.0, 0.25, 0.5, 0.75][start:]
+        assert method.told == [progress for progress in (0.0, 0.25, 0.5, 0.75)[start:] for _ in ("loss", "after_step")]

@@ -45,6 +45,12 @@ def test_each_operation_is_torchvisions_of_that_name(name: str, images: Tensor) 
     close(found, torch.stack(expected))
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_solarize_is_torchvisions(threshold: float, images: Tensor) -> None:
+    images[3, :, :2] = threshold  # which is inverted too
+    assert torch.equal(color.solarize(images, threshold), torchvision.solarize(images, threshold))
+
+
 def test_grayscale_is_torchvisions(images: Tensor) -> None:
     close(color.grayscale(images), torchvision.rgb_to_grayscale(images))
 
@@ -93,14 +99,15 @@ def only(**probabilities: float) -> ViewSettings:
     return dataclasses.replace(SETTINGS, horizontal_flip=False, **(off | probabilities))
 
 
-def test_a_view_is_jitter_gray_blur_and_flip_in_this_order(images: Tensor) -> None:
+def test_a_view_is_jitter_gray_blur_solarize_and_flip_in_this_order(images: Tensor) -> None:
     rows = np.arange(16)
-    found = color.augmented(images, SETTINGS, 5, 2, 1, rows)
-    numbers = torch.from_numpy(randomness.uniform(5, "color", 2, 1, rows=rows, columns=13)).float()
+    recipe = dataclasses.replace(SETTINGS, solarize_probability=0.3, solarize_threshold=0.4)
+    found = color.augmented(images, recipe, 5, 2, 1, rows)
+    numbers = torch.from_numpy(randomness.uniform(5, "colour", 2, 1, rows=rows, columns=14)).float()
     happened = []
     for image, result, number in zip(images, found, numbers, strict=True):
         one = number[None]
-        steps = tuple((number[:4] < torch.tensor([0.8, 0.2, 0.5, 0.5])).tolist())
+        steps = tuple((number[[0, 1, 2, 3, 13]] < torch.tensor([0.8, 0.2, 0.5, 0.5, 0.3])).tolist())
         happened.append(steps)
         if steps[0]:
             image = color.color_jitter(image[None], one[:, 4:8], one[:, 8:12], SETTINGS)[0]
@@ -108,10 +115,12 @@ def test_a_view_is_jitter_gray_blur_and_flip_in_this_order(images: Tensor) -> No
             image = torchvision.rgb_to_grayscale(image, 3)
         if steps[2]:
             image = torchvision.gaussian_blur(image, [13, 13], [0.1 + 1.9 * number[12].item()] * 2)
+        if steps[4]:
+            image = torchvision.solarize(image, 0.4)
         if steps[3]:
             image = torchvision.horizontal_flip(image)
         close(result, image)
-    assert all(len({steps[operation] for steps in happened}) == 2 for operation in range(4))
+    assert all(len({steps[operation] for steps in happened}) == 2 for operation in range(5))
 
 
 def test_a_view_is_a_function_of_seed_epoch_view_and_image_alone(images: Tensor) -> None:

@@ -1,7 +1,7 @@
 """Settings -> engine."""
 
 from fgssl.collectives import World
-from fgssl.methods.method import Method
+from fgssl.methods.method import Method, ParameterGroup
 from fgssl.settings.training import ResourceSettings, TrainingSettings
 from fgssl.training.engines.ddp import DataParallel
 from fgssl.training.engines.engine import Engine
@@ -9,9 +9,15 @@ from fgssl.training.engines.exact import Exact
 from fgssl.training.optim import build_optimizer
 
 
-def build_engine(method: Method, training: TrainingSettings, resources: ResourceSettings, world: World) -> Engine:
-    """`method` lies on its device, alike on every process."""
-    optimizer = build_optimizer(training.optimizer, method.parameter_groups())
+def build_engine(
+    method: Method,
+    groups: list[ParameterGroup],
+    training: TrainingSettings,
+    resources: ResourceSettings,
+    world: World,
+) -> Engine:
+    """Return the engine that trains `groups` of `method`, which lies on its device, alike on every process."""
+    optimizer = build_optimizer(training.optimizer, groups)
     exact, clip_norm = training.invariant == "exact", training.gradient_clip_norm
     if resources.engine == "ddp":
         if exact:

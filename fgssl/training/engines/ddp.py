@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.methods.method import Method
 from fgssl.training.engines.engine import Engine, start_state
@@ -50,11 +50,11 @@ class DataParallel(Engine):
     def parameter_groups(self) -> list[dict[str, Any]]:
         return self.optimizer.param_groups
 
-    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+    def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
         if self._parallel is None or not torch.is_grad_enabled():
-            return self.method(shard, targets)
+            return self.method(shard, target)
         self._parallel.require_backward_grad_sync = last
-        return self._parallel(shard, targets)
+        return self._parallel(shard, target)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
         self._scaler.scale(surrogate).backward()

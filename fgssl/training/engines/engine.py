@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from fgssl.methods.method import Method
 
 
@@ -20,11 +20,12 @@ class Engine(ABC):
     @property
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Whose `lr` the trainer sets before a step, as of `Method.parameter_groups`."""
+        """Groups of the optimizer, whose `lr` and `weight_decay` the trainer sets before a step."""
 
     @abstractmethod
-    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
-        """The method's rows of one shard; `last`: of those of the step whose gradient will be asked for."""
+    def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
+        """Return the method's embeddings of one shard; `last` marks the step's final shard, after which gradients are
+        reduced."""
 
     @abstractmethod
     def backward(self, surrogate: Tensor, last: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.methods.method import Method
 from fgssl.training.engines.engine import Engine
@@ -42,8 +42,8 @@ class Exact(Engine):
     def parameter_groups(self) -> list[dict[str, Any]]:
         return self._stepper.parameter_groups
 
-    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
-        return self.method(shard, targets)
+    def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
+        return self.method(shard, target)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
         gradients = torch.autograd.grad(surrogate, self._parameters, allow_unused=True, materialize_grads=True)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fgssl.batch import Batch, Rows
+from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.errors import UserError
 from fgssl.methods.method import Method
@@ -83,12 +83,12 @@ class Zero(Engine):
 
     # ------------------------------------------------------------------------------------ per step
 
-    def rows(self, shard: Batch, targets: Tensor | None, last: bool) -> Rows:
+    def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
         # Not by the engine's own forward, which would switch an autocast around it off.
         # What that does besides is for the division of gradients: it counts the shards of a step.
         if self._stage and torch.is_grad_enabled():
             self._engine.optimizer.clear_backward_seen_flag()
-        return self.method(shard, targets)
+        return self.method(shard, target)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
         self._engine.set_gradient_accumulation_boundary(last)

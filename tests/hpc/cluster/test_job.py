@@ -78,7 +78,7 @@ def submitter(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> Submitter:
 
 
 def wait_for(true: Callable[[], bool], what: Callable[[], str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not true():
         assert time.monotonic() < deadline, what()
         time.sleep(0.05)

@@ -525,9 +525,9 @@ def test_a_site_s_script_around_a_command_ends_with_it(
     begun = time.monotonic()
     with pytest.raises(SchedulerUnavailableError):
         Slurm().facts(["1"])
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40  # and not the child's 60 s
     child = Path("/proc", (tmp_path / "child").read_text().strip())
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while child.exists() and "State:\tZ" not in (child / "status").read_text():  # nobody may reap it
         assert time.monotonic() < deadline, "the child lives on"
         time.sleep(0.02)

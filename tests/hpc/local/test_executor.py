@@ -36,7 +36,7 @@ def living_sweep(order):
         yield
 
 
-def _wait_for(condition, seconds=30):
+def _wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"

@@ -51,7 +51,7 @@ def _sweep(small, code: Path, jobs: int = 2, console: Console | None = None) -> 
     return LocalSweep(small.plan.stages, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)
 
 
-def _wait_for(condition: Callable[[], object], seconds: float = 30) -> None:
+def _wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -190,7 +190,7 @@ def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
         assert small.executed() == [slow[0]]
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -200,7 +200,7 @@ def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, nu
     process = _start(small, fake_sources)
     _wait_for(lambda: (small.out / "runs" / slow / "stepping").exists())
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert b"save a checkpoint and leave" in output
     assert int((small.out / "runs" / slow / "checkpoint").read_text()) > 0
     assert RunFolder(small.out / "runs" / slow).holder() is None
@@ -221,7 +221,7 @@ def test_what_a_killed_sweep_left_behind_is_adopted_and_takes_no_further_run(sma
     _wait_for(lambda: len(small.executed()) > 1)  # the other room is used meanwhile
     time.sleep(0.5)
     (small.out / "go").touch()
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=120)
     assert second.returncode == 0, output.decode()
     assert small.executed().count(slow) == 1
     assert [attempt["run"] for attempt in small.attempts() if attempt["pid"] == orphan] == [slow]
@@ -240,7 +240,7 @@ def test_when_what_was_left_behind_dies_its_run_is_made_here(small, fake_sources
     assert small.executed() == [slow]  # waits: the lease is held
     (small.out / "go").touch()
     os.kill(small.attempts()[0]["pid"], signal.SIGKILL)
-    second.communicate(timeout=60)
+    second.communicate(timeout=120)
     assert second.returncode == 0
     assert set(small.states().values()) == {State.DONE}
 

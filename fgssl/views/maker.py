@@ -1,0 +1,37 @@
+"""Crops of a batch -> the views that networks see, on the device."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fgssl.settings.views import ViewSettings
+from fgssl.views import color
+
+
+class ViewMaker:
+    """Colors and normalizes crops, as a function of (seed, view_key, view, row) whichever process computes it."""
+
+    def __init__(
+        self, settings: ViewSettings, num_views: int, seed: int, shard_size: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """`shard_size` images are colored at once: what kernels compute of an image can depend on their number."""
+        self.settings, self.recipes = settings, settings.of_each(num_views)
+        self._seed, self._shard_size, self._dtype = seed, shard_size, dtype
+
+    def view(self, crops: Tensor, view: int, view_key: int, rows: NDArray[np.int64]) -> Tensor:
+        """Return uint8 crops (n, H, W, C) of dataset `rows` (n,) as the view of this number: (n, C, H, W)."""
+        shards = (slice(start, start + self._shard_size) for start in range(0, len(crops), self._shard_size))
+        return torch.cat([self._shard(crops[part], view, view_key, rows[part]) for part in shards])
+
+    def _shard(self, crops: Tensor, view: int, view_key: int, rows: NDArray[np.int64]) -> Tensor:
+        return self._input(color.augmented(color.to_unit(crops), self.recipes[view], self._seed, view_key, view, rows))
+
+    def original(self, images: Tensor) -> Tensor:
+        """Return resized uint8 images (n, H, W, C) as networks see them: (n, C, H, W)."""
+        return self._input(color.to_unit(images))
+
+    def _input(self, images: Tensor) -> Tensor:
+        # Channels last, like the networks: the faster layout for convolutions on CPU and GPU.
+        normalized = color.normalized(images, self.settings).contiguous(memory_format=torch.channels_last)
+        return normalized.to(self._dtype)

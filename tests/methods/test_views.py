@@ -1,0 +1,14 @@
+"""The views that a method's settings promise are those that its two branches take."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fgssl.settings.config import Config
+
+
+def test_settings_and_method_agree(
+    every_method: tuple[str, ...], tiny_method: Callable[..., Any], tiny_config: Callable[..., Config]
+) -> None:
+    method = tiny_method(*every_method)
+    assert method.num_views == tiny_config(*every_method).method.num_views
+    assert {*method.online_views, *method.target_views} == set(range(method.num_views))

@@ -1,0 +1,88 @@
+"""Recipes: what each view inherits, and what is refused."""
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from fgssl.errors import SettingsError
+from fgssl.settings import config as configs
+from fgssl.settings import fingerprints
+from fgssl.settings.methods import BYOLSettings
+from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
+
+MULTI_CROP = [{"count": 2, "crop_area": [0.25, 1.0]}, {"count": 8, "crop_area": [0.05, 0.25], "image_size": 96}]
+
+
+def views(method: str = "byol", **settings: Any) -> ViewSettings:
+    return configs.parse({"views": settings, "method": {"name": method}}, "run.yaml").views
+
+
+def problems(method: str = "byol", **settings: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        views(method, **settings)
+    return str(caught.value)
+
+
+def test_without_recipes_all_views_are_made_alike() -> None:
+    settings = ViewSettings(image_size=32)
+    assert settings.of_each(3) == (settings,) * 3
+
+
+def test_a_recipe_inherits_what_it_does_not_give() -> None:
+    settings = ViewSettings(
+        hue=0.2, horizontal_flip=False, recipes=(RecipeSettings(count=8, crop_area=(0.05, 0.25), image_size=96),)
+    )
+    recipes = settings.of_each(8)
+    assert len(set(recipes)) == 1
+    assert (recipes[0].image_size, recipes[0].crop_area) == (96, (0.05, 0.25))
+    assert (recipes[0].hue, recipes[0].horizontal_flip, recipes[0].blur_probability) == (0.2, False, 0.5)
+
+
+def test_asymmetric_colors() -> None:
+    settings = views(saturation=0.2, recipes=[{"blur_probability": 1.0}, {"solarize_probability": 0.2}])
+    first, second = settings.of_each(2)
+    assert (first.blur_probability, first.solarize_probability, first.saturation) == (1.0, 0.0, 0.2)
+    assert (second.blur_probability, second.solarize_probability, second.saturation) == (0.5, 0.2, 0.2)
+
+
+def test_byols_own_views_are_as_its_settings_give_them() -> None:
+    (given,) = re.findall(r"`(views: .*)`", " ".join((BYOLSettings.__doc__ or "").split()))
+    first, second = views(**YAML(typ="safe").load(given)["views"]).of_each(2)
+    assert first == ViewRecipe(crop_area=(0.08, 1.0), saturation=0.2, blur_probability=1.0)
+    assert second == dataclasses.replace(first, blur_probability=0.1, solarize_probability=0.2)
+
+
+def test_a_method_that_takes_no_views_takes_any_recipes() -> None:
+    assert views("decoder", image_size=64, recipes=[{}, {}]) == views("decoder", image_size=64)
+    assert ViewSettings(recipes=(RecipeSettings(),)).of_each(0) == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"recipes": [{"blur_probability": 1.5}]}, "views.recipes.0.blur_probability: 1.5 is not allowed"),
+        ({"recipes": [{}, {"crop_area": [0.5, 0.2]}]}, "recipes.1: crop_area (0.5, 0.2): the first number must not"),
+        ({"recipes": [{}, {"crop_areas": [0.2, 0.5]}]}, "unknown key 'crop_areas': did you mean 'crop_area'?"),
+        ({"recipes": [{"horizontal_flip": False}]}, "unknown key 'horizontal_flip'"),
+        ({"recipes": [{"count": 0}]}, "views.recipes.0.count: 0 is not allowed"),
+    ],
+)
+def test_a_faulty_recipe_is_named(settings: dict[str, Any], message: str) -> None:
+    assert message in problems(**settings)
+
+
+def test_the_method_says_how_many_views_it_takes() -> None:
+    assert "method byol takes 2 views, but views.recipes makes 10: " in problems(recipes=MULTI_CROP)
+    assert "method cross_entropy takes 1 view, but views.recipes makes 2: " in problems(
+        "cross_entropy", recipes=[{}, {}]
+    )
+
+
+def test_recipes_come_back_from_yaml_and_are_in_the_fingerprint() -> None:
+    config = configs.parse({"views": {"recipes": [{"blur_probability": 1.0}, {}]}, "method": {"name": "byol"}}, "x")
+    assert configs.parse(fingerprints.to_mapping(config), "x") == config
+    plain = configs.parse({"method": {"name": "byol"}}, "x")
+    assert fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(plain)
