@@ -26,7 +26,7 @@ def presets(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 def clusters(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete `--cluster` from the profiles that are shipped, else from the files that are there."""
-    from hpc.cluster.site.profile import shipped_profiles
+    from hpc.cluster.site.profile_files import shipped_profiles
 
     names = [CompletionItem(name) for name in shipped_profiles() if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="file")]

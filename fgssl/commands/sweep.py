@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,9 +17,13 @@ from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
 from hpc.sweeps.plan_inputs import input_cautions
-from hpc.sweeps.stages import plan
+from hpc.sweeps.stages import Plan, plan
 from hpc.sweeps.state import states
 
+if TYPE_CHECKING:
+    from hpc.cluster.site.profile import Profile
+
+_OF_PROFILE = "cluster."
 _POLL_S = 30.0
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
@@ -60,20 +65,8 @@ def command(
 
     The exit code is 0 if all runs are done or submitted, 1 if some failed, and 2 if the sweep cannot start.
     """
-    of_profile = [override for override in overrides if override.startswith("cluster.")]
-    of_sweep = [override for override in overrides if override not in of_profile]
-    faults, profile = [*_option_faults(of_profile, jobs, dry_run, cluster, wait)], None
-    if cluster is not None:
-        from hpc.cluster.site.profile import read_profile
-
-        profile, found = read_profile(cluster, of_profile)
-        faults += found
-    try:
-        planned = plan(expand(sweep, preset, of_sweep))
-    except SettingsError as error:
-        raise SettingsError([*faults, *error.problems]) from None
-    if faults and profile is None:
-        raise SettingsError(faults)
+    faults = [*_option_faults(overrides, jobs, dry_run, cluster, wait)]
+    planned, profile = _read(sweep, preset, overrides, cluster, faults)
     folder = out or Path("outputs") / "-".join(filter(None, [planned.grid.name, planned.grid.preset]))
     at_a_time = jobs or default_jobs(planned.stages)
     with _explained(folder):
@@ -81,13 +74,41 @@ def command(
         print_plan(planned, before, folder, at_a_time if profile is None else None)
         for caution in input_cautions(planned.stages, folder):
             print(f"WARNING: {caution}", file=sys.stderr)
-        if profile is not None:
-            from fgssl.commands.sync import sync
-            from hpc.cluster.submit import submit
+        if profile is None:
+            return run_here(planned, before, folder, at_a_time, dry_run)
+        return _submit(planned, profile, faults, folder, dry_run, wait)
 
-            follow = functools.partial(sync, folder, "over" if wait else "once", _POLL_S)
-            return submit(planned, profile, faults, folder, None if dry_run else follow)
-        return run_here(planned, before, folder, at_a_time, dry_run)
+
+def _read(
+    file: Path, preset: str | None, overrides: Sequence[str], cluster: Path | None, faults: list[Problem]
+) -> tuple[Plan, "Profile | None"]:
+    """Return the plan, and the profile if there is a cluster, whose problems are added to `faults`.
+
+    Raises a `SettingsError` with all problems if there is no plan, or no cluster whose limits could be checked as well.
+    """
+    of_profile = [override for override in overrides if override.startswith(_OF_PROFILE)]
+    of_sweep = [override for override in overrides if override not in of_profile]
+    profile = None
+    if cluster is not None:
+        from hpc.cluster.site.profile_files import read_profile
+
+        profile, found = read_profile(cluster, of_profile)
+        faults += found
+    try:
+        planned = plan(expand(file, preset, of_sweep))
+    except SettingsError as error:
+        raise SettingsError([*faults, *error.problems]) from None
+    if faults and profile is None:
+        raise SettingsError(faults)
+    return planned, profile
+
+
+def _submit(planned: Plan, profile: "Profile", faults: Sequence[Problem], out: Path, dry_run: bool, wait: bool) -> int:
+    from fgssl.commands.sync import sync  # the cluster's modules: not for runs here
+    from hpc.cluster.submit import submit
+
+    follow = functools.partial(sync, out, "over" if wait else "once", _POLL_S)
+    return submit(planned, profile, faults, out, None if dry_run else follow)
 
 
 @contextlib.contextmanager
@@ -106,12 +127,11 @@ def _explained(out: Path) -> Iterator[None]:
 
 
 def _option_faults(
-    of_profile: Sequence[str], jobs: int | None, dry_run: bool, cluster: Path | None, wait: bool
+    overrides: Sequence[str], jobs: int | None, dry_run: bool, cluster: Path | None, wait: bool
 ) -> Iterator[Problem]:
     """Find options that are wrong, or of no use beside the others."""
     if cluster is None:
-        for override in of_profile:
-            key = override.partition("=")[0]
+        for key in (override.partition("=")[0] for override in overrides if override.startswith(_OF_PROFILE)):
             yield Problem(COMMAND_LINE, key, "is of a cluster's profile: give --cluster NAME too, or leave it out")
         if wait:
             message = (

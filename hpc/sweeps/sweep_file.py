@@ -1,4 +1,4 @@
-"""A sweep's YAML, its preset and the command line -> one typed `Sweep`, knowing where each key came from.
+"""A sweep's YAML, its preset and the command line -> one typed `Sweep` that knows where each key was written.
 
     name, title, source    which table or figure it reproduces
     seeds, baseline        every cell runs once per seed; differences are paired with the arm `baseline`
@@ -92,7 +92,7 @@ class Sweep:
     file: Path
     preset: str | None
     content: Mapping[str, Any]
-    """As it is written; its keys know where."""
+    """As it is written, without faulty values; its keys know where."""
     settings: SweepSettings
     arms: Mapping[str, Arm]
     problems: Sequence[Problem]
@@ -109,7 +109,7 @@ class Sweep:
 def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """Read and merge everything; `preset` None takes the file's own default.
 
-    Raises `SettingsError` where there is nothing to go on with; other faults are collected in `Sweep.problems`.
+    Raise a `SettingsError` if there is nothing to go on with; other faults are collected in `Sweep.problems`.
     """
     content = read_yaml(file)
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
@@ -143,7 +143,7 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
 
 
 def preset_names(file: Path) -> list[str]:
-    """Names of the presets that a sweep file offers."""
+    """Return the names of the presets that a sweep file offers."""
     presets = read_yaml(file).get("presets")
     return list(presets) if isinstance(presets, Mapping) else []
 
@@ -209,7 +209,7 @@ def _command_line(merged: Mapping[str, Any], overrides: Sequence[str], problems:
 
 
 def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems: list[Problem]) -> list[str] | None:
-    """Where an override goes in the sweep; None after adding a problem."""
+    """Return where an override goes in the sweep, or None after adding a problem."""
     parts = key.split(".")
     first = parts[0]
     if first in ("preset", "presets"):
@@ -240,7 +240,7 @@ def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems
 
 
 def _who_sets(merged: Mapping[str, Any], parts: Sequence[str], value: Any) -> list[str]:
-    """Dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
+    """Return dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
     setters = []
     keys = leaves(nested(parts, value))
     for kind, inside in (("arms", "settings."), ("stages", "")):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpc.cluster.site.profile import load_profile
+from hpc.cluster.site.profile_files import load_profile
 from tests.slurm.conftest import Cluster
 
 pytestmark = pytest.mark.slurm

@@ -21,7 +21,7 @@ from hpc.cluster.job_store import JobStore, Launch
 from hpc.cluster.keeper import keeper_request
 from hpc.cluster.observe import observe
 from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.site.profile import load_profile
+from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import Report, synchronize
 from hpc.sweeps.grid import expand

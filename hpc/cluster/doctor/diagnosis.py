@@ -11,7 +11,8 @@ from typing import Any
 
 from fgssl.settings.fingerprints import to_mapping
 from fgssl.settings.layers import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_yaml
-from hpc.cluster.site.profile import PREFIX, PartitionSettings, Profile, load_profile, profile_file
+from hpc.cluster.site.profile import PartitionSettings, Profile
+from hpc.cluster.site.profile_files import PREFIX, load_profile, profile_file
 
 _OF_A_PARTITION = to_mapping(PartitionSettings())
 

@@ -43,14 +43,14 @@ class JobSettings:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a job's settings were written, for the words of an error."""
+    """Places where a job's settings were written, for the words of an error."""
 
     places: Mapping[str, Place] = field(default_factory=dict)
-    """By key; without one: the default block, on the command line."""
+    """Place of each key; any other is shown in the default block, on the command line."""
     defaults: frozenset[str] = frozenset()
     """Keys that nobody wrote."""
     faults: tuple[Problem, ...] = ()
-    """Of all blocks; their settings were read without these values. `requests.request` tells them too."""
+    """Faults of all blocks, whose settings were read without these values. `requests.request` raises them too."""
 
     def problem(self, key: str, message: str) -> Problem:
         place = self.places.get(key, Place(COMMAND_LINE, f"jobs.{DEFAULT}.{key}"))
@@ -58,13 +58,13 @@ class Origin:
 
 
 BY_HAND = Origin()
-"""Of settings that no sweep has."""
+"""Origin of settings that no sweep has."""
 
 
 def read_jobs(blocks: Any, source: str, names: Sequence[str]) -> Mapping[str, tuple[JobSettings, Origin]]:
-    """The key `jobs` of a sweep -> settings of `default` and of every one of `names`, the stages and arms.
+    """Return the settings of `default` and of each of `names`, the stages and arms, from a sweep's `jobs`.
 
-    Faults of the blocks are left to `requests.request`, which tells them together with its own.
+    Faults of the blocks are left to `requests.request`, which raises them together with its own.
     """
     top = Place(source, "jobs")
     if not isinstance(blocks, Mapping):

@@ -6,7 +6,8 @@ import pytest
 
 from hpc.cluster.site.costs import Forecast, Work, forecast, hourly_cost, submissions
 from hpc.cluster.site.job_settings import JobSettings
-from hpc.cluster.site.profile import Profile, load_profile
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import JobRequest, request
 
 SLURM = Path(__file__).parents[3] / "slurm"

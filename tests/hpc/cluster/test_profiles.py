@@ -7,7 +7,8 @@ import pytest
 
 from fgssl.errors import SettingsError
 from fgssl.settings.layers import leaves, read_yaml, to_yaml
-from hpc.cluster.site.profile import PartitionSettings, Profile, load_profile, read_profile
+from hpc.cluster.site.profile import PartitionSettings, Profile
+from hpc.cluster.site.profile_files import load_profile, read_profile
 
 SLURM = Path(__file__).parents[3] / "slurm"
 SHIPPED = ["fir", "generic", "karolina", "lumi_g", "narval", "nibi", "rorqual", "trillium"]

@@ -11,7 +11,8 @@ from fgssl.errors import SettingsError
 from fgssl.settings.layers import Place, to_yaml
 from hpc.cluster.schedulers.slurm.script import sbatch_options
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
-from hpc.cluster.site.profile import Profile, load_profile
+from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import JobRequest, described, for_runs, request
 
 SLURM = Path(__file__).parents[3] / "slurm"

@@ -13,7 +13,7 @@ from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.self_test import self_test_request
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.schedulers.slurm.login_node import examine
-from hpc.cluster.site.profile import load_profile
+from hpc.cluster.site.profile_files import load_profile
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 GENERIC = Path(__file__).parents[4] / "slurm" / "generic.yaml"

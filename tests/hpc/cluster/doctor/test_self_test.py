@@ -16,7 +16,7 @@ from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Scratch, Task, read_tasks
 from hpc.cluster.doctor.self_test import SelfTestResult, judge, self_test_request
 from hpc.cluster.schedulers.scheduler import JobFact, JobState
-from hpc.cluster.site.profile import load_profile
+from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import JobRequest
 
 ROOT = Path(__file__).parents[4]
