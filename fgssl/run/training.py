@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +35,7 @@ from fgssl.store.run_folder import RunFolder, start_file
 from fgssl.training import checkpoint
 from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
+from fgssl.training.engines.engine import State
 from fgssl.training.reporter import Reporter, Silence
 from fgssl.training.trainer import Listener, Trainer
 from fgssl.views.maker import ViewMaker
@@ -148,7 +148,7 @@ def train_share(
             train_unfrozen(method)
             method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
 
-        def save(state: dict[str, Any]) -> None:
+        def save(state: State) -> None:
             if writer is not None:
                 writer.save(checkpoint.Checkpoint(trainer.step, state, identity, environments))
 

@@ -20,6 +20,7 @@ from fgssl.errors import CheckpointError, UserError
 from fgssl.store.files import file_sha256, read_record, record_json, write_atomically
 from fgssl.store.lease import Lease
 from fgssl.store.records import COMPLETE, CheckpointMark, Environment, Identity
+from fgssl.training.engines.engine import State
 
 _STATE = "state.pt"
 _RESULT = ("method", "optimizer")
@@ -30,7 +31,7 @@ _RESULT = ("method", "optimizer")
 class Checkpoint:
     step: int
     """Steps done."""
-    state: dict[str, Any]
+    state: State
     identity: Identity
     environments: tuple[Environment, ...]
     """The environments that the training went through, the newest last."""
@@ -256,7 +257,7 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _write_hashed(path: Path, state: dict[str, Any]) -> str:
+def _write_hashed(path: Path, state: State) -> str:
     """Write `state` to the disk; SHA-256 of the file."""
     with _HashedFile(path) as file:
         torch.save(state, file)

@@ -18,7 +18,7 @@ from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
 from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import TrainingSettings
-from fgssl.training.engines.engine import Engine
+from fgssl.training.engines.engine import Engine, State
 from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 from fgssl.views.maker import ViewMaker
 
@@ -59,7 +59,7 @@ class Trainer:
         self,
         batches: Callable[[range], Iterable[RawBatch]],
         listener: Listener,
-        save: Callable[[dict[str, Any]], None],
+        save: Callable[[State], None],
         interruption: Interruption,
         last_step: int | None = None,
     ) -> None:
@@ -118,11 +118,11 @@ class Trainer:
                 saved_step, saved_at = self.step, time.monotonic()
             interruption.leave(stop)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """All that the steps done so far leave behind; called by all processes."""
         return {**self.engine.state(), "wall_s": self.wall_s}
 
-    def resume(self, step: int, state: dict[str, Any]) -> None:
+    def resume(self, step: int, state: State) -> None:
         self.engine.load(state)
         self.step, self.wall_s = step, state["wall_s"]
 

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.methods.method import Method
-from fgssl.training.engines.engine import Engine, start_state
+from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state
 
 _SYNC_BUFFERS = (
     "forward_sync_buffers"
@@ -47,7 +46,7 @@ class DataParallel(Engine):
         start_state(optimizer)
 
     @property
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[TorchGroup]:
         return self.optimizer.param_groups
 
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
@@ -86,13 +85,13 @@ class DataParallel(Engine):
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.method.trained_parameters() if parameter.grad is not None]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self._scaler.is_enabled():
             state["scaler"] = self._scaler.state_dict()
         return state
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self._scaler.is_enabled():

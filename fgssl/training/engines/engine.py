@@ -2,13 +2,18 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from fgssl.batch import Batch, Embeddings
 from fgssl.methods.method import Method
+
+State: TypeAlias = dict[str, Any]
+"""Tensors and plain values in nested dicts and lists, as a torch `state_dict` has them."""
+TorchGroup: TypeAlias = dict[str, Any]
+"""One of an optimizer's `param_groups`: its parameters under `params`, and its rates."""
 
 
 class Engine(ABC):
@@ -19,7 +24,7 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[TorchGroup]:
         """Groups of the optimizer, whose `lr` and `weight_decay` the trainer sets before a step."""
 
     @abstractmethod
@@ -39,12 +44,12 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """`method` and `optimizer`: the whole of both on every process, alike for every engine and any number of
         processes; tensors may be those that training goes on to change."""
 
     @abstractmethod
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         """Go on from a `state`."""
 
     def whole(self) -> AbstractContextManager[Any]:

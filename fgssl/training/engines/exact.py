@@ -13,7 +13,7 @@ from torch import Tensor
 from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.methods.method import Method
-from fgssl.training.engines.engine import Engine
+from fgssl.training.engines.engine import Engine, State, TorchGroup
 from fgssl.training.tree import BalancedSum
 
 
@@ -24,9 +24,9 @@ class Stepper(Protocol):
 
     def step_with(self, gradients: list[Tensor]) -> None: ...
     @property
-    def parameter_groups(self) -> list[dict[str, Any]]: ...
-    def state(self) -> dict[str, Any]: ...
-    def load(self, state: dict[str, Any]) -> None: ...
+    def parameter_groups(self) -> list[TorchGroup]: ...
+    def state(self) -> State: ...
+    def load(self, state: State) -> None: ...
     def whole(self) -> AbstractContextManager[Any]: ...
 
 
@@ -39,7 +39,7 @@ class Exact(Engine):
         self._sum = BalancedSum()
 
     @property
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[TorchGroup]:
         return self._stepper.parameter_groups
 
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
@@ -61,10 +61,10 @@ class Exact(Engine):
         self._stepper.step_with(shaped)
         return norm_value
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         return self._stepper.state()
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         self._stepper.load(state)
 
     def whole(self) -> AbstractContextManager[Any]:

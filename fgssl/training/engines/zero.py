@@ -20,7 +20,7 @@ from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.errors import UserError
 from fgssl.methods.method import Method
-from fgssl.training.engines.engine import Engine, start_state
+from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state
 
 _OLDEST = (0, 19, 8)
 """Older ones give wrong gradients of several shards (0.18.1, stage 2) and take steps that are not finite."""
@@ -78,7 +78,7 @@ class Zero(Engine):
         }
 
     @property
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[TorchGroup]:
         return self._optimizer.param_groups
 
     # ------------------------------------------------------------------------------------ per step
@@ -123,7 +123,7 @@ class Zero(Engine):
 
     # -------------------------------------------------------------------------------------- state
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         with self.whole():
             method = self.method.state_dict()
             if self._stage == 3:
@@ -137,7 +137,7 @@ class Zero(Engine):
         whole = self._gathered_by_parameter() if self._stage == 3 else self._gathered_by_group()
         return {"method": method, "optimizer": {"state": dict(enumerate(whole)), "param_groups": groups}}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: State) -> None:
         with self._whole(modified=True):
             self.method.load_state_dict(state["method"])
             weights = [parameter.detach().clone() for parameter in self._parameters]
