@@ -70,9 +70,7 @@ def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 
                 with _writing(destination):
                     _write(path, content)
                 shards.append(Shard(path.name, len(batch), len(content), hashlib.sha256(content).hexdigest()))
-                for sample in batch:
-                    for of_level, label in zip(counts, sample.labels, strict=True):
-                        of_level[label] += 1
+                _count(batch, counts)
             splits[split], class_counts[split] = tuple(shards), tuple(map(tuple, counts))
         if unreadable:
             raise DataError(listed(sorted(unreadable), "image that cannot be packed", "images that cannot be packed"))
@@ -85,16 +83,28 @@ def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 
             class_counts=class_counts,
             attributes=() if first is None else tuple(sorted(first.attributes)),
         )
-        with _writing(destination):
-            _write(temporary / MANIFEST, manifest.to_json().encode())
-            try:
-                temporary.rename(destination)
-            except OSError:
-                _refuse_existing(destination)  # another process was faster
-                raise
+        _publish(temporary, manifest, destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return manifest
+
+
+def _count(batch: Sequence[Sample], counts: list[list[int]]) -> None:
+    """Add the images of `batch` to the number of images of each class, by level."""
+    for sample in batch:
+        for of_level, label in zip(counts, sample.labels, strict=True):
+            of_level[label] += 1
+
+
+def _publish(temporary: Path, manifest: Manifest, destination: Path) -> None:
+    """Write the manifest, last of all, and give the whole folder its name."""
+    with _writing(destination):
+        _write(temporary / MANIFEST, manifest.to_json().encode())
+        try:
+            temporary.rename(destination)
+        except OSError:
+            _refuse_existing(destination)  # another process was faster
+            raise
 
 
 def _refuse_existing(destination: Path) -> None:

@@ -79,29 +79,32 @@ def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
         states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
         asked = {column.name for column in cell.columns}
         for metric in plan.metrics:
-            column = columns[metric]
             values = by_seed(cell.cell, metric)
+            missing = len(runs) - len(values) if metric in asked else 0
+            others = None if cell.cell == plan.baseline else baseline.get(metric)
             published = plan.reference.get(cell.cell, {}).get(metric)
-            entries.append(
-                {
-                    "cell": cell.cell,
-                    "metric": metric,
-                    "mean": values.mean(),
-                    "std": values.std(ddof=1),
-                    "n": len(values),
-                    "missing": len(runs) - len(values) if metric in asked else 0,
-                    "states": states,
-                    **_difference(values, None if cell.cell == plan.baseline else baseline.get(metric), column),
-                    "reference": published,
-                    "delta_reference": None if published is None else values.mean() - published,
-                    "unit": column.unit,
-                    "lower_is_better": column.lower_is_better,
-                    "note": column.note,
-                }
-            )
+            entry = {"cell": cell.cell, "metric": metric, "missing": missing, "states": states}
+            entries.append(entry | _statistics(values, others, published, columns[metric]))
     table = pd.DataFrame(entries, columns=list(COLUMNS))
     types = {**dict.fromkeys(["n", "missing", "delta_n"], "int64"), "lower_is_better": "bool"}
     return table.astype({name: types.get(name, "float64") for name in COLUMNS if name not in _TEXTS})
+
+
+def _statistics(
+    values: "pd.Series[float]", others: "pd.Series[float] | None", published: float | None, column: Column
+) -> Row:
+    """Return the entries that follow from a cell's values, the baseline's and the published one."""
+    return {
+        "mean": values.mean(),
+        "std": values.std(ddof=1),
+        "n": len(values),
+        **_difference(values, others, column),
+        "reference": published,
+        "delta_reference": None if published is None else values.mean() - published,
+        "unit": column.unit,
+        "lower_is_better": column.lower_is_better,
+        "note": column.note,
+    }
 
 
 def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", column: Column) -> dict[str, Any]:

@@ -94,6 +94,16 @@ class _Owner:
     start_sha256: dict[str, str | None]
 
 
+@dataclass(frozen=True)
+class _Checkpoints:
+    """The checkpoints of a run in the one process that writes."""
+
+    identity: Identity
+    writer: checkpoint.Writer
+    newest: checkpoint.Checkpoint | None
+    """The checkpoint to resume from, or None if training begins."""
+
+
 def train_share(
     config: Config, world: World, method: Method, train: ShardedSplit, owner: _Owner | None, last_step: int | None
 ) -> Trained | None:
@@ -101,71 +111,27 @@ def train_share(
 
     With `owner`, leave the networks in the run folder and return what to record of the training.
     """
-    training, resources = config.training, config.resources
-    # Kernels round by the layout of weights, and DeepSpeed has one of its own.
-    layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
-    method.to(world.device).to(memory_format=layout)
-    if training.precision == "fp64":
-        method.double()
-    if resources.activation_checkpointing:
-        checkpoint_activations(method.encoder)
-    world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
-    refuse_wrong_convolutions(method, world.device, training.precision)
-    shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
-    groups = method.parameter_groups(training.learning_rate, training.weight_decay)
-    engine = build_engine(method, groups, training, resources, world)
-    trainer = Trainer(
-        engine=engine,
-        groups=groups,
-        world=world,
-        settings=training,
-        views=ViewMaker(config.views, method.num_views, config.seed, shard_size, dtype),
-        seed=config.seed,
-        total_steps=training.epochs * steps_per_epoch(len(train), training.global_batch_size),
-        shard_size=shard_size,
-        autocast=devices.autocast(world.device, training.precision),
-        log_every_steps=resources.log_every_steps,
-        checkpoint_every_s=resources.checkpoint_every_s,
-    )
+    trainer = _trainer(config, world, method, len(train))
     with contextlib.ExitStack() as stack:
-        writer: checkpoint.Writer | None = None
-        if owner is not None:
-            identity = Identity(fingerprints.training_fingerprint(config), train.version, owner.start_sha256)
-            checkpoints = RunFolder(owner.lease.path).checkpoints
-            writer = stack.enter_context(checkpoint.Writer(checkpoints, owner.lease, resources.keep_checkpoints))
-            found = checkpoint.latest(checkpoints, identity)
-            for caution in cautions(config, train.manifest):
-                print(f"WARNING: {caution}", file=sys.stderr)
-        environments: tuple[Environment, ...] = (_environment(config, world),)
-        begun = world.broadcast((found.step, found.environments) if owner is not None and found else None)
-        if begun is not None:
-            step, earlier = begun
-            trainer.resume(step, world.broadcast_tensors(found.state if owner is not None and found else None))
-            if training.invariant == "exact":
-                _warn_of_other_bits(earlier, environments[0])
-            environments = (*(one for one in earlier if one not in environments), *environments)
-        else:
-            train_unfrozen(method)
-            method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
+        checkpoints = None if owner is None else _checkpoints(config, train, owner, stack)
+        environments = _begin(config, world, trainer, train, None if checkpoints is None else checkpoints.newest)
 
         def save(state: State) -> None:
-            if writer is not None:
-                writer.save(checkpoint.Checkpoint(trainer.step, state, identity, environments))
+            if checkpoints is not None:
+                checkpoints.writer.save(checkpoint.Checkpoint(trainer.step, state, checkpoints.identity, environments))
 
         listener: Listener = Silence()
         if owner is not None:
-            title = f"{config.method.name} seed {config.seed}"
-            listener = stack.enter_context(
-                Reporter(owner.lease, title, trainer.step, trainer.total_steps, training.global_batch_size)
-            )
+            title, batch = f"{config.method.name} seed {config.seed}", config.training.global_batch_size
+            listener = stack.enter_context(Reporter(owner.lease, title, trainer.step, trainer.total_steps, batch))
         interruption = stack.enter_context(Interruption())
         try:
             trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
         except Interrupted:
-            _wait_for_all(writer, world)
+            _wait_for_all(None if checkpoints is None else checkpoints.writer, world)
             raise
-    state = engine.state()
-    with engine.whole():
+    state = trainer.engine.state()
+    with trainer.engine.whole():
         if owner is None:
             return None
         for name, network in method.exports().items():
@@ -179,6 +145,64 @@ def train_share(
         start=owner.start_sha256,
         state_sha256=checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
     )
+
+
+def _trainer(config: Config, world: World, method: Method, num_images: int) -> Trainer:
+    """Put `method` on the device, with the first process's weights, and build what trains it."""
+    training, resources = config.training, config.resources
+    # Kernels round by the layout of weights, and DeepSpeed has one of its own.
+    layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
+    method.to(world.device).to(memory_format=layout)
+    if training.precision == "fp64":
+        method.double()
+    if resources.activation_checkpointing:
+        checkpoint_activations(method.encoder)
+    world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    refuse_wrong_convolutions(method, world.device, training.precision)
+    shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
+    groups = method.parameter_groups(training.learning_rate, training.weight_decay)
+    return Trainer(
+        engine=build_engine(method, groups, training, resources, world),
+        groups=groups,
+        world=world,
+        settings=training,
+        views=ViewMaker(config.views, method.num_views, config.seed, shard_size, dtype),
+        seed=config.seed,
+        total_steps=training.epochs * steps_per_epoch(num_images, training.global_batch_size),
+        shard_size=shard_size,
+        autocast=devices.autocast(world.device, training.precision),
+        log_every_steps=resources.log_every_steps,
+        checkpoint_every_s=resources.checkpoint_every_s,
+    )
+
+
+def _checkpoints(config: Config, train: ShardedSplit, owner: _Owner, stack: contextlib.ExitStack) -> _Checkpoints:
+    """Start the writer of checkpoints, which `stack` ends, and find the newest checkpoint."""
+    identity = Identity(fingerprints.training_fingerprint(config), train.version, owner.start_sha256)
+    folder = RunFolder(owner.lease.path).checkpoints
+    writer = stack.enter_context(checkpoint.Writer(folder, owner.lease, config.resources.keep_checkpoints))
+    newest = checkpoint.latest(folder, identity)
+    for caution in cautions(config, train.manifest):
+        print(f"WARNING: {caution}", file=sys.stderr)
+    return _Checkpoints(identity, writer, newest)
+
+
+def _begin(
+    config: Config, world: World, trainer: Trainer, train: ShardedSplit, newest: checkpoint.Checkpoint | None
+) -> tuple[Environment, ...]:
+    """Resume from the first process's `newest` checkpoint, or prepare step 0; return the environments so far."""
+    own = _environment(config, world)
+    begun = world.broadcast(None if newest is None else (newest.step, newest.environments))
+    if begun is None:
+        method = trainer.engine.method
+        train_unfrozen(method)
+        method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
+        return (own,)
+    step, earlier = begun
+    trainer.resume(step, world.broadcast_tensors(None if newest is None else newest.state))
+    if config.training.invariant == "exact":
+        _warn_of_other_bits(earlier, own)
+    return (*(one for one in earlier if one != own), own)
 
 
 def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:

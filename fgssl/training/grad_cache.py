@@ -90,13 +90,8 @@ class GradCache:
             with frozen_batch_norm_statistics(method):  # moved once already
                 for index in range(len(shards)):
                     online = parts.pop() if len(shards) == 1 else online_of(index)
-                    surrogate = sum(
-                        (online[name] * leaf.grad[starts[index] : starts[index] + len(shards[index])]).sum()
-                        for name, leaf in leaves.items()
-                        if leaf.grad is not None and online[name].requires_grad
-                    )
-                    assert isinstance(surrogate, Tensor)
-                    engine.backward(surrogate, last=index == len(shards) - 1)
+                    part = slice(starts[index], starts[index] + len(shards[index]))
+                    engine.backward(_surrogate(online, leaves, part), last=index == len(shards) - 1)
         return output, _detached(leaves), target
 
     def _target(
@@ -117,6 +112,16 @@ class GradCache:
 
     def _over_processes(self, flat: Tensor) -> Tensor:
         return self.world.tree_sum(flat) if self.exact else self.world.sum(flat)
+
+
+def _surrogate(online: Embeddings, leaves: Embeddings, part: slice) -> Tensor:
+    """Return a scalar whose gradient is that of the loss, for `online`, which are the rows `part` of `leaves`."""
+    products = [
+        (online[name] * leaf.grad[part]).sum()
+        for name, leaf in leaves.items()
+        if leaf.grad is not None and online[name].requires_grad
+    ]
+    return sum(products[1:], start=products[0])
 
 
 def _detached(embeddings: Embeddings) -> Embeddings:

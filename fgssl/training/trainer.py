@@ -81,9 +81,7 @@ class Trainer:
 
             # ------------------------------------------------------------------ learning rate, weight decay
             progress = raw.step / self.total_steps
-            for group, scheduled in zip(self.engine.parameter_groups, self.groups, strict=True):
-                group["lr"] = scheduled.learning_rate.at(progress)
-                group["weight_decay"] = scheduled.weight_decay.at(progress)
+            self._schedule(progress)
 
             # ------------------------------------------------------------------ gradient of the global batch, one step
             output, online, target = grad_cache.accumulate_gradient(self.engine, batch, shuffled, progress)
@@ -96,16 +94,8 @@ class Trainer:
             # ------------------------------------------------------------------ tell
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
                 metrics = {name: float(value) for name, value in output.metrics.items()}
-                listener.log(
-                    self.step,
-                    {
-                        "epoch": raw.epoch,
-                        "loss": loss,
-                        **metrics,
-                        "gradient_norm": gradient_norm,
-                        "learning_rate": self.groups[0].learning_rate.at(progress),
-                    },
-                )
+                metrics = {"epoch": raw.epoch, "loss": loss, **metrics, "gradient_norm": gradient_norm}
+                listener.log(self.step, {**metrics, "learning_rate": self.groups[0].learning_rate.at(progress)})
             listener.advance(self.step, loss)
 
             # ------------------------------------------------------------------ keep: all processes, or none
@@ -117,6 +107,12 @@ class Trainer:
                 save(self.state())
                 saved_step, saved_at = self.step, time.monotonic()
             interruption.leave(stop)
+
+    def _schedule(self, progress: float) -> None:
+        """Set the learning rate and the weight decay of each parameter group."""
+        for group, scheduled in zip(self.engine.parameter_groups, self.groups, strict=True):
+            group["lr"] = scheduled.learning_rate.at(progress)
+            group["weight_decay"] = scheduled.weight_decay.at(progress)
 
     def state(self) -> State:
         """All that the steps done so far leave behind; called by all processes."""
