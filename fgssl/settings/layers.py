@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
@@ -143,7 +144,14 @@ class _Reader:
             keys = [f"{key}.{index}" for index in range(len(node.value))]
             places = {str(index): self._place(item, keys[index]) for index, item in enumerate(node.value)}
             return WrittenList(map(self.value, node.value, keys), places)
-        return self._constructor.construct_object(node, deep=True)
+        return self._plain(node)
+
+    def _plain(self, node: Any) -> Any:
+        try:
+            return self._constructor.construct_object(node, deep=True)
+        except (LookupError, AttributeError, TypeError):  # a tag on a text that it does not fit, e.g. `!!bool foo`
+            message = f"{node.value!r} does not fit the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} before it"
+            raise ConstructorError(problem=message, problem_mark=node.start_mark) from None
 
     def _mapping(self, node: MappingNode, key: str) -> Written:
         written = Written({}, {})
@@ -159,7 +167,7 @@ class _Reader:
             if not isinstance(key_node, ScalarNode):
                 self.problems.append(self._place(key_node, key).problem("a list or a mapping is no key: write a name"))
                 continue
-            name = self._constructor.construct_object(key_node, deep=True)
+            name = self._plain(key_node)
             inner = f"{key}.{name}".removeprefix(".")
             place = self._place(key_node, inner)
             if str(name) in own:

@@ -93,7 +93,7 @@ def _resolve(kind: Any, given: object, location: Iterable[int | str]) -> tuple[l
         fields = {field.name: cls for cls in classes for field in dataclasses.fields(cls)}
         if isinstance(part, int):
             key.append(str(part))
-            given = given[part] if isinstance(given, Sequence) else None
+            given = given[part] if isinstance(given, Sequence) and part < len(given) else None
         elif part in fields:
             key.append(part)
             given = given.get(part) if isinstance(given, Mapping) else None
@@ -122,6 +122,8 @@ def _problems(error: ValidationError, kind: type, given: object, source: str = "
         elif detail["type"] == "union_tag_invalid":
             tag, allowed = str(detail["ctx"]["tag"]), detail["ctx"]["expected_tags"].replace("'", "").split(", ")
             problems.append(Problem(source, f"{dotted}.name", unknown(tag, allowed, what="name")))
+        elif detail["type"] == "missing" and isinstance(location[-1], int):
+            problems.append(Problem(source, ".".join(key[:-1]), f"{value!r} is not allowed: too few values"))
         elif detail["type"] == "missing":
             problems.append(Problem(source, ".".join(key[:-1]), f"`{key[-1]}` is missing: it has no default"))
         elif detail["type"] == "dataclass_type":

@@ -227,7 +227,7 @@ def _with_symbolic_starts(mapping: dict[str, Any], sweep: Sweep, top: Place, fau
             message = f"give exactly one of `stage`, `file` and `run`, not {given}; null takes one back"
             faults.add(locate(mapping, ["start", role], top), message)
             valid = False
-        elif stage not in sweep.stages:
+        elif stage not in list(sweep.stages):  # whatever is written there, hashable or not
             message = unknown(str(stage), list(sweep.stages), what="stage")
             faults.add(locate(mapping, ["start", role, "stage"], top), message)
             valid = False

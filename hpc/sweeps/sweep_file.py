@@ -136,7 +136,8 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
         except SettingsError as error:
             # The expansion goes on without this arm, so that the other arms' faults are found too.
             problems += error.problems
-    started = {name for layer in (extended, content, block, command_line) for name in _named_stages(layer)}
+    layers = (extended, content.only(_SWEEP_KEYS), block, command_line)  # starts of other presets count for nothing
+    started = {name for layer in layers for name in _named_stages(layer)}
     shared = extended["stages"] if isinstance(extended.get("stages"), Mapping) else ()
     problems += _mistyped_stages(sweep, {*started, *(name for name in sweep.stages if name in shared)})
     return dataclasses.replace(sweep, arms=arms, problems=problems)
@@ -158,7 +159,7 @@ def _preset(file: Path, content: Written, preset: str | None) -> tuple[str | Non
     if chosen is None and presets:
         message = f"none is chosen: write `preset: NAME` or give --preset NAME; there: {', '.join(presets)}"
         raise SettingsError([Problem(str(file), "preset", message)])
-    if chosen is not None and chosen not in presets:
+    if chosen is not None and chosen not in list(presets):  # whatever is written there, hashable or not
         place = Place(COMMAND_LINE, "--preset") if preset is not None else locate(content, ["preset"], Place(str(file)))
         # Alone: what the preset would have brought is missed everywhere else.
         raise SettingsError([place.problem(unknown(str(chosen), list(presets), what="preset"))])

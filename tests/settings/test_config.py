@@ -100,6 +100,12 @@ def test_all_errors_at_once_with_key_value_and_what_is_allowed():
     assert "'perhaps' is not allowed" in problems["views.horizontal_flip"]
 
 
+def test_a_list_that_is_too_short():
+    for views, key in [({"crop_area": [0.2]}, "crop_area"), ({"mean": [0.5]}, "mean"), ({"std": []}, "std")]:
+        assert _problems({"views": views}) == {f"views.{key}": f"{views[key]} is not allowed: too few values"}
+    assert list(_problems({"views": {"recipes": [{"crop_area": [0.1]}]}})) == ["views.recipes.0.crop_area"]
+
+
 def test_each_problem_names_the_file():
     with pytest.raises(SettingsError, match=r"^file\.yaml: seed: -1 is not allowed"):
         parse({"seed": -1}, "file.yaml")

@@ -84,6 +84,9 @@ def test_all_keys_that_are_given_twice_with_both_lines(file):
         ("<<: 1\n", "FILE: cannot be read as YAML: `<<` takes a mapping"),
         ("a: !!python/object:os.system {}\n", "FILE:1: cannot be read as YAML: could not determine a constructor"),
         ("- a\n", "FILE: must hold `key: value` pairs, not a list"),
+        ("a: 1\nx: !!bool foo\n", "FILE:2: cannot be read as YAML: 'foo' does not fit the tag !!bool before it"),
+        ("!!bool foo: 1\n", "FILE:1: cannot be read as YAML: 'foo' does not fit the tag !!bool before it"),
+        ("x: !!timestamp foo\n", "FILE:1: cannot be read as YAML: "),
         ("a: \udcff\n", "FILE: cannot be read as YAML: "),
     ],
 )

@@ -176,6 +176,15 @@ def test_a_mistyped_stage(tmp_path, content, overrides, place):
     assert "unknown stage 'pretrian': did you mean 'pretrain'?" in message
 
 
+def test_a_stage_that_only_another_preset_starts_from_is_mistyped(tmp_path):
+    other = {"settings": {"start": _start("pretrian")}}
+    file = _write(
+        tmp_path, stages={"pretrian": {"start": {"encoder": None}}}, preset="p", presets={"p": {}, "other": other}
+    )
+    assert _error(file)[:2] == ("sweep.yaml", "stages.pretrian")
+    assert expand(file, "other").stages
+
+
 def test_a_stage_of_the_extended_file_or_set_to_null_may_stay_unused(tmp_path):
     (tmp_path / "low.yaml").write_text(to_yaml({"stages": {"pretrain": {"training": {"epochs": 3}}}}))
     block = {"extends": "low.yaml", "stages": {"pretrain": {"training": {"epochs": 2}}, "own": None}}
@@ -271,6 +280,15 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
 def test_bad_content(tmp_path, content, key, words):
     found = [(found_key, message) for _, found_key, message in _errors(_write(tmp_path, **content))]
     assert any(found_key == key and words in message for found_key, message in found), found
+
+
+def test_a_list_in_place_of_a_name(tmp_path):
+    stages = {"pretrain": {"start": {"encoder": None}}}
+    start = {"start": {"encoder": {"stage": ["pretrain"]}}}
+    _, key, message = _error(_write(tmp_path, stages=stages, arms={"a": {"settings": start}}))
+    assert (key, message[:28]) == ("arms.a.settings.start.encoder.stage", "unknown stage \"['pretrain']\"")
+    _, key, message = _error(_write(tmp_path, preset=["a"], presets={"a": {}}))
+    assert (key, message[:22]) == ("preset", "unknown preset \"['a']\"")
 
 
 def test_an_unknown_preset_is_the_only_error(tmp_path):
