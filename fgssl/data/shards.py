@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
 from fgssl.randomness import permutation
-from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed, verify_shards
+from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed
 
 
 class DestinationExistsError(DataError):
@@ -248,12 +248,8 @@ class ShardedSplit:
         return list(self.manifest.levels)
 
     @property
-    def dataset(self) -> str:
-        return self.manifest.dataset
-
-    @property
     def version(self) -> str:
-        """Of the whole dataset, all splits."""
+        """Version of the whole dataset, all splits."""
         return self.manifest.version
 
     def read(self, row: int) -> bytes:
@@ -268,10 +264,6 @@ class ShardedSplit:
             path = self.folder / self._shards[shard].file
             raise DataError(f"{path}: row {row} has {len(image)} of {end - start} bytes: truncated since it was opened")
         return image
-
-    def verify(self) -> None:
-        """Recompute the SHA-256 of this split's shards; a `DataError` lists the damaged ones."""
-        verify_shards(self.folder, self._shards)
 
 
 @dataclass(frozen=True)

@@ -2,25 +2,23 @@
 
 from pathlib import Path
 
-from fgssl.data.embedded import ensure_toy
+from fgssl.data.location import ensure_toy, shards_folder
 from fgssl.data.shards import ShardedSplit
-from fgssl.data.sources import how_to_pack
 from fgssl.errors import DataError
 from fgssl.settings.config import Config
-from fgssl.store.location import shards_folder
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.requirements import unmet
 from fgssl.store.run_folder import RunFolder
 
 
 def shards_for(config: Config, out: Path) -> Path:
-    if config.data.dataset == "toy" and config.data.folder is None:
+    if config.data.embedded:
         return ensure_toy(config.data, out / "data")
     return shards_of(config, out)
 
 
 def shards_of(config: Config, out: Path) -> Path:
-    return shards_folder(config.data, out / "data", how_to_pack)
+    return shards_folder(config.data, out / "data")
 
 
 def require_fit(config: Config, images: ShardedSplit) -> None:

@@ -32,3 +32,8 @@ class DataSettings:
     """Folder of packed shards. Empty only for `toy`, which is then packed on first use."""
     toy: ToySettings = ToySettings()
     """How `toy` is drawn; used by that dataset only."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the images are those that code draws, packed on their first use."""
+        return self.dataset == "toy" and self.folder is None

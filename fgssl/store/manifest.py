@@ -4,6 +4,7 @@ Light to import: planning a sweep reads it.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from fgssl.errors import DataError
+from fgssl.store.files import file_sha256
 
 FORMAT = 2
-"""Of manifest and shards; raised when their layout changes."""
+"""Version of manifest and shards; raised when their layout changes."""
 MANIFEST = "manifest.json"
 LISTED_FAULTS = 20
 
@@ -142,17 +144,10 @@ class Manifest:
 def verify(folder: Path) -> Manifest:
     """Recompute the SHA-256 of every shard; a `DataError` lists all that are missing or damaged."""
     manifest = Manifest.read(folder)
-    verify_shards(folder, [shard for shards in manifest.splits.values() for shard in shards])
-    return manifest
-
-
-def verify_shards(folder: Path, shards: Sequence[Shard]) -> None:
-    """`verify` for some of the shards."""
     faults = []
-    for shard in shards:
+    for shard in itertools.chain.from_iterable(manifest.splits.values()):
         try:
-            with (folder / shard.file).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
+            found = file_sha256(folder / shard.file)
         except OSError as error:
             faults.append(f"{folder / shard.file}: cannot be read: {error.strerror}")
             continue
@@ -160,6 +155,7 @@ def verify_shards(folder: Path, shards: Sequence[Shard]) -> None:
             faults.append(f"{folder / shard.file}: SHA-256 is {found}, the manifest says {shard.sha256}")
     if faults:
         raise DataError(listed(faults, "damaged shard", "damaged shards") + "\npack the dataset again")
+    return manifest
 
 
 def listed(faults: Sequence[str], one: str, many: str) -> str:

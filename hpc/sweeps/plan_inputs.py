@@ -4,12 +4,10 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fgssl.data.embedded import ensure_toy, toy_manifest
-from fgssl.data.sources import how_to_pack
+from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
 from fgssl.errors import DataError, UserError
 from fgssl.settings.config import StartSource
 from fgssl.store.files import file_sha256
-from fgssl.store.location import shards_folder
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
@@ -39,7 +37,7 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | Non
         if stage.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
             missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
-            shards = shards_folder(stage.config.data, out / "data", how_to_pack)
+            shards = shards_folder(stage.config.data, out / "data")
             present = manifest(shards)
         except DataError as error:
             # Shards that are gone are no matter to a finished run; other ones in their place are.
@@ -63,7 +61,7 @@ def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
         if run_folder(stage, out).done(stage.config):
             continue
         try:
-            present = manifest(shards_folder(stage.config.data, out / "data", how_to_pack))
+            present = manifest(shards_folder(stage.config.data, out / "data"))
         except DataError:  # among the `input_problems`
             continue
         found += cautions(stage.config, present or toy_manifest(stage.config.data.toy))
@@ -73,7 +71,7 @@ def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
 def draw_inputs(stages: Sequence[Stage], out: Path) -> None:
     """Draw the embedded sets that runs train on, before the first of them would."""
     for data in {stage.config.data for stage in stages}:
-        if data.dataset == "toy" and data.folder is None:
+        if data.embedded:
             ensure_toy(data, out / "data")
 
 

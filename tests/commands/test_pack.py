@@ -46,7 +46,7 @@ def test_folder_with_options_and_remarks(run, tmp_path: Path) -> None:
     assert "test: 2 images" in text
     assert "1 file left out:" in text
     assert "notes.txt" in text
-    assert ShardedSplit(tmp_path / "shards", "train").dataset == "pets"
+    assert ShardedSplit(tmp_path / "shards", "train").manifest.dataset == "pets"
 
 
 def test_verify(run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.__main__ import invoke
-from fgssl.data.embedded import toy_manifest
+from fgssl.data.location import toy_manifest
 from fgssl.errors import UserError
 from fgssl.settings.data import ToySettings
 from fgssl.settings.fingerprints import run_name

@@ -49,7 +49,7 @@ def test_genus_and_species_with_given_splits(tmp_path: Path) -> None:
     splits = packed(root, tmp_path / "shards")
     assert list(splits) == ["train", "test"]
     train = splits["train"]
-    assert train.dataset == "fungi"
+    assert train.manifest.dataset == "fungi"
     assert [(level.name, level.classes) for level in train.levels] == [
         ("species", ("amanita/alba", "amanita/rubra", "boletus/alba")),  # two species of one name
         ("genus", ("amanita", "boletus")),
@@ -81,7 +81,7 @@ def test_one_level(tmp_path: Path) -> None:
         tmp_path / "birds", [f"{split}/{name}/1.png" for split in ("train", "test") for name in ("owl", "crow")]
     )
     splits = packed(root, tmp_path / "shards", name="aves")
-    assert splits["test"].dataset == "aves"
+    assert splits["test"].manifest.dataset == "aves"
     assert [(level.name, level.classes) for level in splits["test"].levels] == [("class", ("crow", "owl"))]
     assert names(splits["test"]) == {"test/crow/1.png": ("crow",), "test/owl/1.png": ("owl",)}
 

@@ -56,7 +56,7 @@ def message(root: Path) -> str:
 def test_labels_levels_and_bytes(root: Path, tmp_path: Path) -> None:
     pack(read(root, GTSRBSettings()), tmp_path / "shards")
     train, test = (ShardedSplit(tmp_path / "shards", split) for split in ("train", "test"))
-    assert (len(train), len(test), train.dataset) == (172, 43, "gtsrb")
+    assert (len(train), len(test), train.manifest.dataset) == (172, 43, "gtsrb")
     assert [(level.name, len(level.classes)) for level in train.levels] == [("sign", 43), ("group", 6)]
     assert tuple(level.name for level in train.levels) == SOURCE.levels
     assert train.levels[0].classes[14] == "14 Stop"

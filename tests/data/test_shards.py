@@ -88,7 +88,7 @@ def digest(split: ShardedSplit) -> str:
 def test_rows_hold_what_the_source_gave(folder: Path) -> None:
     split = ShardedSplit(folder, "train")
     assert len(split) == 60
-    assert split.dataset == "made-up"
+    assert split.manifest.dataset == "made-up"
     assert split.levels == list(LEVELS)
     assert len(split.manifest.splits["train"]) > 2  # several shards
     by_source_id = {sample(number).source_id: sample(number) for number in range(60)}
@@ -247,8 +247,6 @@ def test_verify_finds_every_changed_byte(folder: Path) -> None:
     assert str(caught.value).startswith("2 damaged shards:")
     assert "train-00001.h5: SHA-256 is" in str(caught.value)
     assert "test-00000.h5: SHA-256 is" in str(caught.value)
-    with pytest.raises(DataError, match="1 damaged shard:"):
-        ShardedSplit(folder, "train").verify()
 
 
 # ------------------------------------------------------------------------------------------- packing

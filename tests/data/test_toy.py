@@ -9,22 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.data.embedded import ensure_toy, toy_manifest
+from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
 from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
-from fgssl.data.sources import SOURCES, how_to_pack, source_named, toy
+from fgssl.data.sources import SOURCES, source_named, toy
 from fgssl.data.sources.toy_content import GENERA, SPECIES, Nuisances
 from fgssl.data.sources.toy_fungus import draw
 from fgssl.errors import DataError
 from fgssl.settings.data import DataSettings, ToySettings
-from fgssl.store import location
-from fgssl.store.manifest import Manifest
+from fgssl.store.manifest import Manifest, verify
 
 SMALL = ToySettings(train_images_per_species=2, test_images_per_species=1)
 DATA = DataSettings(toy=SMALL)
-
-
-def shards_folder(data: DataSettings, data_root: Path) -> Path:
-    return location.shards_folder(data, data_root, how_to_pack)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +134,7 @@ def test_two_processes_pack_the_same_folder_at_once(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     folder = shards_folder(DATA, tmp_path)
     assert list(tmp_path.iterdir()) == [folder]
-    ShardedSplit(folder, "train").verify()
+    verify(folder)
 
 
 def test_ensure_toy_packs_once_and_takes_nothing_for_its_own(folder: Path, tmp_path: Path) -> None:
@@ -186,9 +181,8 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
 HEAVY = "{'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules)"
 
 
-@pytest.mark.parametrize("module", ["fgssl.store.location", "fgssl.data.embedded"])
-def test_planning_imports_nothing_heavy(module: str) -> None:
-    code = f"import {module}, sys; print({HEAVY})"
+def test_planning_imports_nothing_heavy() -> None:
+    code = f"import fgssl.data.location, sys; print({HEAVY})"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 

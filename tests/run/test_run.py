@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from fgssl.__main__ import invoke
-from fgssl.data.sources import how_to_pack
+from fgssl.data.location import shards_folder
 from fgssl.errors import CheckpointError, DataError, SettingsError
 from fgssl.interruption import Interrupted
 from fgssl.run.execution import execute
@@ -19,7 +19,6 @@ from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.settings.layers import merge, nested
-from fgssl.store.location import shards_folder
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.trainer import Trainer
 
@@ -109,7 +108,7 @@ def test_other_evaluation_settings_train_nothing_again(out):
 def test_evaluation_on_another_packing_is_refused(out, tmp_path):
     other = tiny(data__toy__seed=5)
     execute(other, tmp_path)
-    shards = shards_folder(other.data, tmp_path / "data", how_to_pack)
+    shards = shards_folder(other.data, tmp_path / "data")
     config = dataclasses.replace(
         tiny(evaluation__linear__epochs=3), data=dataclasses.replace(tiny().data, folder=str(shards))
     )

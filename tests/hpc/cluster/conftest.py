@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.data.embedded import ensure_toy
+from fgssl.data.location import ensure_toy
 from fgssl.settings.data import DataSettings
 
 Packed = Callable[[DataSettings], Path]

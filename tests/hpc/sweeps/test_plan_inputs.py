@@ -5,7 +5,7 @@ import hashlib
 
 import pytest
 
-from fgssl.data.embedded import toy_manifest
+from fgssl.data.location import toy_manifest
 from fgssl.errors import UserError
 from fgssl.settings.config import StartSource
 from fgssl.settings.data import ToySettings

@@ -1,0 +1,85 @@
+"""Where the packed shards of a dataset lie; the embedded set `toy` is drawn there on its first use, and known before.
+
+Light to import: planning a sweep needs neither h5py, numpy nor Pillow.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from fgssl.data.sources import how_to_pack
+from fgssl.data.sources.toy_content import LEVELS, SPECIES, Nuisances
+from fgssl.errors import DataError
+from fgssl.settings.data import DataSettings, ToySettings
+from fgssl.store.manifest import FORMAT, MANIFEST, Manifest, Shard
+
+DRAWING = 1
+"""Version of the toy set's drawings; raised when `fgssl.data.sources.toy*` draw something else, so that no old shards
+are taken."""
+
+
+def shards_folder(data: DataSettings, data_root: Path) -> Path:
+    """Return the folder of shards: `data.folder`, or for the toy set one below `data_root` that may not be packed yet.
+
+    Raises a `DataError` that says what to do if the folder is not set, is missing or holds another dataset.
+    """
+    if data.embedded:
+        return data_root / f"toy-{_toy_hash(data.toy)}"
+    if data.folder is None:
+        raise DataError(
+            f"data.folder: is empty, but dataset {data.dataset!r} is not the embedded one (toy): set data.folder to "
+            f"its packed shards; {how_to_pack(data.dataset, 'FOLDER')}"
+        )
+    folder = Path(data.folder).expanduser()
+    if not (folder / MANIFEST).exists():
+        raise DataError(
+            f"data.folder: {folder} holds no packed dataset ({MANIFEST} is missing); "
+            + how_to_pack(data.dataset, str(folder))
+        )
+    name = Manifest.read(folder).dataset
+    if name != data.dataset:
+        raise DataError(
+            f"data.folder: {folder} holds dataset {name!r}, but data.dataset is {data.dataset!r}: change one of them"
+        )
+    return folder
+
+
+def _toy_hash(toy: ToySettings) -> str:
+    content = [DRAWING, FORMAT, dataclasses.asdict(toy)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def ensure_toy(data: DataSettings, data_root: Path) -> Path:
+    """Return the folder of the embedded set below `data_root`, packed now if missing; two processes may do so."""
+    if not data.embedded:
+        raise ValueError("only the embedded set without a folder of its own is packed on first use")
+    folder = shards_folder(data, data_root)
+    if not (folder / MANIFEST).exists():
+        import fgssl.data.sources.toy as toy  # heavy imports, needed once
+        from fgssl.data.shards import DestinationExistsError, pack
+
+        try:
+            pack(toy.read(data.toy), folder)
+        except DestinationExistsError:
+            if not (folder / MANIFEST).exists():  # not the other process' work
+                raise
+    return folder
+
+
+def toy_manifest(toy: ToySettings) -> Manifest:
+    """Return what the embedded set's manifest will say of its images, without drawing them: its shards are empty."""
+    per_species = {"train": toy.train_images_per_species, "test": toy.test_images_per_species}
+    images = {split: count * len(SPECIES) for split, count in per_species.items()}
+    return Manifest(
+        dataset="toy",
+        source="toy",
+        arguments=dataclasses.asdict(toy),
+        levels=LEVELS,
+        splits={split: (Shard(f"{split}-00000.h5", count, 0, ""),) for split, count in images.items()},
+        class_counts={
+            split: tuple((count // len(level.classes),) * len(level.classes) for level in LEVELS)
+            for split, count in images.items()
+        },
+        attributes=tuple(sorted(field.name for field in dataclasses.fields(Nuisances))),
+    )
