@@ -1,6 +1,7 @@
-"""Arguments that several commands take, and the values that a shell completes."""
+"""What several commands share: their arguments, the values that a shell completes, and the way measures are printed."""
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -30,3 +31,9 @@ def clusters(context: click.Context, parameter: click.Parameter, incomplete: str
 
     names = [CompletionItem(name) for name in shipped_profiles() if name.startswith(incomplete)]
     return names or [CompletionItem(incomplete, type="file")]
+
+
+def print_measures(measures: Mapping[str, int | float]) -> None:
+    """Print a measure a line; counts are integers."""
+    for name, value in measures.items():
+        print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")

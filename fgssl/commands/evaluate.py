@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH
+from fgssl.commands.arguments import OVERRIDES, PATH, print_measures
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
@@ -38,8 +38,7 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
     from fgssl.run.measuring import evaluate_checkpoint
 
     found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
-    for name, value in found.items():
-        print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
+    print_measures(found)
 
 
 def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:

@@ -32,8 +32,9 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
         state = seen.runs[run.run].state
         if not runs and state in {*LIVE, ClusterState.DONE, ClusterState.WAITING}:
             continue
-        print(f"==== {run.label} ({state}): {out / 'runs' / run.run}")
-        if failure := RunFolder(out / "runs" / run.run).failure():
+        folder = RunFolder.in_output(out, run.run)
+        print(f"==== {run.label} ({state}): {folder.path}")
+        if failure := folder.failure():
             print(failure.rstrip())
         for whose, log in _logs(run.run, store, seen.orders):
             print(f"---- {whose}, the end of {log}")

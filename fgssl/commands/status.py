@@ -1,8 +1,7 @@
 """`fgssl status`."""
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -11,7 +10,7 @@ from fgssl.commands.arguments import OUT
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import observe_sweep
-from hpc.sweeps.overview import duration
+from hpc.sweeps.overview import counted, duration
 
 _WIDTH_OF_A_FILE = 240
 _COLORS = {
@@ -57,18 +56,11 @@ def show(runs: Mapping[str, RunStatus], out: Path, with_done: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
     if table.row_count:
         console.print(table)
-    console.print(counted(status.state for status in runs.values()), highlight=False)
-
-
-def counted(states: Iterable[ClusterState]) -> str:
-    """E.g. `3 runs: 1 pending, 2 done`."""
-    counts = Counter(states)
-    parts = [f"{counts[state]} {state.lower()}" for state in ClusterState if counts[state]]
-    return f"{counts.total()} runs: {', '.join(parts)}"
+    console.print(counted((status.state for status in runs.values()), ClusterState), highlight=False)
 
 
 def _progress(status: RunStatus, out: Path) -> tuple[str, str]:
-    progress = RunFolder(out / "runs" / status.run.run).progress()
+    progress = RunFolder.in_output(out, status.run.run).progress()
     if progress is None or status.state is ClusterState.DONE:
         return "", ""
     step, total, rate = progress.step, progress.total_steps, progress.images_per_s

@@ -17,7 +17,7 @@ from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
 from hpc.sweeps.plan_inputs import input_cautions
-from hpc.sweeps.stages import Plan, plan
+from hpc.sweeps.stages import SweepPlan, plan
 from hpc.sweeps.state import states
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def command(
 
 def _read(
     file: Path, preset: str | None, overrides: Sequence[str], cluster: Path | None, faults: list[Problem]
-) -> tuple[Plan, "Profile | None"]:
+) -> tuple[SweepPlan, "Profile | None"]:
     """Return the plan, and the profile if there is a cluster, whose problems are added to `faults`.
 
     Raises a `SettingsError` with all problems if there is no plan, or no cluster whose limits could be checked as well.
@@ -103,7 +103,9 @@ def _read(
     return planned, profile
 
 
-def _submit(planned: Plan, profile: "Profile", faults: Sequence[Problem], out: Path, dry_run: bool, wait: bool) -> int:
+def _submit(
+    planned: SweepPlan, profile: "Profile", faults: Sequence[Problem], out: Path, dry_run: bool, wait: bool
+) -> int:
     from fgssl.commands.sync import sync  # the cluster's modules: not for runs here
     from hpc.cluster.submit import submit
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH
+from fgssl.commands.arguments import OVERRIDES, PATH, print_measures
 from fgssl.interruption import Interrupted
 from fgssl.run.process import make
 from fgssl.run.verify_exact import verify
@@ -48,16 +48,15 @@ def command(
         return 0 if verify(file, overrides, out) else 1
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(out, config.resources.expected_processes)
-    folder = run_folder or out / "runs" / fingerprints.run_name(config)
+    folder = RunFolder(run_folder) if run_folder else RunFolder.in_output(out, fingerprints.run_name(config))
     try:
-        make(config, out, RunFolder(folder), processes, stop_after_step)
+        make(config, out, folder, processes, stop_after_step)
     except Interrupted as interrupted:
         if processes.rank == 0:
             print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         return int(interrupted.code or 0)
     if processes.rank == 0:
-        print(f"run folder: {folder}")
-        evaluation = RunFolder(folder).evaluation(config)
-        for name, value in evaluation.measures.items() if evaluation is not None else ():
-            print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
+        print(f"run folder: {folder.path}")
+        if (evaluation := folder.evaluation(config)) is not None:
+            print_measures(evaluation.measures)
     return 0

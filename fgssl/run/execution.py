@@ -45,7 +45,7 @@ def execute(
     lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
-    folder = folder or RunFolder(out / "runs" / fingerprints.run_name(config))
+    folder = folder or RunFolder.in_output(out, fingerprints.run_name(config))
     if processes.world_size == 1 and folder.done(config):
         require_same_data(config, folder, out)
         return folder

@@ -57,7 +57,7 @@ class Lease:
     def check(self) -> None:
         """Raise a `LeaseError` if another process has taken the folder over."""
         record = read_json(self.path / "lease")
-        if record is None or record["lease_id"] != self.lease_id:
+        if record is None or record.get("lease_id") != self.lease_id:
             raise LeaseError(f"{self.path}: process {self.lease_id} lost its lease to {record}; it stops here")
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.settings import config as configs
@@ -46,6 +46,11 @@ class RunFolder:
         self.decoder = path / "decoder.safetensors"
         self.features = path / "features.safetensors"
 
+    @classmethod
+    def in_output(cls, out: Path, name: str) -> Self:
+        """Return the run folder `name` of the output folder `out`."""
+        return cls(out / "runs" / name)
+
     # ------------------------------------------------------------------------------- what is there
 
     def trained(self) -> Trained | None:
@@ -58,7 +63,9 @@ class RunFolder:
 
     def progress(self) -> Progress | None:
         """Return how far the newest training here has come, or None."""
-        return read_record(self.path / PROGRESS, Progress)
+        with contextlib.suppress(UserError):  # damaged: nothing hangs on it, and the next write mends it
+            return read_record(self.path / PROGRESS, Progress)
+        return None
 
     def done(self, config: configs.Config) -> bool:
         """Return whether nothing is left to compute for this config."""
@@ -148,4 +155,4 @@ def start_file(source: configs.StartSource, role: str, out: Path) -> Path:
     """Return the file of weights that a run in the output folder `out` starts from; `role` is the network's name."""
     if source.file is not None:
         return Path(source.file).expanduser()
-    return out / "runs" / str(source.run) / f"{role}.safetensors"
+    return RunFolder.in_output(out, str(source.run)).path / f"{role}.safetensors"

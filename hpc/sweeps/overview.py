@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpc.sweeps.estimate import minutes_left
-from hpc.sweeps.stages import POINT, Plan, Stage
+from hpc.sweeps.stages import POINT, Stage, SweepPlan
 from hpc.sweeps.state import State, run_folder
 
 INTERRUPTED = "INTERRUPTED"
 """Shown for a run that is pending, but has a checkpoint to go on from."""
 
 
-def print_plan(plan: Plan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
+def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
     """Print the runs of each cell by state; `jobs` is the number of runs at a time here, or None on a cluster."""
     grid = plan.grid
     print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
@@ -33,10 +33,10 @@ def print_plan(plan: Plan, current: Mapping[str, State], out: Path, jobs: int | 
     print(f"{runs(len(plan.stages))}, {len(plan.stages) - left} done, {left} to do{estimate}", flush=True)
 
 
-def counted(states: Iterable[str]) -> str:
-    """Count states in words, e.g. `3 runs: 1 pending, 2 done`."""
+def counted(states: Iterable[str], order: Iterable[str] = (INTERRUPTED, *State)) -> str:
+    """Count states in words, in this order, e.g. `3 runs: 1 pending, 2 done`."""
     counts = Counter(states)
-    parts = [f"{counts[state]} {state.lower()}" for state in (INTERRUPTED, *State) if counts[state]]
+    parts = [f"{counts[state]} {state.lower()}" for state in order if counts[state]]
     return f"{runs(counts.total())}: {', '.join(parts)}"
 
 

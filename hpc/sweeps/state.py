@@ -26,7 +26,7 @@ OVER = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 
 
 def run_folder(stage: Stage, out: Path) -> RunFolder:
-    return RunFolder(out / "runs" / stage.run)
+    return RunFolder.in_output(out, stage.run)
 
 
 def states(

@@ -34,6 +34,10 @@ def test_a_figure_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.M
     (out.folder("base", 0) / "features.safetensors").write_bytes(kept.to_bytes())
     (out.folder("base", 1) / "metrics.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "loss": 1.5}\n')
 
+    running = out.path / "runs" / out.planned("base", 2)["run"]
+    running.mkdir()
+    (running / "metrics.jsonl").write_text('{"step": 0, "lo')
+
     assert draw("losses", tmp_path) == (55.0, {("base", 0): (5, 3)}, {("base", 1): [2.5, 1.5]})
     with pytest.raises(UserError, match="unknown figure 'loses': did you mean 'losses'"):
         draw("loses", tmp_path)

@@ -93,6 +93,11 @@ def test_a_run_with_a_damaged_record_is_neither_done_nor_missing(
         RunFolder(tmp_path).done(tiny_config())
 
 
+def test_damaged_progress_is_none(tmp_path: Path) -> None:
+    (tmp_path / "progress.json").write_text("{")
+    assert RunFolder(tmp_path).progress() is None
+
+
 def test_keys_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "trained.json").write_text(changed(invented_later=1))
     assert RunFolder(tmp_path).trained() == TRAINED

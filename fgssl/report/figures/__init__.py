@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fgssl.errors import UserError
 from fgssl.settings.validation import unknown
 from fgssl.store.features import KeptFeatures, read_features
-from fgssl.store.plan import Plan, read_plan
+from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -30,28 +30,30 @@ def draw(name: str, out: Path) -> Any:
     return figure.draw(**{need: RECORDS[need](plan, out) for need in figure.needs})
 
 
-def _table(plan: Plan, out: Path) -> "pd.DataFrame":
+def _table(plan: PlanRecord, out: Path) -> "pd.DataFrame":
     from fgssl.report.rows import collect_rows
     from fgssl.report.tables import tabulate
 
     return tabulate(collect_rows(plan, out), plan)
 
 
-def _features(plan: Plan, out: Path) -> dict[tuple[str, int], KeptFeatures]:
+def _features(plan: PlanRecord, out: Path) -> dict[tuple[str, int], KeptFeatures]:
     kept = {place: read_features(folder.features) for place, folder in _folders(plan, out)}
     return {place: features for place, features in kept.items() if features is not None}
 
 
-def _metrics(plan: Plan, out: Path) -> dict[tuple[str, int], list[dict[str, float]]]:
-    logged = {place: folder.metrics for place, folder in _folders(plan, out) if folder.metrics.is_file()}
-    return {place: [json.loads(line) for line in file.read_text().splitlines()] for place, file in logged.items()}
+def _metrics(plan: PlanRecord, out: Path) -> dict[tuple[str, int], list[dict[str, float]]]:
+    done = {place: folder.metrics for place, folder in _folders(plan, out) if folder.trained() is not None}
+    logged = {place: file.read_text().splitlines() for place, file in done.items() if file.is_file()}
+    return {place: list(map(json.loads, lines)) for place, lines in logged.items()}
 
 
-def _folders(plan: Plan, out: Path) -> Iterator[tuple[tuple[str, int], RunFolder]]:
+def _folders(plan: PlanRecord, out: Path) -> Iterator[tuple[tuple[str, int], RunFolder]]:
     for cell in plan.cells:
         for run in cell.runs:
-            yield (cell.cell, run.seed), RunFolder(out / "runs" / run.run)
+            yield (cell.cell, run.seed), RunFolder.in_output(out, run.run)
 
 
-RECORDS: dict[str, Callable[[Plan, Path], Any]] = {"table": _table, "features": _features, "metrics": _metrics}
-"""Records that a figure may need: the table; by (cell, seed) the kept features, and the lines that training logged."""
+RECORDS: dict[str, Callable[[PlanRecord, Path], Any]] = {"table": _table, "features": _features, "metrics": _metrics}
+"""Records that a figure may need: the table; by (cell, seed) the kept features, and the lines that a
+complete training logged."""
