@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from fgssl.__main__ import invoke
-from fgssl.data.sources import how_to_pack
+from fgssl.data.location import shards_folder
 from fgssl.errors import UserError
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
-from fgssl.store.location import shards_folder
 from hpc.sweeps.grid import Grid, expand
 from hpc.sweeps.stages import plan
 from hpc.sweeps.sweep_file import preset_names
@@ -59,14 +58,14 @@ def test_expands_and_plans(file, preset):
     grid = expand(file, preset)
     record = plan(grid).record()
     assert grid.name == file.stem
-    assert grid.baseline in {cell["cell"] for cell in record["cells"]}
+    assert grid.baseline in {cell.cell for cell in record.cells}
     assert grid.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
     assert expand(file).preset == "demo"
     assert len(file.read_text().splitlines()) <= 55  # a screen
     assert file.read_text().startswith("#")
     starts_from_a_file = any(point.config.start.encoder and point.config.start.encoder.file for point in grid.points)
     assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
-    assert ("decoder" in {stage["stage"] for stage in record["stages"]}) == any(
+    assert ("decoder" in {stage.stage for stage in record.stages}) == any(
         isinstance(point.config.method, SynthesizedSettings) for point in grid.points
     )
 
@@ -102,7 +101,7 @@ def test_the_paper_preset_is_the_papers():
 
 
 def test_references_stand_beside_the_published_dataset_only():
-    published = plan(_grid("noises", "paper")).record()["reference"]
+    published = plan(_grid("noises", "paper")).record().reference
     assert {cell: values["linear_100"] for cell, values in published.items()} == {
         "mocov2": 63.98,
         "random": 64.12,
@@ -110,11 +109,11 @@ def test_references_stand_beside_the_published_dataset_only():
         "low_variance": 65.91,
         "both": 66.17,
     }
-    assert plan(_grid("main", "paper", "data.dataset=aircraft")).record()["reference"]["synthesized"]["mAP"] == 12.69
-    assert plan(_grid("ablation_tau", "paper")).record()["reference"]["both threshold=inf"] == {"linear_100": 66.05}
-    assert len(plan(_grid("ablation_lambda", "paper")).record()["reference"]) == 5
+    assert plan(_grid("main", "paper", "data.dataset=aircraft")).record().reference["synthesized"]["mAP"] == 12.69
+    assert plan(_grid("ablation_tau", "paper")).record().reference["both threshold=inf"] == {"linear_100": 66.05}
+    assert len(plan(_grid("ablation_lambda", "paper")).record().reference) == 5
     for file in FILES:
-        assert plan(expand(file, "demo")).record()["reference"] == {}
+        assert plan(expand(file, "demo")).record().reference == {}
 
 
 def test_the_demo_needs_no_file_and_has_twelve_runs():
@@ -123,7 +122,7 @@ def test_the_demo_needs_no_file_and_has_twelve_runs():
     assert len(grid.points) * len(grid.seeds) >= 12
     assert {stage.config.data.folder for stage in made.stages} == {None}
     assert all(stage.config.start.encoder is None or stage.config.start.encoder.run for stage in made.stages)
-    assert shards_folder(made.stages[0].config.data, Path("out"), how_to_pack).parent == Path("out")
+    assert shards_folder(made.stages[0].config.data, Path("out")).parent == Path("out")
 
 
 def test_traffic_signs_are_not_flipped_anywhere():
@@ -154,7 +153,7 @@ def test_all_losses_are_fine_tuned_from_one_start():
 
 
 def test_hcl_stands_beside_its_published_outliers():
-    reference = plan(_grid("hcl_outliers", "vit")).record()["reference"]
+    reference = plan(_grid("hcl_outliers", "vit")).record().reference
     assert {cell: values["outliers_genus"] for cell, values in reference.items()} == {
         "cross_entropy": 725, "supcon": 423, "hcl": 201
     }  # fmt: skip
@@ -163,7 +162,7 @@ def test_hcl_stands_beside_its_published_outliers():
 
 
 def test_the_rows_of_table_3_that_there_are():
-    reference = plan(_grid("sota", "paper")).record()["reference"]
+    reference = plan(_grid("sota", "paper")).record().reference
     assert {cell: values["linear_100"] for cell, values in reference.items()} == {
         "supervised": 77.46, "simsiam": 46.75, "mocov2": 63.98, "synthesized_simsiam": 57.80, "synthesized": 66.17
     }  # fmt: skip

@@ -10,7 +10,7 @@ import pandas as pd
 from fgssl.report.rows import Row
 from fgssl.report.tables import absences, warnings
 from fgssl.settings.measure import Column
-from fgssl.store.plan import Plan
+from fgssl.store.plan import PlanRecord
 
 MARKER = "†"
 EMPTY = "–"
@@ -34,7 +34,7 @@ class Layout:
     notes: list[str]
 
 
-def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: Plan) -> Layout:
+def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layout:
     """`table` of `tabulate` as text: measures, differences to the baseline, published values; notes under them.
 
     What a cell does not measure is left empty; only what is missing is marked.

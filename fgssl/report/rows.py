@@ -10,7 +10,7 @@ from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.files import write_atomically
-from fgssl.store.plan import Plan, PlannedRun
+from fgssl.store.plan import PlannedRun, PlanRecord
 from fgssl.store.records import Evaluation, Trained
 from fgssl.store.run_folder import RunFolder, RunState
 
@@ -19,14 +19,22 @@ Row: TypeAlias = dict[str, Any]
 Start: TypeAlias = tuple[str, PlannedRun, Config]
 """A run that others start from, with its name for people."""
 
-ORIGIN = ("code_version", "data_version", "device", "processes", "engine", "threads", "versions")
-"""Columns that say what made a result. Where the environments of a training, or its evaluation, differ in one, it
-holds all of them, joined by `AND`."""
+ORIGIN = {
+    "code_version": "code versions",
+    "data_version": "data versions",
+    "device": "devices",
+    "processes": "numbers of processes",
+    "engine": "engines",
+    "threads": "numbers of threads",
+    "versions": "library versions",
+}
+"""Columns that say what made a result, each with its plural. Where the environments of a training, or its evaluation,
+differ in one, it holds all of them, joined by `AND`."""
 
 AND = " + "
 
 
-def collect_rows(plan: Plan, out: Path) -> list[Row]:
+def collect_rows(plan: PlanRecord, out: Path) -> list[Row]:
     """One row a planned run, in the plan's order; what a run has not yielded is None. Run folders lie in `out`/runs.
 
     `plan.columns` holds the units of the measures. `wall_s` is the time of the training and the evaluation
@@ -37,7 +45,7 @@ def collect_rows(plan: Plan, out: Path) -> list[Row]:
     starts |= {stage.run: (f"stage {stage.stage}", stage, _config(stage, out)) for stage in plan.stages}
     measures, rows = list(plan.columns), []
     for cell, run, config in planned:
-        folder = _folder(out, run.run)
+        folder = RunFolder.in_output(out, run.run)
         state = folder.state(config)
         training, evaluation = folder.trained(), folder.evaluation(config)
         measured = evaluation.measures if evaluation is not None else {}
@@ -92,7 +100,7 @@ def _reason(folder: RunFolder, config: Config, state: RunState, starts: Mapping[
     for source in config.start.sources.values():
         if source.run is not None and source.run in starts:
             label, run, before = starts[source.run]
-            folder_before = _folder(out, run.run)
+            folder_before = RunFolder.in_output(out, run.run)
             state_before = folder_before.state(before)
             if folder_before.trained() is None:
                 why = _reason(folder_before, before, state_before, starts, out)
@@ -106,7 +114,3 @@ def _last_line(traceback: str) -> str:
 
 def _config(run: PlannedRun, out: Path) -> Config:
     return configs.parse(run.config, f"{out / 'plan.json'}, run {run.run}")
-
-
-def _folder(out: Path, run: str) -> RunFolder:
-    return RunFolder(out / "runs" / run)

@@ -8,21 +8,12 @@ from typing import Any
 import pandas as pd
 
 from fgssl.errors import UserError
-from fgssl.report.rows import AND, Row
+from fgssl.report.rows import AND, ORIGIN, Row
 from fgssl.settings.measure import Column
 from fgssl.store.files import write_atomically
-from fgssl.store.plan import Plan
+from fgssl.store.plan import PlanRecord
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
-_ORIGINS = {
-    "code_version": "code versions",
-    "data_version": "data versions",
-    "device": "devices",
-    "processes": "numbers of processes",
-    "engine": "engines",
-    "threads": "numbers of threads",
-    "versions": "library versions",
-}
 COLUMNS = (
     "cell",
     "metric",
@@ -45,7 +36,7 @@ COLUMNS = (
 _TEXTS = ("cell", "metric", "states", "unit", "note")
 
 
-def tabulate(rows: Sequence[Row], plan: Plan) -> pd.DataFrame:
+def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
     """The columns `COLUMNS`; cells in the plan's order, each with the plan's metrics.
 
     `mean` and `std` (ddof 1, empty for n = 1) are over the `n` runs that are done; `missing` counts the others, and is
@@ -128,7 +119,7 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     """A line for each cell whose done runs, or table whose cells, come from different code, data or machines."""
     lines = []
     done = [row for row in rows if row["state"] == "DONE"]
-    for column, what in _ORIGINS.items():
+    for column, what in ORIGIN.items():
         shown = _shown(done, column)
         mixed = False
         for cell in dict.fromkeys(row["point"] for row in done):
@@ -158,7 +149,7 @@ def _shown(rows: Sequence[Row], column: str) -> list[str]:
     return texts
 
 
-def absences(rows: Sequence[Row], plan: Plan) -> dict[str, str]:
+def absences(rows: Sequence[Row], plan: PlanRecord) -> dict[str, str]:
     """For each cell with fewer values than seeds: which are missing and why."""
     lines = {}
     for cell in plan.cells:

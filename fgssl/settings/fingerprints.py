@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from fgssl.settings import layers
@@ -44,6 +45,16 @@ def scientific(config: Any, added: bool = True) -> Any:
             continue
         content[field.name] = value
     return content
+
+
+def not_scientific(config: Any, above: str = "") -> Iterator[str]:
+    """Yield the dotted keys of the settings, and of whole sections, that cannot change a result."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata.get("scientific", True):
+            yield f"{above}{field.name}"
+        elif dataclasses.is_dataclass(value):
+            yield from not_scientific(value, f"{above}{field.name}.")
 
 
 def _hash(content: Any) -> str:

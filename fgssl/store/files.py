@@ -44,25 +44,33 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_record(path: Path, kind: type[T]) -> T | None:
+def read_record(
+    path: Path,
+    kind: type[T],
+    *,
+    schema: int | None = None,
+    advice: str = "put back the file as it was, or delete it to have it made anew",
+) -> T | None:
     """Return the record in a file that holds `record_json`, or None if there is no such file.
 
-    Keys that `kind` lacks are passed over. Raises a `UserError` of one line if the file is damaged or of another form.
+    Keys that `kind` lacks are passed over, unless it forbids them. Raises a `UserError` of one line that closes with
+    `advice` if the file is damaged, of another form, or of another `schema` than the given one.
     """
     try:
-        record: T = _adapter(kind).validate_python(json.loads(path.read_text()))  # type: ignore[arg-type]
+        content = json.loads(path.read_text())
+        found = content.get("schema") if isinstance(content, dict) else None
+        if schema is not None and found != schema:
+            raise ValueError(f"schema {found!r} is not the {schema} that this version reads")
+        record: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]
         return record
     except FileNotFoundError:
         return None
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors()]
         reason = "; ".join(fault.removeprefix(": ") for fault in faults)
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (OSError, ValueError) as error:  # among them: not JSON, or not UTF-8
         reason = str(error)
-    raise UserError(
-        f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): put back the file as it was, or "
-        "delete it to have it made anew"
-    )
+    raise UserError(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
 
 
 @functools.cache

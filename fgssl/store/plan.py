@@ -1,17 +1,17 @@
 """plan.json: which runs make which cell of a sweep's table; the sweep writes it, rows and tables read it."""
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from fgssl.errors import UserError
-from fgssl.settings import config as configs
 from fgssl.settings.measure import Column
+from fgssl.store.files import read_record
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the file's form; raised when it changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +40,15 @@ class PlannedCell:
     arm: str
     grid: dict[str, Any]
     """Dotted keys that this cell varies; a cell of another arm need not have them."""
-    columns: list[Column] = field(default_factory=list)
+    columns: list[Column]
     """The measures of its runs; none else is missing in it."""
     runs: list[PlannedRun]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PlanRecord:
+    """The whole file."""
+
     __pydantic_config__ = ConfigDict(extra="forbid")
     schema: int
     sweep: str
@@ -59,10 +61,10 @@ class Plan:
     """Every dotted key that some cell varies, in the order of the columns."""
     metrics: list[str]
     """The measures that the table shows."""
-    reference: dict[str, dict[str, float]] = field(default_factory=dict)
+    reference: dict[str, dict[str, float]]
     """Published value of a measure, by cell; empty where the dataset is not the published one."""
     cells: list[PlannedCell]
-    stages: list[PlannedStage] = field(default_factory=list)
+    stages: list[PlannedStage]
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -70,37 +72,16 @@ class Plan:
         return {column.name: column for cell in self.cells for column in cell.columns}
 
 
-def read_plan(out: Path) -> Plan:
+def read_plan(out: Path) -> PlanRecord:
     """The plan of the sweep whose output folder is `out`. Raises `UserError` where there is none or it does not fit."""
     file = out / "plan.json"
-    try:
-        content = json.loads(file.read_text())
-    except FileNotFoundError:
+    plan = read_record(file, PlanRecord, schema=SCHEMA, advice="delete it and run the sweep again, it writes it anew")
+    if plan is None:
         raise UserError(
             f"{file}: no such file; `aggregate` takes the output folder of a sweep, which holds the plan that "
             "`fgssl sweep SWEEP.yaml --out DIR` wrote"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{file}: cannot be read: {error}; delete it and run the sweep again, it writes the plan anew"
-        ) from None
-    found = content.get("schema") if isinstance(content, dict) else None
-    if found != SCHEMA:
-        raise UserError(
-            f"{file}: schema {found!r} is not the {SCHEMA} that this version reads; delete it and run the sweep again"
         )
-    try:
-        plan = TypeAdapter(Plan).validate_python(content)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors())
-        raise UserError(f"{file}: {faults}; delete it and run the sweep again, it writes the plan anew") from None
     names = [cell.cell for cell in plan.cells]
     if plan.baseline is not None and plan.baseline not in names:
         raise UserError(f"{file}: baseline: there is no cell {plan.baseline!r}; the cells are {', '.join(names)}")
-    return plan if plan.columns else replace(plan, cells=[_with_columns(cell, file) for cell in plan.cells])
-
-
-def _with_columns(cell: PlannedCell, file: Path) -> PlannedCell:
-    """Fill in the columns of a plan from before they were recorded, by the settings of its runs."""
-    evaluation = configs.parse(cell.runs[0].config, f"{file}, cell {cell.cell}").evaluation
-    return cell if evaluation is None else replace(cell, columns=evaluation.columns)
+    return plan

@@ -4,27 +4,26 @@ OUT/cluster/sweep.json    written by `fgssl sweep --cluster`; the newest one cou
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.settings.config import Config, possible_processes
 from fgssl.settings.fingerprints import to_mapping
-from fgssl.store.files import read_json, write_atomically
+from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile
 from hpc.cluster.site.requests import JobRequest, request
 from hpc.sweeps.retries import Retries
-from hpc.sweeps.stages import Plan, Stage
+from hpc.sweeps.stages import Stage, SweepPlan
 
-SCHEMA = 1
+SCHEMA = 2
 _SHOWN = 5
 
 
@@ -82,7 +81,7 @@ class ClusterSweep:
     """In an order in which needs come first."""
 
 
-def on_cluster(plan: Plan, profile: Profile) -> list[ClusterRun]:
+def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
     """The plan's runs (needs first), each with what its job asks for.
 
     Raises `SettingsError` with all reasons why the site would not take them.
@@ -140,31 +139,20 @@ def with_code(sweep: ClusterSweep, code: Path) -> ClusterSweep:
 def write(sweep: ClusterSweep, out: Path) -> None:
     folder = out / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "sweep.json", json.dumps(dataclasses.asdict(sweep), indent=1) + "\n")
+    write_atomically(folder / "sweep.json", record_json(sweep))
 
 
 def read(out: Path) -> ClusterSweep:
     """Raises `UserError` where `out` holds no sweep that was submitted to a cluster."""
     file = out / "cluster" / "sweep.json"
-    try:
-        content = read_json(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read: {error}; submit the sweep again, it writes it anew") from None
-    if content is None:
+    advice = "submit the sweep again with this version, it writes the file anew"
+    sweep = read_record(file, ClusterSweep, schema=SCHEMA, advice=advice)
+    if sweep is None:
         raise UserError(
             f"{file}: no such file; give the output folder of a sweep that was submitted with "
             "`fgssl sweep SWEEP.yaml --cluster PROFILE --out DIR`"
         )
-    if content.get("schema") != SCHEMA:
-        raise UserError(
-            f"{file}: schema {content.get('schema')!r} is not the {SCHEMA} that this version reads: submit the sweep "
-            "again with this version"
-        )
-    try:
-        return TypeAdapter(ClusterSweep).validate_python(content)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors())
-        raise UserError(f"{file}: {faults}; submit the sweep again, it writes it anew") from None
+    return sweep
 
 
 def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:

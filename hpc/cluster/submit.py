@@ -1,7 +1,6 @@
 """Submit a planned sweep to a cluster, for `fgssl sweep --cluster`."""
 
 import dataclasses
-import json
 import os
 import shutil
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fgssl.errors import Problem, SettingsError, UserError
-from fgssl.store.files import write_atomically
+from fgssl.store.files import record_json, write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
@@ -27,10 +26,12 @@ from hpc.cluster.site.requests import described
 from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import Plan
+from hpc.sweeps.stages import SweepPlan
 
 
-def submit(plan: Plan, profile: Profile, faults: Sequence[Problem], out: Path, follow: Callable[[], int] | None) -> int:
+def submit(
+    plan: SweepPlan, profile: Profile, faults: Sequence[Problem], out: Path, follow: Callable[[], int] | None
+) -> int:
     """Write the sweep into `out` and let `follow` submit what is missing; return its exit code.
 
     Without `follow`, print the batch scripts and write nothing. `faults` are those of the profile and the command line.
@@ -68,7 +69,9 @@ def orders_left(sweep: ClusterSweep, out: Path) -> list[PlannedOrder]:
     return list(planned_orders(observe_empty_queue(sweep, out).runs, endless))
 
 
-def _cluster_sweep(plan: Plan, profile: Profile, runs: Sequence[ClusterRun], out: Path) -> tuple[ClusterSweep, str]:
+def _cluster_sweep(
+    plan: SweepPlan, profile: Profile, runs: Sequence[ClusterRun], out: Path
+) -> tuple[ClusterSweep, str]:
     """Return the sweep as it will be written, and why it has no keeper; empty if it has one."""
     keeper, why_none = keeper_request(plan.grid.name, out, profile)
     sweep = ClusterSweep(
@@ -95,19 +98,19 @@ def _scripts(sweep: ClusterSweep, orders: Iterable[PlannedOrder], out: Path) -> 
         yield scheduler.script(order_script(sweep, store, order, planned.request))
 
 
-def _write(plan: Plan, sweep: ClusterSweep, out: Path) -> JobStore:
+def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     """Write the plan, the inputs, the frozen code and the sweep; return its job store."""
     out.mkdir(parents=True, exist_ok=True)
     store = JobStore(out)
     store.make()
     draw_inputs(plan.stages, out)
-    write_atomically(out / "plan.json", json.dumps(plan.record(), indent=1) + "\n")
+    write_atomically(out / "plan.json", record_json(plan.record()))
     code = freeze(packages(), out.absolute() / "code")
     cluster_sweep.write(cluster_sweep.with_code(sweep, code), out)
     return store
 
 
-def _hindrances(plan: Plan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
+def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
     """Yield what stands in the way, except what the profile says."""
     if _began(out):
         try:
@@ -135,7 +138,7 @@ def _began(out: Path) -> bool:
     return (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders())
 
 
-def _show(plan: Plan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:
+def _show(plan: SweepPlan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:
     """Print what each kind of job asks for, what it costs and what users should know."""
     arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
     kinds = {stage.run: stage.kind for stage in plan.stages}

@@ -1,19 +1,18 @@
 """A planned sweep -> its runs on this machine, and its table."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.report.aggregate import aggregate
-from fgssl.store.files import write_atomically
+from fgssl.store.files import record_json, write_atomically
 from hpc.local.machine import cores, gpus, unused_gpus
 from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.overview import runs
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_problems
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import Plan, Stage
+from hpc.sweeps.stages import Stage, SweepPlan
 from hpc.sweeps.state import State
 
 
@@ -23,7 +22,7 @@ def default_jobs(stages: Sequence[Stage]) -> int:
     return on_gpus or max(1, cores() // max(stage.config.resources.threads for stage in stages))
 
 
-def run_here(plan: Plan, before: Mapping[str, State], out: Path, jobs: int, dry_run: bool) -> int:
+def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int, dry_run: bool) -> int:
     """Do the runs that are missing and write the table; `before` is the state of each stage now.
 
     Returns 0 if all runs are done and 1 if some failed. A dry run returns 2 and prints why if the sweep could not start
@@ -41,7 +40,7 @@ def run_here(plan: Plan, before: Mapping[str, State], out: Path, jobs: int, dry_
         return 2 if problems else 0
     check_inputs(plan.stages, out, gpus())
     out.mkdir(parents=True, exist_ok=True)
-    record = json.dumps(plan.record(), indent=1) + "\n"
+    record = record_json(plan.record())
     write_atomically(out / "plan.json", record)
     failures: dict[str, str] = {}
     skipped = 0
@@ -55,7 +54,7 @@ def run_here(plan: Plan, before: Mapping[str, State], out: Path, jobs: int, dry_
     return 1 if failures else 0
 
 
-def _run(plan: Plan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
+def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
     from hpc.local.display import Display  # rich and submitit: not for a dry run or a finished sweep
     from hpc.local.executor import LocalMachine
     from hpc.local.pool import LocalSweep

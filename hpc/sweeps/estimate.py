@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc.sweeps.stages import Plan, Stage
+from hpc.sweeps.stages import Stage, SweepPlan
 from hpc.sweeps.state import State, run_folder
 
 
-def minutes_left(plan: Plan, states: Mapping[str, State], out: Path, jobs: int) -> float | None:
+def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: int) -> float | None:
     """From finished runs of the same method and length; where a kind has none yet, from the preset's measured time.
 
     None where neither is known. The measured time is that of 2 cores, whatever this machine has.

@@ -6,16 +6,15 @@ from typing import Any
 
 from fgssl.errors import SettingsError, UserError
 from fgssl.settings.config import parse
-from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping
-from fgssl.settings.layers import leaves
+from fgssl.settings.fingerprints import evaluation_fingerprint, not_scientific, to_mapping
+from fgssl.settings.layers import leaves, overlaps
 from fgssl.store.plan import PlannedRun, read_plan
-from hpc.sweeps.stages import Plan, Stage
+from hpc.sweeps.stages import Stage, SweepPlan
 
 _SHOWN = 3
-_NO_DIFFERENCE = ("resources.", "data.folder", "evaluation.keep_features")
 
 
-def check_kept_plan(plan: Plan, out: Path) -> None:
+def check_kept_plan(plan: SweepPlan, out: Path) -> None:
     """Raise a `UserError` where the table in `out` is another one than `plan` makes.
 
     More or fewer seeds and cells are the same table. One in which a cell means another run at the same seed is not, nor
@@ -48,14 +47,13 @@ def _difference(kept: PlannedRun, stage: Stage) -> str:
 
     The evaluations are compared as fingerprints: settings that the kept plan does not know yet make no difference.
     """
-    now = to_mapping(stage.config)
     if kept.run == stage.run and _evaluation(kept.config) == evaluation_fingerprint(stage.config):
         return ""
-    before, after = leaves(kept.config), leaves(now)
+    before, after, free = leaves(kept.config), leaves(to_mapping(stage.config)), list(not_scientific(stage.config))
     changes = [
         f"{key} {before.get(key)} there, {after.get(key)} now"
         for key in {**before, **after}
-        if before.get(key) != after.get(key) and not key.startswith(_NO_DIFFERENCE)
+        if before.get(key) != after.get(key) and not overlaps(key, free)
     ]
     return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"
 

@@ -1,6 +1,7 @@
 """Grid points x seeds -> the runs to make, what each needs, and the plan that `aggregate` reads."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from fgssl.settings.config import Config, StartSource
 from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping
 from fgssl.settings.measure import Column
-from fgssl.store.plan import SCHEMA
+from fgssl.store.plan import SCHEMA, PlannedCell, PlannedRun, PlannedStage, PlanRecord
 from hpc.sweeps.grid import Grid, needed_stages
 
 POINT = "point"
@@ -39,9 +40,14 @@ class Stage:
         """Unique in a plan: one run may be measured in two ways."""
         return f"{self.run}/{evaluation_fingerprint(self.config)}"
 
+    @property
+    def planned(self) -> dict[str, Any]:
+        """The fields of its `PlannedRun`."""
+        return {"seed": self.seed, "run": self.run, "config": to_mapping(self.config)}
+
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """All runs of a sweep; those that others need come first."""
 
     grid: Grid
@@ -49,41 +55,34 @@ class Plan:
     runs: Mapping[tuple[str, int], Stage]
     """(cell, seed) -> its run."""
 
-    def record(self) -> dict[str, Any]:
-        """What `plan.json` holds."""
-        grid, first = self.grid, self.grid.points[0].config
-        return {
-            "schema": SCHEMA,
-            "sweep": grid.name,
-            "preset": grid.preset or "",
-            "title": grid.title,
-            "dataset": first.data.dataset,
-            "baseline": grid.baseline,
-            "grid_keys": list(dict.fromkeys(key for point in grid.points for key in point.grid)),
-            "metrics": list(dict.fromkeys(column.name for point in grid.points for column in _columns(point.config))),
-            "reference": {point.cell: dict(point.published) for point in grid.points if point.published},
-            "cells": [
-                {
-                    "cell": point.cell,
-                    "arm": point.arm,
-                    "grid": dict(point.grid),
-                    "columns": [dataclasses.asdict(column) for column in _columns(point.config)],
-                    "runs": [self._run_record(self.runs[point.cell, seed]) for seed in grid.seeds],
-                }
+    def record(self) -> PlanRecord:
+        """Return what `plan.json` holds."""
+        grid, configs = self.grid, [point.config for point in self.grid.points]
+        return PlanRecord(
+            schema=SCHEMA,
+            sweep=grid.name,
+            preset=grid.preset or "",
+            title=grid.title,
+            dataset=configs[0].data.dataset,
+            baseline=grid.baseline,
+            grid_keys=list(dict.fromkeys(key for point in grid.points for key in point.grid)),
+            metrics=list(dict.fromkeys(column.name for config in configs for column in _columns(config))),
+            reference={point.cell: dict(point.published) for point in grid.points if point.published},
+            cells=[
+                PlannedCell(
+                    cell=point.cell,
+                    arm=point.arm,
+                    grid=json.loads(json.dumps(point.grid)),  # plain, without the places of the keys
+                    columns=_columns(point.config),
+                    runs=[PlannedRun(**self.runs[point.cell, seed].planned) for seed in grid.seeds],
+                )
                 for point in grid.points
             ],
-            "stages": [
-                {"run": stage.run, "stage": stage.kind} | self._run_record(stage)
-                for stage in self.stages
-                if stage.kind != POINT
-            ],
-        }
-
-    def _run_record(self, stage: Stage) -> dict[str, Any]:
-        return {"seed": stage.seed, "run": stage.run, "config": to_mapping(stage.config)}
+            stages=[PlannedStage(stage=stage.kind, **stage.planned) for stage in self.stages if stage.kind != POINT],
+        )
 
 
-def plan(grid: Grid) -> Plan:
+def plan(grid: Grid) -> SweepPlan:
     """Every run once: what several points start from, and points that differ in their evaluation, share theirs."""
     stages: dict[str, Stage] = {}
 
@@ -104,7 +103,7 @@ def plan(grid: Grid) -> Plan:
             points[stage.key] = runs[point.cell, seed] = stage
     measured = {stage.run for stage in points.values()}
     first = [stage for stage in stages.values() if stage.run not in measured]
-    return Plan(grid, _in_order([*first, *points.values()]), runs)
+    return SweepPlan(grid, _in_order([*first, *points.values()]), runs)
 
 
 def _in_order(stages: Sequence[Stage]) -> list[Stage]:

@@ -11,7 +11,7 @@ import pytest
 
 from hpc.sweeps.grid import expand
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import Plan, plan
+from hpc.sweeps.stages import SweepPlan, plan
 from hpc.sweeps.state import State, states
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -42,7 +42,7 @@ class SmallSweep:
     """The plan of the sweep above and its output folder."""
 
     file: Path
-    plan: Plan
+    plan: SweepPlan
     out: Path
 
     def behave(self, *behaviors: tuple[str, str]) -> None:

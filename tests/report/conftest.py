@@ -10,6 +10,7 @@ import pytest
 
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
+from fgssl.store.plan import SCHEMA
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 
@@ -34,7 +35,7 @@ class Out:
 
         key = "method.noise.sigma_grad_cam"
         self.content: dict[str, Any] = {
-            "schema": 1,
+            "schema": SCHEMA,
             "sweep": "ablation_sigma",
             "preset": "demo",
             "title": "Noise intensity",

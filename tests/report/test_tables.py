@@ -1,7 +1,6 @@
 """table.csv and its readable forms, with numbers computed by hand."""
 
 import csv
-import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -131,18 +130,6 @@ def test_only_the_plans_metrics_and_no_unknown_one(finished: Finished) -> None:
     out.write_plan()
     with pytest.raises(UserError, match="measures linear_10; measured are linear_100, linear_50, linear_20, rank1"):
         table_of(out)
-
-
-def test_a_plan_from_before_columns_were_recorded(finished: Finished) -> None:
-    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0]})
-    out.measure(["base"], OUTLIERS, ["linear_100", "outliers_genus"])
-    plan, table, layout = read_plan(out.path), table_of(out), layout_of(out)
-    for cell in out.content["cells"]:
-        del cell["columns"]
-    (out.path / "plan.json").write_text(json.dumps(out.content))
-    assert read_plan(out.path) == plan
-    pd.testing.assert_frame_equal(table_of(out), table)
-    assert layout_of(out) == layout
 
 
 def test_csv_holds_every_digit(finished: Finished) -> None:

@@ -101,8 +101,8 @@ def test_all_errors_at_once_with_key_value_and_what_is_allowed():
 
 
 def test_a_list_that_is_too_short():
-    for views, key in [({"crop_area": [0.2]}, "crop_area"), ({"mean": [0.5]}, "mean"), ({"std": []}, "std")]:
-        assert _problems({"views": views}) == {f"views.{key}": f"{views[key]} is not allowed: too few values"}
+    for key, given in (("crop_area", [0.2]), ("mean", [0.5]), ("std", [])):
+        assert _problems({"views": {key: given}}) == {f"views.{key}": f"{given} is not allowed: too few values"}
     assert list(_problems({"views": {"recipes": [{"crop_area": [0.1]}]}})) == ["views.recipes.0.crop_area"]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fgssl.__main__ import invoke
 from fgssl.errors import EXIT_OUT_OF_HANDS
-from fgssl.store.files import write_atomically
+from fgssl.store.files import record_json, write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterSweep, on_cluster
 from hpc.cluster.job_store import JobStore, Launch
@@ -26,7 +26,7 @@ from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import Report, synchronize
 from hpc.sweeps.grid import expand
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import Plan, plan
+from hpc.sweeps.stages import SweepPlan, plan
 from tests.slurm.conftest import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -62,7 +62,7 @@ SIGMA = "grad_cam sigma_grad_cam=0.25"
 class Swept:
     """A sweep that may be submitted, and what became of it."""
 
-    plan: Plan
+    plan: SweepPlan
     sweep: ClusterSweep
     out: Path
     slurm: Cluster
@@ -152,7 +152,7 @@ def swept_in(out: Path, slurm: Cluster, code: Path, text: str, *overrides: str, 
 
 def written_sweep(
     out: Path, code: Path, text: str, *overrides: str, profile: tuple[str, ...] = ()
-) -> tuple[Plan, ClusterSweep]:
+) -> tuple[SweepPlan, ClusterSweep]:
     """All that a submission leaves in `out` before it asks the scheduler for anything."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "small.yaml"
@@ -173,7 +173,7 @@ def written_sweep(
     )
     JobStore(out).make()
     cluster_sweep.write(sweep, out)
-    write_atomically(out / "plan.json", json.dumps(planned.record()))
+    write_atomically(out / "plan.json", record_json(planned.record()))
     return planned, sweep
 
 

@@ -7,11 +7,11 @@ from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.site.costs import Work
 from hpc.cluster.site.requests import for_runs
 from hpc.sweeps.estimate import kind_of, mean_wall_s
-from hpc.sweeps.stages import Plan
+from hpc.sweeps.stages import SweepPlan
 from hpc.sweeps.state import run_folder
 
 
-def work_of(orders: Iterable[PlannedOrder], plan: Plan, out: Path) -> list[Work]:
+def work_of(orders: Iterable[PlannedOrder], plan: SweepPlan, out: Path) -> list[Work]:
     """With the time and room that runs of the same method and length took, where some are done."""
     stages = {stage.run: stage for stage in plan.stages}
     done = [stage for stage in plan.stages if run_folder(stage, out).done(stage.config)]

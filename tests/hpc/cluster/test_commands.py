@@ -285,6 +285,13 @@ def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None
         invoke([command, str(tmp_path)])
 
 
+def test_a_sweep_that_another_version_submitted(tmp_path: Path) -> None:
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster" / "sweep.json").write_text('{"schema": 1}')
+    with pytest.raises(UserError, match=r"sweep.json: .*schema 1 is not the 2 .*submit the sweep again"):
+        invoke(["status", str(tmp_path)])
+
+
 def test_status_needs_no_torch(submit: Callable[..., int], out: Path) -> None:
     submit()
     code = "import sys\nfrom fgssl.__main__ import main\nassert main(sys.argv[1:]) == 0 and 'torch' not in sys.modules"

@@ -1,6 +1,5 @@
 """Points x seeds -> runs, shared ones once, needs first; and the plan as `aggregate` reads it."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from fgssl.settings.config import parse
 from fgssl.settings.fingerprints import run_name, training_fingerprint
 from fgssl.settings.layers import to_yaml
+from fgssl.store.files import record_json
 from fgssl.store.plan import read_plan
 from hpc.sweeps.grid import expand
 from hpc.sweeps.stages import POINT, plan
@@ -62,7 +62,7 @@ def test_cells_that_differ_in_their_evaluation_share_a_training(sweep_file):
 
 
 def test_the_plan_is_what_aggregate_reads(small):
-    (small.out / "plan.json").write_text(json.dumps(small.plan.record()))
+    (small.out / "plan.json").write_text(record_json(small.plan.record()))
     read = read_plan(small.out)
     assert (read.sweep, read.dataset, read.baseline, read.preset) == ("small", "toy", "base", "")
     assert read.grid_keys == ["method.noise.sigma_grad_cam"]
@@ -88,16 +88,16 @@ def tau_sweep(tmp_path: Path) -> Path:
 
 
 def test_references_only_for_the_published_dataset_and_points(tau_sweep):
-    assert plan(expand(tau_sweep, None, ["data.dataset=birds"])).record()["reference"] == {
+    assert plan(expand(tau_sweep, None, ["data.dataset=birds"])).record().reference == {
         "both threshold=0.02": {"linear_100": 66.17},
         "both threshold=inf": {"linear_100": 66.05},
     }
-    assert plan(expand(tau_sweep)).record()["reference"] == {}
+    assert plan(expand(tau_sweep)).record().reference == {}
 
 
 def test_infinity_survives_the_plan(tau_sweep, tmp_path):
     made = plan(expand(tau_sweep))
-    (tmp_path / "plan.json").write_text(json.dumps(made.record()))
+    (tmp_path / "plan.json").write_text(record_json(made.record()))
     last = read_plan(tmp_path).cells[-1]
     assert last.grid == {"method.noise.threshold": math.inf}
     config = parse(last.runs[0].config, "plan.json")
