@@ -5,21 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 EXIT_INTERRUPTED = 75
-"""Of a run that was told to stop, saved, and left: "try again later" (EX_TEMPFAIL of sysexits.h), that is, requeue me.
-"""
+"""Exit code of a run that was told to stop, saved and left: try again later, that is, requeue it (EX_TEMPFAIL of
+sysexits.h)."""
+
 EXIT_PEER_LOST = 69
-"""Of a process whose run ended because another process did: look at that one (EX_UNAVAILABLE of sysexits.h)."""
+"""Exit code of a process whose run ended because another process did: look at that one (EX_UNAVAILABLE)."""
 
 EXIT_OUT_OF_HANDS = 74
-"""Of a run that could not write: its disk is full for now, or another attempt has taken it over (EX_IOERR)."""
-
+"""Exit code of a run that could not write: its disk is full for now, or another attempt took it over (EX_IOERR)."""
 
 COMMAND_LINE = "command line"
-"""Where a setting comes from that no file gave."""
+"""Source of a setting that no file gave."""
 
 
 class UserError(Exception):
-    """What was wrong, where, what is allowed, what to do."""
+    """A fault that a user can mend: where it is, what is wrong, what is allowed, what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What several commands share: their arguments, the values that a shell completes, and the way measures are printed."""
+"""Parts that commands share: arguments, the values that a shell completes, and how measures are printed."""
 
 import contextlib
 from collections.abc import Mapping

@@ -43,9 +43,9 @@ class RawBatch:
     rows: NDArray[np.int64]
     """(n,) dataset rows of this process's share of the batch."""
     global_rows: NDArray[np.int64]
-    """(N,) those of the whole batch."""
+    """(N,) dataset rows of the whole batch."""
     labels: NDArray[np.int64]
-    """(n, L)"""
+    """(n, L), finest level first."""
     images: Arrays
     """Crops and the resized image, each (n, H, W, C); sizes may differ."""
 
@@ -119,7 +119,7 @@ def evaluation_batches(
     random_crop_seed: int | None = None,
     epoch: int = 0,
 ) -> Iterator[RawBatch]:
-    """All images once, in order. `random_crop_seed` asks for a linear probe's random crops instead of the fixed one."""
+    """Yield all images once, in order; `random_crop_seed` asks for a linear probe's random crops, not the fixed one."""
 
     def job(step: int) -> _Job:
         rows = np.arange(step * batch_size, min((step + 1) * batch_size, len(images)))
@@ -143,7 +143,7 @@ def evaluation_batches(
 def original_batches(
     images: Images, views: ViewSettings, rows: NDArray[np.int64], batch_size: int, threads: int
 ) -> Iterator[RawBatch]:
-    """The resized images of `rows`, in that order."""
+    """Yield the resized images of `rows`, in that order."""
 
     def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
         return crops.resized(image, views.image_size)

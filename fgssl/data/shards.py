@@ -158,7 +158,7 @@ def _batches(samples: Iterator[Sample], shard_bytes: int) -> Iterator[list[Sampl
 def _shard(
     name: str, samples: Sequence[Sample], levels: Sequence[Level], first: Sample, group_numbers: dict[str, int]
 ) -> bytes:
-    """The content of one HDF5 file. It is made in memory: HDF5 crashes the process when the disk fills up under it."""
+    """Return the content of an HDF5 file, made in memory: HDF5 crashes the process when the disk fills up under it."""
     for sample in samples:
         _check(sample, levels, first)
     offsets = np.cumsum([0, *(len(sample.image) for sample in samples)], dtype=np.int64)
@@ -182,7 +182,7 @@ def _shard(
 
 
 def _check(sample: Sample, levels: Sequence[Level], first: Sample) -> None:
-    """`first` is the dataset's first sample: all have the same attributes."""
+    """Raise a `ValueError` if the sample does not fit the dataset, whose attributes are those of its `first` sample."""
     fits = len(sample.labels) == len(levels) and all(
         0 <= label < len(level.classes) for label, level in zip(sample.labels, levels, strict=True)
     )
@@ -212,9 +212,9 @@ class ShardedSplit:
     groups: NDArray[np.int64]
     """(n,); images that share a number belong together."""
     source_ids: NDArray[np.str_]
-    """(n,)."""
+    """(n,); where each image came from."""
     attributes: dict[str, NDArray[np.float64]]
-    """(n,) each."""
+    """(n,) each, by name."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
@@ -253,7 +253,7 @@ class ShardedSplit:
         return self.manifest.version
 
     def read(self, row: int) -> bytes:
-        """The encoded image of one row."""
+        """Return the encoded image of one row."""
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         shard = bisect.bisect_right(self._first_rows, row) - 1
@@ -268,7 +268,7 @@ class ShardedSplit:
 
 @dataclass(frozen=True)
 class _Table:
-    """All of one shard but its images."""
+    """Content of one shard but its images."""
 
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]

@@ -41,7 +41,7 @@ class StartSettings:
     """Empty: random weights."""
     decoder: StartSource | None = None
     classifier: StartSource | None = None
-    """Of `cross_entropy`: the classifier that an earlier stage trained on this encoder."""
+    """Classifier of `cross_entropy` that an earlier stage trained on this encoder."""
 
     @property
     def sources(self) -> dict[str, StartSource]:
@@ -105,18 +105,14 @@ def _batch_faults(config: Config) -> Iterator[str]:
     training, group, micro = config.training, config.encoder.batch_norm_group_size, config.resources.micro_batch_size
     batch, balanced = training.global_batch_size, training.images_per_class
     if batch % group:
-        yield (
-            f"training.global_batch_size {batch} is no multiple of encoder.batch_norm_group_size {group}: change either"
-        )
+        yield f"training.global_batch_size {batch} must be a multiple of encoder.batch_norm_group_size {group}"
     if micro is not None and (batch % micro or micro % group):
         yield (
             f"resources.micro_batch_size {micro} must divide training.global_batch_size {batch} "
             f"and be a multiple of encoder.batch_norm_group_size {group}"
         )
     if balanced is not None and batch % balanced:
-        yield (
-            f"training.global_batch_size {batch} is no multiple of training.images_per_class {balanced}: change either"
-        )
+        yield f"training.global_batch_size {batch} must be a multiple of training.images_per_class {balanced}"
 
 
 def _exact_faults(config: Config) -> Iterator[str]:
@@ -124,9 +120,7 @@ def _exact_faults(config: Config) -> Iterator[str]:
     training, resources, group = config.training, config.resources, config.encoder.batch_norm_group_size
     shard, batch = training.exact_shard_size or group, training.global_batch_size
     if shard % group:
-        yield (
-            f"training.exact_shard_size {shard} is no multiple of encoder.batch_norm_group_size {group}: change either"
-        )
+        yield f"training.exact_shard_size {shard} must be a multiple of encoder.batch_norm_group_size {group}"
     if batch % shard or (batch // shard).bit_count() != 1:
         yield (
             f"training.invariant exact adds up a power of two of shards, but training.global_batch_size {batch} is "

@@ -22,7 +22,7 @@ def _no_boolean(value: object) -> object:
 
 
 NUMBER = BeforeValidator(_no_boolean)
-"""Of every numeric setting: Python takes True for 1, the settings do not."""
+"""Annotation of every numeric setting: Python takes True for 1, the settings do not."""
 
 PositiveInt = Annotated[int, Field(gt=0), NUMBER]
 NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]

@@ -134,7 +134,7 @@ class MoCoV2Settings(MethodSettings):
         batch = config.training.global_batch_size
         if self.queue_size % batch:
             yield (
-                f"queue_size {self.queue_size} is no multiple of training.global_batch_size {batch}: "
+                f"queue_size {self.queue_size} must be a multiple of training.global_batch_size {batch}: "
                 f"take {max(1, round(self.queue_size / batch)) * batch}"
             )
 

@@ -84,8 +84,8 @@ class TrainingSettings:
     gradient_clip_norm: PositiveFloat | None = None
     """Largest norm of the whole gradient, clipped before the step; empty: no clipping."""
     precision: Literal["fp32", "tf32", "bf16", "fp16", "fp64"] = "fp32"
-    """Of the networks; losses stay in fp32. `tf32` is of convolutions on GPUs only: for transformers take `bf16`.
-    `fp16` scales the gradient and skips a step that overflows. `fp64` is for checks: of whether a difference is
+    """Precision of the networks; losses stay in fp32. `tf32` is of convolutions on GPUs only: for transformers take
+    `bf16`. `fp16` scales the gradient and skips a step that overflows. `fp64` is for checks: of whether a difference is
     rounding."""
     invariant: Literal["close", "exact"] = "close"
     """`close`: another number of processes changes a result by rounding only. `exact`: not at all, to the last bit, for
@@ -112,15 +112,15 @@ class TrainingSettings:
 
 @settings
 class ResourceSettings:
-    """What a run may use; none of it names the run folder."""
+    """Machinery that a run may use; none of it names the run folder."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt = 1
-    """Of torch on the CPU. Another number changes the last bits of a result; it is recorded in the row."""
+    """CPU threads of torch. Another number changes the last bits of a result; it is recorded in the row."""
     loader_threads: PositiveInt = 1
     """Threads that decode and crop."""
     engine: Literal["ddp", "zero0", "zero1", "zero2", "zero3"] = "ddp"
-    """What spreads the training over processes: torch's DistributedDataParallel, or DeepSpeed ZeRO of that stage (1
+    """Engine that spreads the training over processes: torch's DistributedDataParallel, or DeepSpeed ZeRO of a stage (1
     divides the optimizer's state among the processes, 2 the gradient too, 3 the weights too)."""
     expected_processes: PositiveInt | None = None
     """The run stops before it begins where another number of processes takes part: some launchers leave no trace of

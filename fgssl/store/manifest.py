@@ -1,4 +1,4 @@
-"""What a packed dataset says of itself: manifest.json, beside the shards.
+"""The description of a packed dataset: manifest.json, beside the shards.
 
 Light to import: planning a sweep reads it.
 """
@@ -105,7 +105,7 @@ class Manifest:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The manifest of a packed folder; a `DataError` that names the file otherwise."""
+        """Read the manifest of a packed folder; raise a `DataError` that names the file if that fails."""
         path = folder / MANIFEST
         try:
             content = json.loads(path.read_text())
@@ -159,7 +159,7 @@ def verify(folder: Path) -> Manifest:
 
 
 def listed(faults: Sequence[str], one: str, many: str) -> str:
-    """`3 <many>:` and the faults, a line each, `LISTED_FAULTS` at most."""
+    """Return `3 <many>:` and the faults, a line each, `LISTED_FAULTS` at most."""
     lines = [f"{len(faults)} {one if len(faults) == 1 else many}:", *faults[:LISTED_FAULTS]]
     if len(faults) > LISTED_FAULTS:
         lines.append(f"... and {len(faults) - LISTED_FAULTS} more")

@@ -1,4 +1,4 @@
-"""What a config asks of its data, and a dataset does not have, or has less of than is good: told before anything runs.
+"""Requirements of a config on its data that a dataset does not meet, or meets badly: told before anything runs.
 
 Light to import: planning a sweep needs neither torch nor h5py. Only the manifest is looked at.
 """
@@ -13,7 +13,7 @@ LISTED_CLASSES = 5
 
 
 def unmet(config: Config, manifest: Manifest) -> list[str]:
-    """Everything that the dataset of `manifest` lacks for a run of `config`: a line each, beginning with the key."""
+    """Return what the dataset of `manifest` lacks for a run of `config`: a line each, beginning with the key."""
     if "train" not in manifest.splits:
         there = ", ".join(manifest.splits) or "none"
         return [f"data.dataset: {manifest.title} has no split `train` (it has {there}): pack it with one"]
@@ -26,7 +26,7 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
 
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:
-    """What a user should know of training on the dataset of `manifest`, though it can be done: a line each."""
+    """Return warnings of training on the dataset of `manifest`, though it can be done: a line each."""
     return list(config.method.cautions(manifest)) if "train" in manifest.splits else []
 
 

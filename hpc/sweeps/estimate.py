@@ -8,9 +8,9 @@ from hpc.sweeps.state import State, run_folder
 
 
 def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: int) -> float | None:
-    """From finished runs of the same method and length; where a kind has none yet, from the preset's measured time.
+    """Estimate by done runs of the same method and length; where a kind has none yet, by the preset's measured time.
 
-    None where neither is known. The measured time is that of 2 cores, whatever this machine has.
+    Returns None where neither is known. The measured time is that of 2 cores, whatever this machine has.
     """
     left = [stage for stage in plan.stages if states[stage.key] is not State.DONE]
     means = mean_wall_s([stage for stage in plan.stages if states[stage.key] is State.DONE], out)
@@ -22,7 +22,7 @@ def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: 
 
 
 def mean_wall_s(done: Sequence[Stage], out: Path) -> dict[tuple[str, int], float]:
-    """Of runs of each kind."""
+    """Return the mean time of the runs of each kind, seconds."""
     times: dict[tuple[str, int], list[float]] = {}
     for stage in done:
         if (wall_s := _wall_s(stage, out)) is not None:
@@ -31,7 +31,7 @@ def mean_wall_s(done: Sequence[Stage], out: Path) -> dict[tuple[str, int], float
 
 
 def kind_of(stage: Stage) -> tuple[str, int]:
-    """Method and length: runs of one kind take about as long as each other."""
+    """Return method and length: runs of one kind take about as long as each other."""
     return stage.config.method.name, stage.config.training.epochs
 
 

@@ -57,7 +57,7 @@ class Grid:
     """At seed 0, with symbolic starts."""
     measured_minutes: float | None
     jobs: Mapping[str, Any]
-    """What jobs on a cluster ask for, as written; its keys know where."""
+    """Requests of jobs on a cluster, as written; its keys know where."""
     retries: Retries
 
 
@@ -275,7 +275,7 @@ def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) 
 def _check_what_stages_train(
     stages: Mapping[str, Config], points: Sequence[Point], sweep: Sweep, faults: _Faults
 ) -> None:
-    """What a run starts from must be trained by the stage, and fit."""
+    """Add a fault for each start that its stage does not train, or that does not fit."""
     configs = [(config, _stage_mapping(sweep, name), sweep.place("stages", name)) for name, config in stages.items()]
     configs += [
         (point.config, _arm_mapping(sweep, point.arm, point.grid), sweep.place("arms", point.arm)) for point in points

@@ -1,4 +1,4 @@
-"""The plan that lies in an output folder from an earlier sweep: may a new one take its place?"""
+"""An earlier sweep's plan in an output folder: may a new one take its place?"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the runs of a plan need: is it there, or drawn now, and is it what finished runs were made from?"""
+"""Inputs of a plan's runs: are they there, or drawn now, and are they those that finished runs were made from?"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -113,5 +113,5 @@ def _other_data(record: Trained | None, present: Manifest | None, shards: Path, 
 
 
 def _manifest(shards: Path) -> Manifest | None:
-    """None for the embedded set before its first use."""
+    """Return the manifest, or None for the embedded set before its first use."""
     return Manifest.read(shards) if (shards / MANIFEST).exists() else None

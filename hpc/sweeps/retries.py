@@ -5,10 +5,12 @@ from fgssl.settings.declare import NonNegativeInt, settings
 
 @settings
 class Retries:
+    """Most repetitions of a run after each kind of end."""
+
     timeouts: NonNegativeInt = 3
     """Jobs that reached their time limit, since the last one that brought the run further: that was a part of it."""
     preemptions: NonNegativeInt = 100
-    """Likewise."""
+    """Jobs that the scheduler took away, likewise counted."""
     node_failures: NonNegativeInt = 5
     """Also jobs that ended without a word."""
     memory: NonNegativeInt = 0

@@ -107,7 +107,7 @@ def plan(grid: Grid) -> SweepPlan:
 
 
 def _in_order(stages: Sequence[Stage]) -> list[Stage]:
-    """The given order, but what a run needs before it."""
+    """Return the given order, but what a run needs before it."""
     by_run: dict[str, list[Stage]] = {}
     for stage in stages:
         by_run.setdefault(stage.run, []).append(stage)

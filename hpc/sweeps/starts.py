@@ -1,4 +1,4 @@
-"""What a run starts from a stage of its sweep: does that stage train it, and does it fit?"""
+"""Weights that a run starts from: does the stage of its sweep train them, and do they fit?"""
 
 import dataclasses
 from typing import Any

@@ -114,8 +114,8 @@ def test_each_problem_names_the_file():
 @pytest.mark.parametrize(
     ("mapping", "words"),
     [
-        ({"training": {"global_batch_size": 100}}, "no multiple of encoder.batch_norm_group_size 32"),
-        ({"method": {"name": "mocov2", "queue_size": 1000}}, "queue_size 1000 is no multiple"),
+        ({"training": {"global_batch_size": 100}}, "must be a multiple of encoder.batch_norm_group_size 32"),
+        ({"method": {"name": "mocov2", "queue_size": 1000}}, "queue_size 1000 must be a multiple"),
         ({"resources": {"micro_batch_size": 48}}, "resources.micro_batch_size 48"),
         ({"method": {"name": "decoder"}, "decoder": None}, "decoder is empty"),
         ({"method": {"name": "decoder"}, "views": {"image_size": 48}}, "decoder light makes 8, 16, 32"),

@@ -112,3 +112,11 @@ def test_one_that_hesitates_does_not_put_a_newer_one_out(
             pass
         newest[0].write("note", "the third's")
     assert (folder.path / "note").read_text() == "the third's"
+
+
+def test_a_lease_that_names_nobody_is_lost(config: Config, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.lease(config) as lease:
+        (folder.path / "lease").write_text("{}")
+        with pytest.raises(LeaseError, match="lost its lease"):
+            lease.write("note", "ours")

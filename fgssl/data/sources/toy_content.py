@@ -1,4 +1,4 @@
-"""What the toy set's images show: genera, species, and all that varies besides. How it is drawn lies beside this.
+"""Content of the toy set's images: genera, species, and all that varies besides. How it is drawn lies beside this.
 
 The genera are real, the species are invented. Light to import: planning a sweep needs neither numpy nor Pillow.
 """

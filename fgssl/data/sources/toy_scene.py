@@ -23,7 +23,7 @@ _KINDS: tuple[tuple[Color, Color, Color], ...] = (  # sky, ground, blades
     ((92, 84, 132), (48, 58, 78), (44, 84, 84)),
 )
 _MIDDLE = np.array([0.0, 0.5])
-"""Of a fungus; it is turned about this point."""
+"""Middle of a fungus, which is turned about this point."""
 
 
 class Scene:

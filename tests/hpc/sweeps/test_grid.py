@@ -249,7 +249,7 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
     arms = {"a": {"grid": {SIGMA: [0.1, 0.2, 0.3]}}, "b": {"settings": {"method": {"pair_weight": 1.0}}}}
     source, key, message = _error(_write(tmp_path, arms=arms, settings=BASE | {"training": {"global_batch_size": 96}}))
     assert (source, key) == ("sweep.yaml", "arms.a, arms.b")
-    assert "queue_size 128 is no multiple of training.global_batch_size 96" in message
+    assert "queue_size 128 must be a multiple of training.global_batch_size 96" in message
 
 
 @pytest.mark.parametrize(
@@ -442,7 +442,9 @@ def test_a_fault_of_whole_configs_names_the_line_of_the_first(tmp_path):
     )
     with pytest.raises(SettingsError) as caught:
         expand(file)
-    assert {str(problem).partition(" is no")[0].removeprefix(f"{tmp_path}/") for problem in caught.value.problems} == {
+    assert {
+        str(problem).partition(" must be")[0].removeprefix(f"{tmp_path}/") for problem in caught.value.problems
+    } == {
         "sweep.yaml:4: arms.b.settings.seed: a sweep's seeds are listed in `seeds`",
         "sweep.yaml:3: arms.a, arms.b: training.global_batch_size 100",
         "sweep.yaml:3: arms.a, arms.b: queue_size 65536",
