@@ -15,23 +15,8 @@ from fgssl.store.plan import PlanRecord
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
 COLUMNS = (
-    "cell",
-    "metric",
-    "mean",
-    "std",
-    "n",
-    "missing",
-    "states",
-    "delta_baseline",
-    "delta_std",
-    "delta_n",
-    "decrease_percent",
-    "decrease_std",
-    "reference",
-    "delta_reference",
-    "unit",
-    "lower_is_better",
-    "note",
+    *("cell", "metric", "mean", "std", "n", "missing", "states", "delta_baseline", "delta_std", "delta_n"),
+    *("decrease_percent", "decrease_std", "reference", "delta_reference", "unit", "lower_is_better", "note"),
 )
 _TEXTS = ("cell", "metric", "states", "unit", "note")
 
