@@ -60,6 +60,8 @@ def train_and_export(
     """Leave the trained networks and, last of all, trained.json in the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
+    with lease.publishing():
+        RunFolder(lease.path).features.unlink(missing_ok=True)  # of an encoder that is trained anew
     if not config.method.trains:
         world.broadcast(None)  # nothing for the others to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
