@@ -69,7 +69,10 @@ class Parts:
 def start_encoder(config: Config, start: Start) -> nn.Module:
     """Return the encoder that training starts from: weights of `start`, or random ones, a function of the seed."""
     _seed_torch(config, "encoder")
-    encoder = build_encoder(config.encoder, config.views.image_size)
+    views = config.views
+    encoder = build_encoder(
+        config.encoder, views.image_size, [recipe.image_size for recipe in views.of_each(views.num_recipes)]
+    )
     if start["encoder"] is not None:
         load_weights(encoder, start["encoder"])
     return encoder
