@@ -87,6 +87,8 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
         if engine != "ddp" and precision in ("fp16", "fp64"):
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
     made = config.views.num_recipes
+    if method.num_views is None and not made:
+        yield f"method {method.name} takes its views from views.recipes: give some"
     if made and method.num_views not in (0, made, None):
         yield (
             f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "
@@ -198,7 +200,9 @@ def canonical(config: Config) -> Config:
     decoder = config.decoder if "decoder" in method.networks else None
     unused = [network for network in config.start.sources if network not in method.networks]
     start = dataclasses.replace(config.start, **dict.fromkeys(unused))
-    views = config.views if method.num_views != 0 else dataclasses.replace(config.views, recipes=())
+    views = config.views
+    if method.num_views == 0 or (method.num_views is not None and views.alike):
+        views = dataclasses.replace(views, recipes=())
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)
