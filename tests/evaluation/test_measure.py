@@ -230,8 +230,9 @@ def test_features_that_are_not_finite_have_no_collapse_measures() -> None:
 
 def test_what_cannot_be_measured_is_refused_before_training() -> None:
     train, test = splits()
-    settings = with_keys(NOTHING, nuisances={"light": ("brihgtness",)})
-    message = r"evaluation.nuisances.light: unknown attribute 'brihgtness': did you mean 'brightness'\?"
+    train.attributes["brightness"][:] = 1
+    settings = with_keys(NOTHING, nuisances={"light": ("brightness",)})
+    message = "evaluation.nuisances.light: attribute brightness: all 60 training images have the value 1"
     with pytest.raises(DataError, match=message):
         checked(settings, train, test)
     with pytest.raises(DataError, match=message):
