@@ -2,7 +2,6 @@
 
 import dataclasses
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -11,9 +10,10 @@ import uuid
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fgssl.errors import UserError
+from fgssl.settings.declare import adapter
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def read_record(path: Path, kind: type[T]) -> T | None:
     Keys that `kind` lacks are passed over. Raises a `UserError` of one line if the file is damaged or of another form.
     """
     try:
-        record: T = _adapter(kind).validate_python(json.loads(path.read_text()))  # type: ignore[arg-type]
+        record: T = adapter(kind).validate_python(json.loads(path.read_text()))  # type: ignore[arg-type]
         return record
     except FileNotFoundError:
         return None
@@ -63,11 +63,6 @@ def read_record(path: Path, kind: type[T]) -> T | None:
         f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): put back the file as it was, or "
         "delete it to have it made anew"
     )
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def record_json(record: Any) -> str:
