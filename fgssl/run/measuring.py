@@ -14,7 +14,7 @@ from fgssl.encoders.weights import load_weights, read_weights
 from fgssl.evaluation.features import Features, Splits
 from fgssl.evaluation.measure import check, measure
 from fgssl.methods.build import RANDOM_START, build_method
-from fgssl.run.data import require_fit, shards_for
+from fgssl.run.data import packed_shards, require_fit
 from fgssl.run.training import classes_of
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
@@ -36,7 +36,7 @@ def check_measures(config: Config, train: ShardedSplit, test: ShardedSplit) -> N
 
 def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
-    shards = shards_for(config, folder.path.parent.parent)
+    shards = packed_shards(config, folder.path.parent.parent)
     train = ShardedSplit(shards, "train")
     require_fit(config, train)
     test = ShardedSplit(shards, "test")

@@ -14,7 +14,7 @@ from fgssl.data import loader
 from fgssl.data.shards import ShardedSplit
 from fgssl.evaluation import features
 from fgssl.evaluation.ranking import retrieval
-from fgssl.run.data import shards_for
+from fgssl.run.data import packed_shards
 from fgssl.run.execution import execute
 from fgssl.settings.config import Config
 from fgssl.store.features import Origin, read_features
@@ -60,7 +60,7 @@ def test_both_splits_lie_in_one_file_by_row(tiny_config: Tiny, tmp_path: Path) -
     folder = execute(config, tmp_path)
     kept = read_features(folder.features)
     assert kept is not None
-    test = ShardedSplit(shards_for(config, tmp_path), "test")
+    test = ShardedSplit(packed_shards(config, tmp_path), "test")
     found = {split: (len(one), one.dtype.name) for split, one in kept.splits.items()}
     assert found == {"train": (192, "float32"), "test": (len(test), "float32")}
     assert kept.origin == Origin(data_version=test.version, encoder_sha256=file_sha256(folder.encoder))
