@@ -15,7 +15,6 @@ from fgssl.errors import Problem, SettingsError
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.validation import unknown
 
-
 _REFUSALS = (AssertionError, RuntimeError, ValueError, IndexError)
 """What models raise for an image size that they cannot take: each in its own way, and no attribute tells all sizes."""
 

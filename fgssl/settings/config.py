@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.data import DataSettings
-from fgssl.settings.declare import ChosenByName, NonNegativeInt, settings
+from fgssl.settings.declare import NOT_SCIENTIFIC, ChosenByName, NonNegativeInt, settings
 from fgssl.settings.decoder import DECODERS, DecoderSettings, LightDecoderSettings
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.evaluation import EvaluationSettings
@@ -64,7 +64,7 @@ class Config:
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings | None = EvaluationSettings()
     """Empty for stages that other runs start from."""
-    resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata={"scientific": False})
+    resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata=NOT_SCIENTIFIC)
 
     def __post_init__(self) -> None:
         if faults := list(_cross_field_faults(self)):
