@@ -10,12 +10,14 @@ from torch import nn
 
 from fgssl import randomness
 from fgssl.decoders.build import build_decoder
+from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import Problem, SettingsError
+from fgssl.heads import projector
 from fgssl.methods.method import Method
 from fgssl.settings.config import Config
-from fgssl.settings.methods import MethodSettings
+from fgssl.settings.methods import MethodSettings, ProjectedSettings
 
 Start = dict[str, Path | None]
 """Weights files of `encoder`, `decoder` and `classifier`; None: random."""
@@ -50,6 +52,11 @@ class Parts:
         """Return the method of `settings` on these parts, such as the base of another method."""
         method: Method = pkgutil.resolve_name(settings.implementation)(settings, self)
         return method
+
+    def projector(self, settings: ProjectedSettings) -> nn.Module:
+        """Return the head of `settings`: (N, D) -> (N, P)."""
+        widths = (self.feature_width, settings.hidden_width, settings.projection_width)
+        return group_batch_norms(projector(*widths, settings.head_batch_norm), self.group_size)
 
     def decoder(self) -> nn.Module:
         """Return the decoder that training starts from: weights of `start`, or random ones."""
