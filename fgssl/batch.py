@@ -24,19 +24,17 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def select(self, rows: Tensor | slice) -> "Batch":
-        """The batch of some of its rows, in that order."""
-        return Batch(
-            step=self.step,
-            indices=self.indices[rows],
-            labels=self.labels[rows],
-            views=tuple(view[rows] for view in self.views),
-            original=None if self.original is None else self.original[rows],
-        )
-
     def shards(self, size: int) -> Iterator["Batch"]:
+        """Yield batches of `size` of its rows each, in order."""
         for start in range(0, len(self), size):
-            yield self.select(slice(start, start + size))
+            rows = slice(start, start + size)
+            yield Batch(
+                step=self.step,
+                indices=self.indices[rows],
+                labels=self.labels[rows],
+                views=tuple(view[rows] for view in self.views),
+                original=None if self.original is None else self.original[rows],
+            )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ class Schedule:
 
     def at(self, progress: float) -> float:
         """Return the value at `progress` in [0, 1]."""
-        remaining = {"constant": 1.0, "cosine": cosine(progress), "linear": 1.0 - progress}[self.shape]
         rise = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
+        if self.shape == "constant":
+            return self.start * rise
+        remaining = cosine(progress) if self.shape == "cosine" else 1.0 - progress
         return self.end * rise + (self.start - self.end) * (remaining * rise)

@@ -161,6 +161,12 @@ def test_hcl_stands_beside_its_published_outliers():
     assert swin == {"swin_tiny_patch4_window7_224"}
 
 
+def test_byol_takes_its_own_views_at_the_papers_scale():
+    views = {point.cell: point.config.views for point in _grid("sota", "paper").points}
+    assert [one.solarize_probability for one in views["byol"].of_each(2)] == [0.0, 0.2]
+    assert not any(one.recipes for cell, one in views.items() if cell != "byol")
+
+
 def test_the_rows_of_table_3_that_there_are():
     reference = plan(_grid("sota", "paper")).record().reference
     assert {cell: values["linear_100"] for cell, values in reference.items()} == {

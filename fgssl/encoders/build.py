@@ -1,5 +1,6 @@
 """A timm model without its classifier: image (N, C, H, W) -> feature (N, D)."""
 
+from collections.abc import Collection
 from typing import Any
 
 import timm
@@ -14,12 +15,15 @@ from fgssl.errors import Problem, SettingsError
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.validation import unknown
 
+_REFUSALS = (AssertionError, RuntimeError, ValueError, IndexError)
+"""What models raise for an image size that they cannot take: each in its own way, and no attribute tells all sizes."""
 
-def build_encoder(settings: EncoderSettings, image_size: int) -> nn.Module:
+
+def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Collection[int] = ()) -> nn.Module:
     """Random weights; BatchNorm in groups; `settings.frozen` frozen.
 
     Raises a `SettingsError` for an unknown name, for arguments that do not fit, and for a model that does not make one
-    vector of each image of `image_size` px.
+    vector of each image of `image_size` px, or of a size that `views.recipes` makes for training.
     """
     if not timm.is_model(settings.name):
         raise SettingsError([Problem("config", "encoder.name", _unknown_name(settings.name))])
@@ -43,6 +47,9 @@ def build_encoder(settings: EncoderSettings, image_size: int) -> nn.Module:
     if settings.stem == "small_image":
         small_image_stem(encoder)
     _require_fit(encoder, settings, image_size)
+    for size in sorted({*recipe_sizes} - {image_size}):
+        _require_recipe_fit(encoder, settings.name, size)
+    encoder.train()
     try:
         group_batch_norms(encoder, settings.batch_norm_group_size)
     except NotImplementedError as error:
@@ -69,14 +76,11 @@ def feature_width(encoder: nn.Module) -> int:
 
 
 def _require_fit(encoder: nn.Module, settings: EncoderSettings, image_size: int) -> None:
-    """Try one blank image: models refuse sizes each in their own way, and no attribute of theirs tells all of them."""
     try:
-        with torch.no_grad():
-            features = encoder.eval()(torch.zeros(1, 3, image_size, image_size))  # (1, D)
-    except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+        features = _of_blank_image(encoder, image_size)
+    except _REFUSALS as error:
         message = f"{_size_advice(encoder, settings.name, image_size)} (timm: {error})"
         raise SettingsError([Problem("config", "views.image_size", message)]) from error
-    encoder.train()
     if not (isinstance(features, Tensor) and features.shape == (1, feature_width(encoder))):
         got = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
         message = (
@@ -93,6 +97,24 @@ def _require_fit(encoder: nn.Module, settings: EncoderSettings, image_size: int)
                 f"{image_size % patch} rows and columns of pixels; give a patch_size that divides it"
             )
             raise SettingsError([Problem("config", "encoder.arguments", message)])
+
+
+def _require_recipe_fit(encoder: nn.Module, name: str, size: int) -> None:
+    try:
+        _of_blank_image(encoder, size)
+    except _REFUSALS as error:
+        message = (
+            f"a recipe makes views of {size} px, which {name} cannot take: give another image_size, or let the model "
+            f"take several (encoder.arguments: dynamic_img_size: true for a ViT, strict_img_size: false for a Swin) "
+            f"(timm: {error})"
+        )
+        raise SettingsError([Problem("config", "views.recipes", message)]) from error
+
+
+@torch.no_grad()
+def _of_blank_image(encoder: nn.Module, size: int) -> Any:
+    """(1, D) if it is a model that makes one vector of an image."""
+    return encoder.eval()(torch.zeros(1, 3, size, size))
 
 
 def _size_advice(encoder: nn.Module, name: str, image_size: int) -> str:

@@ -91,9 +91,9 @@ def _other_size(key: str, given: Tensor, wanted: Tensor) -> str:
     return ""
 
 
-def weights_bytes(module: nn.Module, metadata: dict[str, str] | None = None) -> bytes:
+def weights_bytes(module: nn.Module) -> bytes:
     """The module's state dict as a safetensors file."""
-    return save({key: value.cpu().contiguous() for key, value in module.state_dict().items()}, metadata=metadata)
+    return save({key: value.cpu().contiguous() for key, value in module.state_dict().items()})
 
 
 def encoder_card(settings: EncoderSettings) -> dict[str, Any]:

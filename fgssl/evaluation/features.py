@@ -1,7 +1,7 @@
 """Features of a frozen encoder, computed once for all measures."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fgssl.data.loader import Images, RawBatch
+from fgssl.data.loader import Images, evaluation_batches
 from fgssl.errors import NonFiniteError
 from fgssl.settings.views import ViewSettings
 from fgssl.views import color
@@ -51,8 +51,14 @@ class Splits:
 class Features(Splits):
     """Features of the images in float32 on one device; a split is encoded when a measure first reads it."""
 
-    encode: Callable[[Images, int | None], Tensor]
-    """(images, epoch) -> (N, D): of the evaluation crop, or of the random crop and flip of an epoch."""
+    encoder: nn.Module
+    """On `device`."""
+    views: ViewSettings
+    device: torch.device
+    batch_size: int
+    """Images of a forward pass."""
+    threads: int
+    """Readers of images."""
     classifier: nn.Module | None = None
     """The trained classifier of `cross_entropy`: features to logits."""
     known: Mapping[str, Tensor] = field(default_factory=dict)
@@ -71,32 +77,34 @@ class Features(Splits):
         return self._of("test", self.test)
 
     def of_random_train_views(self, epoch: int) -> Tensor:
-        """Encode one random view of each training image: (N, D)."""
-        return self.encode(self.train, epoch)
+        """Encode one random crop and flip of each training image: (N, D)."""
+        return self._encode(self.train, epoch)
 
     def _of(self, split: str, images: Images) -> Tensor:
         if split not in self.known:
-            self.encoded[split] = self.encode(images, None)
+            self.encoded[split] = self._encode(images, None)
         return self.known[split] if split in self.known else self.encoded[split]
 
-
-@torch.inference_mode()
-def features(
-    encoder: nn.Module,
-    batches: Iterable[RawBatch],
-    views: ViewSettings,
-    device: torch.device,
-    random_flip_seed: int | None = None,
-) -> Tensor:
-    """(N, D) float32 on the CPU, in the order of `batches`; the encoder in evaluation mode, its own BatchNorm."""
-    encoder.eval()
-    found = []
-    for raw in batches:
-        images = color.to_unit(torch.from_numpy(raw.images[0]).to(device))
-        if random_flip_seed is not None:
-            images = color.randomly_flipped(images, random_flip_seed, raw.epoch, raw.rows)
-        found.append(encoder(color.normalized(images, views)).float().cpu())
-    return torch.cat(found)
+    @torch.inference_mode()
+    def _encode(self, images: Images, random_view_epoch: int | None) -> Tensor:
+        """(N, D) float32, in the order of `images`; the encoder in evaluation mode, its own BatchNorm."""
+        random = random_view_epoch is not None
+        batches = evaluation_batches(
+            images,
+            self.views,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            random_crop_seed=self.seed if random else None,
+            epoch=random_view_epoch or 0,
+        )
+        self.encoder.eval()
+        found = []
+        for raw in batches:
+            pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
+            if random and self.views.horizontal_flip:
+                pixels = color.randomly_flipped(pixels, self.seed, raw.epoch, raw.rows)
+            found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
+        return torch.cat(found).to(self.device)
 
 
 def require_finite(features: Tensor, measure: str, split: str) -> None:

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
 
 if TYPE_CHECKING:
@@ -31,10 +30,8 @@ def weighted_knn(
     for their class with weight exp(s / temperature); of equally near ones the first rows count, of equal votes the
     smaller label. A test class without training images is always wrong.
 
-    Raises `DataError` where there are fewer training images than neighbors, `NonFiniteError` for features that are
-    not finite.
+    Raises `NonFiniteError` for features that are not finite.
     """
-    require_neighbors(len(train_features), settings)
     require_finite(train_features, "kNN", "training")
     require_finite(test_features, "kNN", "test")
     device = train_features.device
@@ -52,15 +49,6 @@ def weighted_knn(
         votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
         correct += int((classes[votes.argmax(dim=1)] == own).sum())
     return {"knn": 100 * correct / len(labels)}
-
-
-def require_neighbors(train_images: int, settings: "KNN") -> None:
-    """Raise the `DataError` of too few training images."""
-    if settings.neighbors > train_images:
-        raise DataError(
-            f"evaluation.knn.neighbors {settings.neighbors}: there are only {train_images} training images; "
-            "take at most as many neighbors"
-        )
 
 
 def _nearest(similarity: Tensor, number: int) -> Tensor:

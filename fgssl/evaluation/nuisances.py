@@ -18,7 +18,6 @@ from torch import Tensor
 from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.splits import grouped_split
-from fgssl.settings.validation import unknown
 
 Attributes = Mapping[str, NDArray[np.float64]]
 """(N,) values of each attribute."""
@@ -62,16 +61,13 @@ def nuisance_probe(
 
 
 def check_attributes(nuisances: Mapping[str, Sequence[str]], train: Attributes, test: Attributes) -> None:
-    """Raise a `DataError` with every attribute of `nuisances` that the data lacks or that has nothing to read."""
-    known = [name for name in train if name in test]
-    faults = []
-    for key, name in ((f"evaluation.nuisances.{key}", name) for key, names in nuisances.items() for name in names):
-        if not known:
-            faults.append(f"{key}: the data records no attributes; leave evaluation.nuisances empty, or take toy")
-        elif name not in known:
-            faults.append(f"{key}: {unknown(name, known, what='attribute')}")
-        else:
-            faults += [f"{key}: attribute {name}: {fault}" for fault in _faults(train[name], test[name])]
+    """Raise a `DataError` with every attribute of `nuisances` that has nothing to read."""
+    faults = [
+        f"evaluation.nuisances.{key}: attribute {name}: {fault}"
+        for key, names in nuisances.items()
+        for name in names
+        for fault in _faults(train[name], test[name])
+    ]
     if faults:
         raise DataError("\n".join(faults))
 

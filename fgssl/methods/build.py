@@ -10,12 +10,14 @@ from torch import nn
 
 from fgssl import randomness
 from fgssl.decoders.build import build_decoder
+from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import Problem, SettingsError
+from fgssl.heads import projector
 from fgssl.methods.method import Method
 from fgssl.settings.config import Config
-from fgssl.settings.methods import MethodSettings
+from fgssl.settings.methods import MethodSettings, ProjectedSettings
 
 Start = dict[str, Path | None]
 """Weights files of `encoder`, `decoder` and `classifier`; None: random."""
@@ -51,6 +53,11 @@ class Parts:
         method: Method = pkgutil.resolve_name(settings.implementation)(settings, self)
         return method
 
+    def projector(self, settings: ProjectedSettings) -> nn.Module:
+        """Return the head of `settings`: (N, D) -> (N, P)."""
+        widths = (self.feature_width, settings.hidden_width, settings.projection_width)
+        return group_batch_norms(projector(*widths, settings.head_batch_norm), self.group_size)
+
     def decoder(self) -> nn.Module:
         """Return the decoder that training starts from: weights of `start`, or random ones."""
         assert self.config.decoder is not None  # refused when the settings were validated
@@ -69,7 +76,10 @@ class Parts:
 def start_encoder(config: Config, start: Start) -> nn.Module:
     """Return the encoder that training starts from: weights of `start`, or random ones, a function of the seed."""
     _seed_torch(config, "encoder")
-    encoder = build_encoder(config.encoder, config.views.image_size)
+    views = config.views
+    encoder = build_encoder(
+        config.encoder, views.image_size, [recipe.image_size for recipe in views.of_each(views.num_recipes)]
+    )
     if start["encoder"] is not None:
         load_weights(encoder, start["encoder"])
     return encoder

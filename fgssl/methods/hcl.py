@@ -9,8 +9,6 @@ from torch import Tensor
 from fgssl import losses
 from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
-from fgssl.encoders.batch_norm import group_batch_norms
-from fgssl.heads import projector
 from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
 from fgssl.settings.methods import HCLSettings
@@ -23,8 +21,7 @@ class HCL(Method):
         super().__init__()
         self.settings = settings
         self.encoder = parts.encoder
-        widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
-        self.head = group_batch_norms(projector(*widths, settings.head_batch_norm), parts.group_size)
+        self.head = parts.projector(settings)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -76,29 +75,20 @@ class Method(nn.Module, ABC):
         return self.online(batch, target)
 
 
-class Base(Protocol):
-    """What synthesized pairs ask of the method that they are built on."""
+class Pairable(Method):
+    """A method that synthesized pairs can be built on."""
 
-    encoder: nn.Module
-    online_views: tuple[int, ...]
-    target_views: tuple[int, ...]
-
+    @abstractmethod
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """(N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
 
-        `online` and `target` are the base's own of the same images.
+        `online` and `target` are the method's own of the same images.
         """
-        ...
 
+    @abstractmethod
     def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
         """Return what `pair_loss` needs of features (N, D) of pairs of images; names begin with `pair_`."""
-        ...
 
+    @abstractmethod
     def pair_loss(self, online: Embeddings) -> Tensor:
         """Scalar loss of the pairs of the global batch."""
-        ...
-
-    def target(self, *views: Tensor) -> Tensor: ...
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings: ...
-    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output: ...
-    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None: ...

@@ -13,11 +13,11 @@ from fgssl.collapse import normalized_std
 from fgssl.heads import projector
 from fgssl.methods.build import Parts
 from fgssl.methods.ema import update_ema
-from fgssl.methods.method import Method
+from fgssl.methods.method import Pairable
 from fgssl.settings.methods import MoCoV2Settings
 
 
-class MoCoV2(Method):
+class MoCoV2(Pairable):
     online_views = (0,)
     target_views = (1,)
     queue: Tensor

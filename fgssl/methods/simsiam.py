@@ -9,12 +9,12 @@ from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import normalized_projector, predictor
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Method, ParameterGroup
+from fgssl.methods.method import Pairable, ParameterGroup
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import SimSiamSettings
 
 
-class SimSiam(Method):
+class SimSiam(Pairable):
     online_views = (0, 1)
 
     def __init__(self, settings: SimSiamSettings, parts: Parts) -> None:

@@ -16,7 +16,7 @@ from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Base, Method, ParameterGroup
+from fgssl.methods.method import Method, Pairable, ParameterGroup
 from fgssl.noises.perturbation import Perturbation
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import SynthesizedSettings
@@ -30,7 +30,9 @@ class Synthesized(Method):
     def __init__(self, settings: SynthesizedSettings, parts: Parts) -> None:
         super().__init__()
         self.settings = settings
-        self.base = parts.method(settings.base)
+        base = parts.method(settings.base)
+        assert isinstance(base, Pairable)
+        self.base = base
         self.decoder = parts.decoder()
         self.perturbation = Perturbation(settings.noise, parts.seed)
         self.register_buffer("bank", torch.zeros(settings.bank_size, parts.feature_width))  # (K, D), oldest row first
@@ -47,10 +49,6 @@ class Synthesized(Method):
     @property
     def target_views(self) -> tuple[int, ...]:  # type: ignore[override]
         return self.base.target_views
-
-    @property
-    def _base(self) -> Base:
-        return self.base  # type: ignore[return-value]
 
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
         self.base.prepare(originals)
@@ -98,7 +96,7 @@ class Synthesized(Method):
         if self.settings.detach_pairs:
             rebuilt = rebuilt.detach()
         first, second = (self.encoder(at_least_fp32(images)) for images in (rebuilt, rebuilt_perturbed))  # (N, D)
-        return self._base.pair_embeddings(first, second) | noise.measures
+        return self.base.pair_embeddings(first, second) | noise.measures
 
     def _contrast_gradient(self, fixed: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
@@ -107,7 +105,7 @@ class Synthesized(Method):
         """
         with torch.enable_grad():
             features = fixed.clone().requires_grad_()
-            contrast = self._base.contrast(features, online, target).sum()
+            contrast = self.base.contrast(features, online, target).sum()
             (gradient,) = torch.autograd.grad(contrast, features)
         return at_least_fp32(gradient)
 
@@ -121,7 +119,7 @@ class Synthesized(Method):
             "feature_dimension_std": features.std(dim=0, correction=0).mean(),
         }
         if self.settings.pair_weight:
-            pair = self._base.pair_loss(online)  # Eq. 7
+            pair = self.base.pair_loss(online)  # Eq. 7
             loss = loss + self.settings.pair_weight * pair
             metrics["loss_pair"] = pair.detach()
             metrics |= {name: online[name].detach().mean() for name in online if name.startswith("noise_")}

@@ -11,13 +11,15 @@ from fgssl.store.requirements import unmet
 from fgssl.store.run_folder import RunFolder
 
 
-def shards_for(config: Config, out: Path) -> Path:
+def packed_shards(config: Config, out: Path) -> Path:
+    """Return the folder of shards, after packing the toy set if that is meant and missing."""
     if config.data.embedded:
         return ensure_toy(config.data, out / "data")
-    return shards_of(config, out)
+    return shards_path(config, out)
 
 
-def shards_of(config: Config, out: Path) -> Path:
+def shards_path(config: Config, out: Path) -> Path:
+    """Return the folder of shards; of the toy set also where it is not packed yet."""
     return shards_folder(config.data, out / "data")
 
 
@@ -29,7 +31,7 @@ def require_fit(config: Config, images: ShardedSplit) -> None:
 
 def require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
     """Refuse other shards than the run was trained on; where there are none any more, nothing can be mixed up."""
-    shards = Path(config.data.folder).expanduser() if config.data.folder else shards_of(config, out)
+    shards = Path(config.data.folder).expanduser() if config.data.folder else shards_path(config, out)
     if not (shards / MANIFEST).is_file():
         return
     trained, present = folder.trained(), Manifest.read(shards).version

@@ -15,7 +15,7 @@ from fgssl.errors import DataError, UserError
 from fgssl.interruption import stop_leaving
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.processes import ALONE, Processes
-from fgssl.run.data import require_fit, require_same_data, shards_for, shards_of
+from fgssl.run.data import packed_shards, require_fit, require_same_data, shards_path
 from fgssl.run.measuring import check_measures, measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
 from fgssl.settings import fingerprints
@@ -100,7 +100,7 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
     if not data_version:
         return
     try:
-        shards = shards_of(config, out)
+        shards = shards_path(config, out)
         wait_until_visible(shards / MANIFEST)  # the first process, on another node, may just have written it
         train = ShardedSplit(shards, "train")
         if train.version != data_version:
@@ -119,7 +119,7 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
 
 def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: int | None) -> None:
     folder = RunFolder(lease.path)
-    shards = shards_for(config, out)
+    shards = packed_shards(config, out)
     train = ShardedSplit(shards, "train")
     require_fit(config, train)
     test = None if config.evaluation is None else ShardedSplit(shards, "test")

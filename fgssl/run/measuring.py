@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,14 +12,15 @@ from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
 from fgssl.encoders.weights import load_weights, read_weights
 from fgssl.evaluation.features import Features, Splits
-from fgssl.evaluation.measure import check, encoding, measure
+from fgssl.evaluation.measure import check, measure
 from fgssl.methods.build import RANDOM_START, build_method
-from fgssl.run.data import require_fit, shards_for
+from fgssl.run.data import packed_shards, require_fit
 from fgssl.run.training import classes_of
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.store.features import KeptFeatures, read_features
+from fgssl.store.features import KeptFeatures, Origin, read_features
+from fgssl.store.files import file_sha256
 from fgssl.store.lease import Lease
 from fgssl.store.provenance import code_version
 from fgssl.store.records import Evaluation, Measures, evaluation_file
@@ -36,7 +36,7 @@ def check_measures(config: Config, train: ShardedSplit, test: ShardedSplit) -> N
 
 def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
     """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
-    shards = shards_for(config, folder.path.parent.parent)
+    shards = packed_shards(config, folder.path.parent.parent)
     train = ShardedSplit(shards, "train")
     require_fit(config, train)
     test = ShardedSplit(shards, "test")
@@ -56,14 +56,13 @@ def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: Sharded
     folder, began = RunFolder(lease.path), time.monotonic()
     encoder = build_encoder(config.encoder, config.views.image_size)
     load_weights(encoder, folder.encoder)
-    kept = read_features(folder.features)
-    if kept is not None and kept.data_version != train.version:
-        kept = None
-    known = {} if kept is None else _exact(kept, device)
+    origin = Origin(data_version=train.version, encoder_sha256=file_sha256(folder.encoder))
+    kept = read_features(folder.features, origin, ("F32",))
+    known = {} if kept is None else {name: torch.from_numpy(one).to(device) for name, one in kept.splits.items()}
     features = _features(config, encoder, train, test, device, _exported_classifier(folder), known)
     measures = measure(_wanted(config), features)
     if dtype := _wanted(config).keep_features:
-        _keep(features, dtype, train.version, kept, lease)
+        _keep(features, getattr(torch, dtype), origin, lease)
     record = Evaluation(
         measures=measures,
         wall_s=time.monotonic() - began,
@@ -71,7 +70,7 @@ def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: Sharded
         data_version=train.version,
         device=devices.device_name(device),
         features_bytes=folder.features.stat().st_size if folder.features.is_file() else 0,
-        features_code_versions=tuple(sorted({kept.encoded_by[split] for split in known})) if kept is not None else (),
+        features_code_versions=() if kept is None else tuple(sorted({*kept.encoded_by.values()})),
     )
     lease.write_record(evaluation_file(config), record)
 
@@ -91,21 +90,16 @@ def _features(
     known: Mapping[str, Tensor],
 ) -> Features:
     encoder.to(device).to(memory_format=torch.channels_last)
-    resources = config.resources
-    encode = encoding(
-        encoder,
-        config.views,
-        config.seed,
-        device,
-        batch_size=resources.evaluation_batch_size,
-        threads=resources.loader_threads,
-    )
     return Features(
         train=train,
         test=test,
         label_level=_wanted(config).label_level,
         seed=config.seed,
-        encode=encode,
+        encoder=encoder,
+        views=config.views,
+        device=device,
+        batch_size=config.resources.evaluation_batch_size,
+        threads=config.resources.loader_threads,
         classifier=classifier,
         known=known,
     )
@@ -123,15 +117,17 @@ def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
     return classifier
 
 
-def _exact(kept: KeptFeatures, device: torch.device) -> dict[str, Tensor]:
-    """Kept features that are as they were computed; those in float16 are rounded."""
-    exact = {name: found for name, found in kept.splits.items() if found.dtype == np.float32}
-    return {name: torch.from_numpy(found).to(device) for name, found in exact.items()}
-
-
-def _keep(features: Features, dtype: str, data_version: str, earlier: KeptFeatures | None, lease: Lease) -> None:
+def _keep(features: Features, dtype: torch.dtype, origin: Origin, lease: Lease) -> None:
     """Write what was encoded beside what an earlier evaluation kept."""
-    if features.encoded:
-        splits = {name: found.to(getattr(torch, dtype)).cpu().numpy() for name, found in features.encoded.items()}
-        now = KeptFeatures(splits=splits, encoded_by=dict.fromkeys(splits, code_version()), data_version=data_version)
-        lease.write(RunFolder(lease.path).features.name, (now if earlier is None else earlier.updated(now)).to_bytes())
+    if not features.encoded:
+        return
+    file = RunFolder(lease.path).features
+    splits = {name: _rounded(found, dtype).cpu().numpy() for name, found in features.encoded.items()}
+    now = KeptFeatures(splits=splits, encoded_by=dict.fromkeys(splits, code_version()), origin=origin)
+    earlier = None if splits.keys() == {"train", "test"} else read_features(file, origin)
+    lease.write(file.name, (now if earlier is None else earlier.updated(now)).to_bytes())
+
+
+def _rounded(features: Tensor, dtype: torch.dtype) -> Tensor:
+    rounded = features.to(dtype)
+    return features if (rounded.isinf() & features.isfinite()).any() else rounded

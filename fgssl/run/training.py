@@ -60,6 +60,8 @@ def train_and_export(
     """Leave the trained networks and, last of all, trained.json in the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
+    with lease.publishing():
+        RunFolder(lease.path).features.unlink(missing_ok=True)  # of an encoder that is trained anew
     if not config.method.trains:
         world.broadcast(None)  # nothing for the others to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
@@ -70,7 +72,8 @@ def train_and_export(
     else:
         method = build_method(config, start, classes_of(train))
         world.broadcast(train.version)
-        trained = train_share(config, world, method, train, _Owner(lease, start_sha256), last_step)
+        identity = Identity(fingerprints.training_fingerprint(config), train.version, start_sha256)
+        trained = train_share(config, world, method, train, _Owner(lease, identity), last_step)
         assert trained is not None
         record = trained
     lease.write("encoder.json", json.dumps(encoder_card(config.encoder), indent=1) + "\n")
@@ -88,20 +91,14 @@ def _environment(config: Config, world: World) -> Environment:
 
 @dataclass(frozen=True)
 class _Owner:
-    """The lease on the run folder and the start weights' hashes, held by the one process that writes."""
+    """The lease on the run folder and whose checkpoints lie there, held by the one process that writes."""
 
     lease: Lease
-    start_sha256: dict[str, str | None]
-
-
-@dataclass(frozen=True)
-class _Checkpoints:
-    """The checkpoints of a run in the one process that writes."""
-
     identity: Identity
-    writer: checkpoint.Writer
-    newest: checkpoint.Checkpoint | None
-    """The checkpoint to resume from, or None if training begins."""
+
+    @property
+    def checkpoints(self) -> Path:
+        return RunFolder(self.lease.path).checkpoints
 
 
 def train_share(
@@ -113,22 +110,24 @@ def train_share(
     """
     trainer = _trainer(config, world, method, len(train))
     with contextlib.ExitStack() as stack:
-        checkpoints = None if owner is None else _checkpoints(config, train, owner, stack)
-        environments = _begin(config, world, trainer, train, None if checkpoints is None else checkpoints.newest)
-
-        def save(state: State) -> None:
-            if checkpoints is not None:
-                checkpoints.writer.save(checkpoint.Checkpoint(trainer.step, state, checkpoints.identity, environments))
-
+        environments = _begin(config, world, trainer, train, owner)
+        writer: checkpoint.Writer | None = None
         listener: Listener = Silence()
         if owner is not None:
+            keep = config.resources.keep_checkpoints
+            writer = stack.enter_context(checkpoint.Writer(owner.checkpoints, owner.lease, keep))
             title, batch = f"{config.method.name} seed {config.seed}", config.training.global_batch_size
             listener = stack.enter_context(Reporter(owner.lease, title, trainer.step, trainer.total_steps, batch))
+
+        def save(state: State) -> None:
+            if owner is not None and writer is not None:
+                writer.save(checkpoint.Checkpoint(trainer.step, state, owner.identity, environments))
+
         interruption = stack.enter_context(Interruption())
         try:
             trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
         except Interrupted:
-            _wait_for_all(None if checkpoints is None else checkpoints.writer, world)
+            _wait_for_all(writer, world)
             raise
     state = trainer.engine.state()
     with trainer.engine.whole():
@@ -142,7 +141,7 @@ def train_share(
         metrics=listener.last,
         environments=environments,
         data_version=train.version,
-        start=owner.start_sha256,
+        start=owner.identity.start_sha256,
         state_sha256=checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
     )
 
@@ -176,22 +175,16 @@ def _trainer(config: Config, world: World, method: Method, num_images: int) -> T
     )
 
 
-def _checkpoints(config: Config, train: ShardedSplit, owner: _Owner, stack: contextlib.ExitStack) -> _Checkpoints:
-    """Start the writer of checkpoints, which `stack` ends, and find the newest checkpoint."""
-    identity = Identity(fingerprints.training_fingerprint(config), train.version, owner.start_sha256)
-    folder = RunFolder(owner.lease.path).checkpoints
-    writer = stack.enter_context(checkpoint.Writer(folder, owner.lease, config.resources.keep_checkpoints))
-    newest = checkpoint.latest(folder, identity)
-    for caution in cautions(config, train.manifest):
-        print(f"WARNING: {caution}", file=sys.stderr)
-    return _Checkpoints(identity, writer, newest)
-
-
 def _begin(
-    config: Config, world: World, trainer: Trainer, train: ShardedSplit, newest: checkpoint.Checkpoint | None
+    config: Config, world: World, trainer: Trainer, train: ShardedSplit, owner: _Owner | None
 ) -> tuple[Environment, ...]:
-    """Resume from the first process's `newest` checkpoint, or prepare step 0; return the environments so far."""
+    """Resume from the first process's newest checkpoint, or prepare step 0; return the environments so far."""
     own = _environment(config, world)
+    newest = None
+    if owner is not None:
+        newest = checkpoint.latest(owner.checkpoints, owner.identity)
+        for caution in cautions(config, train.manifest):
+            print(f"WARNING: {caution}", file=sys.stderr)
     begun = world.broadcast(None if newest is None else (newest.step, newest.environments))
     if begun is None:
         method = trainer.engine.method

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgssl.errors import EXIT_INTERRUPTED, UserError
+from fgssl.errors import EXIT_INTERRUPTED, Problem, SettingsError, UserError
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
 from fgssl.store.files import read_record
@@ -58,6 +58,9 @@ def verify(config_file: Path, overrides: Sequence[str], out: Path) -> bool:
     """Print one line a case and a verdict; what the runs leave lies in `out`/verify-exact."""
     settings = (*overrides, *_SETTINGS)
     config = configs.load(config_file, settings)
+    if not config.method.trains:
+        message = f"{config.method.name} trains nothing, so there are no bits to compare: take another method"
+        raise SettingsError([Problem(str(config_file), "method.name", message)])
     sizes = [size for size in configs.possible_processes(config) if size <= _most_processes(config)]
     folder = out / "verify-exact"
     shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.data import DataSettings
-from fgssl.settings.declare import ChosenByName, NonNegativeInt, settings
+from fgssl.settings.declare import NOT_SCIENTIFIC, ChosenByName, NonNegativeInt, settings
 from fgssl.settings.decoder import DECODERS, DecoderSettings, LightDecoderSettings
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.evaluation import EvaluationSettings
@@ -64,7 +64,7 @@ class Config:
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings | None = EvaluationSettings()
     """Empty for stages that other runs start from."""
-    resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata={"scientific": False})
+    resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata=NOT_SCIENTIFIC)
 
     def __post_init__(self) -> None:
         if faults := list(_cross_field_faults(self)):
@@ -87,6 +87,8 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
         if engine != "ddp" and precision in ("fp16", "fp64"):
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
     made = config.views.num_recipes
+    if method.num_views is None and not made:
+        yield f"method {method.name} takes its views from views.recipes: give some"
     if made and method.num_views not in (0, made, None):
         yield (
             f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "
@@ -192,7 +194,9 @@ def canonical(config: Config) -> Config:
     decoder = config.decoder if "decoder" in method.networks else None
     unused = [network for network in config.start.sources if network not in method.networks]
     start = dataclasses.replace(config.start, **dict.fromkeys(unused))
-    views = config.views if method.num_views != 0 else dataclasses.replace(config.views, recipes=())
+    views = config.views
+    if method.num_views == 0 or (method.num_views is not None and views.alike):
+        views = dataclasses.replace(views, recipes=())
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)

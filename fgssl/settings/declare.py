@@ -60,7 +60,7 @@ class ChosenByName:
     def _validate(self, given: object) -> Any:
         if (kind := self.chosen(given)) is not None:
             assert isinstance(given, Mapping)
-            return _adapter(kind).validate_python({"name": self.default, **given})
+            return adapter(kind).validate_python({"name": self.default, **given})
         if not isinstance(given, Mapping):
             example = f"{{name: {next(iter(self.registry))}}}"
             raise PydanticCustomError("no_mapping", "give a mapping, such as {example}", {"example": example})
@@ -72,7 +72,8 @@ class ChosenByName:
 
 
 @functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def adapter(kind: Any) -> TypeAdapter[Any]:
+    """Return what validates the class `kind`, made once."""
     return TypeAdapter(kind)
 
 

@@ -49,7 +49,8 @@ class EvaluationSettings:
     keep_features: Literal["float16", "float32"] | None = field(default="float16", metadata=NOT_SCIENTIFIC)
     """Type of the features that stay in the run folder (features.safetensors), or empty: they are not kept. Measures
     are computed before they are rounded. A later evaluation with other measures reads `float32` features again, which
-    are exact, and encodes all images again for `float16`, which take half the space."""
+    are exact, and encodes all images again for `float16`, which take half the space; a split with a value beyond
+    float16's range stays in float32. An evaluation that exists is not done again to keep its features."""
 
     if TYPE_CHECKING:
 

@@ -194,17 +194,24 @@ class BYOLSettings(MethodSettings):
 
 
 @settings
-class SimCLRSettings(MethodSettings):
+class ProjectedSettings(MethodSettings):
+    """Settings of methods that compare what a head of two layers makes of features."""
+
+    hidden_width: PositiveInt = 2048
+    projection_width: PositiveInt = 128
+    head_batch_norm: bool = True
+    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
+    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
+    temperature: PositiveFloat = 0.1
+
+
+@settings
+class SimCLRSettings(ProjectedSettings):
     """SimCLR (Chen et al. 2020, arXiv:2002.05709)."""
 
     implementation = "fgssl.methods.simclr:SimCLR"
 
     name: Literal["simclr"] = "simclr"
-    hidden_width: PositiveInt = 2048
-    projection_width: PositiveInt = 128
-    head_batch_norm: bool = True
-    """BatchNorm after both layers of the head, as SimCLR's official code has it."""
-    temperature: PositiveFloat = 0.1
 
 
 @settings
@@ -231,37 +238,25 @@ class CrossEntropySettings(MethodSettings):
 
 
 @settings
-class SupConSettings(MethodSettings):
+class SupConSettings(ProjectedSettings):
     """Supervised contrastive learning, L_out (Khosla et al. 2020, arXiv:2004.11362, Eq. 2)."""
 
     implementation = "fgssl.methods.supcon:SupCon"
     needs_labels = True
 
     name: Literal["supcon"] = "supcon"
-    hidden_width: PositiveInt = 2048
-    projection_width: PositiveInt = 128
-    head_batch_norm: bool = True
-    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
-    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
-    temperature: PositiveFloat = 0.1
     level: NonNegativeInt = 0
     """Level of the labels: 0 is the finest (species)."""
 
 
 @settings
-class HCLSettings(MethodSettings):
+class HCLSettings(ProjectedSettings):
     """Supervised contrastive learning on several levels of labels, with soft positive pairs (Chamidullin)."""
 
     implementation = "fgssl.methods.hcl:HCL"
     needs_labels = True
 
     name: Literal["hcl"] = "hcl"
-    hidden_width: PositiveInt = 2048
-    projection_width: PositiveInt = 128
-    head_batch_norm: bool = True
-    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
-    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
-    temperature: PositiveFloat = 0.1
     level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (1.0, 0.1)
     """Weight of a pair by the finest level that it shares, finest first: (1, lambda) for species and genus."""
     weighting: Literal["pair", "mass"] = "pair"

@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import functools
 import re
 import types
 import typing
@@ -10,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fgssl.errors import Problem, SettingsError
-from fgssl.settings.declare import ChosenByName
+from fgssl.settings.declare import ChosenByName, adapter
 from fgssl.settings.layers import Place, locate, merge
 
 T = typing.TypeVar("T", bound=object)
@@ -25,7 +24,7 @@ def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> 
     Each problem is at the place where its key was written; `source` is the place of the mapping itself.
     """
     try:
-        return _adapter(kind).validate_python(mapping)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
+        return adapter(kind).validate_python(mapping)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
     except ValidationError as error:
         raise SettingsError(_placed(_problems(error, kind, mapping), mapping, source)) from None
 
@@ -40,7 +39,7 @@ def without_faults(
     content, problems = mapping, list[Problem]()
     while True:
         try:
-            _adapter(kind).validate_python(content)
+            adapter(kind).validate_python(content)
             return content, problems
         except ValidationError as error:
             found = _problems(error, kind, content)
@@ -72,11 +71,6 @@ def _placed(problems: Sequence[Problem], mapping: Any, source: str | Place) -> l
     top = Place(source) if isinstance(source, str) else source
     places = [locate(mapping, problem.key.split(".") if problem.key else (), top) for problem in problems]
     return list(dict.fromkeys(place.problem(found.message) for place, found in zip(places, problems, strict=True)))
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 # ------------------------------------------------------------------------------------------ problems

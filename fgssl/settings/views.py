@@ -109,6 +109,11 @@ class ViewSettings(ViewRecipe):
         """Number of views that `recipes` make; 0 if there are none."""
         return sum(recipe.count for recipe in self.recipes)
 
+    @property
+    def alike(self) -> bool:
+        """Whether every recipe is as if there were none."""
+        return all(recipe.applied_to(self) == RecipeSettings().applied_to(self) for recipe in self.recipes)
+
     def of_each(self, number: int) -> tuple[ViewRecipe, ...]:
         """Return the recipe of each of `number` views."""
         if not self.recipes or number == 0:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -11,9 +10,10 @@ import uuid
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fgssl.errors import UserError
+from fgssl.settings.declare import adapter
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ def read_record(
         found = content.get("schema") if isinstance(content, dict) else None
         if schema is not None and found != schema:
             raise ValueError(f"schema {found!r} is not the {schema} that this version reads")
-        record: T = _adapter(kind).validate_python(content)  # type: ignore[arg-type]
+        record: T = adapter(kind).validate_python(content)  # type: ignore[arg-type]
         return record
     except FileNotFoundError:
         return None
@@ -71,11 +71,6 @@ def read_record(
     except (PermissionError, ValueError) as error:  # among them: not JSON, or not UTF-8
         reason = str(error)
     raise UserError(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
-
-
-@functools.cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 def record_json(record: Any) -> str:

@@ -11,6 +11,9 @@ Measured with torch 2.15 and its oneDNN on an Intel CPU with AMX, over 7,000 sha
 from functools import partial
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same
+from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
@@ -19,6 +22,8 @@ from fgssl.errors import Problem, SettingsError
 _LARGEST_ERROR = 0.25
 """Relative to the largest output. Right results differ by at most 0.004, wrong ones by 0.7 or more."""
 _IMAGES_COMPARED = 16
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_PADDED_IN_FORWARD = (Conv2dSame, StdConv2dSame, ScaledStdConv2dSame)
 
 
 def refuse_wrong_convolutions(method: nn.Module, device: torch.device, precision: str) -> None:
@@ -27,16 +32,19 @@ def refuse_wrong_convolutions(method: nn.Module, device: torch.device, precision
     A wrong one then raises a `SettingsError` during the first step's forward pass. Nothing is checked on GPUs and in
     full precision.
     """
-    if device.type != "cpu" or precision not in ("bf16", "fp16"):
+    if device.type != "cpu" or precision not in _HALF:
         return
     checked: set[tuple[object, ...]] = set()
 
     def check(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, nn.Conv2d)
         (images,) = inputs  # (N, C, H, W)
-        shape = (images.shape, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        if (*shape, layer.groups) not in checked:
-            checked.add((*shape, layer.groups))
+        if isinstance(layer, _PADDED_IN_FORWARD) and getattr(layer, "same_pad", True):
+            images = pad_same(images, list(layer.kernel_size), list(layer.stride), list(layer.dilation))
+        kind = (layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
+        met = (images.shape, *kind, layer.weight.requires_grad)  # a target network's has no gradient to go wrong
+        if met not in checked:
+            checked.add(met)
             _raise_if_wrong(name, layer, images, precision)
 
     for name, layer in method.named_modules():
@@ -48,13 +56,13 @@ def _raise_if_wrong(name: str, layer: nn.Conv2d, images: Tensor, precision: str)
     height, width = images.shape[2:]
     described = f"{name} ({layer.extra_repr()}) on a map of {height} x {width}"
     axes = zip((height, width), layer.stride, layer.padding, strict=False)  # padding may be "same", then stride is 1
-    if any(size < stride and padding for size, stride, padding in axes):
+    if layer.weight.requires_grad and any(size < stride and padding for size, stride, padding in axes):
         message = (
             f"{precision} on a CPU: {described}, smaller than its stride, for which torch returns an uninitialized "
             "weight gradient: take precision fp32, a larger views.image_size, or an encoder of less stride "
             "(encoder.arguments: {output_stride: 16} on a ResNet)"
         )
-    elif not _output_error(layer, images) < _LARGEST_ERROR:
+    elif not _output_error(layer, images, _HALF[precision]) < _LARGEST_ERROR:
         message = f"{precision} on this CPU: torch computes {described} wrongly: take precision fp32, or a GPU"
     else:
         return
@@ -62,22 +70,27 @@ def _raise_if_wrong(name: str, layer: nn.Conv2d, images: Tensor, precision: str)
 
 
 @torch.no_grad()
-def _output_error(layer: nn.Conv2d, images: Tensor) -> float:
-    """Largest difference between half and full precision, relative to the largest output.
+def _output_error(layer: nn.Conv2d, images: Tensor, dtype: torch.dtype) -> float:
+    """Return the largest difference between half (`dtype`) and full precision, relative to the largest output.
 
-    Inputs and weights are small integers of the layer's shapes: exact in both precisions, and no state is touched.
+    Inputs and weights are small integers of the layer's shapes and layouts: exact in both precisions, and no state is
+    touched.
     """
     generator = torch.Generator().manual_seed(0)
-    layout = torch.channels_last if images.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    shapes = (
-        (min(len(images), _IMAGES_COMPARED), *images.shape[1:]),
-        (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size),
-    )
     inputs, weights = (
-        torch.randint(-2, 3, shape, generator=generator).float().contiguous(memory_format=layout) for shape in shapes
+        torch.randint(-2, 3, shape, generator=generator).float().contiguous(memory_format=_layout(like))
+        for shape, like in (
+            ((min(len(images), _IMAGES_COMPARED), *images.shape[1:]), images),
+            (layer.weight.shape, layer.weight),
+        )
     )
     convolve = partial(conv2d, inputs, weights, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-    half = convolve().float()
+    with torch.autocast("cpu", dtype):
+        half = convolve().float()
     with torch.autocast("cpu", enabled=False):
         full = convolve()
     return float((half - full).abs().max() / full.abs().max().clamp(min=1))
+
+
+def _layout(tensor: Tensor) -> torch.memory_format:
+    return torch.channels_last if tensor.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format

@@ -130,11 +130,8 @@ def gaussian_blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(images.device).repeat_interleave(channels, dim=0)
-    planes = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, number * channels, *_padded(height, width, radius))
+    padded = F.pad(images, (radius,) * 4, mode="reflect")
+    planes = padded.reshape(1, number * channels, *padded.shape[2:])
     planes = F.conv2d(planes, kernel[:, None, :, None], groups=number * channels)
     planes = F.conv2d(planes, kernel[:, None, None, :], groups=number * channels)
     return planes.reshape(number, channels, height, width)
-
-
-def _padded(height: int, width: int, radius: int) -> tuple[int, int]:
-    return height + 2 * radius, width + 2 * radius

@@ -7,7 +7,7 @@ import pytest
 
 from fgssl.errors import UserError
 from fgssl.report.figures import FIGURES, draw
-from fgssl.store.features import KeptFeatures
+from fgssl.store.features import KeptFeatures, Origin
 from tests.report.conftest import Out
 
 FIGURE = """
@@ -30,7 +30,9 @@ def test_a_figure_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.M
     out = Out(tmp_path)
     out.finish("base", 0, 50.0)
     out.finish("base", 1, 60.0)
-    kept = KeptFeatures(splits={"test": np.zeros((5, 3), np.float16)}, encoded_by={"test": "c1"}, data_version="d1")
+    kept = KeptFeatures(
+        splits={"test": np.zeros((5, 3), np.float16)}, encoded_by={"test": "c1"}, origin=Origin(data_version="d1")
+    )
     (out.folder("base", 0) / "features.safetensors").write_bytes(kept.to_bytes())
     (out.folder("base", 1) / "metrics.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "loss": 1.5}\n')
 

@@ -187,6 +187,19 @@ def test_an_image_size_that_another_model_cannot_take(name: str, image_size: int
     )
 
 
+def test_recipes_of_a_size_that_the_model_cannot_take() -> None:
+    settings = EncoderSettings(name="vit_tiny_patch16_224", arguments=SMALL_VIT)
+    with pytest.raises(SettingsError) as caught:
+        build_encoder(settings, 32, [32, 16])
+    assert "config: views.recipes: a recipe makes views of 16 px, which vit_tiny_patch16_224 cannot" in str(
+        caught.value
+    )
+    several = EncoderSettings(name="vit_tiny_patch16_224", arguments=SMALL_VIT | {"dynamic_img_size": True})
+    assert build_encoder(several, 32, [32, 16]).training  # what it says to do
+    swin = SMALL_SWIN | {"strict_img_size": False}
+    build_encoder(EncoderSettings(name="swin_tiny_patch4_window7_224", arguments=swin), 32, [16])
+
+
 @pytest.mark.parametrize(
     ("arguments", "got"),
     [

@@ -9,7 +9,6 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
-from safetensors import safe_open
 from torch import Tensor, nn
 
 import fgssl
@@ -84,13 +83,6 @@ def test_the_export_of_a_transformer_loads_in_timm(
     ):
         assert all(torch.equal(value, encoder.state_dict()[key]) for key, value in loaded.state_dict().items())
         torch.testing.assert_close(loaded.eval()(images), encoder(images))
-
-
-def test_the_export_carries_its_metadata(tmp_path: Path) -> None:
-    file = tmp_path / "encoder.safetensors"
-    file.write_bytes(weights_bytes(nn.Linear(2, 2), {"timm_model": "resnet18"}))
-    with safe_open(file, "pt") as opened:
-        assert opened.metadata() == {"timm_model": "resnet18"}
 
 
 @pytest.mark.parametrize("wrapped", [None, "state_dict", "model"])

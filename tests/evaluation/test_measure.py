@@ -19,7 +19,7 @@ from fgssl.evaluation.classifier import accuracy
 from fgssl.evaluation.features import Features, Splits
 from fgssl.evaluation.knn import weighted_knn
 from fgssl.evaluation.linear import selected_linear_probe
-from fgssl.evaluation.measure import check, encoding, measure
+from fgssl.evaluation.measure import check, measure
 from fgssl.evaluation.measures.knn import KNN
 from fgssl.evaluation.measures.linear import LinearProbe
 from fgssl.evaluation.measures.outliers import Outliers
@@ -86,11 +86,19 @@ def checked(settings: EvaluationSettings, train: Pictures, test: Pictures) -> No
 def measured(
     settings: EvaluationSettings, encoder: nn.Module, train: Pictures, test: Pictures, head: nn.Module | None = None
 ) -> dict[str, float]:
-    encode = encoding(encoder, ViewSettings(image_size=4), 0, torch.device("cpu"), batch_size=16, threads=1)
-    level = settings.label_level
-    return measure(
-        settings, Features(train=train, test=test, label_level=level, seed=0, encode=encode, classifier=head)
+    features = Features(
+        train=train,
+        test=test,
+        label_level=settings.label_level,
+        seed=0,
+        encoder=encoder,
+        views=ViewSettings(image_size=4),
+        device=torch.device("cpu"),
+        batch_size=16,
+        threads=1,
+        classifier=head,
     )
+    return measure(settings, features)
 
 
 def names(settings: EvaluationSettings) -> tuple[str, ...]:
@@ -222,8 +230,9 @@ def test_features_that_are_not_finite_have_no_collapse_measures() -> None:
 
 def test_what_cannot_be_measured_is_refused_before_training() -> None:
     train, test = splits()
-    settings = with_keys(NOTHING, nuisances={"light": ("brihgtness",)})
-    message = r"evaluation.nuisances.light: unknown attribute 'brihgtness': did you mean 'brightness'\?"
+    train.attributes["brightness"][:] = 1
+    settings = with_keys(NOTHING, nuisances={"light": ("brightness",)})
+    message = "evaluation.nuisances.light: attribute brightness: all 60 training images have the value 1"
     with pytest.raises(DataError, match=message):
         checked(settings, train, test)
     with pytest.raises(DataError, match=message):

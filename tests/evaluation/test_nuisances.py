@@ -294,21 +294,15 @@ def test_all_faults_of_the_attributes_are_named_at_once() -> None:
     train = {**attributes, "still": np.ones(IMAGES), "broken": attributes["light"].copy()}
     test = {**test_attributes, "still": test_attributes["light"], "broken": test_attributes["light"]}
     train["broken"][3] = np.nan
-    asked = {"light": ("lihgt", "light"), "place": ("still", "broken")}
+    asked = {"light": ("light",), "place": ("still", "broken")}
     with pytest.raises(DataError) as caught:
         check_attributes(asked, train, test)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 3
-    assert lines[0] == (
-        "evaluation.nuisances.light: unknown attribute 'lihgt': did you mean 'light'? "
-        "allowed: light, pose, kind, still, broken"
-    )
-    assert "evaluation.nuisances.place: attribute still: all 400 training images have the value 1" in lines[1]
-    assert "attribute broken: values of the training images are not finite" in lines[2]
+    assert len(lines) == 2
+    assert "evaluation.nuisances.place: attribute still: all 400 training images have the value 1" in lines[0]
+    assert "attribute broken: values of the training images are not finite" in lines[1]
     with pytest.raises(DataError, match="all 400 test images have the value 1"):
         check_attributes({"a": ("still",)}, test, train)
-    with pytest.raises(DataError, match="records no attributes"):
-        check_attributes({"a": ("light",)}, {}, {})
 
 
 def test_other_errors() -> None:

@@ -1,5 +1,6 @@
 """Features are computed once, kept beside the evaluation, and read again where they are exact."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ from safetensors.numpy import load_file
 
 from fgssl.data import loader
 from fgssl.data.shards import ShardedSplit
-from fgssl.evaluation import measure
+from fgssl.evaluation import features
 from fgssl.evaluation.ranking import retrieval
-from fgssl.run.data import shards_for
+from fgssl.run.data import packed_shards
 from fgssl.run.execution import execute
 from fgssl.settings.config import Config
-from fgssl.store.features import read_features
+from fgssl.store.features import Origin, read_features
+from fgssl.store.files import file_sha256
 from fgssl.store.provenance import code_version
 from fgssl.store.run_folder import RunFolder
 
@@ -42,7 +44,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(images))
         return batches(images, *given, **keys)
 
-    monkeypatch.setattr(measure, "evaluation_batches", count)
+    monkeypatch.setattr(features, "evaluation_batches", count)
     return seen
 
 
@@ -58,10 +60,10 @@ def test_both_splits_lie_in_one_file_by_row(tiny_config: Tiny, tmp_path: Path) -
     folder = execute(config, tmp_path)
     kept = read_features(folder.features)
     assert kept is not None
-    test = ShardedSplit(shards_for(config, tmp_path), "test")
-    found = {split: (len(features), features.dtype.name) for split, features in kept.splits.items()}
+    test = ShardedSplit(packed_shards(config, tmp_path), "test")
+    found = {split: (len(one), one.dtype.name) for split, one in kept.splits.items()}
     assert found == {"train": (192, "float32"), "test": (len(test), "float32")}
-    assert kept.data_version == test.version
+    assert kept.origin == Origin(data_version=test.version, encoder_sha256=file_sha256(folder.encoder))
     measured = record(folder)
     assert measured["features_bytes"] == folder.features.stat().st_size
     assert retrieval(kept.splits["test"], test.labels[:, 0]) == {
@@ -78,7 +80,7 @@ def test_rounding_is_for_the_file_alone(tiny_config: Tiny, tmp_path: Path, encod
     exact, folder = found("null")
     assert "features.safetensors" not in files(folder)
     rounded, folder = found("float16")
-    assert {features.dtype for features in load_file(folder.features).values()} == {np.dtype("float16")}
+    assert {found.dtype for found in load_file(folder.features).values()} == {np.dtype("float16")}
     assert encoded == [48, 192] * 2
     again, folder = found("float32")  # float16 features are not read again
     assert encoded == [48, 192] * 3
@@ -97,18 +99,62 @@ def test_exact_features_are_read_again_and_completed(tiny_config: Tiny, tmp_path
     assert set(load_file(folder.features)) == {"train", "test"}
 
 
-def test_features_of_other_data_are_not_read(tiny_config: Tiny, tmp_path: Path, encoded: list[int]) -> None:
+@pytest.mark.parametrize("changed", [{"data_version": "other"}, {"encoder_sha256": "other"}])
+def test_features_of_another_origin_are_not_read(
+    changed: dict[str, str], tiny_config: Tiny, tmp_path: Path, encoded: list[int]
+) -> None:
     config = config_of(tiny_config, "linear: null, keep_features: float32")
     folder = execute(config, tmp_path)
     measured = record(folder)
     kept = read_features(folder.features)
     assert kept is not None
     with folder.lease(config) as lease:
-        other = type(kept)(splits=kept.splits, encoded_by=kept.encoded_by, data_version="other")
+        other = dataclasses.replace(kept, origin=dataclasses.replace(kept.origin, **changed))
         lease.write(folder.features.name, other.to_bytes())
     again = record(execute(config, tmp_path))
     assert encoded == [48, 48]
     assert again["measures"] == measured["measures"]
     found = read_features(folder.features)
     assert found is not None
-    assert found.data_version == kept.data_version
+    assert found.origin == kept.origin
+
+
+def test_a_training_anew_leaves_no_features_of_the_old_encoder(tiny_config: Tiny, tmp_path: Path) -> None:
+    folder = execute(config_of(tiny_config, "linear: null"), tmp_path)
+    (folder.path / "trained.json").unlink()
+    assert not execute(config_of(tiny_config, "linear: null, keep_features: null"), tmp_path).features.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no features", None])
+def test_a_damaged_file_is_made_anew(
+    content: bytes | None,
+    tiny_config: Tiny,
+    tmp_path: Path,
+    encoded: list[int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = config_of(tiny_config, "linear: null, keep_features: float32")
+    folder = execute(config, tmp_path)
+    record(folder)
+    kept, whole = load_file(folder.features), folder.features.read_bytes()
+    folder.features.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    execute(config, tmp_path)
+    assert f"WARNING: {folder.features}: passed over" in capsys.readouterr().err
+    assert encoded == [48, 48]
+    assert np.array_equal(load_file(folder.features)["test"], kept["test"])
+
+
+def test_what_float16_cannot_hold_stays_in_float32(
+    tiny_config: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_encoder = features.Features._encode
+
+    def large(self: features.Features, images: Any, epoch: int | None) -> Any:
+        found = of_encoder(self, images, epoch)
+        return found * 1e6 if len(found) == 192 else found  # of the training images
+
+    monkeypatch.setattr(features.Features, "_encode", large)
+    folder = execute(config_of(tiny_config, f"{PROBE}, keep_features: float16"), tmp_path)
+    kept = load_file(folder.features)
+    assert {name: found.dtype.name for name, found in kept.items()} == {"train": "float32", "test": "float16"}
+    assert np.isfinite(kept["train"]).all()

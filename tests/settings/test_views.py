@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
-from fgssl.settings.methods import BYOLSettings
+from fgssl.settings.methods import METHODS, BYOLSettings
 from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
 
 MULTI_CROP = [{"count": 2, "crop_area": [0.25, 1.0]}, {"count": 8, "crop_area": [0.05, 0.25], "image_size": 96}]
@@ -79,6 +79,17 @@ def test_the_method_says_how_many_views_it_takes() -> None:
     assert "method cross_entropy takes 1 view, but views.recipes makes 2: " in problems(
         "cross_entropy", recipes=[{}, {}]
     )
+
+
+def test_a_method_of_any_number_of_views_needs_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "multi_crop", "tests.multi_crop:MultiCropSettings")
+    assert "method multi_crop takes its views from views.recipes: give some" in problems("multi_crop")
+    assert views("multi_crop", recipes=[{"count": 3}]).num_recipes == 3
+
+
+def test_recipes_that_change_nothing_are_none() -> None:
+    assert views(hue=0.2, recipes=[{}, {"hue": 0.2}]) == views(hue=0.2)
+    assert views(recipes=[{}, {"hue": 0.2}]).recipes
 
 
 def test_recipes_come_back_from_yaml_and_are_in_the_fingerprint() -> None:

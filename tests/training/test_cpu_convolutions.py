@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import nn
 from torch.nn.functional import conv2d
 
@@ -75,22 +77,50 @@ def test_full_precision_and_gpus_are_not_checked(precision, device):
     network(torch.randn(4, 8, 1, 1))
 
 
+@pytest.mark.parametrize("kind", [Conv2dSame, StdConv2dSame, ScaledStdConv2dSame])
+def test_maps_that_a_layer_pads_itself_are_checked_as_padded(kind, monkeypatch):
+    run(kind(8, 8, 5, 2), (2, 2))  # unpadded, the kernel would not fit
+    run(kind(8, 8, 3, 1), (2, 2))
+    monkeypatch.setattr(cpu_convolutions, "conv2d", wrong_in_half)
+    with pytest.raises(SettingsError, match=r"on a map of 5 x 5 wrongly"):
+        run(kind(8, 8, 5, 2), (2, 2))
+
+
+def test_weights_without_gradient_may_meet_small_maps():
+    """As of frozen encoders and of target networks, which run first and share the shapes of those that learn."""
+    target, online = (nn.Sequential(nn.Conv2d(8, 16, 3, stride=2, padding=1)) for _ in range(2))
+    target.requires_grad_(False)
+    refuse_wrong_convolutions(nn.ModuleList([target, online]), CPU, "bf16")
+    target(torch.randn(4, 8, 1, 1))
+    with pytest.raises(SettingsError, match="smaller than its stride"):
+        online(torch.randn(4, 8, 1, 1))
+
+
+def wrong_in_half(*arguments):
+    output = conv2d(*arguments)
+    return output.flip(0) if output.dtype == torch.bfloat16 else output
+
+
 def test_a_convolution_that_differs_from_fp32_is_refused(monkeypatch):
     """On this CPU perhaps none does."""
-
-    def wrong_in_half(*arguments):
-        output = conv2d(*arguments)
-        return output.flip(0) if output.dtype == torch.bfloat16 else output
-
     monkeypatch.setattr(cpu_convolutions, "conv2d", wrong_in_half)
     with pytest.raises(SettingsError, match=r"torch computes 0 \(8, 8, .*\) on a map of 5 x 6 wrongly"):
         run(nn.Conv2d(8, 8, 3), (5, 6))
 
 
+def test_it_is_refused_where_it_first_runs_outside_autocast(monkeypatch):
+    """As where a bank is filled before the first step."""
+    monkeypatch.setattr(cpu_convolutions, "conv2d", wrong_in_half)
+    network = nn.Sequential(nn.Conv2d(8, 8, 3))
+    refuse_wrong_convolutions(network, CPU, "bf16")
+    with pytest.raises(SettingsError, match="wrongly"):
+        network(torch.randn(4, 8, 5, 6))
+
+
 def test_each_shape_is_compared_once(monkeypatch):
     compared = []
 
-    def no_error(layer: nn.Conv2d, images: torch.Tensor) -> float:
+    def no_error(layer: nn.Conv2d, images: torch.Tensor, dtype: torch.dtype) -> float:
         compared.append(images.shape[-1])
         return 0.0
 

@@ -28,6 +28,10 @@ def test_from_start_to_end(shape: str, values: list[float]) -> None:
     assert [schedule.at(progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx(values)
 
 
+def test_a_constant_is_its_start_to_the_last_bit() -> None:
+    assert Schedule(0.1, end=0.7, shape="constant").at(0.3) == 0.1 != 0.7 + (0.1 - 0.7)
+
+
 def test_shapes_differ_between_the_ends() -> None:
     assert Schedule(1.0, shape="linear").at(0.25) == 0.75
     assert Schedule(1.0).at(0.25) == pytest.approx((1 + math.sqrt(0.5)) / 2)

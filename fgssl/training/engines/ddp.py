@@ -70,7 +70,6 @@ class DataParallel(Engine):
         return norm
 
     def step_with(self, gradients: list[Tensor]) -> None:
-        """One step with a gradient from elsewhere, shaped like the method's trained parameters."""
         for parameter, gradient in zip(self.method.trained_parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()

@@ -43,6 +43,10 @@ class Engine(ABC):
         With a norm that is not finite, no step is taken where the engine knows it in time.
         """
 
+    def step_with(self, gradients: list[Tensor]) -> None:
+        """Take one step with a gradient from elsewhere, shaped like the trained parameters, alike on every process."""
+        raise NotImplementedError
+
     @abstractmethod
     def state(self) -> State:
         """`method` and `optimizer`: the whole of both on every process, alike for every engine and any number of

@@ -5,35 +5,21 @@ The price: an addition per shard, a few gradients in memory, and communication t
 
 import math
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
-from fgssl.methods.method import Method
 from fgssl.training.engines.engine import Engine, State, TorchGroup
 from fgssl.training.tree import BalancedSum
-
-
-class Stepper(Protocol):
-    """An engine that can take a step with a whole gradient, the same on every process."""
-
-    method: Method
-
-    def step_with(self, gradients: list[Tensor]) -> None: ...
-    @property
-    def parameter_groups(self) -> list[TorchGroup]: ...
-    def state(self) -> State: ...
-    def load(self, state: State) -> None: ...
-    def whole(self) -> AbstractContextManager[Any]: ...
 
 
 class Exact(Engine):
     """Computes the gradient; `stepper` steps, and holds the optimizer in its own way."""
 
-    def __init__(self, stepper: Stepper, world: World, clip_norm: float | None = None) -> None:
+    def __init__(self, stepper: Engine, world: World, clip_norm: float | None = None) -> None:
         self.method, self._stepper, self._world, self._clip_norm = stepper.method, stepper, world, clip_norm
         self._parameters = self.method.trained_parameters()
         self._sum = BalancedSum()

@@ -108,7 +108,7 @@ class Zero(Engine):
         return norm
 
     def step_with(self, gradients: list[Tensor]) -> None:
-        """One step with a gradient from elsewhere, the same on every process, shaped like the trained parameters.
+        """Take one step with a gradient from elsewhere.
 
         Equal to a plain optimizer's to the bit: through DeepSpeed's mean passes W times the gradient from rank 0, and
         -0, which changes no number that it is added to, from the others. For engines without `clip_norm`.
