@@ -22,7 +22,12 @@ from hpc.cluster.sync import Report, Until, follow
     help="Repeat until one pass has succeeded and the next one is scheduled. The keeper, a small job, uses this.",
 )
 @click.option(
-    "--every", type=float, default=60.0, show_default=True, metavar="SECONDS", help="Time between two passes."
+    "--every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two passes.",
 )
 def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
     """Submit what is missing of a sweep, and write its table.

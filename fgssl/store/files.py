@@ -71,8 +71,8 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def record_json(record: Any) -> str:
-    """Return a dataclass as the JSON text that `read_record` takes."""
-    return json.dumps(dataclasses.asdict(record), indent=1) + "\n"
+    """Return a dataclass as the JSON text that `read_record` takes, with sets as sorted lists."""
+    return json.dumps(dataclasses.asdict(record), indent=1, default=sorted) + "\n"
 
 
 def file_sha256(file: Path) -> str:

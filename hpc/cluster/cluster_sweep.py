@@ -19,7 +19,7 @@ from fgssl.settings.fingerprints import to_mapping
 from fgssl.store.files import read_json, write_atomically
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
-from hpc.cluster.site.profile import LimitSettings, Profile
+from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
 from hpc.cluster.site.requests import JobRequest, request
 from hpc.sweeps.retries import Retries
 from hpc.sweeps.stages import Plan, Stage
@@ -45,13 +45,13 @@ class ClusterRun:
     request: JobRequest
 
     def done(self, out: Path) -> bool:
-        return self._there(out).issuperset(self.results)
+        return self.files(out).issuperset(self.results)
 
-    def trained(self, out: Path) -> bool:
-        return "trained.json" in self._there(out)
+    def files(self, out: Path) -> set[str]:
+        """Return the names in its folder.
 
-    def _there(self, out: Path) -> set[str]:
-        """By a listing: asked for one file, a network file system may remember that it was not there before."""
+        Listed: asked for one file, a network file system may remember that it was not there before.
+        """
         try:
             return set(os.listdir(out / "runs" / self.run))
         except FileNotFoundError:
@@ -65,7 +65,7 @@ class ClusterSweep:
     name: str
     profile: str
     """Name of the cluster's profile."""
-    scheduler: str = "slurm"
+    scheduler: SchedulerName = "slurm"
     """Name of the site's scheduler (hpc.cluster.schedulers)."""
     limits: dict[str, LimitSettings]
     """By partition; `""`: the one that jobs get who name none."""

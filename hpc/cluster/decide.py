@@ -57,7 +57,7 @@ def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]
     for order in seen.orders:
         for number, element in enumerate(order.elements):
             shared.setdefault(order.job_id_of(number), set()).update(element.runs)
-    jobs = {seen.runs[name].job_id for name in names if seen.runs[name].live}
+    jobs = {seen.runs[name].job_id for name in names if name in seen.runs and seen.runs[name].live}
     return tuple(sorted(job for job in jobs if job is not None and shared[job] <= unwanted))
 
 
@@ -197,11 +197,13 @@ def _elements(alike: Sequence[RunStatus], together: int) -> list[Element]:
 # ------------------------------------------------------------------------------------------------ keeper
 
 
-def decide_keeper(seen: Observation, sweep: ClusterSweep, keeper: KeeperStatus) -> list[do.Action]:
-    """See to it that a keeper waits, if there is anything to wait for."""
-    wanted = any(status.live or status.to_submit or status.undecided for status in seen.runs.values())
-    if sweep.keeper is None or not wanted:
-        return []
+def keeper_wanted(seen: Observation, sweep: ClusterSweep) -> bool:
+    """Return whether a keeper is to wait: jobs may submit jobs there, and there is anything to wait for."""
+    return sweep.keeper is not None and not is_over(seen.runs, ())
+
+
+def decide_keeper(keeper: KeeperStatus) -> list[do.Action]:
+    """See to it that a keeper waits."""
     if keeper.silence:
         return [do.LackKeeper(keeper.silence)]
     actions = _held_keepers(keeper)

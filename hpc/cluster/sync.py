@@ -12,7 +12,15 @@ from fgssl.store.files import lock
 from hpc.cluster import cluster_sweep
 from hpc.cluster.actions import NoteRefused, Progress
 from hpc.cluster.apply import Hands
-from hpc.cluster.decide import decide_keeper, decide_orders, decide_repairs, decide_waiting, is_over, jobs_to_cancel
+from hpc.cluster.decide import (
+    decide_keeper,
+    decide_orders,
+    decide_repairs,
+    decide_waiting,
+    is_over,
+    jobs_to_cancel,
+    keeper_wanted,
+)
 from hpc.cluster.job_store import JobStore
 from hpc.cluster.keeper import KEEPER_PATIENCE_S
 from hpc.cluster.observation import KeeperStatus, Observation
@@ -64,26 +72,23 @@ def synchronize(out: Path) -> Report:
         sweep = cluster_sweep.read(out)  # what was submitted last, also where this pass had to wait
         scheduler = build_scheduler(sweep.scheduler)
         hands = Hands(sweep, store, scheduler)
-
-        def keeper() -> KeeperStatus:
-            name = sweep.keeper.job_name if sweep.keeper is not None else None
-            return observe_keeper(name, store, scheduler) if name is not None else KeeperStatus()
-
         seen = observe(sweep, out, store, scheduler, search=True)
         if hands.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
             seen = observe(sweep, out, store, scheduler)
         if seen.silence:
             progress = replace(hands.progress, lines=(*hands.progress.lines, seen.silence))
             return Report(seen.runs, progress, unanswered=True)
-        waiting = keeper()
-        hands.apply(decide_keeper(seen, sweep, waiting), seen.runs)
-        while actions := decide_orders(seen, sweep, hands.progress, waiting):
+        keeper = KeeperStatus()
+        if keeper_wanted(seen, sweep):
+            keeper = observe_keeper(sweep, store, scheduler)
+            hands.apply(decide_keeper(keeper), seen.runs)
+        while actions := decide_orders(seen, sweep, hands.progress, keeper):
             hands.apply(actions, seen.runs)
         progress = hands.progress
         hands.apply([NoteRefused(progress.hopeless)], seen.runs)
         if progress.ordered or progress.hopeless:
             seen = observe(sweep, out, store, scheduler)
-        hands.apply(decide_waiting(seen, progress, keeper()), seen.runs)
+        hands.apply(decide_waiting(seen, progress, observe_keeper(sweep, store, scheduler)), seen.runs)
     return Report(seen.runs, hands.progress, progress.unanswered)
 
 
@@ -108,7 +113,7 @@ def retry(out: Path, names: Collection[str]) -> list[RunStatus]:
         seen = observe_sweep(out)
         if seen.silence:
             raise UserError(f"{seen.silence}; nothing was changed: give the same command again")
-        wanted = [seen.runs[name] for name in names]
+        wanted = [seen.runs[name] for name in names if name in seen.runs]
         JobStore(out).retry(
             [status.run.run for status in wanted if not (status.live or status.state is ClusterState.DONE)]
         )

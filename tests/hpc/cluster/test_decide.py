@@ -15,6 +15,8 @@ from hpc.cluster.decide import (
     decide_repairs,
     decide_waiting,
     is_over,
+    jobs_to_cancel,
+    keeper_wanted,
     planned_orders,
 )
 from hpc.cluster.job_store import Element, Launch, Order, UserRequests
@@ -207,6 +209,10 @@ def test_repairs(observation: Observation, actions: list[do.Action]) -> None:
     assert decide_repairs(observation, sweep()) == actions
 
 
+def test_a_run_that_left_the_sweep_has_no_job_to_cancel() -> None:
+    assert jobs_to_cancel(seen(view("a", "RUNNING")), ["gone", "a"]) == ("job-a",)
+
+
 # ------------------------------------------------------------------------------------------------ orders
 
 AB = [view("a"), view("b")]
@@ -314,8 +320,8 @@ UNDECIDED = dataclasses.replace(view("a", "LOST", to_submit=False), undecided=Tr
     ],
 )
 def test_a_keeper_is_left(run: RunStatus, keeper: KeeperStatus, actions: list[do.Action]) -> None:
-    assert decide_keeper(seen(run), sweep(KEEPER), keeper) == actions
-    assert decide_keeper(seen(run), sweep(None), keeper) == []
+    assert (decide_keeper(keeper) if keeper_wanted(seen(run), sweep(KEEPER)) else []) == actions
+    assert not keeper_wanted(seen(run), sweep(None))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from fgssl.errors import UserError
 from hpc.cluster.schedulers.scheduler import JobFact, JobScript, JobState, SchedulerUnavailableError
-from hpc.cluster.schedulers.slurm import login_node
 from hpc.cluster.schedulers.slurm.commands import ask, error_of, run, sbatch
 from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, count, facts_in, least, minutes, pairs, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
@@ -129,6 +128,8 @@ class Slurm:
         ask("scontrol", "update", f"JobId={job_id}", f"Dependency={dependency}")
 
     def examine(self, diagnosis: "Diagnosis") -> None:
+        from hpc.cluster.schedulers.slurm import login_node  # the doctor's modules: no other command needs them
+
         login_node.examine(diagnosis, self)
 
     def limits(self, partition: str | None = None, account: str | None = None, qos: str | None = None) -> LimitSettings:
