@@ -8,13 +8,12 @@ import contextlib
 import os
 import secrets
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
-from fgssl.store.files import read_record, record_json, write_atomically
+from fgssl.store.files import awaited, read_record, record_json, write_atomically
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
@@ -22,7 +21,7 @@ _OF_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
 """Set by every `accelerate launch`."""
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 VISIBLE_GPUS = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
 _PATIENCE_S = 300.0
 """Processes begin that far apart where a slow file system serves Python to all nodes."""
 
@@ -107,7 +106,7 @@ def job_place() -> JobPlace:
 
 def set_threads(number: int) -> None:
     """Of the numeric libraries, before they are imported."""
-    os.environ.update(dict.fromkeys(_THREADS, str(number)))
+    os.environ.update(dict.fromkeys(THREADS, str(number)))
 
 
 def beside_others(share_gpu: int) -> Processes:
@@ -201,7 +200,12 @@ def _meeting_point(out: Path, first: bool) -> tuple[str, int]:
         for old in file.parent.glob(f"job-{job}-launch-*"):
             if not old.name.startswith(f"job-{job}-launch-{launch}-"):
                 old.unlink(missing_ok=True)
-    point = _awaited(file)
+    point = awaited(lambda: read_record(file, _MeetingPoint), [file.parent], _PATIENCE_S)
+    if point is None:
+        raise UserError(
+            f"{file}: rank 0 has not written it for {_PATIENCE_S:.0f} s. Either it failed (see its messages), or --out "
+            "is not on a file system that all nodes share"
+        )
     try:
         socket.getaddrinfo(point.address, point.port)
     except OSError as error:  # torch would try again and again for half an hour, and say nothing
@@ -227,20 +231,6 @@ def _publish(file: Path) -> None:
         raise UserError(f"{file.parent}: cannot be made: {error.strerror}; choose another --out") from error
     write_atomically(file, record_json(_MeetingPoint(address, port)))
     atexit.register(file.unlink, missing_ok=True)
-
-
-def _awaited(file: Path) -> _MeetingPoint:
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            os.listdir(file.parent)  # a network file system looks anew for what it did not see before
-        if point := read_record(file, _MeetingPoint):
-            return point
-        time.sleep(0.1)
-    raise UserError(
-        f"{file}: rank 0 has not written it for {_PATIENCE_S:.0f} s. Either it failed (see its messages), or --out is "
-        "not on a file system that all nodes share"
-    )
 
 
 def _export(place: Processes, address: str, port: int) -> None:

@@ -45,16 +45,16 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
 def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
     """Follow a sweep, print each pass, and write and print the table at the end; return the exit code."""
 
-    def tell(said: Report | Exception) -> None:
-        if isinstance(said, Exception):
-            print(f"{said}; again in {every_s:.0f} s", flush=True)
+    def show_pass(outcome: Report | Exception) -> None:
+        if isinstance(outcome, Exception):
+            print(f"{outcome}; again in {every_s:.0f} s", flush=True)
             return
-        for line in said.progress.lines:
+        for line in outcome.progress.lines:
             print(line, flush=True)
-        for refusal in said.progress.refused:
+        for refusal in outcome.progress.refused:
             print(f"refused: {refusal}", file=sys.stderr, flush=True)
 
-    report = follow(out, until, every_s, tell)
+    report = follow(out, until, every_s, show_pass)
     if report is None:
         return EXIT_INTERRUPTED
     aggregate(out)

@@ -88,7 +88,7 @@ def on_cluster(plan: Plan, profile: Profile) -> list[ClusterRun]:
     Raises `SettingsError` with all reasons why the site would not take them.
     """
     grid = plan.grid
-    arms = {plan.runs[point.cell, seed].run: point.arm for point in grid.points for seed in grid.seeds}
+    blocks = job_blocks(plan)
     names = list(dict.fromkeys([*grid.stages, *(point.arm for point in grid.points)]))
     jobs = read_jobs(grid.jobs, str(grid.file), names)
     by_run: dict[str, list[Stage]] = {}
@@ -96,7 +96,7 @@ def on_cluster(plan: Plan, profile: Profile) -> list[ClusterRun]:
         by_run.setdefault(stage.run, []).append(stage)
     runs, problems = [], list[Problem]()
     for run, stages in by_run.items():
-        job, origin = jobs[arms.get(run, stages[0].kind)]
+        job, origin = jobs[blocks[run]]
         config = stages[0].config
         problems += _process_problems(config, job, origin)
         try:
@@ -119,6 +119,12 @@ def on_cluster(plan: Plan, profile: Profile) -> list[ClusterRun]:
     return runs
 
 
+def job_blocks(plan: Plan) -> dict[str, str]:
+    """Return the block of `jobs` of each run: its arm, or its stage."""
+    arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
+    return {stage.run: stage.kind for stage in reversed(plan.stages)} | arms
+
+
 def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Iterator[Problem]:
     wanted, possible = job.nodes * job.processes_per_node, possible_processes(config)
     key = "nodes" if job.nodes > 1 and "processes_per_node" in origin.defaults else "processes_per_node"
@@ -131,10 +137,6 @@ def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Itera
     expected = config.resources.expected_processes
     if expected is not None and expected != wanted:
         yield origin.problem(key, f"{wanted} processes, but resources.expected_processes is {expected}")
-
-
-def with_code(sweep: ClusterSweep, code: Path) -> ClusterSweep:
-    return dataclasses.replace(sweep, code=str(code))
 
 
 def write(sweep: ClusterSweep, out: Path) -> None:

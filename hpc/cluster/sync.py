@@ -10,8 +10,8 @@ from typing import Literal
 from fgssl.errors import LeaseError, UserError
 from fgssl.store.files import lock
 from hpc.cluster import cluster_sweep
-from hpc.cluster.actions import NoteRefused, Progress
-from hpc.cluster.apply import Hands
+from hpc.cluster.actions import Progress
+from hpc.cluster.apply import Applier
 from hpc.cluster.decide import (
     decide_keeper,
     decide_orders,
@@ -71,25 +71,25 @@ def synchronize(out: Path) -> Report:
     with alone(out):
         sweep = cluster_sweep.read(out)  # what was submitted last, also where this pass had to wait
         scheduler = build_scheduler(sweep.scheduler)
-        hands = Hands(sweep, store, scheduler)
+        applier = Applier(sweep, store, scheduler)
         seen = observe(sweep, out, store, scheduler, search=True)
-        if hands.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
+        if applier.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
             seen = observe(sweep, out, store, scheduler)
         if seen.silence:
-            progress = replace(hands.progress, lines=(*hands.progress.lines, seen.silence))
+            progress = replace(applier.progress, lines=(*applier.progress.lines, seen.silence))
             return Report(seen.runs, progress, unanswered=True)
         keeper = KeeperStatus()
         if keeper_wanted(seen, sweep):
             keeper = observe_keeper(sweep, store, scheduler)
-            hands.apply(decide_keeper(keeper), seen.runs)
-        while actions := decide_orders(seen, sweep, hands.progress, keeper):
-            hands.apply(actions, seen.runs)
-        progress = hands.progress
-        hands.apply([NoteRefused(progress.hopeless)], seen.runs)
+            applier.apply(decide_keeper(keeper), seen.runs)
+        while actions := decide_orders(seen, sweep, applier.progress, keeper):
+            applier.apply(actions, seen.runs)
+        progress = applier.progress
+        applier.note_refused()
         if progress.ordered or progress.hopeless:
             seen = observe(sweep, out, store, scheduler)
-        hands.apply(decide_waiting(seen, progress, observe_keeper(sweep, store, scheduler)), seen.runs)
-    return Report(seen.runs, hands.progress, progress.unanswered)
+        applier.apply(decide_waiting(seen, progress, observe_keeper(sweep, store, scheduler)), seen.runs)
+    return Report(seen.runs, applier.progress, progress.unanswered)
 
 
 def cancel(out: Path, names: Collection[str]) -> None:
@@ -123,11 +123,11 @@ def retry(out: Path, names: Collection[str]) -> list[RunStatus]:
 Until = Literal["once", "answered", "over"]
 
 
-def follow(out: Path, until: Until, every_s: float, tell: Callable[[Report | Exception], None]) -> Report | None:
+def follow(out: Path, until: Until, every_s: float, show: Callable[[Report | Exception], None]) -> Report | None:
     """Make one pass, or one every so many seconds, and return the last one's report.
 
     What fails for a while ends nothing but a single pass. `answered` goes on until a pass has succeeded and a keeper
-    waits; None: it gave up, in time to go back to the queue. `tell` gets each pass' report, or the error of a pass that
+    waits; None: it gave up, in time to go back to the queue. `show` gets each pass' report, or the error of a pass that
     is tried again.
     """
     if until != "answered":
@@ -141,11 +141,11 @@ def follow(out: Path, until: Until, every_s: float, tell: Callable[[Report | Exc
             passing = succeeded or until == "answered" or isinstance(error, LeaseError)
             if until == "once" or not passing:
                 raise
-            tell(error)
+            show(error)
             time.sleep(every_s)
             continue
         succeeded = True
-        tell(report)
+        show(report)
         answered = not (report.unanswered or report.progress.no_keeper)
         if until == "once" or (not report.unanswered and report.over) or (until == "answered" and answered):
             return report

@@ -29,8 +29,6 @@ class Refusal(StrEnum):
     FULL = "full"
     """The user, the account or the cluster has as many jobs as it may: some must end first."""
     ACCOUNT = "account"
-    UNAVAILABLE = "unavailable"
-    """No answer. It may have taken the job all the same: look for it by its name."""
     OTHER = "other"
 
 

@@ -157,7 +157,7 @@ def test_agreeing_differing_and_unverified(looked: Look, tmp_path: Path) -> None
         "cpu_bind: cores\n"
     )
     diagnosis = looked(file)
-    diagnosis.tell_unverified()
+    diagnosis.add_unverified()
     found = verdicts(diagnosis)
     same = ("gpu.per_node", "gpu.cores", "node.cores", "node.memory_gb", "partitions.gpu.limits.submitted")
     assert {found[key] for key in (*same, "limits.running")} == {Verdict.OK}  # 498 GB is a round 500

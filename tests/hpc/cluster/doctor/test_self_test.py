@@ -59,8 +59,8 @@ def test_two_nodes(tmp_path: Path) -> None:
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     first, second = looked(tmp_path, start(tmp_path, 0, PATH=path), start(tmp_path, 1, PATH=path))
     assert (first.rank, second.rank) == (0, 1)
-    assert first.signalled
-    assert second.signalled
+    assert first.signaled
+    assert second.signaled
     assert 1 <= len(first.cores) <= len(os.sched_getaffinity(0))
     assert first.memory_mb == 4000
     assert first.gpus is None
@@ -136,7 +136,7 @@ TASK = Task(
     internet=True,
     submission="",
     scratch=Scratch("/tmp", "/tmp", 100.0, "ext4"),
-    signalled=True,
+    signaled=True,
 )
 OTHER = replace(TASK, rank=1, node="n2", internet=None, submission=None, meeting=FINE)
 ENDED = JobFact("7", "fgssl-doctor", JobState.COMPLETED, restarts=1)
@@ -191,7 +191,7 @@ def test_what_worked_is_verified(tmp_path: Path) -> None:
         (replace(OTHER, gpus=(), torch_gpus=""), "GPUs", "process 1: none"),
         (replace(OTHER, gpus=None, torch_gpus=""), "GPUs", "process 1: none"),
         (replace(OTHER, torch_gpus="0"), "torch", "0 GPUs, it says on n2"),
-        (replace(OTHER, signalled=False), "USR2", "did not come to processes 1:"),
+        (replace(OTHER, signaled=False), "USR2", "did not come to processes 1:"),
         (replace(OTHER, python="3.9.1"), "python", "3.9.1 on the nodes"),
         (replace(OTHER, meeting=replace(FINE, visible_after_s=None)), "files", "after more than 60 s"),
         (replace(OTHER, meeting=replace(FINE, visible_after_s=30.0)), "files", "after 30.0 s"),
