@@ -64,4 +64,4 @@ def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
     done = all(status.state is ClusterState.DONE for status in report.runs.values())
     if done:
         print((out / "table.md").read_text())
-    return 1 if report.progress.refused or report.unanswered or (report.over and not done) else 0
+    return 1 if report.progress.refused or report.silent or (report.over and not done) else 0

@@ -1,6 +1,7 @@
 """One pass over a sweep on a cluster: observe, decide, apply. Harmless at any time."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ class Report:
 
     runs: Mapping[str, RunStatus]
     progress: Progress
-    unanswered: bool = False
+    silent: bool = False
     """Whether the scheduler was silent, so that nothing or not all could be done."""
 
     @property
@@ -77,7 +78,7 @@ def synchronize(out: Path) -> Report:
             seen = observe(sweep, out, store, scheduler)
         if seen.silence:
             progress = replace(applier.progress, lines=(*applier.progress.lines, seen.silence))
-            return Report(seen.runs, progress, unanswered=True)
+            return Report(seen.runs, progress, silent=True)
         keeper = KeeperStatus()
         if keeper_wanted(seen, sweep):
             keeper = observe_keeper(sweep, store, scheduler)
@@ -93,10 +94,19 @@ def synchronize(out: Path) -> Report:
 
 
 def cancel(out: Path, names: Collection[str]) -> None:
-    """Cancel the jobs of runs; raises `UserError` where the scheduler does not answer."""
+    """Mark runs as canceled and cancel their jobs.
+
+    Raises `UserError` where there is no scheduler, before anything is changed, or where it does not answer.
+    """
+    scheduler = build_scheduler(cluster_sweep.read(out).scheduler)
+    if shutil.which(scheduler.cancel_command) is None:
+        raise UserError(
+            f"no {scheduler.cancel_command} on PATH: nothing was changed; give this command on a login node of the "
+            "cluster"
+        )
+    JobStore(out).cancel(names)  # first, so that a job that is told to stop knows that it must not come back
     with alone(out):
         sweep = cluster_sweep.read(out)
-        scheduler = build_scheduler(sweep.scheduler)
         seen = observe(sweep, out, JobStore(out), scheduler)
         if seen.silence:
             raise UserError(f"{seen.silence}; the runs are marked as canceled: the next `fgssl sync` takes them out")
@@ -146,8 +156,8 @@ def follow(out: Path, until: Until, every_s: float, show: Callable[[Report | Exc
             continue
         succeeded = True
         show(report)
-        answered = not (report.unanswered or report.progress.no_keeper)
-        if until == "once" or (not report.unanswered and report.over) or (until == "answered" and answered):
+        answered = not (report.silent or report.progress.no_keeper)
+        if until == "once" or (not report.silent and report.over) or (until == "answered" and answered):
             return report
         time.sleep(every_s)
     return None

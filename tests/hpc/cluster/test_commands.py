@@ -249,6 +249,16 @@ def test_canceled_runs_leave_the_queue_and_stay_out(
         invoke(["cancel", str(out), "gradcam"])
 
 
+def test_a_cancel_where_there_is_no_scheduler_changes_nothing(
+    submit: Callable[..., int], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="no scancel on PATH: nothing was changed"):
+        invoke(["cancel", str(out)])
+    assert not JobStore(out).user_requests().canceled
+
+
 @pytest.mark.slow
 def test_five_hundred_points_are_fed_statused_and_canceled(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]

@@ -372,7 +372,7 @@ def test_an_order_that_was_not_answered_stays(twelve: Small, fake_slurm: FakeSlu
     with monkeypatch.context() as context:
         context.setattr(Slurm, "submit", silent)
         report = twelve.sync()
-    assert (report.unanswered, report.progress.ordered) == (True, 0)
+    assert (report.silent, report.progress.ordered) == (True, 0)
     (order,) = twelve.store.orders()
     assert (order.job_id, order.abandoned, len(order.elements)) == (None, False, 12)
     assert twelve.sync().progress.ordered == 0
