@@ -162,11 +162,12 @@ def _judge_cores(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task])
 
 def _judge_memory(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
     given = sorted({task.memory_mb for task in tasks if task.memory_mb is not None})
+    wanted = "nothing" if asked.memory_mb is None else f"{asked.memory_mb} MB" if asked.memory_mb else "all of it"
     text = f"{' or '.join(f'{mb} MB' for mb in given) or 'not told'} on a node"
     if asked.memory_mb and given != [asked.memory_mb]:
-        diagnosis.add(Verdict.WARNING, "memory", f"{text}, {asked.memory} were asked for")
+        diagnosis.add(Verdict.WARNING, "memory", f"{text}, {wanted} were asked for")
     else:
-        diagnosis.add(Verdict.OK, "memory", f"{text}, {asked.memory or 'nothing'} was asked for")
+        diagnosis.add(Verdict.OK, "memory", f"{text}, {wanted} was asked for")
 
 
 def _judge_gpus(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
