@@ -8,13 +8,12 @@ import contextlib
 import os
 import secrets
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
-from fgssl.store.files import read_record, record_json, write_atomically
+from fgssl.store.files import awaited, read_record, record_json, write_atomically
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
@@ -22,7 +21,7 @@ _OF_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
 """Set by every `accelerate launch`."""
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
 VISIBLE_GPUS = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREADS = ("OMP_NUMTHREADS", "MKL_NUMTHREADS", "OPENBLAS_NUMTHREADS")
 _PATIENCE_S = 300.0
 """Processes begin that far apart where a slow file system serves Python to all nodes."""
 
@@ -80,34 +79,9 @@ def free_port() -> int:
     raise UserError(f"{socket.gethostname()}: no free port between 20000 and 32767; export MASTER_PORT")
 
 
-@dataclass(frozen=True)
-class JobPlace:
-    """Which part of a sweep's order this process's job is."""
-
-    job_id: str
-    """Of an array, that of all its tasks."""
-    element: int
-    """Task of an array; 0 of a plain job."""
-    task: int
-    """This process among the job's, from 0."""
-    restart: int
-    """How often Slurm has put the job back in the queue."""
-    nodes: str
-
-
-def job_place() -> JobPlace:
-    return JobPlace(
-        job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", ""),
-        element=_number("SLURM_ARRAY_TASK_ID", 0),
-        task=_number("SLURM_PROCID", 0),
-        restart=_number("SLURM_RESTART_COUNT", 0),
-        nodes=os.environ.get("SLURM_JOB_NODELIST", ""),
-    )
-
-
 def set_threads(number: int) -> None:
     """Of the numeric libraries, before they are imported."""
-    os.environ.update(dict.fromkeys(_THREADS, str(number)))
+    os.environ.update(dict.fromkeys(THREADS, str(number)))
 
 
 def beside_others(share_gpu: int) -> Processes:
@@ -116,7 +90,7 @@ def beside_others(share_gpu: int) -> Processes:
         del os.environ[name]  # Accelerate would take the others for processes of this run
     for name in VISIBLE_GPUS:
         if devices := [device for device in os.environ.get(name, "").split(",") if device]:
-            os.environ[name] = devices[_number("SLURM_LOCALID") // share_gpu % len(devices)]
+            os.environ[name] = devices[number_of("SLURM_LOCALID") // share_gpu % len(devices)]
             break  # they narrow each other: CUDA's and HIP's count among those that are left of ROCr's
     return ALONE
 
@@ -134,12 +108,12 @@ def _of_launcher() -> Processes:
             f"the environment has {', '.join(present)} but not {', '.join(missing)}: torchrun, `accelerate launch` and "
             "srun need none of them set by hand; for one process, unset them"
         )
-    rank, world_size, local_rank, local_world_size = map(_number, _TORCH)
+    rank, world_size, local_rank, local_world_size = map(number_of, _TORCH)
     if not (rank < world_size and local_rank < local_world_size <= world_size):
         values = ", ".join(f"{name}={os.environ[name]}" for name in _TORCH)
         raise UserError(f"the environment contradicts itself: {values}; ranks count from 0 and end before the size")
-    tasks = _number("SLURM_STEP_NUM_TASKS", 1)
-    launchers = _number("GROUP_WORLD_SIZE", world_size)  # torchrun's word: how many of itself found each other
+    tasks = number_of("SLURM_STEP_NUM_TASKS", 1)
+    launchers = number_of("GROUP_WORLD_SIZE", world_size)  # torchrun's word: how many of itself found each other
     if launchers < tasks:
         raise UserError(
             f"srun started {tasks} tasks, but only {launchers} found each other: each would train a run of its own. "
@@ -149,7 +123,7 @@ def _of_launcher() -> Processes:
 
 
 def _of_srun_or_alone() -> Processes:
-    asked, nodes = _number("SLURM_NTASKS", 1), _number("SLURM_JOB_NUM_NODES", 1)
+    asked, nodes = number_of("SLURM_NTASKS", 1), number_of("SLURM_JOB_NUM_NODES", 1)
     place = Processes(launcher="accelerate launch" if _OF_ACCELERATE in os.environ else "python")
     if _OF_ACCELERATE in os.environ and _MASTER[0] in os.environ:
         raise UserError(
@@ -157,9 +131,9 @@ def _of_srun_or_alone() -> Processes:
             "--config_file hpc/accelerate/cpu.yaml; if one is meant, unset MASTER_ADDR"
         )
     # A shell on a node, and a job submitted from one, hold variables of that shell's step: of one task, not of the job.
-    if "SLURM_STEP_NUM_TASKS" in os.environ and _number("SLURM_STEP_NUM_TASKS") == _number("SLURM_NTASKS", 1):
+    if "SLURM_STEP_NUM_TASKS" in os.environ and number_of("SLURM_STEP_NUM_TASKS") == number_of("SLURM_NTASKS", 1):
         on_this_node = len(os.environ["SLURM_GTIDS"].split(","))
-        place = Processes(_number("SLURM_PROCID"), asked, _number("SLURM_LOCALID"), on_this_node, "srun")
+        place = Processes(number_of("SLURM_PROCID"), asked, number_of("SLURM_LOCALID"), on_this_node, "srun")
     elif asked > 1 or nodes > 1:
         raise UserError(
             f"the Slurm job asks for {asked} tasks on {nodes} nodes, but srun did not start this process: it would "
@@ -167,7 +141,7 @@ def _of_srun_or_alone() -> Processes:
             "`srun --nodes=1 --ntasks=1`"
         )
     for name in _OF_MPI:
-        if (size := _number(name, place.world_size)) != place.world_size:
+        if (size := number_of(name, place.world_size)) != place.world_size:
             raise UserError(
                 f"{name} is {size}, but {place.launcher} says {place.world_size}: mpirun is not known here; start the "
                 "run with srun, torchrun or `accelerate launch`"
@@ -175,7 +149,8 @@ def _of_srun_or_alone() -> Processes:
     return place
 
 
-def _number(name: str, otherwise: int | None = None) -> int:
+def number_of(name: str, otherwise: int | None = None) -> int:
+    """Return a whole number from the environment."""
     text = os.environ.get(name, otherwise)
     try:
         number = int(text)  # type: ignore[arg-type]
@@ -201,7 +176,12 @@ def _meeting_point(out: Path, first: bool) -> tuple[str, int]:
         for old in file.parent.glob(f"job-{job}-launch-*"):
             if not old.name.startswith(f"job-{job}-launch-{launch}-"):
                 old.unlink(missing_ok=True)
-    point = _awaited(file)
+    point = awaited(lambda: read_record(file, _MeetingPoint), [file.parent], _PATIENCE_S)
+    if point is None:
+        raise UserError(
+            f"{file}: rank 0 has not written it for {_PATIENCE_S:.0f} s. Either it failed (see its messages), or --out "
+            "is not on a file system that all nodes share"
+        )
     try:
         socket.getaddrinfo(point.address, point.port)
     except OSError as error:  # torch would try again and again for half an hour, and say nothing
@@ -220,27 +200,13 @@ class _MeetingPoint:
 
 def _publish(file: Path) -> None:
     address = os.environ.get("MASTER_ADDR") or os.environ["SLURMD_NODENAME"]
-    port = _number("MASTER_PORT", free_port())
+    port = number_of("MASTER_PORT", free_port())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{file.parent}: cannot be made: {error.strerror}; choose another --out") from error
     write_atomically(file, record_json(_MeetingPoint(address, port)))
     atexit.register(file.unlink, missing_ok=True)
-
-
-def _awaited(file: Path) -> _MeetingPoint:
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            os.listdir(file.parent)  # a network file system looks anew for what it did not see before
-        if point := read_record(file, _MeetingPoint):
-            return point
-        time.sleep(0.1)
-    raise UserError(
-        f"{file}: rank 0 has not written it for {_PATIENCE_S:.0f} s. Either it failed (see its messages), or --out is "
-        "not on a file system that all nodes share"
-    )
 
 
 def _export(place: Processes, address: str, port: int) -> None:

@@ -1,16 +1,12 @@
 """`fgssl cancel`."""
 
-import shutil
 from pathlib import Path
 
 import click
 
 from fgssl.commands.arguments import OUT, RUNS
-from fgssl.errors import UserError
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
-from hpc.cluster.job_store import JobStore
-from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.sync import cancel
 
 
@@ -26,10 +22,6 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
     canceled.
     """
     sweep = cluster_sweep.read(out)
-    program = build_scheduler(sweep.scheduler).cancel_command
-    if shutil.which(program) is None:
-        raise UserError(f"no {program} on PATH: nothing was changed; give this command on a login node of the cluster")
     taken = [run.run for run in chosen(sweep, runs) if not run.done(out)]
-    JobStore(out).cancel(taken)  # first, so that a job that is told to stop knows that it must not come back
     cancel(out, taken)
     print(f"{len(taken)} runs canceled; `fgssl retry {out}` takes that back")

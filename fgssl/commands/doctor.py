@@ -1,14 +1,13 @@
 """`fgssl doctor`."""
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from fgssl.commands.arguments import PATH, clusters
 from fgssl.store.files import write_atomically
-from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
+from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.examination import examine
 
 
@@ -39,7 +38,7 @@ def command(overrides: tuple[str, ...], cluster: Path, given_out: Path | None, d
     The exit code is 0 if nothing contradicts the profile, 1 if it should be corrected, and 2 if there is no verdict.
     """
     diagnosis, out = Diagnosis(cluster, overrides), given_out or Path("outputs") / "doctor"
-    examine(diagnosis, out, dry_run, _print, lambda words: print(words, flush=True))
+    examine(diagnosis, out, dry_run)
     counts = Counter(finding.verdict for finding in diagnosis.findings)
     print(", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict if counts[verdict]), end="\n\n")
     if given_out is None or dry_run:
@@ -50,8 +49,3 @@ def command(overrides: tuple[str, ...], cluster: Path, given_out: Path | None, d
         write_atomically(file, diagnosis.yaml())
         print(f"the profile with what was found: {file}")
     return int(counts[Verdict.DIFFERS] + counts[Verdict.WARNING] > 0)
-
-
-def _print(findings: Sequence[Finding]) -> None:
-    for finding in findings:
-        print(f"{finding.verdict:8} {finding.subject}: {finding.message}")

@@ -18,7 +18,13 @@ from hpc.cluster.sync import observe_sweep
 @click.command()
 @OUT
 @RUNS
-@click.option("--lines", type=int, default=40, show_default=True, help="Lines to print from the end of each log.")
+@click.option(
+    "--lines",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="Lines to print from the end of each log.",
+)
 def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
     """Print why runs of a sweep failed, and the ends of their logs.
 
@@ -29,6 +35,8 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
     """
     seen, store = observe_sweep(out), JobStore(out)
     for run in chosen(cluster_sweep.read(out), runs):
+        if run.run not in seen.runs:  # submitted since it was looked at
+            continue
         state = seen.runs[run.run].state
         if not runs and state in {*LIVE, ClusterState.DONE, ClusterState.WAITING}:
             continue

@@ -23,7 +23,7 @@ from hpc.sweeps.state import states
 if TYPE_CHECKING:
     from hpc.cluster.site.profile import Profile
 
-_OF_PROFILE = "cluster."
+_OF_PROFILE = "cluster."  # profile_files.PREFIX, without the cluster's modules
 _POLL_S = 30.0
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 

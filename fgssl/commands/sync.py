@@ -22,7 +22,12 @@ from hpc.cluster.sync import Report, Until, follow
     help="Repeat until one pass has succeeded and the next one is scheduled. The keeper, a small job, uses this.",
 )
 @click.option(
-    "--every", type=float, default=60.0, show_default=True, metavar="SECONDS", help="Time between two passes."
+    "--every",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two passes.",
 )
 def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
     """Submit what is missing of a sweep, and write its table.
@@ -40,16 +45,16 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
 def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
     """Follow a sweep, print each pass, and write and print the table at the end; return the exit code."""
 
-    def tell(said: Report | Exception) -> None:
-        if isinstance(said, Exception):
-            print(f"{said}; again in {every_s:.0f} s", flush=True)
+    def show_pass(outcome: Report | Exception) -> None:
+        if isinstance(outcome, Exception):
+            print(f"{outcome}; again in {every_s:.0f} s", flush=True)
             return
-        for line in said.progress.lines:
+        for line in outcome.progress.lines:
             print(line, flush=True)
-        for refusal in said.progress.refused:
+        for refusal in outcome.progress.refused:
             print(f"refused: {refusal}", file=sys.stderr, flush=True)
 
-    report = follow(out, until, every_s, tell)
+    report = follow(out, until, every_s, show_pass)
     if report is None:
         return EXIT_INTERRUPTED
     aggregate(out)
@@ -59,4 +64,4 @@ def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
     done = all(status.state is ClusterState.DONE for status in report.runs.values())
     if done:
         print((out / "table.md").read_text())
-    return 1 if report.progress.refused or report.unanswered or (report.over and not done) else 0
+    return 1 if report.progress.refused or report.silent or (report.over and not done) else 0

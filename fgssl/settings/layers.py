@@ -263,6 +263,16 @@ def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def at(mapping: Mapping[str, Any], key: Any, otherwise: Any = None) -> Any:
+    """Return what lies at a dotted key; `otherwise` if nothing does."""
+    inner: Any = mapping
+    for part in str(key).split("."):
+        if not isinstance(inner, Mapping) or part not in inner:
+            return otherwise
+        inner = inner[part]
+    return inner
+
+
 def overlaps(key: str, others: Iterable[str]) -> bool:
     """Return whether the dotted key is one of `others`, lies in one or holds one."""
     return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)

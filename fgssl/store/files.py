@@ -7,6 +7,7 @@ import json
 import os
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -74,8 +75,8 @@ def read_record(
 
 
 def record_json(record: Any) -> str:
-    """Return a dataclass as the JSON text that `read_record` takes."""
-    return json.dumps(dataclasses.asdict(record), indent=1) + "\n"
+    """Return a dataclass as the JSON text that `read_record` takes, with sets as sorted lists."""
+    return json.dumps(dataclasses.asdict(record), indent=1, default=sorted) + "\n"
 
 
 def file_sha256(file: Path) -> str:
@@ -100,14 +101,20 @@ def lock(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bo
             raise UserError(f"{file.name}: no file locks on this file system ({error.strerror}); {advice}") from error
 
 
-def wait_until_visible(file: Path) -> None:
-    """Return once this node sees a file that another node has just written, or after a minute.
+def awaited(look: Callable[[], T], folders: Sequence[Path], patience_s: float, pause_s: float = 0.1) -> T:
+    """Return what `look` sees in files of other nodes: the first that is true, or the last one after `patience_s`.
 
-    Shared file systems keep lists of what a folder holds; listing the folders above makes them ask the server again.
+    Shared file systems keep lists of what a folder holds; listing `folders` makes them ask the server again.
     """
-    deadline = time.monotonic() + _VISIBLE_WITHIN_S
-    while not file.is_file() and time.monotonic() < deadline:
-        for parent in (file.parent.parent.parent, file.parent.parent, file.parent):
-            if parent.is_dir():
-                list(parent.iterdir())
-        time.sleep(0.2)
+    deadline = time.monotonic() + patience_s
+    while not (found := look()) and time.monotonic() < deadline:
+        for folder in folders:
+            if folder.is_dir():
+                os.listdir(folder)
+        time.sleep(pause_s)
+    return found
+
+
+def wait_until_visible(file: Path) -> None:
+    """Return once this node sees a file that another node has just written, or after a minute."""
+    awaited(file.is_file, (file.parent.parent.parent, file.parent.parent, file.parent), _VISIBLE_WITHIN_S)

@@ -29,7 +29,7 @@ from fgssl.store.files import read_record, write_atomically
 from fgssl.store.lease import Generation, Lease
 from fgssl.store.records import METRICS, PROGRESS, TRAINED, Evaluation, Progress, Trained, evaluation_file
 
-_OTHERS_FAILURES = "failure-rank-*.txt"
+OTHERS_FAILURES = "failure-rank-*.txt"
 
 RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 
@@ -99,7 +99,7 @@ class RunFolder:
     def failures_of_others(self, patience_s: float) -> str:
         """Return tracebacks of other processes, the first failure first, waiting for one for a while; empty if none."""
         deadline = time.monotonic() + patience_s
-        while not (files := list(self.path.glob(_OTHERS_FAILURES))) and time.monotonic() < deadline:
+        while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)
         files.sort(key=lambda file: file.stat().st_mtime)
         return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text()}\n" for file in files)
@@ -143,7 +143,7 @@ class RunFolder:
 
     def _clear_leftovers(self) -> None:
         """Delete what a killed process was writing. An orphan may still write beside, so some may stay or be gone."""
-        for file in (*self.path.glob(".*"), *self.path.glob(_OTHERS_FAILURES)):
+        for file in (*self.path.glob(".*"), *self.path.glob(OTHERS_FAILURES)):
             if not file.name.startswith((".nfs", ".lease.")):  # open files that are gone; another's on its way
                 with contextlib.suppress(OSError):
                     file.unlink()

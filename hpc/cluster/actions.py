@@ -113,17 +113,10 @@ class Submit:
 
 
 @dataclass(frozen=True)
-class Say:
-    """Report a line to users."""
+class PrintLine:
+    """Print a line of the pass' report to users."""
 
     line: str
-
-
-@dataclass(frozen=True)
-class NoteRefused:
-    """Note which runs the scheduler refused in this pass, with its words."""
-
-    words: Mapping[str, str]
 
 
 Action = (
@@ -139,8 +132,7 @@ Action = (
     | DismissKeeper
     | KeeperWaitsFor
     | Submit
-    | NoteRefused
-    | Say
+    | PrintLine
 )
 
 

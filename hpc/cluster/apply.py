@@ -7,8 +7,24 @@ from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.store.files import write_atomically
-from hpc.cluster import actions as do
-from hpc.cluster.actions import PlannedOrder, Progress
+from hpc.cluster.actions import (
+    Abandon,
+    Action,
+    CancelJobs,
+    DismissKeeper,
+    KeeperWaitsFor,
+    LackKeeper,
+    LeaveKeeper,
+    NoteCanceled,
+    NoteJobId,
+    NoteKeeper,
+    PlannedOrder,
+    PrintLine,
+    Progress,
+    Release,
+    Replace,
+    Submit,
+)
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_scripts import keeper_script, order_script
 from hpc.cluster.job_store import JobStore
@@ -22,7 +38,7 @@ from hpc.cluster.schedulers.scheduler import (
 from hpc.cluster.status import RunStatus
 
 
-class Hands:
+class Applier:
     """Applies actions for one sweep and keeps the progress of the pass.
 
     An error of the scheduler becomes a line of the report and the pass goes on; one of the job store ends the pass.
@@ -32,85 +48,91 @@ class Hands:
         self._sweep, self._store, self._scheduler = sweep, store, scheduler
         self.progress = Progress()
 
-    def apply(self, actions: Sequence[do.Action], runs: Mapping[str, RunStatus]) -> bool:
+    def apply(self, chosen: Sequence[Action], runs: Mapping[str, RunStatus]) -> bool:
         """Apply actions in their order, up to a submission that is not taken as it is; return whether any is reported.
 
         `runs` are those of the observation that the actions were decided on.
         """
         before = len(self.progress.lines)
-        for action in actions:
-            match action:
-                case do.Submit():
-                    if not self._submit(action, runs):
-                        break
-                case do.LeaveKeeper() | do.LackKeeper() | do.DismissKeeper() | do.KeeperWaitsFor() | do.NoteKeeper():
-                    self._keep(action)
-                case _:
-                    self._repair(action)
+        for action in chosen:
+            if isinstance(action, Submit):
+                if not self._submit(action, runs):
+                    break
+            else:
+                self._apply(action)
         return len(self.progress.lines) > before
 
-    def _repair(self, action: do.Action) -> None:
+    def note_refused(self) -> None:
+        """Note which runs the scheduler refused in this pass, with its words."""
+        self._store.note_refused(self.progress.hopeless)
+
+    def _apply(self, action: Action) -> None:
         store, scheduler = self._store, self._scheduler
         match action:
-            case do.NoteJobId(order, job_id):
+            case NoteJobId(order, job_id):
                 store.note_id(order, job_id)
-                self._say(f"job {job_id} of order {order.token} is in the queue though its number was not noted: kept")
-            case do.NoteCanceled(order, elements):
+                kept = f"job {job_id} of order {order.token} is in the queue though its number was not noted: kept"
+                self._report(kept)
+            case NoteCanceled(order, elements):
                 store.note_canceled(order, elements)
-            case do.NoteRefused(words):
-                store.note_refused(words)
-            case do.Say(line):
-                self._say(line)
-            case do.Abandon(order):
+            case PrintLine(line):
+                self._report(line)
+            case Abandon(order):
                 store.abandon(order)
-                self._say(f"order {order.token} never reached the scheduler: forgotten")
-            case do.Replace(order):
+                self._report(f"order {order.token} never reached the scheduler: forgotten")
+            case Replace(order):
                 with self._reported():
                     scheduler.cancel([order.job_id or ""])
                     store.abandon(order)
                     why = "waited for one that did not end well: canceled, to be ordered anew"
-                    self._say(f"job {order.job_id} {why}")
-            case do.CancelJobs(job_ids):
+                    self._report(f"job {order.job_id} {why}")
+            case CancelJobs(job_ids):
                 with self._reported():
                     scheduler.cancel(job_ids)
-            case do.Release(job_id, label):
+            case Release(job_id, label):
                 with self._reported():
                     scheduler.release(job_id)
-                    self._say(f"{label}: job {job_id} was held after a failed launch: released")
-
-    def _keep(self, action: do.Action) -> None:
-        """Apply an action on the keeper."""
-        match action:
-            case do.NoteKeeper(job_id):
-                self._store.note_keeper(job_id)
-            case do.LackKeeper(why):
+                    self._report(f"{label}: job {job_id} was held after a failed launch: released")
+            case NoteKeeper(job_id):
+                store.note_keeper(job_id)
+            case LackKeeper(why):
                 self._lack_keeper(why)
-            case do.LeaveKeeper() if self._sweep.keeper is not None:
-                try:
-                    script = keeper_script(self._sweep, self._store, self._sweep.keeper)
-                    job_id = self._give(script, self._store.folder / "keeper.sh")
-                    self._store.note_keeper(job_id)
-                    self.progress = replace(self.progress, keeper=job_id)
-                except UserError as error:
-                    self._lack_keeper(str(error))
-            case do.DismissKeeper(job_id, for_room):
-                self.progress = replace(self.progress, keeper_dismissed=True)
+            case LeaveKeeper():
+                self._leave_keeper()
+            case DismissKeeper():
+                self._dismiss_keeper(action)
+            case KeeperWaitsFor(job_id, others):
                 with self._reported():
-                    self._scheduler.cancel([job_id])
-                    if for_room:
-                        self._say("no keeper waits, for the queue takes no job beside it; `fgssl sync` goes on")
-                        self.progress = replace(self.progress, full=frozenset())
-            case do.KeeperWaitsFor(job_id, others):
-                with self._reported():
-                    self._scheduler.wait_for_any(job_id, others)
+                    scheduler.wait_for_any(job_id, others)
+
+    # ------------------------------------------------------------------------------------------- keeper
+
+    def _leave_keeper(self) -> None:
+        if self._sweep.keeper is None:
+            return
+        try:
+            script = keeper_script(self._sweep, self._store, self._sweep.keeper)
+            job_id = self._give(script, self._store.folder / "keeper.sh")
+            self._store.note_keeper(job_id)
+            self.progress = replace(self.progress, keeper=job_id)
+        except UserError as error:
+            self._lack_keeper(str(error))
+
+    def _dismiss_keeper(self, action: DismissKeeper) -> None:
+        self.progress = replace(self.progress, keeper_dismissed=True)
+        with self._reported():
+            self._scheduler.cancel([action.job_id])
+            if action.for_room:
+                self._report("no keeper waits, for the queue takes no job beside it; `fgssl sync` goes on")
+                self.progress = replace(self.progress, full=frozenset())
 
     def _lack_keeper(self, why: str) -> None:
-        self._say(f"no keeper waits: {why}; `fgssl sync` goes on")
+        self._report(f"no keeper waits: {why}; `fgssl sync` goes on")
         self.progress = replace(self.progress, no_keeper=True)
 
     # ------------------------------------------------------------------------------------------- orders
 
-    def _submit(self, action: do.Submit, runs: Mapping[str, RunStatus]) -> bool:
+    def _submit(self, action: Submit, runs: Mapping[str, RunStatus]) -> bool:
         """Submit an order; return whether it was taken. If not, the progress holds why."""
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
@@ -123,7 +145,7 @@ class Hands:
             self._refused(action, error, runs)
             return False
         except SchedulerUnavailableError as error:  # it may have taken the job all the same: the intent stays
-            self._say(str(error))
+            self._report(str(error))
             self.progress = replace(self.progress, unanswered=True)
             return False
         except UserError:  # there is no program that submits
@@ -143,16 +165,16 @@ class Hands:
         """Return the id of a needed run's job, which `decide` saw in the queue or before this order."""
         return self.progress.jobs.get(need) or runs[need].job_id or ""
 
-    def _refused(self, action: do.Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
+    def _refused(self, action: Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
         planned, so_far = action.planned, self.progress
         if error.kind in (Refusal.FULL, Refusal.ARRAY) and len(planned.elements) > 1:  # an array is refused whole
             at_most = {**so_far.at_most, planned.kind: len(planned.elements) // 2}
             self.progress = replace(so_far, at_most=at_most)
         elif error.kind is Refusal.OTHER and action.excluded:
-            self._say(f"not without {' '.join(action.excluded)}, though runs were lost there: {error}")
+            self._report(f"not without {' '.join(action.excluded)}, though runs were lost there: {error}")
             self.progress = replace(self.progress, all_nodes_needed=True)
         elif error.kind is Refusal.FULL:
-            self._say(f"the queue is full: {error}; the next sync goes on")
+            self._report(f"the queue is full: {error}; the next sync goes on")
             full = so_far.full | {planned.request.partition}
             self.progress = replace(self.progress, full=full, no_room=True)
         else:
@@ -164,7 +186,7 @@ class Hands:
 
     # ------------------------------------------------------------------------------------------- report
 
-    def _say(self, line: str) -> None:
+    def _report(self, line: str) -> None:
         self.progress = replace(self.progress, lines=(*self.progress.lines, line))
 
     @contextlib.contextmanager
@@ -173,7 +195,7 @@ class Hands:
         try:
             yield
         except UserError as error:
-            self._say(str(error))
+            self._report(str(error))
 
 
 def _without_hope(

@@ -3,7 +3,6 @@
 OUT/cluster/sweep.json    written by `fgssl sweep --cluster`; the newest one counts
 """
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from fgssl.settings.fingerprints import to_mapping
 from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
-from hpc.cluster.site.profile import LimitSettings, Profile
+from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
 from hpc.cluster.site.requests import JobRequest, request
 from hpc.sweeps.retries import Retries
 from hpc.sweeps.stages import Stage, SweepPlan
@@ -44,13 +43,13 @@ class ClusterRun:
     request: JobRequest
 
     def done(self, out: Path) -> bool:
-        return self._there(out).issuperset(self.results)
+        return self.files(out).issuperset(self.results)
 
-    def trained(self, out: Path) -> bool:
-        return "trained.json" in self._there(out)
+    def files(self, out: Path) -> set[str]:
+        """Return the names in its folder.
 
-    def _there(self, out: Path) -> set[str]:
-        """By a listing: asked for one file, a network file system may remember that it was not there before."""
+        Listed: asked for one file, a network file system may remember that it was not there before.
+        """
         try:
             return set(os.listdir(out / "runs" / self.run))
         except FileNotFoundError:
@@ -64,7 +63,7 @@ class ClusterSweep:
     name: str
     profile: str
     """Name of the cluster's profile."""
-    scheduler: str = "slurm"
+    scheduler: SchedulerName = "slurm"
     """Name of the site's scheduler (hpc.cluster.schedulers)."""
     limits: dict[str, LimitSettings]
     """By partition; `""`: the one that jobs get who name none."""
@@ -87,7 +86,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
     Raises `SettingsError` with all reasons why the site would not take them.
     """
     grid = plan.grid
-    arms = {plan.runs[point.cell, seed].run: point.arm for point in grid.points for seed in grid.seeds}
+    blocks = job_blocks(plan)
     names = list(dict.fromkeys([*grid.stages, *(point.arm for point in grid.points)]))
     jobs = read_jobs(grid.jobs, str(grid.file), names)
     by_run: dict[str, list[Stage]] = {}
@@ -95,7 +94,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
         by_run.setdefault(stage.run, []).append(stage)
     runs, problems = [], list[Problem]()
     for run, stages in by_run.items():
-        job, origin = jobs[arms.get(run, stages[0].kind)]
+        job, origin = jobs[blocks[run]]
         config = stages[0].config
         problems += _process_problems(config, job, origin)
         try:
@@ -118,6 +117,12 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
     return runs
 
 
+def job_blocks(plan: Plan) -> dict[str, str]:
+    """Return the block of `jobs` of each run: its arm, or its stage."""
+    arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
+    return {stage.run: stage.kind for stage in reversed(plan.stages)} | arms
+
+
 def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Iterator[Problem]:
     wanted, possible = job.nodes * job.processes_per_node, possible_processes(config)
     key = "nodes" if job.nodes > 1 and "processes_per_node" in origin.defaults else "processes_per_node"
@@ -130,10 +135,6 @@ def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Itera
     expected = config.resources.expected_processes
     if expected is not None and expected != wanted:
         yield origin.problem(key, f"{wanted} processes, but resources.expected_processes is {expected}")
-
-
-def with_code(sweep: ClusterSweep, code: Path) -> ClusterSweep:
-    return dataclasses.replace(sweep, code=str(code))
 
 
 def write(sweep: ClusterSweep, out: Path) -> None:

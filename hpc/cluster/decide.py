@@ -7,8 +7,24 @@ the queue has, on orders (again after each one that was not taken as it was), an
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from hpc.cluster import actions as do
-from hpc.cluster.actions import PlannedOrder, Progress
+from hpc.cluster.actions import (
+    Abandon,
+    Action,
+    CancelJobs,
+    DismissKeeper,
+    KeeperWaitsFor,
+    LackKeeper,
+    LeaveKeeper,
+    NoteCanceled,
+    NoteJobId,
+    NoteKeeper,
+    PlannedOrder,
+    PrintLine,
+    Progress,
+    Release,
+    Replace,
+    Submit,
+)
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_store import Element, Order
 from hpc.cluster.keeper import PLACES
@@ -30,9 +46,9 @@ _MOST_WAITED_FOR = 50
 # ----------------------------------------------------------------------------------------------- repairs
 
 
-def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[do.Action]:
+def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[Action]:
     """Note what will be forgotten, enforce users' cancellations, and free jobs that cannot start."""
-    actions: list[do.Action] = []
+    actions: list[Action] = []
     for order in seen.orders:
         if order.token in seen.found:
             actions += _lost_submission(order, seen)
@@ -40,13 +56,13 @@ def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[do.Action]:
         return actions
     actions += _seen_canceled(seen)
     if jobs := jobs_to_cancel(seen, seen.requests.canceled & seen.runs.keys()):
-        actions.append(do.CancelJobs(jobs))
+        actions.append(CancelJobs(jobs))
     actions += _never_starting(seen)
     for status in seen.runs.values():
         fact = status.fact
         launch_failed = status.state is ClusterState.HELD and fact is not None and fact.launch_failed
         if launch_failed and status.job_id and fact is not None and fact.restarts <= sweep.retries.node_failures:
-            actions.append(do.Release(status.job_id, status.run.label))
+            actions.append(Release(status.job_id, status.run.label))
     return actions
 
 
@@ -57,19 +73,19 @@ def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]
     for order in seen.orders:
         for number, element in enumerate(order.elements):
             shared.setdefault(order.job_id_of(number), set()).update(element.runs)
-    jobs = {seen.runs[name].job_id for name in names if seen.runs[name].live}
+    jobs = {seen.runs[name].job_id for name in names if name in seen.runs and seen.runs[name].live}
     return tuple(sorted(job for job in jobs if job is not None and shared[job] <= unwanted))
 
 
-def _lost_submission(order: Order, seen: Observation) -> Iterator[do.Action]:
+def _lost_submission(order: Order, seen: Observation) -> Iterator[Action]:
     job_id = seen.found[order.token]
     if job_id is not None:
-        yield do.NoteJobId(order, job_id)
+        yield NoteJobId(order, job_id)
     elif all(launch.token != order.token for launch in seen.launches) and seen.at - order.created > _INTENT_AGE_S:
-        yield do.Abandon(order)
+        yield Abandon(order)
 
 
-def _seen_canceled(seen: Observation) -> Iterator[do.Action]:
+def _seen_canceled(seen: Observation) -> Iterator[Action]:
     for order in seen.orders:
         canceled = frozenset(
             number
@@ -79,40 +95,36 @@ def _seen_canceled(seen: Observation) -> Iterator[do.Action]:
             and fact.name == order.job_name
         )
         if not canceled <= order.canceled:
-            yield do.NoteCanceled(order, canceled)
+            yield NoteCanceled(order, canceled)
 
 
-def _never_starting(seen: Observation) -> Iterator[do.Action]:
+def _never_starting(seen: Observation) -> Iterator[Action]:
     """Yield orders none of whose elements ever ran, and one of which waits for a job that did not end well."""
-    stuck = {status.job_id for status in seen.runs.values() if _never_starts(status)}
+    stuck = {status.job_id for status in seen.runs.values() if status.live and status.fact and status.fact.never_starts}
     begun = {(launch.token, launch.element) for launch in seen.launches}
     for order in seen.orders:
         numbers = range(len(order.elements))
         if any(order.job_id_of(number) in stuck for number in numbers) and not any(
             (order.token, number) in begun for number in numbers
         ):
-            yield do.Replace(order)
-
-
-def _never_starts(status: RunStatus) -> bool:
-    return status.live and status.fact is not None and status.fact.never_starts
+            yield Replace(order)
 
 
 # ------------------------------------------------------------------------------------------------ orders
 
 
-def decide_orders(seen: Observation, sweep: ClusterSweep, so_far: Progress, keeper: KeeperStatus) -> list[do.Action]:
+def decide_orders(seen: Observation, sweep: ClusterSweep, so_far: Progress, keeper: KeeperStatus) -> list[Action]:
     """Return what to submit now; a keeper that has the only place in the queue makes room."""
     if so_far.unanswered:
         return []
     excluded = () if so_far.all_nodes_needed else bad_nodes(seen.runs)
     places = 0 if sweep.keeper is None else PLACES
     planned = planned_orders(seen.runs, sweep.limits, places, so_far)
-    if actions := [do.Submit(order, excluded) for order in planned]:
-        return list(actions)
+    if submissions := [Submit(order, excluded) for order in planned]:
+        return [*submissions]
     waiting = so_far.keeper or keeper.waiting
     stuck = so_far.no_room and not so_far.ordered and not any(status.live for status in seen.runs.values())
-    return [do.DismissKeeper(waiting, for_room=True)] if stuck and waiting and not so_far.keeper_dismissed else []
+    return [DismissKeeper(waiting, for_room=True)] if stuck and waiting and not so_far.keeper_dismissed else []
 
 
 def planned_orders(
@@ -197,28 +209,30 @@ def _elements(alike: Sequence[RunStatus], together: int) -> list[Element]:
 # ------------------------------------------------------------------------------------------------ keeper
 
 
-def decide_keeper(seen: Observation, sweep: ClusterSweep, keeper: KeeperStatus) -> list[do.Action]:
-    """See to it that a keeper waits, if there is anything to wait for."""
-    wanted = any(status.live or status.to_submit or status.undecided for status in seen.runs.values())
-    if sweep.keeper is None or not wanted:
-        return []
+def keeper_wanted(seen: Observation, sweep: ClusterSweep) -> bool:
+    """Return whether a keeper is to wait: jobs may submit jobs there, and there is anything to wait for."""
+    return sweep.keeper is not None and not is_over(seen.runs, ())
+
+
+def decide_keeper(keeper: KeeperStatus) -> list[Action]:
+    """See to it that a keeper waits."""
     if keeper.silence:
-        return [do.LackKeeper(keeper.silence)]
+        return [LackKeeper(keeper.silence)]
     actions = _held_keepers(keeper)
-    return [*actions, do.LeaveKeeper()] if keeper.waiting is None else actions
+    return [*actions, LeaveKeeper()] if keeper.waiting is None else actions
 
 
-def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) -> list[do.Action]:
+def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) -> list[Action]:
     """Let the keeper wait for the jobs that are there, or dismiss it where there is nothing to wait for."""
     if keeper.silence:
-        return [do.Say(keeper.silence)]
+        return [PrintLine(keeper.silence)]
     actions = _held_keepers(keeper)
     if keeper.waiting is None:
         return actions
     if is_over(seen.runs, so_far.hopeless):
-        return [*actions, do.DismissKeeper(keeper.waiting)]
+        return [*actions, DismissKeeper(keeper.waiting)]
     alive = dict.fromkeys(status.job_id for status in seen.runs.values() if status.live and status.job_id)
-    return [*actions, do.KeeperWaitsFor(keeper.waiting, tuple(alive)[:_MOST_WAITED_FOR])]
+    return [*actions, KeeperWaitsFor(keeper.waiting, tuple(alive)[:_MOST_WAITED_FOR])]
 
 
 def is_over(runs: Mapping[str, RunStatus], hopeless: Collection[str]) -> bool:
@@ -228,8 +242,8 @@ def is_over(runs: Mapping[str, RunStatus], hopeless: Collection[str]) -> bool:
     )
 
 
-def _held_keepers(keeper: KeeperStatus) -> list[do.Action]:
-    actions: list[do.Action] = [do.CancelJobs(keeper.held)] if keeper.held else []
+def _held_keepers(keeper: KeeperStatus) -> list[Action]:
+    actions: list[Action] = [CancelJobs(keeper.held)] if keeper.held else []
     if keeper.waiting is not None and not keeper.noted:
-        actions.append(do.NoteKeeper(keeper.waiting))
+        actions.append(NoteKeeper(keeper.waiting))
     return actions

@@ -32,7 +32,8 @@ from hpc.cluster import cluster_sweep  # noqa: E402
 from hpc.cluster.cluster_sweep import ClusterRun  # noqa: E402
 from hpc.cluster.job_store import JobStore, Launch, Order  # noqa: E402
 from hpc.cluster.observe import newest_step  # noqa: E402
-from hpc.ranks import JobPlace  # noqa: E402
+from hpc.cluster.schedulers import build_scheduler  # noqa: E402
+from hpc.cluster.schedulers.scheduler import JobPlace  # noqa: E402
 
 CANCELED = 3
 """Exit code of a job whose run nobody wants any more: what waits for it must not begin."""
@@ -42,9 +43,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> int:
-    order_file, place = Path(sys.argv[1]), ranks.job_place()
-    store = JobStore(order_file.parents[2])
+    order_file = Path(sys.argv[1])
+    out = order_file.parents[2]
+    store = JobStore(out)
     try:
+        place = build_scheduler(cluster_sweep.read(out).scheduler).place()
         order = store.read_order(order_file)
         if order.job_id is None and place.job_id and place.task == 0:  # its submitter was killed before it noted this
             store.note_id(order, place.job_id)

@@ -20,13 +20,14 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from pydantic import TypeAdapter
+from typing import TypeVar
 
 from fgssl.errors import UserError
-from fgssl.store.files import read_json, write_atomically
+from fgssl.store.files import read_json, read_record, record_json, write_atomically
 from fgssl.store.lease import Generation
 from hpc.cluster.site.requests import JobRequest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,7 @@ class JobStore:
     def intend(self, sweep: str, request: JobRequest, elements: Sequence[Element], after: Sequence[str] = ()) -> Order:
         """Write down an order that is about to be submitted."""
         order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after)
-        content = {name: value for name, value in dataclasses.asdict(order).items() if name not in _NOTED_LATER}
-        write_atomically(self.order_file(order.token), json.dumps(content))
+        write_atomically(self.order_file(order.token), record_json(order))
         return order
 
     def order_file(self, token: str) -> Path:
@@ -169,12 +169,11 @@ class JobStore:
         self.order_file(order.token).unlink()
 
     def read_order(self, file: Path) -> Order:
-        if (content := read_json(file)) is None:
+        if (order := _read(file, Order)) is None:
             raise UserError(
                 f"{file}: is not to be seen on {socket.gethostname()}: does this node have the shared file system of "
                 "the sweep's output folder?"
             )
-        order = _ORDER.validate_python(content)
         identity = file.with_suffix(".id")
         return dataclasses.replace(
             order,
@@ -205,16 +204,15 @@ class JobStore:
 
     def write_launch(self, launch: Launch) -> None:
         name = f"{launch.token}-{launch.element}-{launch.slot}-{launch.restart}.json"
-        write_atomically(self._launches / name, json.dumps(dataclasses.asdict(launch)))
+        write_atomically(self._launches / name, record_json(launch))
 
     def launch(self, token: str, element: int, slot: int, restart: int) -> Launch | None:
-        record = read_json(self._launches / f"{token}-{element}-{slot}-{restart}.json")
-        return None if record is None else _LAUNCH.validate_python(record)
+        return _read(self._launches / f"{token}-{element}-{slot}-{restart}.json", Launch)
 
     def launches(self) -> Iterator[Launch]:
         for file in self._launches.glob("*.json"):
-            if record := read_json(file):
-                yield _LAUNCH.validate_python(record)
+            if launch := _read(file, Launch):
+                yield launch
 
     def log(self, token: str, element: int | str) -> Path:
         return self.logs / f"{token}-{element}.log"
@@ -253,7 +251,12 @@ class JobStore:
         )
 
 
-_NOTED_LATER = ("job_id", "canceled", "abandoned")
-"""Fields of an order that follow its submission; each has a file of its own."""
-_ORDER: TypeAdapter[Order] = TypeAdapter(Order)
-_LAUNCH: TypeAdapter[Launch] = TypeAdapter(Launch)
+def _read(file: Path, kind: type[T]) -> T | None:
+    """Return a record of the store; deleting one is no way out, since its job may be at work."""
+    try:
+        return read_record(file, kind)
+    except UserError:
+        raise UserError(
+            f"{file}: {kind.__name__.lower()} of another version or damaged: put it back as it was; or cancel the jobs "
+            f"and rename {file.parents[2]}, or submit with another --out"
+        ) from None

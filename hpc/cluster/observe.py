@@ -3,10 +3,11 @@
 import dataclasses
 import time
 from collections.abc import Collection, Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from fgssl.errors import UserError
-from fgssl.store.run_folder import RunFolder
+from fgssl.store.run_folder import OTHERS_FAILURES, RunFolder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_store import JobStore, Order
 from hpc.cluster.observation import KeeperStatus, Observation
@@ -19,8 +20,9 @@ def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Schedule
 
     `search`: also look for jobs whose ids were never noted, by their names; that takes a call for each.
     """
-    found = _search(store.orders(), scheduler) if search else {}
-    orders = [dataclasses.replace(order, job_id=order.job_id or found.get(order.token)) for order in store.orders()]
+    orders = store.orders()
+    found = _search(orders, scheduler) if search else {}
+    orders = [dataclasses.replace(order, job_id=order.job_id or found.get(order.token)) for order in orders]
     asked = _job_ids(sweep, out, orders)
     facts: Mapping[str, JobFact] | None
     try:
@@ -44,9 +46,11 @@ def observe_empty_queue(sweep: ClusterSweep, out: Path) -> Observation:
     return Observation(now, statuses(sweep.runs, files, [], [], requests, {}, sweep.retries, now))
 
 
-def observe_keeper(name: str, store: JobStore, scheduler: Scheduler) -> KeeperStatus:
-    """Return the keeper in the queue, also if its id was never noted; `name` is the job's."""
-    noted, held = store.keeper(), list[str]()
+def observe_keeper(sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -> KeeperStatus:
+    """Return the keeper in the queue, also if its id was never noted."""
+    if sweep.keeper is None:
+        return KeeperStatus()
+    name, noted, held = sweep.keeper.job_name, store.keeper(), list[str]()
     try:
         # By its name only where the noted one does not wait: that asks the database too.
         for known in (lambda: [noted] if noted is not None else [], lambda: scheduler.find(name)):
@@ -76,12 +80,13 @@ def newest_step(folder: RunFolder) -> int:
 
 
 def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunFiles:
-    done, trained = run.done(out), run.trained(out)
+    names = run.files(out)
+    done, trained = names.issuperset(run.results), "trained.json" in names
     if done or not ordered:
         return RunFiles(done, trained)
     folder = RunFolder(out / "runs" / run.run)
     progress = folder.progress()
-    text, failed, others_failed = _failure(folder)
+    text, failed, others_failed = _failure(folder, names)
     return RunFiles(
         done,
         trained,
@@ -94,13 +99,14 @@ def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunF
     )
 
 
-def _failure(folder: RunFolder) -> tuple[str, float | None, bool]:
+def _failure(folder: RunFolder, names: Collection[str]) -> tuple[str, float | None, bool]:
     """Return the last line of the traceback, when it was written, and whether another process left one."""
+    told, others = "failure.txt" in names, any(fnmatch(name, OTHERS_FAILURES) for name in names)
+    if not (told or others):
+        return "", None, False
     try:
-        file = folder.path / "failure.txt"
         text = (folder.failure() or "").strip().rpartition("\n")[2]
-        failed = file.stat().st_mtime if file.exists() else None
-        return text, failed, bool(folder.failures_of_others(patience_s=0.0))
+        return text, (folder.path / "failure.txt").stat().st_mtime if told else None, others
     except FileNotFoundError:  # a job that is at work again has just cleared it away
         return "", None, False
 

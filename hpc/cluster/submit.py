@@ -11,7 +11,7 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.store.files import record_json, write_atomically
 from hpc.cluster import cluster_sweep
 from hpc.cluster.actions import PlannedOrder
-from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, on_cluster
+from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, job_blocks, on_cluster
 from hpc.cluster.decide import planned_orders
 from hpc.cluster.job_scripts import order_script
 from hpc.cluster.job_store import JobStore, new_order
@@ -106,7 +106,7 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     draw_inputs(plan.stages, out)
     write_atomically(out / "plan.json", record_json(plan.record()))
     code = freeze(packages(), out.absolute() / "code")
-    cluster_sweep.write(cluster_sweep.with_code(sweep, code), out)
+    cluster_sweep.write(dataclasses.replace(sweep, code=str(code)), out)
     return store
 
 
@@ -140,11 +140,10 @@ def _began(out: Path) -> bool:
 
 def _show(plan: SweepPlan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:
     """Print what each kind of job asks for, what it costs and what users should know."""
-    arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
-    kinds = {stage.run: stage.kind for stage in plan.stages}
+    blocks = job_blocks(plan)
     alike: dict[str, dict[str, None]] = {}
     for run in runs:
-        name = arms.get(run.run, kinds[run.run])
+        name = blocks[run.run]
         given = {*(plan.grid.jobs.get(DEFAULT) or {}), *(plan.grid.jobs.get(name) or {})}
         alike.setdefault(described(run.request, given), {})[name] = None
     print(f"  each job asks for (jobs.{DEFAULT}.KEY=VALUE changes it, jobs.NAME.KEY=VALUE of these runs alone)")

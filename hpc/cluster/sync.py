@@ -1,6 +1,7 @@
 """One pass over a sweep on a cluster: observe, decide, apply. Harmless at any time."""
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +11,17 @@ from typing import Literal
 from fgssl.errors import LeaseError, UserError
 from fgssl.store.files import lock
 from hpc.cluster import cluster_sweep
-from hpc.cluster.actions import NoteRefused, Progress
-from hpc.cluster.apply import Hands
-from hpc.cluster.decide import decide_keeper, decide_orders, decide_repairs, decide_waiting, is_over, jobs_to_cancel
+from hpc.cluster.actions import Progress
+from hpc.cluster.apply import Applier
+from hpc.cluster.decide import (
+    decide_keeper,
+    decide_orders,
+    decide_repairs,
+    decide_waiting,
+    is_over,
+    jobs_to_cancel,
+    keeper_wanted,
+)
 from hpc.cluster.job_store import JobStore
 from hpc.cluster.keeper import KEEPER_PATIENCE_S
 from hpc.cluster.observation import KeeperStatus, Observation
@@ -30,7 +39,7 @@ class Report:
 
     runs: Mapping[str, RunStatus]
     progress: Progress
-    unanswered: bool = False
+    silent: bool = False
     """Whether the scheduler was silent, so that nothing or not all could be done."""
 
     @property
@@ -63,35 +72,41 @@ def synchronize(out: Path) -> Report:
     with alone(out):
         sweep = cluster_sweep.read(out)  # what was submitted last, also where this pass had to wait
         scheduler = build_scheduler(sweep.scheduler)
-        hands = Hands(sweep, store, scheduler)
-
-        def keeper() -> KeeperStatus:
-            name = sweep.keeper.job_name if sweep.keeper is not None else None
-            return observe_keeper(name, store, scheduler) if name is not None else KeeperStatus()
-
+        applier = Applier(sweep, store, scheduler)
         seen = observe(sweep, out, store, scheduler, search=True)
-        if hands.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
+        if applier.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
             seen = observe(sweep, out, store, scheduler)
         if seen.silence:
-            progress = replace(hands.progress, lines=(*hands.progress.lines, seen.silence))
-            return Report(seen.runs, progress, unanswered=True)
-        waiting = keeper()
-        hands.apply(decide_keeper(seen, sweep, waiting), seen.runs)
-        while actions := decide_orders(seen, sweep, hands.progress, waiting):
-            hands.apply(actions, seen.runs)
-        progress = hands.progress
-        hands.apply([NoteRefused(progress.hopeless)], seen.runs)
+            progress = replace(applier.progress, lines=(*applier.progress.lines, seen.silence))
+            return Report(seen.runs, progress, silent=True)
+        keeper = KeeperStatus()
+        if keeper_wanted(seen, sweep):
+            keeper = observe_keeper(sweep, store, scheduler)
+            applier.apply(decide_keeper(keeper), seen.runs)
+        while actions := decide_orders(seen, sweep, applier.progress, keeper):
+            applier.apply(actions, seen.runs)
+        progress = applier.progress
+        applier.note_refused()
         if progress.ordered or progress.hopeless:
             seen = observe(sweep, out, store, scheduler)
-        hands.apply(decide_waiting(seen, progress, keeper()), seen.runs)
-    return Report(seen.runs, hands.progress, progress.unanswered)
+        applier.apply(decide_waiting(seen, progress, observe_keeper(sweep, store, scheduler)), seen.runs)
+    return Report(seen.runs, applier.progress, progress.unanswered)
 
 
 def cancel(out: Path, names: Collection[str]) -> None:
-    """Cancel the jobs of runs; raises `UserError` where the scheduler does not answer."""
+    """Mark runs as canceled and cancel their jobs.
+
+    Raises `UserError` where there is no scheduler, before anything is changed, or where it does not answer.
+    """
+    scheduler = build_scheduler(cluster_sweep.read(out).scheduler)
+    if shutil.which(scheduler.cancel_command) is None:
+        raise UserError(
+            f"no {scheduler.cancel_command} on PATH: nothing was changed; give this command on a login node of the "
+            "cluster"
+        )
+    JobStore(out).cancel(names)  # first, so that a job that is told to stop knows that it must not come back
     with alone(out):
         sweep = cluster_sweep.read(out)
-        scheduler = build_scheduler(sweep.scheduler)
         seen = observe(sweep, out, JobStore(out), scheduler)
         if seen.silence:
             raise UserError(f"{seen.silence}; the runs are marked as canceled: the next `fgssl sync` takes them out")
@@ -108,7 +123,7 @@ def retry(out: Path, names: Collection[str]) -> list[RunStatus]:
         seen = observe_sweep(out)
         if seen.silence:
             raise UserError(f"{seen.silence}; nothing was changed: give the same command again")
-        wanted = [seen.runs[name] for name in names]
+        wanted = [seen.runs[name] for name in names if name in seen.runs]
         JobStore(out).retry(
             [status.run.run for status in wanted if not (status.live or status.state is ClusterState.DONE)]
         )
@@ -118,11 +133,11 @@ def retry(out: Path, names: Collection[str]) -> list[RunStatus]:
 Until = Literal["once", "answered", "over"]
 
 
-def follow(out: Path, until: Until, every_s: float, tell: Callable[[Report | Exception], None]) -> Report | None:
+def follow(out: Path, until: Until, every_s: float, show: Callable[[Report | Exception], None]) -> Report | None:
     """Make one pass, or one every so many seconds, and return the last one's report.
 
     What fails for a while ends nothing but a single pass. `answered` goes on until a pass has succeeded and a keeper
-    waits; None: it gave up, in time to go back to the queue. `tell` gets each pass' report, or the error of a pass that
+    waits; None: it gave up, in time to go back to the queue. `show` gets each pass' report, or the error of a pass that
     is tried again.
     """
     if until != "answered":
@@ -136,13 +151,13 @@ def follow(out: Path, until: Until, every_s: float, tell: Callable[[Report | Exc
             passing = succeeded or until == "answered" or isinstance(error, LeaseError)
             if until == "once" or not passing:
                 raise
-            tell(error)
+            show(error)
             time.sleep(every_s)
             continue
         succeeded = True
-        tell(report)
-        answered = not (report.unanswered or report.progress.no_keeper)
-        if until == "once" or (not report.unanswered and report.over) or (until == "answered" and answered):
+        show(report)
+        answered = not (report.silent or report.progress.no_keeper)
+        if until == "once" or (not report.silent and report.over) or (until == "answered" and answered):
             return report
         time.sleep(every_s)
     return None

@@ -1,4 +1,4 @@
-"""Work order -> job. One small contract, `Executor`; here its implementation on this machine, by submitit."""
+"""Work order -> job on this machine, by submitit."""
 
 import contextlib
 import os
@@ -9,17 +9,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from submitit.local.local import LocalExecutor, LocalJob
 
 from fgssl.store.files import read_record
-from hpc.local.launch import CURRENT, EXIT, CurrentRun, WorkExit, WorkOrder, work
+from hpc.local.launch import CURRENT, EXIT, STOPPED, CurrentRun, WorkExit, WorkOrder, work
+from hpc.ranks import THREADS
 
 _YEAR_MINUTES = 365 * 24 * 60
 """submitit ends a local job after 2 minutes unless told otherwise."""
 _CONTROLLER_LOG = "controller.log"
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -33,43 +33,23 @@ class Outcome:
     """For people; empty when clean."""
 
 
-class Job(Protocol):
-    """A started work order."""
-
-    folder: Path
-
-    def poll(self) -> Outcome | None:
-        """None while it runs."""
-
-    def current(self) -> str | None:
-        """Name of the run it is at."""
-
-
-class Executor(Protocol):
-    """Where jobs run."""
-
-    def submit(self, order: WorkOrder, device: str | None) -> Job:
-        """Start a job; `device` is a GPU as `CUDA_VISIBLE_DEVICES` names it, or None for no choice."""
-
-    def cancel(self, jobs: Sequence[Job], grace_s: float) -> None:
-        """Tell jobs to save and leave, wait, end by force what is still there after `grace_s` seconds."""
-
-
 class LocalMachine:
     """Every job is a process group of its own, so that Ctrl-C reaches the sweep alone and the sweep ends whole jobs."""
 
-    def submit(self, order: WorkOrder, device: str | None) -> "LocalMachineJob":
+    def submit(self, order: WorkOrder, device: str | None) -> "Job":
+        """Start a job; `device` is a GPU as `CUDA_VISIBLE_DEVICES` names it, or None for no choice."""
         order.job.mkdir(parents=True)
-        variables = dict.fromkeys(_THREAD_VARIABLES, str(order.threads))
+        variables = dict.fromkeys(THREADS, str(order.threads))
         if device is not None:
             variables["CUDA_VISIBLE_DEVICES"] = device
         submitter = _Submitter(order.job, order.code, variables)
         submitter.update_parameters(timeout_min=_YEAR_MINUTES)
         submitted = submitter.submit(work, order)
-        return LocalMachineJob(order.job, submitter.process, submitted.paths.stderr)
+        return Job(order.job, submitter.process, submitted.paths.stderr)
 
-    def cancel(self, jobs: Sequence[Job], grace_s: float) -> None:
-        local = [job for job in jobs if isinstance(job, LocalMachineJob) and job.poll() is None]
+    def cancel(self, jobs: "Sequence[Job]", grace_s: float) -> None:
+        """Tell jobs to save and leave, wait, end by force what is still there after `grace_s` seconds."""
+        local = [job for job in jobs if job.poll() is None]
         for job in local:
             job.process.send_signal(signal.SIGTERM)  # the controller hands it on to the work
         deadline = time.monotonic() + grace_s
@@ -82,13 +62,14 @@ class LocalMachine:
                     job.kill()
 
 
-class LocalMachineJob:
+class Job:
     """A controller and the work under it; they lead a process group named by the controller's id."""
 
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]", stderr: Path) -> None:
         self.folder, self.process, self._stderr = folder, process, stderr
 
     def poll(self) -> Outcome | None:
+        """Return how it ended; None while it runs."""
         controller_status = self.process.poll()
         if controller_status is None:
             return None
@@ -111,6 +92,7 @@ class LocalMachineJob:
         self.process.wait()
 
     def current(self) -> str | None:
+        """Return the name of the run it is at."""
         record = read_record(self.folder / CURRENT, CurrentRun)
         return None if record is None else record.run
 
@@ -156,7 +138,7 @@ class _Submitter(LocalExecutor):
 
 def _ending(status: int) -> str:
     if status >= 0:
-        return "was told to stop" if status == 128 + signal.SIGTERM else f"ended with exit status {status}"
+        return "was told to stop" if status == STOPPED else f"ended with exit status {status}"
     name = signal.Signals(-status).name
     return f"was killed by signal {-status} ({name})" + (": out of memory?" if -status == signal.SIGKILL else "")
 

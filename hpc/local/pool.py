@@ -11,7 +11,7 @@ from types import FrameType
 
 from fgssl.errors import LeaseError, UserError
 from hpc.local.display import Display
-from hpc.local.executor import Executor, Job, Outcome
+from hpc.local.executor import Job, LocalMachine, Outcome
 from hpc.local.launch import ALIVE, CURRENT, WorkOrder
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import OVER, State, run_folder, states
@@ -30,14 +30,14 @@ class LocalSweep:
         self,
         stages: Sequence[Stage],
         out: Path,
-        executor: Executor,
+        machine: LocalMachine,
         display: Display,
         *,
         jobs: int,
         devices: Sequence[str],
         code: Path,
     ) -> None:
-        self._stages, self._out, self._executor, self._display = tuple(stages), out.absolute(), executor, display
+        self._stages, self._out, self._machine, self._display = tuple(stages), out.absolute(), machine, display
         self._max_jobs, self._devices, self._code = jobs, devices, code.absolute()
         self._live: dict[Job, str | None] = {}  # job -> its device
         self._started = self._early_deaths = 0
@@ -62,7 +62,7 @@ class LocalSweep:
                     self._display.say(
                         "interrupted: the jobs save a checkpoint and leave (again Ctrl-C: end them at once)"
                     )
-                self._executor.cancel(list(self._live), _GRACE_S)
+                self._machine.cancel(list(self._live), _GRACE_S)
                 raise
 
     def failures(self, final: Mapping[str, State]) -> dict[str, str]:
@@ -136,7 +136,7 @@ class LocalSweep:
                 job=submission / f"job-{self._started:03d}",
                 threads=stage.config.resources.threads,
             )
-            self._live[self._executor.submit(order, device)] = device
+            self._live[self._machine.submit(order, device)] = device
 
 
 @contextlib.contextmanager

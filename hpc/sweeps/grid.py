@@ -17,7 +17,7 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.report.reference import reference_values
 from fgssl.settings.config import CHOICES, Config, StartSettings, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping, training_fingerprint
-from fgssl.settings.layers import Place, locate, merge, nested
+from fgssl.settings.layers import Place, at, locate, merge, nested
 from fgssl.settings.validation import unknown
 from hpc.sweeps.retries import Retries
 from hpc.sweeps.starts import misfits
@@ -149,24 +149,15 @@ def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Fault
     if arm.reference is None:
         return {}
     settings = to_mapping(config)
-    match = {column: _looked_up(settings, value) for column, value in arm.reference.match.items()}
+    match = {
+        column: at(settings, value, otherwise=value) if "." in str(value) else value
+        for column, value in arm.reference.match.items()
+    }
     try:
         return reference_values(arm.reference.table, config.data.dataset, match, folder=sweep.file.parent / "reference")
     except UserError as error:
         faults.add(sweep.place("arms", name, "reference"), str(error))
         return {}
-
-
-def _looked_up(settings: Mapping[str, Any], value: Any) -> Any:
-    """`value`, or what lies at it where it is a dotted key."""
-    if not isinstance(value, str) or "." not in value:
-        return value
-    inner: Any = settings
-    for part in value.split("."):
-        if not isinstance(inner, Mapping) or part not in inner:
-            return value
-        inner = inner[part]
-    return inner
 
 
 def _stage_mapping(sweep: Sweep, name: str) -> dict[str, Any]:

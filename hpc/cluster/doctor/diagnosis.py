@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgssl.settings.fingerprints import to_mapping
-from fgssl.settings.layers import leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_yaml
+from fgssl.settings.layers import at, leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_yaml
 from hpc.cluster.site.profile import PartitionSettings, Profile
 from hpc.cluster.site.profile_files import PREFIX, load_profile, profile_file
 
@@ -52,7 +52,7 @@ class Diagnosis:
             self._content = merge(self._content, nested(key, value))
         self._stated = leaves(self._content)
 
-    def tell(self, verdict: Verdict, subject: str, message: str) -> None:
+    def add(self, verdict: Verdict, subject: str, message: str) -> None:
         self.findings.append(Finding(verdict, subject, message))
 
     def see(self, key: str, value: Any) -> None:
@@ -61,28 +61,28 @@ class Diagnosis:
             return
         stated = self._stated.get(key)
         below = re.sub(r"^partitions\.[^.]+\.", "", key)
-        if stated is None and value in (_at(to_mapping(self.profile), key), _at(_OF_A_PARTITION, below)):
+        if stated is None and value in (at(to_mapping(self.profile), key), at(_OF_A_PARTITION, below)):
             return  # the default: it need not be said
         if overlaps(key, self._given) and not _agree(stated, value):
             if stated is not None:
-                self.tell(Verdict.DIFFERS, key, f"{value} here, {stated} on the command line")
+                self.add(Verdict.DIFFERS, key, f"{value} here, {stated} on the command line")
             return
         self.values[key] = stated if _agree(stated, value) else value
         if stated is None or stated == "unknown":
-            self.tell(Verdict.FOUND, key, f"{value}")
+            self.add(Verdict.FOUND, key, f"{value}")
         elif _agree(stated, value):
-            self.tell(Verdict.OK, key, f"{stated}")
+            self.add(Verdict.OK, key, f"{stated}")
         else:
-            self.tell(Verdict.DIFFERS, key, f"{value} here, {stated} in {self._file}")
+            self.add(Verdict.DIFFERS, key, f"{value} here, {stated} in {self._file}")
 
     def confirm(self, key: str) -> None:
         """Mark a value of the profile as seen to work."""
-        if (stated := _at(self._content, key)) is not None:
+        if (stated := at(self._content, key)) is not None:
             self.values[key] = stated
 
-    def tell_unverified(self) -> None:
+    def add_unverified(self) -> None:
         for mark in self._unverified():
-            self.tell(Verdict.UNKNOWN, mark, "nobody has verified it, and nothing here tells: see the site's documents")
+            self.add(Verdict.UNKNOWN, mark, "nobody has verified it, and nothing here tells: see the site's documents")
 
     def filled(self) -> Profile:
         """The profile with the values that were seen."""
@@ -112,12 +112,6 @@ class Diagnosis:
             return any(mark == key or mark.startswith(f"{key}.") for key in self.values)
 
         return [mark for mark in self.profile.unverified if not seen(mark)]
-
-
-def _at(mapping: Any, key: str) -> Any:
-    for part in key.split("."):
-        mapping = mapping.get(part) if isinstance(mapping, dict) else None
-    return mapping
 
 
 def _agree(stated: Any, found: Any) -> bool:

@@ -1,7 +1,7 @@
 """Examine a site for its doctor: what the scheduler reports on a login node, then a job on two nodes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fgssl.errors import SettingsError
@@ -14,37 +14,36 @@ from hpc.cluster.schedulers.scheduler import RefusedError
 _CODE = Path(__file__).parents[3]
 
 
-def examine(
-    diagnosis: Diagnosis,
-    out: Path,
-    dry_run: bool,
-    show: Callable[[Sequence[Finding]], None],
-    tell: Callable[[str], None],
-) -> None:
-    """Fill the diagnosis; `show` gets the findings of each part, `tell` what the job does meanwhile.
+def examine(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
+    """Fill the diagnosis, and print the findings of each part and what the job does meanwhile.
 
-    The job's files lie in a new folder in `out`. With `dry_run`, `tell` gets its script, and nothing is submitted or
+    The job's files lie in a new folder in `out`. With `dry_run`, its script is printed, and nothing is submitted or
     written. Raises `UserError` where there is no scheduler, or it does not answer.
     """
     build_scheduler(diagnosis.profile.scheduler).examine(diagnosis)
-    show(diagnosis.findings)
+    _print(diagnosis.findings)
     looked = len(diagnosis.findings)
     try:
-        _self_test(diagnosis, out, dry_run, tell)
+        _self_test(diagnosis, out, dry_run)
     except (SettingsError, RefusedError) as error:
-        diagnosis.tell(Verdict.WARNING, "self-test", f"there was none: {error}")
-    diagnosis.tell_unverified()
-    show(diagnosis.findings[looked:])
+        diagnosis.add(Verdict.WARNING, "self-test", f"there was none: {error}")
+    diagnosis.add_unverified()
+    _print(diagnosis.findings[looked:])
 
 
-def _self_test(diagnosis: Diagnosis, out: Path, dry_run: bool, tell: Callable[[str], None]) -> None:
+def _self_test(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
     profile = diagnosis.filled()
     scheduler, asked = build_scheduler(profile.scheduler), self_test_request(profile)
     folder = out.absolute() / time.strftime("self-test-%Y%m%d-%H%M%S")
     script = self_test_script(asked, folder, _CODE, [profile.scheduler, *scratch_names(profile)])
     if dry_run:
-        tell(f"\n{scheduler.script(script)}\n")
+        print(f"\n{scheduler.script(script)}\n")
         return
-    tell(f"\na job of two nodes goes into the queue; Ctrl-C cancels it. Its files: {folder}")
-    judge(diagnosis, watch(script, folder, scheduler, tell))
-    tell("")
+    print(f"\na job of two nodes goes into the queue; Ctrl-C cancels it. Its files: {folder}", flush=True)
+    judge(diagnosis, watch(script, folder, scheduler))
+    print(flush=True)
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        print(f"{finding.verdict:8} {finding.subject}: {finding.message}", flush=True)

@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, TypeVar
@@ -33,7 +33,7 @@ from typing import IO, TypeVar
 from pydantic import TypeAdapter
 
 from fgssl.errors import UserError
-from fgssl.store.files import read_json, write_atomically
+from fgssl.store.files import awaited, read_json, write_atomically
 from hpc.cluster.schedulers import build_scheduler
 from hpc.ranks import VISIBLE_GPUS, free_port
 
@@ -91,7 +91,7 @@ class Task:
     """Why the scheduler would refuse a job submitted from this one; empty: it would take it. None: not asked."""
     scratch: Scratch | None = None
     meeting: Meeting | None = None
-    signalled: bool = False
+    signaled: bool = False
 
 
 def read_tasks(folder: Path) -> list[Task]:
@@ -128,7 +128,7 @@ def main() -> int:
         meeting=meeting,
     )
     _write(folder, task)
-    _write(folder, replace(task, signalled=told.wait(_SIGNAL_PATIENCE_S)))
+    _write(folder, replace(task, signaled=told.wait(_SIGNAL_PATIENCE_S)))
     return 0
 
 
@@ -158,7 +158,7 @@ def _host(folder: Path) -> None:
 
 
 def _visit(folder: Path) -> Meeting:
-    place = _awaited(lambda: read_json(folder / "meeting.json"), folder)
+    place = awaited(lambda: read_json(folder / "meeting.json"), [folder], _PATIENCE_S)
     if not place:
         return Meeting("", 0, error="the first node's file has not come")
     host, port = str(place["host"]), int(place["port"])
@@ -166,7 +166,8 @@ def _visit(folder: Path) -> Meeting:
         connection = socket.create_connection((host, port), timeout=_PATIENCE_S)
         with connection, connection.makefile("rw") as line:
             content, since = line.readline().strip(), time.monotonic()
-            seen = _awaited(lambda: (folder / "note").exists() and (folder / "note").read_text() == content, folder)
+            note = folder / "note"
+            seen = awaited(lambda: note.exists() and note.read_text() == content, [folder], _PATIENCE_S, pause_s=0.02)
             visible_after_s = round(time.monotonic() - since, 2) if seen else None
             locked_out = _locked_out(folder / "lock")
             _say(line, "done")
@@ -178,17 +179,6 @@ def _visit(folder: Path) -> Meeting:
 def _say(line: IO[str], words: str) -> None:
     line.write(f"{words}\n")
     line.flush()
-
-
-def _awaited(look: Callable[[], T], folder: Path) -> T | None:
-    """Return what is there at last; None where nothing has come."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        os.listdir(folder)  # a network file system looks anew for what it did not see before
-        if found := look():
-            return found
-        time.sleep(0.02)
-    return None
 
 
 def _locked_out(file: Path) -> bool | None:

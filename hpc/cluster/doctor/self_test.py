@@ -3,7 +3,7 @@
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def scratch_names(profile: Profile) -> tuple[str, ...]:
     return (stated,) if stated is not None else ("$SLURM_TMPDIR", "/tmp")
 
 
-def watch(script: JobScript, folder: Path, scheduler: Scheduler, tell: Callable[[str], None]) -> SelfTestResult:
+def watch(script: JobScript, folder: Path, scheduler: Scheduler) -> SelfTestResult:
     """Submit the job, send it USR2 when all its processes have looked, and see it begin anew; leave nothing of it."""
     asked, file = script.request, folder / "job.sh"
     try:
@@ -70,7 +70,7 @@ def watch(script: JobScript, folder: Path, scheduler: Scheduler, tell: Callable[
     write_atomically(file, scheduler.script(script))
     job_id = scheduler.submit(file)
     fact, said, pause_s = None, "", _POLL_S
-    began = signalled = requeued = False
+    began = signaled = requeued = False
     deadline = time.monotonic() + _IN_QUEUE_S
     try:
         while time.monotonic() < deadline and not (fact is not None and fact.over):
@@ -78,7 +78,7 @@ def watch(script: JobScript, folder: Path, scheduler: Scheduler, tell: Callable[
             with contextlib.suppress(SchedulerUnavailableError):
                 fact = scheduler.facts([job_id]).get(job_id, fact)
             if fact is not None and (now := f"{fact.state} {fact.reason}") != said:
-                tell(f"job {job_id}: {now.strip()}")
+                print(f"job {job_id}: {now.strip()}", flush=True)
                 said = now
             runs = fact is not None and fact.started is not None
             pause_s = _POLL_S if runs else min(1.5 * pause_s, _POLL_IN_QUEUE_S)
@@ -86,13 +86,13 @@ def watch(script: JobScript, folder: Path, scheduler: Scheduler, tell: Callable[
                 began, deadline = True, time.monotonic() + 60 * _WORK_MIN
             if fact is not None and fact.restarts and not requeued:
                 requeued, deadline = True, time.monotonic() + _TO_RESTART_S
-            if not signalled and len(read_tasks(folder)) == asked.nodes * asked.tasks_per_node:
+            if not signaled and len(read_tasks(folder)) == asked.nodes * asked.tasks_per_node:
                 with contextlib.suppress(UserError):  # that it did not come, its processes note
                     scheduler.signal(job_id, "USR2")
-                signalled = True
+                signaled = True
     finally:
         if fact is None or not fact.over:
-            tell(f"job {job_id} is canceled")
+            print(f"job {job_id} is canceled", flush=True)
             scheduler.cancel([job_id])
     refusal, log = (file.read_text() if file.exists() else "" for file in (folder / "requeue.txt", folder / "log.txt"))
     restarted = (folder / "restarted.json").exists()
@@ -109,14 +109,14 @@ def judge(diagnosis: Diagnosis, result: SelfTestResult) -> None:
     if len(tasks) == expected:
         diagnosis.confirm("environment")
         message = f"{expected} processes on {' and '.join(dict.fromkeys(task.node for task in tasks))} did their checks"
-        diagnosis.tell(Verdict.OK, "self-test", message)
+        diagnosis.add(Verdict.OK, "self-test", message)
     else:
         state = f"{fact.state} {fact.reason}".strip() if fact is not None else "unknown"
         end = "\n".join(result.log.splitlines()[-_LOG_LINES:])
         message = (
             f"{len(tasks)} of {expected} processes did their checks; the job was {state}; the end of its log:\n{end}"
         )
-        diagnosis.tell(Verdict.WARNING, "self-test", message)
+        diagnosis.add(Verdict.WARNING, "self-test", message)
     if tasks:
         _judge_python(diagnosis, tasks)
         _judge_cores(diagnosis, asked, tasks)
@@ -136,7 +136,7 @@ def judge(diagnosis: Diagnosis, result: SelfTestResult) -> None:
 def _judge_python(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
     here, there = platform.python_version(), ", ".join(sorted({task.python for task in tasks}))
     same = here.rpartition(".")[0] == there.rpartition(".")[0]
-    diagnosis.tell(Verdict.OK if same else Verdict.WARNING, "python", f"{there} on the nodes, {here} here")
+    diagnosis.add(Verdict.OK if same else Verdict.WARNING, "python", f"{there} on the nodes, {here} here")
 
 
 def _judge_cores(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
@@ -149,24 +149,25 @@ def _judge_cores(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task])
     )
     if numbers == [wanted] and not shared:
         diagnosis.confirm("cpu_bind")
-        diagnosis.tell(Verdict.OK, "CPU binding", has)
+        diagnosis.add(Verdict.OK, "CPU binding", has)
     elif numbers[0] < wanted:
         message = (
             f"{has}: where Slurm counts hardware threads, options: {{hint: nomultithread}} in `jobs` makes them cores"
         )
-        diagnosis.tell(Verdict.WARNING, "CPU binding", message)
+        diagnosis.add(Verdict.WARNING, "CPU binding", message)
     else:
         message = f"{has}{', which others of the job use too' if shared else ''}: try cluster.cpu_bind=cores"
-        diagnosis.tell(Verdict.WARNING, "CPU binding", message)
+        diagnosis.add(Verdict.WARNING, "CPU binding", message)
 
 
 def _judge_memory(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
     given = sorted({task.memory_mb for task in tasks if task.memory_mb is not None})
+    wanted = "nothing" if asked.memory_mb is None else f"{asked.memory_mb} MB" if asked.memory_mb else "all of it"
     text = f"{' or '.join(f'{mb} MB' for mb in given) or 'not told'} on a node"
     if asked.memory_mb and given != [asked.memory_mb]:
-        diagnosis.tell(Verdict.WARNING, "memory", f"{text}, {asked.memory} were asked for")
+        diagnosis.add(Verdict.WARNING, "memory", f"{text}, {wanted} were asked for")
     else:
-        diagnosis.tell(Verdict.OK, "memory", f"{text}, {asked.memory or 'nothing'} was asked for")
+        diagnosis.add(Verdict.OK, "memory", f"{text}, {wanted} was asked for")
 
 
 def _judge_gpus(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) -> None:
@@ -175,59 +176,59 @@ def _judge_gpus(diagnosis: Diagnosis, asked: JobRequest, tasks: Sequence[Task]) 
     told = [f"process {task.rank}: {','.join(task.gpus or ()) or 'none'}" for task in tasks]
     fine = all(task.gpus is not None and len(task.gpus) in (1, asked.gpus_per_node) for task in tasks)
     message = f"{asked.gpus_per_node} on a node; {'; '.join(told)}"
-    diagnosis.tell(Verdict.OK if fine else Verdict.WARNING, "GPUs", message)
+    diagnosis.add(Verdict.OK if fine else Verdict.WARNING, "GPUs", message)
     for task in tasks:
         if task.torch_gpus and task.torch_gpus != str(len(task.gpus or ())):
             advice = "is it built for these GPUs, and does the node have their driver?"
-            diagnosis.tell(Verdict.WARNING, "torch", f"{task.torch_gpus} GPUs, it says on {task.node}: {advice}")
+            diagnosis.add(Verdict.WARNING, "torch", f"{task.torch_gpus} GPUs, it says on {task.node}: {advice}")
 
 
 def _judge_signal(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
-    deaf = [str(task.rank) for task in tasks if not task.signalled]
+    deaf = [str(task.rank) for task in tasks if not task.signaled]
     if deaf:
         message = f"did not come to processes {', '.join(deaf)}: runs save only every resources.checkpoint_every_s"
-        diagnosis.tell(Verdict.WARNING, "USR2", message)
+        diagnosis.add(Verdict.WARNING, "USR2", message)
     else:
-        diagnosis.tell(Verdict.OK, "USR2", "scancel --signal=USR2 came to all processes")
+        diagnosis.add(Verdict.OK, "USR2", "scancel --signal=USR2 came to all processes")
 
 
 def _judge_scratch(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
     found = [task.scratch for task in tasks if task.scratch is not None]
     for scratch in found[:1]:
         text = f"{scratch.name} is {scratch.folder} ({scratch.kind}), {scratch.free_gb:g} GB free"
-        diagnosis.tell(Verdict.OK, "node-local scratch", text)
+        diagnosis.add(Verdict.OK, "node-local scratch", text)
         diagnosis.see("storage.node_local", scratch.name)
         diagnosis.see("storage.node_local_in_memory", scratch.kind in ("tmpfs", "ramfs"))
     if not found:
         names = ", ".join(scratch_names(diagnosis.profile))
-        diagnosis.tell(Verdict.WARNING, "node-local scratch", f"no process may write to {names}: ask the site for it")
+        diagnosis.add(Verdict.WARNING, "node-local scratch", f"no process may write to {names}: ask the site for it")
 
 
 def _judge_meeting(diagnosis: Diagnosis, meeting: Meeting) -> None:
     if meeting.error:
         advice = "processes of several nodes cannot meet: see whether nodes have other names on their fast network"
-        diagnosis.tell(Verdict.WARNING, "network", f"{meeting.error}: {advice}")
+        diagnosis.add(Verdict.WARNING, "network", f"{meeting.error}: {advice}")
         return
     path = f"the second node reached {meeting.host}, port {meeting.port}, by {meeting.interface}"
     wanted = diagnosis.profile.environment.variables.get("NCCL_SOCKET_IFNAME", "")
     if meeting.interface.startswith(wanted):
-        diagnosis.tell(Verdict.OK, "network", path)
+        diagnosis.add(Verdict.OK, "network", path)
     else:
-        diagnosis.tell(Verdict.WARNING, "network", f"{path}, NCCL_SOCKET_IFNAME is {wanted}: see which is the fast one")
+        diagnosis.add(Verdict.WARNING, "network", f"{path}, NCCL_SOCKET_IFNAME is {wanted}: see which is the fast one")
     after_s = meeting.visible_after_s
     if after_s is None or after_s > _SLOW_FILES_S:
         message = (
             f"one node's file is seen by the other after {after_s or 'more than 60'} s: choose another file system"
         )
-        diagnosis.tell(Verdict.WARNING, "files", message)
+        diagnosis.add(Verdict.WARNING, "files", message)
     else:
-        diagnosis.tell(Verdict.OK, "files", f"one node's file is seen by the other after {after_s:.2f} s")
+        diagnosis.add(Verdict.OK, "files", f"one node's file is seen by the other after {after_s:.2f} s")
     if meeting.locked_out:
-        diagnosis.tell(Verdict.OK, "file locks", "hold between nodes")
+        diagnosis.add(Verdict.OK, "file locks", "hold between nodes")
     else:
         what = "cannot be had" if meeting.locked_out is None else "do not hold between nodes"
         message = f"{what}: two jobs may take up the same run; put --out where the file system has flock for all nodes"
-        diagnosis.tell(Verdict.WARNING, "file locks", message)
+        diagnosis.add(Verdict.WARNING, "file locks", message)
 
 
 def _judge_submission(diagnosis: Diagnosis, said: str) -> None:
@@ -235,25 +236,25 @@ def _judge_submission(diagnosis: Diagnosis, said: str) -> None:
         diagnosis.see("submit_from_jobs", "allowed")
     elif "denied" in said:
         diagnosis.see("submit_from_jobs", "forbidden")
-        diagnosis.tell(Verdict.WARNING, "sbatch in a job", f"{said}: no keeper can go on by itself")
+        diagnosis.add(Verdict.WARNING, "sbatch in a job", f"{said}: no keeper can go on by itself")
     else:
-        diagnosis.tell(Verdict.UNKNOWN, "submit_from_jobs", f"sbatch --test-only in the job: {said}")
+        diagnosis.add(Verdict.UNKNOWN, "submit_from_jobs", f"sbatch --test-only in the job: {said}")
 
 
 def _judge_requeue(diagnosis: Diagnosis, result: SelfTestResult) -> None:
     fact = result.fact
     if result.restarted:
         diagnosis.see("requeue", "allowed")
-        diagnosis.tell(Verdict.OK, "scontrol requeue", "the job went back into the queue and began anew")
+        diagnosis.add(Verdict.OK, "scontrol requeue", "the job went back into the queue and began anew")
     elif fact is not None and fact.restarts:
         diagnosis.see("requeue", "allowed")
         message = (
             f"the job went back into the queue, but did not begin anew within {_TO_RESTART_S:.0f} s ({fact.reason})"
         )
-        diagnosis.tell(Verdict.WARNING, "scontrol requeue", message)
+        diagnosis.add(Verdict.WARNING, "scontrol requeue", message)
     elif "disabled" in result.refusal or "denied" in result.refusal:
         diagnosis.see("requeue", "forbidden")
-        diagnosis.tell(Verdict.WARNING, "scontrol requeue", f"{result.refusal}: `sync` orders another job instead")
+        diagnosis.add(Verdict.WARNING, "scontrol requeue", f"{result.refusal}: `sync` orders another job instead")
     else:
         message = f"not seen to work: {result.refusal or 'the job did not come to it'}"
-        diagnosis.tell(Verdict.UNKNOWN, "scontrol requeue", message)
+        diagnosis.add(Verdict.UNKNOWN, "scontrol requeue", message)

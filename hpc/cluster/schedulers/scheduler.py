@@ -29,8 +29,6 @@ class Refusal(StrEnum):
     FULL = "full"
     """The user, the account or the cluster has as many jobs as it may: some must end first."""
     ACCOUNT = "account"
-    UNAVAILABLE = "unavailable"
-    """No answer. It may have taken the job all the same: look for it by its name."""
     OTHER = "other"
 
 
@@ -130,6 +128,21 @@ class JobScript:
     """Whether Python starts once, outside of what the scheduler starts for every process, so that it can submit."""
 
 
+@dataclass(frozen=True)
+class JobPlace:
+    """Which part of an order the process is that asks."""
+
+    job_id: str
+    """Id of the job, or of the array."""
+    element: int
+    """Task of the array; 0 of a plain job."""
+    task: int
+    """This process among the job's, from 0."""
+    restart: int
+    """How often the scheduler has put the job back in the queue."""
+    nodes: str
+
+
 class Scheduler(Protocol):
     """A scheduler. Methods raise `SchedulerUnavailableError`, or `UserError` where the scheduler refuses."""
 
@@ -148,6 +161,9 @@ class Scheduler(Protocol):
 
         Raises `RefusedError`; after `SchedulerUnavailableError` there may be a job.
         """
+
+    def place(self) -> JobPlace:
+        """Return where in its job this process is."""
 
     def why_not(self, script: Path) -> str:
         """Return why the scheduler would refuse this batch script; empty if it would take it."""

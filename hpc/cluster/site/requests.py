@@ -1,7 +1,6 @@
 """Turn job settings and a site's profile into a request to the scheduler, or every reason why the site refuses it."""
 
 import math
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
@@ -23,8 +22,8 @@ class JobRequest:
     tasks_per_node: int = 1
     """One for each process of a run, or one for each of the runs that share the job."""
     gpus_per_node: int = 0
-    gpu_flag: str | None = None
-    """As the option wants it, e.g. `a100:4`; None: no GPUs."""
+    gpu_type: str | None = None
+    """Name of the GPUs there; None: any."""
     gpu_option: str = "gpus-per-node"
     gpu_counts: tuple[int, ...] = ()
     """The only numbers of GPUs that a job may ask for on a node; empty: any."""
@@ -58,13 +57,6 @@ class JobRequest:
     python: str | None = None
     """Command that starts Python; None: the one that submits."""
 
-    @property
-    def memory(self) -> str | None:
-        """Memory of a node with its unit, e.g. `124G`; `0` for all of it, None if nothing is asked for."""
-        if not self.memory_mb:
-            return None if self.memory_mb is None else "0"
-        return f"{self.memory_mb}M" if self.memory_mb % 1024 else f"{self.memory_mb // 1024}G"
-
 
 # ----------------------------------------------------------------------------------- what the site says
 
@@ -83,7 +75,7 @@ def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, or
         nodes=job.nodes,
         tasks_per_node=asked.tasks,
         gpus_per_node=asked.gpus_held,
-        gpu_flag=asked.gpu_flag,
+        gpu_type=asked.gpu.type if asked.gpu is not None else None,
         gpu_option=asked.gpu.option if asked.gpu is not None else "gpus-per-node",
         gpu_counts=asked.gpu.counts if asked.gpu is not None else (),
         cpus_per_task=asked.cores,
@@ -123,13 +115,6 @@ class _Asked:
         self.gpus = math.ceil(self.tasks / job.runs_per_gpu) if on_gpus else 0
         whole = self.gpu.per_node if self.gpu is not None and self.whole_node else None
         self.gpus_held = whole or self.gpus
-
-    @property
-    def gpu_flag(self) -> str | None:
-        if self.gpu is None:
-            return None
-        parts = ["gpu" if self.gpu.option == "gres" else None, self.gpu.type, str(self.gpus_held)]
-        return ":".join(part for part in parts if part is not None)
 
     @property
     def memory_mb(self) -> int | None:
@@ -301,11 +286,11 @@ def for_runs(asked: JobRequest, runs: int) -> JobRequest:
     fewer = replace(asked, tasks_per_node=runs)
     if not asked.whole_node and asked.memory_mb is not None:
         fewer = replace(fewer, memory_mb=asked.memory_mb * runs // asked.runs)
-    if asked.gpu_flag is None or asked.whole_node:
+    if not asked.gpus_per_node or asked.whole_node:
         return fewer
     needed = math.ceil(runs / asked.runs_per_gpu)
     gpus = min((count for count in asked.gpu_counts if count >= needed), default=needed)
-    return replace(fewer, gpus_per_node=gpus, gpu_flag=re.sub(r"\d+$", str(gpus), asked.gpu_flag))
+    return replace(fewer, gpus_per_node=gpus)
 
 
 # -------------------------------------------------------------------------------------------- for people

@@ -312,7 +312,7 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
     _refuse(fake_slurm, words)
     store = JobStore(tmp_path / "out")
     store.make()
-    asked_for = JobRequest("job", 600, partition="gpu", account="mine", gpus_per_node=1, gpu_flag="1")
+    asked_for = JobRequest("job", 600, partition="gpu", account="mine", gpus_per_node=1)
     with pytest.raises(RefusedError) as caught:
         _submit(store, asked_for)
     said, likely, asked, script = str(caught.value).splitlines()

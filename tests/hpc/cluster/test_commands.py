@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fgssl.__main__ import invoke
+from fgssl.__main__ import invoke, main
 from fgssl.errors import UserError
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.job_store import JobStore, Launch
+from hpc.cluster.sync import observe_sweep
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 PROFILE = Path(__file__).parents[3] / "slurm" / "generic.yaml"
@@ -247,6 +249,16 @@ def test_canceled_runs_leave_the_queue_and_stay_out(
         invoke(["cancel", str(out), "gradcam"])
 
 
+def test_a_cancel_where_there_is_no_scheduler_changes_nothing(
+    submit: Callable[..., int], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="no scancel on PATH: nothing was changed"):
+        invoke(["cancel", str(out)])
+    assert not JobStore(out).user_requests().canceled
+
+
 @pytest.mark.slow
 def test_five_hundred_points_are_fed_statused_and_canceled(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
@@ -292,7 +304,48 @@ def test_a_sweep_that_another_version_submitted(tmp_path: Path) -> None:
         invoke(["status", str(tmp_path)])
 
 
-def test_status_needs_no_torch(submit: Callable[..., int], out: Path) -> None:
+@pytest.mark.parametrize(("folder", "kind"), [("orders", "order"), ("launches", "launch")])
+@pytest.mark.parametrize("content", ["{", '{"token": "of another version"}'])
+def test_a_damaged_record_is_named(
+    folder: str, kind: str, content: str, submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm
+) -> None:
     submit()
-    code = "import sys\nfrom fgssl.__main__ import main\nassert main(sys.argv[1:]) == 0 and 'torch' not in sys.modules"
+    (out / "cluster" / folder / "damaged.json").write_text(content)
+    for command in ("status", "sync", "cancel"):
+        with pytest.raises(UserError, match=rf"{folder}/damaged.json: {kind} of another version or damaged: put it"):
+            invoke([command, str(out)])
+
+
+def test_a_scheduler_that_nobody_knows(submit: Callable[..., int], out: Path) -> None:
+    submit()
+    file = out / "cluster" / "sweep.json"
+    file.write_text(file.read_text().replace('"scheduler": "slurm"', '"scheduler": "slrum"'))
+    with pytest.raises(UserError, match=r"sweep.json: .*did you mean 'slurm'"):
+        invoke(["status", str(out)])
+
+
+def test_a_run_that_left_the_sweep_has_no_log(
+    submit: Callable[..., int], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit()
+    seen = observe_sweep(out)
+    monkeypatch.setattr("fgssl.commands.logs.observe_sweep", lambda _: replace(seen, runs={}))
+    assert invoke(["logs", str(out), "pretrain"]) == 0
+
+
+@pytest.mark.parametrize("arguments", [("logs", "--lines", "-1"), ("sync", "--every", "-1")])
+def test_numbers_out_of_range(
+    arguments: tuple[str, ...], submit: Callable[..., int], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit()
+    assert main([arguments[0], str(out), *arguments[1:]]) == 2
+    assert "is not in the range" in capsys.readouterr().err
+
+
+def test_status_needs_no_torch_and_no_doctor(submit: Callable[..., int], out: Path) -> None:
+    submit()
+    code = (
+        "import sys\nfrom fgssl.__main__ import main\nassert main(sys.argv[1:]) == 0\n"
+        "assert not any(name == 'torch' or '.doctor' in name for name in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code, "status", str(out)], check=True, capture_output=True)

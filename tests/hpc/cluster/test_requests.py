@@ -9,7 +9,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from fgssl.errors import SettingsError
 from fgssl.settings.layers import Place, to_yaml
-from hpc.cluster.schedulers.slurm.script import sbatch_options
+from hpc.cluster.schedulers.slurm.script import gpu_flag, memory_flag, sbatch_options
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.profile_files import load_profile
@@ -70,7 +70,7 @@ def _script(job: JobRequest, **more) -> list[str]:
 def test_a_run_on_one_gpu(name, flag, cores, memory, partition):
     """With the GPU's share of cores and memory that the site's documentation gives."""
     job = _request(_profile(name))
-    assert (job.gpu_flag, job.cpus_per_task, job.memory, job.partition) == (flag, cores, memory, partition)
+    assert (gpu_flag(job), job.cpus_per_task, memory_flag(job), job.partition) == (flag, cores, memory, partition)
     assert (job.nodes, job.tasks_per_node, job.gpus_per_node, job.walltime_min) == (1, 1, 1, 240)
     assert job.account == ACCOUNTS.get(name, "def-someuser")
     assert job.requeue
@@ -78,22 +78,22 @@ def test_a_run_on_one_gpu(name, flag, cores, memory, partition):
 
 def test_a_run_on_several_nodes():
     job = _request(_profile("narval"), nodes=2, processes_per_node=4, walltime_min=600)
-    assert (job.nodes, job.tasks_per_node, job.gpu_flag, job.cpus_per_task) == (2, 4, "a100:4", 12)
-    assert job.memory == "498G"
+    assert (job.nodes, job.tasks_per_node, gpu_flag(job), job.cpus_per_task) == (2, 4, "a100:4", 12)
+    assert memory_flag(job) == "498G"
 
 
 def test_without_gpus():
     job = _request(_profile("lumi_g"), on_gpus=False, processes_per_node=2)
-    assert (job.partition, job.gpus_per_node, job.gpu_flag, job.cpus_per_task) == ("small", 0, None, 1)
+    assert (job.partition, job.gpus_per_node, gpu_flag(job), job.cpus_per_task) == ("small", 0, None, 1)
     job = _request(_profile("fir"), cores_per_process=20)
-    assert (job.cpus_per_task, job.memory) == (20, "288000M")  # more cores than a GPU's share, no more memory
+    assert (job.cpus_per_task, memory_flag(job)) == (20, "288000M")  # more cores than a GPU's share, no more memory
     job = _request(_profile("fir"), on_gpus=False, cores_per_process=8)
-    assert (job.cpus_per_task, job.memory) == (8, "32000M")  # 750 GB x 8 / 192
+    assert (job.cpus_per_task, memory_flag(job)) == (8, "32000M")  # 750 GB x 8 / 192
 
 
 def test_a_whole_node_is_asked_for_whole():
     job = _request(_profile("lumi_g"), partition="standard-g", processes_per_node=2)
-    assert (job.gpus_per_node, job.tasks_per_node, job.memory, job.whole_node) == (8, 2, "0", True)
+    assert (job.gpus_per_node, job.tasks_per_node, memory_flag(job), job.whole_node) == (8, 2, "0", True)
     assert job.cpu_bind == "cores"
 
 
@@ -113,11 +113,11 @@ def test_the_binding_of_a_filled_node():
 
 def test_packed_runs_share_a_job():
     job = _request(_profile("karolina"), runs_per_job=8)
-    assert (job.runs, job.tasks_per_node, job.gpu_flag, job.cpus_per_task) == (8, 8, "8", 16)
+    assert (job.runs, job.tasks_per_node, gpu_flag(job), job.cpus_per_task) == (8, 8, "8", 16)
     job = _request(_profile("karolina"), runs_per_job=12, runs_per_gpu=2)
-    assert (job.runs, job.tasks_per_node, job.gpu_flag, job.cpus_per_task) == (12, 12, "6", 8)
+    assert (job.runs, job.tasks_per_node, gpu_flag(job), job.cpus_per_task) == (12, 12, "6", 8)
     job = _request(_profile("lumi_g"), partition="standard-g", runs_per_job=16, runs_per_gpu=2)
-    assert (job.tasks_per_node, job.gpu_flag, job.cpus_per_task) == (16, "8", 3)
+    assert (job.tasks_per_node, gpu_flag(job), job.cpus_per_task) == (16, "8", 3)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,15 @@ def test_packed_runs_share_a_job():
 )
 def test_a_smaller_pack_asks_for_less(name, asked, runs, tasks, flag, memory):
     job = for_runs(_request(_profile(name), **asked), runs)
-    assert (job.tasks_per_node, job.gpu_flag, job.memory) == (tasks, flag, memory)
-    assert job.gpu_flag is not None
-    assert job.gpus_per_node == int(job.gpu_flag.rpartition(":")[2])
+    assert (job.tasks_per_node, gpu_flag(job), memory_flag(job)) == (tasks, flag, memory)
+    assert job.gpus_per_node == int((gpu_flag(job) or "").rpartition(":")[2])
 
 
 def test_a_smaller_pack_without_gpus():
     full = _request(_profile("fir"), on_gpus=False, runs_per_job=4)
-    assert (full.tasks_per_node, full.memory) == (4, "16000M")
+    assert (full.tasks_per_node, memory_flag(full)) == (4, "16000M")
     job = for_runs(full, 1)
-    assert (job.tasks_per_node, job.gpus_per_node, job.gpu_flag, job.memory) == (1, 0, None, "4000M")
+    assert (job.tasks_per_node, job.gpus_per_node, gpu_flag(job), memory_flag(job)) == (1, 0, None, "4000M")
 
 
 def test_what_is_asked_for_in_words():
@@ -225,13 +224,13 @@ def test_two_gpus_where_one_or_four_are_given():
     assert "trillium.yaml: gpu.counts" in words
     words = _problems(_profile("trillium"), runs_per_job=3)["jobs.tau.runs_per_job"]
     assert "3 runs need 3 GPUs on a node: allowed are 1 or 4" in words
-    assert [_request(_profile("trillium"), processes_per_node=count).gpu_flag for count in (1, 4)] == ["1", "4"]
+    assert [gpu_flag(_request(_profile("trillium"), processes_per_node=count)) for count in (1, 4)] == ["1", "4"]
 
 
 def test_several_nodes_where_they_must_be_whole():
     words = _problems(_profile("trillium"), nodes=2)["jobs.default.processes_per_node"]
     assert "1 processes need 1 GPUs on a node: jobs of several nodes take all 4" in words
-    assert _request(_profile("trillium"), nodes=2, processes_per_node=4).gpu_flag == "4"
+    assert gpu_flag(_request(_profile("trillium"), nodes=2, processes_per_node=4)) == "4"
 
 
 def test_more_gpus_than_a_node_has():
@@ -298,8 +297,8 @@ def test_no_gpus_where_jobs_without_are_not_taken():
 def test_more_memory_than_a_node_has():
     words = _problems(_profile("narval"), memory_gb_per_node=499.0)["jobs.tau.memory_gb_per_node"]
     assert "499 is over the 498 GB of a node" in words
-    assert _request(_profile("narval"), memory_gb_per_node=498.0).memory == "498G"
-    assert _request(_profile("narval"), memory_gb_per_node=0.5).memory == "512M"
+    assert memory_flag(_request(_profile("narval"), memory_gb_per_node=498.0)) == "498G"
+    assert memory_flag(_request(_profile("narval"), memory_gb_per_node=0.5)) == "512M"
 
 
 def test_memory_where_it_would_be_ignored():

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from hpc.cluster.schedulers.scheduler import JobState, Refusal, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobState, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.schedulers.slurm import commands as slurm_commands
-from hpc.cluster.schedulers.slurm.rejections import refusal
+from hpc.cluster.schedulers.slurm.rejections import refused
 from tests.hpc.fake_slurm.cluster import FakeSlurm, requeue, sbatch, states
 
 
@@ -204,7 +204,7 @@ def test_jobs_are_found_by_their_name(fake_slurm: FakeSlurm) -> None:
 def test_a_job_that_sbatch_denies_is_found(fake_slurm: FakeSlurm) -> None:
     fake_slurm.configure(controller="late")
     denied = subprocess.run(["sbatch", "--job-name=order", "--wrap", "true"], capture_output=True, text=True)
-    assert refusal(denied.stderr) is Refusal.UNAVAILABLE
+    assert isinstance(refused(denied.stderr), SchedulerUnavailableError)
     assert Slurm().find("order") == ["1"]
 
 

@@ -18,7 +18,7 @@ from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.status import ClusterState, RunStatus
-from hpc.cluster.sync import Report, synchronize
+from hpc.cluster.sync import Report, retry, synchronize
 from hpc.sweeps.retries import Retries
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -254,6 +254,19 @@ def test_a_keeper_is_not_left_where_all_is_refused(twelve: Small, fake_slurm: Fa
     assert [job["state"] for job in fake_slurm.jobs().values()] == ["CANCELLED"]
 
 
+def test_the_keeper_is_looked_for_where_one_is_wanted(chain: Small, fake_slurm: FakeSlurm) -> None:
+    chain.keeper = JobRequest("sweep-keeper", 30)
+    chain.complete("base", "a", "b")
+    before = len(fake_slurm.calls("squeue"))
+    chain.sync()
+    assert len(fake_slurm.calls("squeue")) - before == 1  # to dismiss one
+
+
+def test_a_run_that_left_the_sweep_is_not_retried(chain: Small) -> None:
+    chain.sync()
+    assert [status.run.run for status in retry(chain.out, ["gone", "base"])] == ["base"]
+
+
 def test_a_keeper_waits_for_what_was_ordered_last(twelve: Small, fake_slurm: FakeSlurm) -> None:
     """Not for a long job alone that was there before."""
     twelve.keeper = JobRequest("sweep-keeper", 30)
@@ -359,7 +372,7 @@ def test_an_order_that_was_not_answered_stays(twelve: Small, fake_slurm: FakeSlu
     with monkeypatch.context() as context:
         context.setattr(Slurm, "submit", silent)
         report = twelve.sync()
-    assert (report.unanswered, report.progress.ordered) == (True, 0)
+    assert (report.silent, report.progress.ordered) == (True, 0)
     (order,) = twelve.store.orders()
     assert (order.job_id, order.abandoned, len(order.elements)) == (None, False, 12)
     assert twelve.sync().progress.ordered == 0

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgssl.errors import UserError
-from hpc.cluster.schedulers.scheduler import JobFact, JobScript, JobState, SchedulerUnavailableError
-from hpc.cluster.schedulers.slurm import login_node
+from hpc.cluster.schedulers.scheduler import JobFact, JobPlace, JobScript, JobState, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm.commands import ask, error_of, run, sbatch
 from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, count, facts_in, least, minutes, pairs, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
 from hpc.cluster.site.profile import LimitSettings
+from hpc.ranks import number_of
 
 if TYPE_CHECKING:
     from hpc.cluster.doctor.diagnosis import Diagnosis
@@ -60,6 +60,15 @@ class Slurm:
         if job is None:
             raise SchedulerUnavailableError(f"sbatch did not say which job it made: {answer.stdout.strip()!r}")
         return job[1]
+
+    def place(self) -> JobPlace:
+        return JobPlace(
+            job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", ""),
+            element=number_of("SLURM_ARRAY_TASK_ID", 0),
+            task=number_of("SLURM_PROCID", 0),
+            restart=number_of("SLURM_RESTART_COUNT", 0),
+            nodes=os.environ.get("SLURM_JOB_NODELIST", ""),
+        )
 
     def why_not(self, file: Path) -> str:
         answer = sbatch("--test-only", str(file))
@@ -129,6 +138,8 @@ class Slurm:
         ask("scontrol", "update", f"JobId={job_id}", f"Dependency={dependency}")
 
     def examine(self, diagnosis: "Diagnosis") -> None:
+        from hpc.cluster.schedulers.slurm import login_node  # the doctor's modules: no other command needs them
+
         login_node.examine(diagnosis, self)
 
     def limits(self, partition: str | None = None, account: str | None = None, qos: str | None = None) -> LimitSettings:

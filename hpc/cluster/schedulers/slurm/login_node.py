@@ -49,16 +49,16 @@ def examine(diagnosis: Diagnosis, slurm: "Slurm") -> None:
         try:
             look()
         except UserError as error:  # the database is away, or there is none
-            diagnosis.tell(Verdict.UNKNOWN, section, str(error))
+            diagnosis.add(Verdict.UNKNOWN, section, str(error))
 
 
 def _commands(diagnosis: Diagnosis) -> None:
     missing = [command for command in _COMMANDS if shutil.which(command) is None]
     if missing:
         advice = "sweeps need them; without sacct alone, how jobs ended is known for some minutes only"
-        diagnosis.tell(Verdict.WARNING, "commands", f"not on PATH: {', '.join(missing)}: {advice}")
+        diagnosis.add(Verdict.WARNING, "commands", f"not on PATH: {', '.join(missing)}: {advice}")
     else:
-        diagnosis.tell(Verdict.OK, "commands", f"{', '.join(_COMMANDS)} are on PATH")
+        diagnosis.add(Verdict.OK, "commands", f"{', '.join(_COMMANDS)} are on PATH")
 
 
 def _configuration(diagnosis: Diagnosis, configuration: Pairs) -> None:
@@ -66,39 +66,39 @@ def _configuration(diagnosis: Diagnosis, configuration: Pairs) -> None:
     diagnosis.source = f"Slurm {version} of {configuration['ClusterName']}"
     new_enough = tuple(map(int, re.findall(r"\d+", version)[:2])) >= _OLDEST
     advice = "" if new_enough else ": older than 22.05, with which this was tested"
-    diagnosis.tell(Verdict.OK if new_enough else Verdict.WARNING, "Slurm", version + advice)
+    diagnosis.add(Verdict.OK if new_enough else Verdict.WARNING, "Slurm", version + advice)
     if configuration["JobRequeue"] == "1":
-        diagnosis.tell(Verdict.OK, "JobRequeue", "jobs may go back into the queue")
+        diagnosis.add(Verdict.OK, "JobRequeue", "jobs may go back into the queue")
     else:
-        diagnosis.tell(Verdict.WARNING, "JobRequeue", "0: jobs must ask for it, as those made here do; the job tells")
-    diagnosis.tell(Verdict.OK, "KillWait", f"{configuration['KillWait']} from SIGTERM to SIGKILL at the time limit")
+        diagnosis.add(Verdict.WARNING, "JobRequeue", "0: jobs must ask for it, as those made here do; the job tells")
+    diagnosis.add(Verdict.OK, "KillWait", f"{configuration['KillWait']} from SIGTERM to SIGKILL at the time limit")
 
 
 def _shell(diagnosis: Diagnosis) -> None:
     names = sorted(name for name in os.environ if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF")
     if "SLURM_JOB_ID" in names:
         message = f"this shell belongs to job {os.environ['SLURM_JOB_ID']}: run this on a login node"
-        diagnosis.tell(Verdict.WARNING, "shell", message)
+        diagnosis.add(Verdict.WARNING, "shell", message)
     elif names:
         set_here = ", ".join(f"{name}={os.environ[name]}" for name in names)
         advice = "jobs made here ignore them (say it in the profile), slurm/*.sbatch obey them: unset them"
-        diagnosis.tell(Verdict.WARNING, "shell", f"{set_here}: {advice}")
+        diagnosis.add(Verdict.WARNING, "shell", f"{set_here}: {advice}")
     else:
-        diagnosis.tell(Verdict.OK, "shell", "no SBATCH_* or SLURM_* variables that would change what jobs ask for")
+        diagnosis.add(Verdict.OK, "shell", "no SBATCH_* or SLURM_* variables that would change what jobs ask for")
 
 
 def _accounts(diagnosis: Diagnosis, accounts: dict[str, tuple[str, ...]]) -> None:
     account, wanted = diagnosis.profile.account, diagnosis.profile.accounts
     known = "; ".join(f"{name} (QOS {', '.join(qos) or 'by default'})" for name, qos in accounts.items()) or "none"
     if account is not None and account not in accounts:
-        diagnosis.tell(Verdict.DIFFERS, "account", f"{account} is not one of yours, which are {known}")
+        diagnosis.add(Verdict.DIFFERS, "account", f"{account} is not one of yours, which are {known}")
     elif account is not None or len(accounts) == 1:
         diagnosis.see("account", account or next(iter(accounts)))
     else:
         verdict = Verdict.WARNING if wanted.required else Verdict.OK
-        diagnosis.tell(verdict, "account", f"yours are {known}: choose one by cluster.account=NAME")
+        diagnosis.add(verdict, "account", f"yours are {known}: choose one by cluster.account=NAME")
     if strange := [name for name in accounts if not wanted.fits(name)]:
-        diagnosis.tell(Verdict.WARNING, "accounts.pattern", f"{wanted.pattern} does not match {', '.join(strange)}")
+        diagnosis.add(Verdict.WARNING, "accounts.pattern", f"{wanted.pattern} does not match {', '.join(strange)}")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _nodes(diagnosis: Diagnosis, nodes: Sequence[Pairs], default: str | None, kn
             diagnosis.see("gpu.type", gpu_kind.gpu_type or None)
     elif profile.gpu is not None:
         diagnosis.values["gpu"] = None
-        diagnosis.tell(Verdict.DIFFERS, "gpu", "no node that you may see has GPUs")
+        diagnosis.add(Verdict.DIFFERS, "gpu", "no node that you may see has GPUs")
     with_gpus = {name for node in nodes if next(_kinds(node)).gpus for name in _partitions_of(node)}
     for name in known:
         diagnosis.see(f"partitions.{name}.gpus", name in with_gpus)
@@ -172,15 +172,15 @@ def _default(partitions: Mapping[str, Pairs]) -> str | None:
 def _partitions(diagnosis: Diagnosis, partitions: Mapping[str, Pairs], known: Sequence[str]) -> None:
     for name in diagnosis.profile.partitions or ():
         if name not in known:
-            diagnosis.tell(Verdict.DIFFERS, f"partitions.{name}", f"there is none; there are {', '.join(partitions)}")
+            diagnosis.add(Verdict.DIFFERS, f"partitions.{name}", f"there is none; there are {', '.join(partitions)}")
     if diagnosis.profile.partitions is None:
         diagnosis.values |= {f"partitions.{name}": {} for name in known}
-        diagnosis.tell(Verdict.FOUND, "partitions", ", ".join(known))
+        diagnosis.add(Verdict.FOUND, "partitions", ", ".join(known))
     for name in known:
         diagnosis.see(f"partitions.{name}.whole_node", partitions[name]["OverSubscribe"] == "EXCLUSIVE")
     if (default := _default(partitions)) is not None:
         message = f"{partitions[default]['DefaultTime']} in {default}, for jobs that ask for none; those made here do"
-        diagnosis.tell(Verdict.OK, "DefaultTime", message)
+        diagnosis.add(Verdict.OK, "DefaultTime", message)
 
 
 def _preemption(
@@ -194,15 +194,15 @@ def _preemption(
     # The first one since 24.11, the second one before.
     parameters = [configuration.get(name, "") for name in ("PreemptParameters", "SlurmctldParameters")]
     if how == "preempt/none":
-        diagnosis.tell(Verdict.OK, "PreemptType", "jobs are not preempted")
+        diagnosis.add(Verdict.OK, "PreemptType", "jobs are not preempted")
     elif any("send_user_signal" in words for words in parameters):
-        diagnosis.tell(Verdict.OK, "send_user_signal", "a preempted job gets USR2, saves and goes back into the queue")
+        diagnosis.add(Verdict.OK, "send_user_signal", "a preempted job gets USR2, saves and goes back into the queue")
     else:
         message = "not set: a preempted job gets SIGTERM alone; it saves where the partition's GraceTime lets it"
-        diagnosis.tell(Verdict.WARNING, "send_user_signal", message)
+        diagnosis.add(Verdict.WARNING, "send_user_signal", message)
     if how == "preempt/qos":
         message = "by QOS: `sacctmgr show qos format=name,preempt,gracetime` tells which may be"
-        diagnosis.tell(Verdict.UNKNOWN, "preemptible", message)
+        diagnosis.add(Verdict.UNKNOWN, "preemptible", message)
     for name in known if how == "preempt/partition_prio" else ():
         one, sharing = partitions[name], (_partitions_of(node) for node in nodes)
         rivals = {other for names in sharing if name in names for other in names if other in partitions}
@@ -213,7 +213,7 @@ def _preemption(
             diagnosis.see(f"partitions.{name}.grace_s", grace_s)
         elif preemptible:
             message = "GraceTime 0: a preempted job has no time to save; let it do so often"
-            diagnosis.tell(Verdict.WARNING, f"partitions.{name}.grace_s", message)
+            diagnosis.add(Verdict.WARNING, f"partitions.{name}.grace_s", message)
 
 
 def _limits(diagnosis: Diagnosis, slurm: "Slurm", known: Sequence[str], default: str) -> None:

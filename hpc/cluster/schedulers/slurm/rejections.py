@@ -12,7 +12,6 @@ AWAY = (
 )
 """Message of any of Slurm's commands if the controller does not answer."""
 _REFUSALS = {
-    Refusal.UNAVAILABLE: AWAY,
     Refusal.ARRAY: r"Invalid job array specification",
     # The last one is MaxJobCount. A policy of another name is a limit of size or time, and waiting does not help.
     Refusal.FULL: r"(QOS|Assoc)\w*Submit\w*Limit|Resource temporarily unavailable",
@@ -37,16 +36,11 @@ _CAUSES = {
 """Message of sbatch to its cause and what to do."""
 
 
-def refusal(stderr: str) -> Refusal:
-    """Return the kind of a rejection."""
-    return next((kind for kind, words in _REFUSALS.items() if re.search(words, stderr)), Refusal.OTHER)
-
-
 def refused(stderr: str) -> RefusedError | SchedulerUnavailableError:
     """Return the error to raise where sbatch failed; only a `RefusedError` means that there is no job."""
-    kind = refusal(stderr)
-    if kind is Refusal.UNAVAILABLE:
+    if re.search(AWAY, stderr):
         return SchedulerUnavailableError(stderr.strip())
+    kind = next((kind for kind, words in _REFUSALS.items() if re.search(words, stderr)), Refusal.OTHER)
     return RefusedError(kind, stderr.strip())
 
 

@@ -55,8 +55,8 @@ def sbatch_options(job: JobRequest) -> dict[str, Any]:
         "nodes": job.nodes,
         "ntasks_per_node": job.tasks_per_node,
         "cpus_per_task": job.cpus_per_task,
-        job.gpu_option.replace("-", "_"): job.gpu_flag,
-        "mem": job.memory,
+        job.gpu_option.replace("-", "_"): gpu_flag(job),
+        "mem": memory_flag(job),
         "partition": job.partition,
         "account": job.account,
         "qos": job.qos,
@@ -79,6 +79,21 @@ def sbatch_options(job: JobRequest) -> dict[str, Any]:
             **({"begin": f"now+{job.begin_in_s}"} if job.begin_in_s is not None else {}),
         },
     }
+
+
+def gpu_flag(job: JobRequest) -> str | None:
+    """Return the value of the option for GPUs, e.g. `a100:4`; None if there are none."""
+    if not job.gpus_per_node:
+        return None
+    parts = ["gpu" if job.gpu_option == "gres" else None, job.gpu_type, str(job.gpus_per_node)]
+    return ":".join(part for part in parts if part is not None)
+
+
+def memory_flag(job: JobRequest) -> str | None:
+    """Return the memory of a node with its unit, e.g. `124G`; `0` for all of it, None if nothing is asked for."""
+    if not job.memory_mb:
+        return None if job.memory_mb is None else "0"
+    return f"{job.memory_mb}M" if job.memory_mb % 1024 else f"{job.memory_mb // 1024}G"
 
 
 def _srun_options(job: JobRequest) -> list[str]:

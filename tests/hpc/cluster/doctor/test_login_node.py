@@ -13,6 +13,7 @@ from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.self_test import self_test_request
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.schedulers.slurm.login_node import examine
+from hpc.cluster.schedulers.slurm.script import gpu_flag
 from hpc.cluster.site.profile_files import load_profile
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -157,7 +158,7 @@ def test_agreeing_differing_and_unverified(looked: Look, tmp_path: Path) -> None
         "cpu_bind: cores\n"
     )
     diagnosis = looked(file)
-    diagnosis.tell_unverified()
+    diagnosis.add_unverified()
     found = verdicts(diagnosis)
     same = ("gpu.per_node", "gpu.cores", "node.cores", "node.memory_gb", "partitions.gpu.limits.submitted")
     assert {found[key] for key in (*same, "limits.running")} == {Verdict.OK}  # 498 GB is a round 500
@@ -269,7 +270,7 @@ def test_no_gpus(looked: Look, recorded: Recorded) -> None:
     diagnosis = looked()
     assert verdicts(diagnosis)["gpu"] is Verdict.DIFFERS
     request = self_test_request(diagnosis.filled())
-    assert (request.gpu_flag, request.nodes, request.tasks_per_node) == (None, 2, 2)
+    assert (gpu_flag(request), request.nodes, request.tasks_per_node) == (None, 2, 2)
 
 
 # ---------------------------------------------------------------------------------------- cluster and user

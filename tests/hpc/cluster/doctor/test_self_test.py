@@ -16,6 +16,7 @@ from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Scratch, Task, read_tasks
 from hpc.cluster.doctor.self_test import SelfTestResult, judge, self_test_request
 from hpc.cluster.schedulers.scheduler import JobFact, JobState
+from hpc.cluster.schedulers.slurm.script import gpu_flag
 from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import JobRequest
 
@@ -59,8 +60,8 @@ def test_two_nodes(tmp_path: Path) -> None:
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     first, second = looked(tmp_path, start(tmp_path, 0, PATH=path), start(tmp_path, 1, PATH=path))
     assert (first.rank, second.rank) == (0, 1)
-    assert first.signalled
-    assert second.signalled
+    assert first.signaled
+    assert second.signaled
     assert 1 <= len(first.cores) <= len(os.sched_getaffinity(0))
     assert first.memory_mb == 4000
     assert first.gpus is None
@@ -109,7 +110,7 @@ def test_begun_anew(tmp_path: Path) -> None:
 )
 def test_smallest_job_that_tells(overrides: list[str], processes: int, gpus: str | None) -> None:
     request = self_test_request(load_profile(GENERIC, overrides))
-    assert (request.nodes, request.tasks_per_node, request.gpu_flag) == (2, processes, gpus)
+    assert (request.nodes, request.tasks_per_node, gpu_flag(request)) == (2, processes, gpus)
 
 
 def test_time_and_requeue() -> None:
@@ -136,7 +137,7 @@ TASK = Task(
     internet=True,
     submission="",
     scratch=Scratch("/tmp", "/tmp", 100.0, "ext4"),
-    signalled=True,
+    signaled=True,
 )
 OTHER = replace(TASK, rank=1, node="n2", internet=None, submission=None, meeting=FINE)
 ENDED = JobFact("7", "fgssl-doctor", JobState.COMPLETED, restarts=1)
@@ -187,11 +188,11 @@ def test_what_worked_is_verified(tmp_path: Path) -> None:
         (replace(OTHER, cores=("0",)), "CPU binding", "2 cores were asked for each process, 1 or 2 it may run on"),
         (replace(OTHER, cores=("0", "1", "2")), "CPU binding", "try cluster.cpu_bind=cores"),
         (replace(OTHER, node="n1"), "CPU binding", "which others of the job use too"),
-        (replace(OTHER, memory_mb=2048), "memory", "2048 MB or 4096 MB on a node, 4G were asked for"),
+        (replace(OTHER, memory_mb=2048), "memory", "2048 MB or 4096 MB on a node, 4096 MB were asked for"),
         (replace(OTHER, gpus=(), torch_gpus=""), "GPUs", "process 1: none"),
         (replace(OTHER, gpus=None, torch_gpus=""), "GPUs", "process 1: none"),
         (replace(OTHER, torch_gpus="0"), "torch", "0 GPUs, it says on n2"),
-        (replace(OTHER, signalled=False), "USR2", "did not come to processes 1:"),
+        (replace(OTHER, signaled=False), "USR2", "did not come to processes 1:"),
         (replace(OTHER, python="3.9.1"), "python", "3.9.1 on the nodes"),
         (replace(OTHER, meeting=replace(FINE, visible_after_s=None)), "files", "after more than 60 s"),
         (replace(OTHER, meeting=replace(FINE, visible_after_s=30.0)), "files", "after 30.0 s"),
