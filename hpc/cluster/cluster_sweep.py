@@ -117,7 +117,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
     return runs
 
 
-def job_blocks(plan: Plan) -> dict[str, str]:
+def job_blocks(plan: SweepPlan) -> dict[str, str]:
     """Return the block of `jobs` of each run: its arm, or its stage."""
     arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
     return {stage.run: stage.kind for stage in reversed(plan.stages)} | arms
