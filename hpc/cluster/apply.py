@@ -7,24 +7,8 @@ from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.store.files import write_atomically
-from hpc.cluster.actions import (
-    Abandon,
-    Action,
-    CancelJobs,
-    DismissKeeper,
-    KeeperWaitsFor,
-    LackKeeper,
-    LeaveKeeper,
-    NoteCanceled,
-    NoteJobId,
-    NoteKeeper,
-    PlannedOrder,
-    PrintLine,
-    Progress,
-    Release,
-    Replace,
-    Submit,
-)
+from hpc.cluster import actions
+from hpc.cluster.actions import PlannedOrder, Progress
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_scripts import keeper_script, order_script
 from hpc.cluster.job_store import JobStore
@@ -48,14 +32,14 @@ class Applier:
         self._sweep, self._store, self._scheduler = sweep, store, scheduler
         self.progress = Progress()
 
-    def apply(self, chosen: Sequence[Action], runs: Mapping[str, RunStatus]) -> bool:
+    def apply(self, chosen: Sequence[actions.Action], runs: Mapping[str, RunStatus]) -> bool:
         """Apply actions in their order, up to a submission that is not taken as it is; return whether any is reported.
 
         `runs` are those of the observation that the actions were decided on.
         """
         before = len(self.progress.lines)
         for action in chosen:
-            if isinstance(action, Submit):
+            if isinstance(action, actions.Submit):
                 if not self._submit(action, runs):
                     break
             else:
@@ -66,42 +50,42 @@ class Applier:
         """Note which runs the scheduler refused in this pass, with its words."""
         self._store.note_refused(self.progress.hopeless)
 
-    def _apply(self, action: Action) -> None:
+    def _apply(self, action: actions.Action) -> None:
         store, scheduler = self._store, self._scheduler
         match action:
-            case NoteJobId(order, job_id):
+            case actions.NoteJobId(order, job_id):
                 store.note_id(order, job_id)
                 kept = f"job {job_id} of order {order.token} is in the queue though its number was not noted: kept"
                 self._report(kept)
-            case NoteCanceled(order, elements):
+            case actions.NoteCanceled(order, elements):
                 store.note_canceled(order, elements)
-            case PrintLine(line):
+            case actions.PrintLine(line):
                 self._report(line)
-            case Abandon(order):
+            case actions.Abandon(order):
                 store.abandon(order)
                 self._report(f"order {order.token} never reached the scheduler: forgotten")
-            case Replace(order):
+            case actions.Replace(order):
                 with self._reported():
                     scheduler.cancel([order.job_id or ""])
                     store.abandon(order)
                     why = "waited for one that did not end well: canceled, to be ordered anew"
                     self._report(f"job {order.job_id} {why}")
-            case CancelJobs(job_ids):
+            case actions.CancelJobs(job_ids):
                 with self._reported():
                     scheduler.cancel(job_ids)
-            case Release(job_id, label):
+            case actions.Release(job_id, label):
                 with self._reported():
                     scheduler.release(job_id)
                     self._report(f"{label}: job {job_id} was held after a failed launch: released")
-            case NoteKeeper(job_id):
+            case actions.NoteKeeper(job_id):
                 store.note_keeper(job_id)
-            case LackKeeper(why):
+            case actions.LackKeeper(why):
                 self._lack_keeper(why)
-            case LeaveKeeper():
+            case actions.LeaveKeeper():
                 self._leave_keeper()
-            case DismissKeeper():
+            case actions.DismissKeeper():
                 self._dismiss_keeper(action)
-            case KeeperWaitsFor(job_id, others):
+            case actions.KeeperWaitsFor(job_id, others):
                 with self._reported():
                     scheduler.wait_for_any(job_id, others)
 
@@ -118,7 +102,7 @@ class Applier:
         except UserError as error:
             self._lack_keeper(str(error))
 
-    def _dismiss_keeper(self, action: DismissKeeper) -> None:
+    def _dismiss_keeper(self, action: actions.DismissKeeper) -> None:
         self.progress = replace(self.progress, keeper_dismissed=True)
         with self._reported():
             self._scheduler.cancel([action.job_id])
@@ -132,7 +116,7 @@ class Applier:
 
     # ------------------------------------------------------------------------------------------- orders
 
-    def _submit(self, action: Submit, runs: Mapping[str, RunStatus]) -> bool:
+    def _submit(self, action: actions.Submit, runs: Mapping[str, RunStatus]) -> bool:
         """Submit an order; return whether it was taken. If not, the progress holds why."""
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
@@ -165,7 +149,7 @@ class Applier:
         """Return the id of a needed run's job, which `decide` saw in the queue or before this order."""
         return self.progress.jobs.get(need) or runs[need].job_id or ""
 
-    def _refused(self, action: Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
+    def _refused(self, action: actions.Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
         planned, so_far = action.planned, self.progress
         if error.kind in (Refusal.FULL, Refusal.ARRAY) and len(planned.elements) > 1:  # an array is refused whole
             at_most = {**so_far.at_most, planned.kind: len(planned.elements) // 2}

@@ -7,24 +7,8 @@ the queue has, on orders (again after each one that was not taken as it was), an
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from hpc.cluster.actions import (
-    Abandon,
-    Action,
-    CancelJobs,
-    DismissKeeper,
-    KeeperWaitsFor,
-    LackKeeper,
-    LeaveKeeper,
-    NoteCanceled,
-    NoteJobId,
-    NoteKeeper,
-    PlannedOrder,
-    PrintLine,
-    Progress,
-    Release,
-    Replace,
-    Submit,
-)
+from hpc.cluster import actions
+from hpc.cluster.actions import PlannedOrder, Progress
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_store import Element, Order
 from hpc.cluster.keeper import PLACES
@@ -46,24 +30,24 @@ _MOST_WAITED_FOR = 50
 # ----------------------------------------------------------------------------------------------- repairs
 
 
-def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[Action]:
+def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[actions.Action]:
     """Note what will be forgotten, enforce users' cancellations, and free jobs that cannot start."""
-    actions: list[Action] = []
+    decided: list[actions.Action] = []
     for order in seen.orders:
         if order.token in seen.found:
-            actions += _lost_submission(order, seen)
+            decided += _lost_submission(order, seen)
     if seen.silence:
-        return actions
-    actions += _seen_canceled(seen)
+        return decided
+    decided += _seen_canceled(seen)
     if jobs := jobs_to_cancel(seen, seen.requests.canceled & seen.runs.keys()):
-        actions.append(CancelJobs(jobs))
-    actions += _never_starting(seen)
+        decided.append(actions.CancelJobs(jobs))
+    decided += _never_starting(seen)
     for status in seen.runs.values():
         fact = status.fact
         launch_failed = status.state is ClusterState.HELD and fact is not None and fact.launch_failed
         if launch_failed and status.job_id and fact is not None and fact.restarts <= sweep.retries.node_failures:
-            actions.append(Release(status.job_id, status.run.label))
-    return actions
+            decided.append(actions.Release(status.job_id, status.run.label))
+    return decided
 
 
 def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]:
@@ -77,15 +61,15 @@ def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]
     return tuple(sorted(job for job in jobs if job is not None and shared[job] <= unwanted))
 
 
-def _lost_submission(order: Order, seen: Observation) -> Iterator[Action]:
+def _lost_submission(order: Order, seen: Observation) -> Iterator[actions.Action]:
     job_id = seen.found[order.token]
     if job_id is not None:
-        yield NoteJobId(order, job_id)
+        yield actions.NoteJobId(order, job_id)
     elif all(launch.token != order.token for launch in seen.launches) and seen.at - order.created > _INTENT_AGE_S:
-        yield Abandon(order)
+        yield actions.Abandon(order)
 
 
-def _seen_canceled(seen: Observation) -> Iterator[Action]:
+def _seen_canceled(seen: Observation) -> Iterator[actions.Action]:
     for order in seen.orders:
         canceled = frozenset(
             number
@@ -95,10 +79,10 @@ def _seen_canceled(seen: Observation) -> Iterator[Action]:
             and fact.name == order.job_name
         )
         if not canceled <= order.canceled:
-            yield NoteCanceled(order, canceled)
+            yield actions.NoteCanceled(order, canceled)
 
 
-def _never_starting(seen: Observation) -> Iterator[Action]:
+def _never_starting(seen: Observation) -> Iterator[actions.Action]:
     """Yield orders none of whose elements ever ran, and one of which waits for a job that did not end well."""
     stuck = {status.job_id for status in seen.runs.values() if status.live and status.fact and status.fact.never_starts}
     begun = {(launch.token, launch.element) for launch in seen.launches}
@@ -107,24 +91,26 @@ def _never_starting(seen: Observation) -> Iterator[Action]:
         if any(order.job_id_of(number) in stuck for number in numbers) and not any(
             (order.token, number) in begun for number in numbers
         ):
-            yield Replace(order)
+            yield actions.Replace(order)
 
 
 # ------------------------------------------------------------------------------------------------ orders
 
 
-def decide_orders(seen: Observation, sweep: ClusterSweep, so_far: Progress, keeper: KeeperStatus) -> list[Action]:
+def decide_orders(
+    seen: Observation, sweep: ClusterSweep, so_far: Progress, keeper: KeeperStatus
+) -> list[actions.Action]:
     """Return what to submit now; a keeper that has the only place in the queue makes room."""
     if so_far.unanswered:
         return []
     excluded = () if so_far.all_nodes_needed else bad_nodes(seen.runs)
     places = 0 if sweep.keeper is None else PLACES
     planned = planned_orders(seen.runs, sweep.limits, places, so_far)
-    if submissions := [Submit(order, excluded) for order in planned]:
+    if submissions := [actions.Submit(order, excluded) for order in planned]:
         return [*submissions]
     waiting = so_far.keeper or keeper.waiting
     stuck = so_far.no_room and not so_far.ordered and not any(status.live for status in seen.runs.values())
-    return [DismissKeeper(waiting, for_room=True)] if stuck and waiting and not so_far.keeper_dismissed else []
+    return [actions.DismissKeeper(waiting, for_room=True)] if stuck and waiting and not so_far.keeper_dismissed else []
 
 
 def planned_orders(
@@ -214,25 +200,25 @@ def keeper_wanted(seen: Observation, sweep: ClusterSweep) -> bool:
     return sweep.keeper is not None and not is_over(seen.runs, ())
 
 
-def decide_keeper(keeper: KeeperStatus) -> list[Action]:
+def decide_keeper(keeper: KeeperStatus) -> list[actions.Action]:
     """See to it that a keeper waits."""
     if keeper.silence:
-        return [LackKeeper(keeper.silence)]
-    actions = _held_keepers(keeper)
-    return [*actions, LeaveKeeper()] if keeper.waiting is None else actions
+        return [actions.LackKeeper(keeper.silence)]
+    decided = _held_keepers(keeper)
+    return [*decided, actions.LeaveKeeper()] if keeper.waiting is None else decided
 
 
-def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) -> list[Action]:
+def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) -> list[actions.Action]:
     """Let the keeper wait for the jobs that are there, or dismiss it where there is nothing to wait for."""
     if keeper.silence:
-        return [PrintLine(keeper.silence)]
-    actions = _held_keepers(keeper)
+        return [actions.PrintLine(keeper.silence)]
+    decided = _held_keepers(keeper)
     if keeper.waiting is None:
-        return actions
+        return decided
     if is_over(seen.runs, so_far.hopeless):
-        return [*actions, DismissKeeper(keeper.waiting)]
+        return [*decided, actions.DismissKeeper(keeper.waiting)]
     alive = dict.fromkeys(status.job_id for status in seen.runs.values() if status.live and status.job_id)
-    return [*actions, KeeperWaitsFor(keeper.waiting, tuple(alive)[:_MOST_WAITED_FOR])]
+    return [*decided, actions.KeeperWaitsFor(keeper.waiting, tuple(alive)[:_MOST_WAITED_FOR])]
 
 
 def is_over(runs: Mapping[str, RunStatus], hopeless: Collection[str]) -> bool:
@@ -242,8 +228,8 @@ def is_over(runs: Mapping[str, RunStatus], hopeless: Collection[str]) -> bool:
     )
 
 
-def _held_keepers(keeper: KeeperStatus) -> list[Action]:
-    actions: list[Action] = [CancelJobs(keeper.held)] if keeper.held else []
+def _held_keepers(keeper: KeeperStatus) -> list[actions.Action]:
+    decided: list[actions.Action] = [actions.CancelJobs(keeper.held)] if keeper.held else []
     if keeper.waiting is not None and not keeper.noted:
-        actions.append(NoteKeeper(keeper.waiting))
-    return actions
+        decided.append(actions.NoteKeeper(keeper.waiting))
+    return decided

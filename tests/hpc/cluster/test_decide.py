@@ -5,24 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from hpc.cluster.actions import (
-    Abandon,
-    Action,
-    CancelJobs,
-    DismissKeeper,
-    KeeperWaitsFor,
-    LackKeeper,
-    LeaveKeeper,
-    NoteCanceled,
-    NoteJobId,
-    NoteKeeper,
-    PlannedOrder,
-    PrintLine,
-    Progress,
-    Release,
-    Replace,
-    Submit,
-)
+from hpc.cluster import actions
+from hpc.cluster.actions import PlannedOrder, Progress
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.decide import (
     bad_nodes,
@@ -128,9 +112,9 @@ def seen(*views: RunStatus, **more: object) -> Observation:
     return Observation(NOW, {view.run.run: view for view in views}, **more)  # type: ignore[arg-type]
 
 
-def submit(*names: str, number: int = 1, needs: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> Submit:
+def submit(*names: str, number: int = 1, needs: tuple[str, ...] = (), excluded: tuple[str, ...] = ()) -> actions.Submit:
     elements = tuple(Element((name,), (number,)) for name in names)
-    return Submit(PlannedOrder(SMALL, needs, elements), excluded)
+    return actions.Submit(PlannedOrder(SMALL, needs, elements), excluded)
 
 
 # ----------------------------------------------------------------------------------------------- repairs
@@ -145,24 +129,28 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
 
 
 @pytest.mark.parametrize(
-    ("observation", "actions"),
+    ("observation", "expected"),
     [
         pytest.param(seen(view("a", "RUNNING"), orders=[TASKS]), [], id="all is well"),
-        pytest.param(seen(orders=[LOST], found={"token-a": "9"}), [NoteJobId(LOST, "9")], id="found by its name"),
+        pytest.param(
+            seen(orders=[LOST], found={"token-a": "9"}), [actions.NoteJobId(LOST, "9")], id="found by its name"
+        ),
         pytest.param(seen(orders=[LOST], found={"token-a": None}), [], id="perhaps still on its way"),
-        pytest.param(seen(orders=[OLD], found={"token-a": None}), [Abandon(OLD)], id="never reached the scheduler"),
+        pytest.param(
+            seen(orders=[OLD], found={"token-a": None}), [actions.Abandon(OLD)], id="never reached the scheduler"
+        ),
         pytest.param(seen(orders=[OLD]), [], id="the scheduler did not say whether it has it"),
         pytest.param(
             seen(orders=[OLD], launches=[launch("token-a")], found={"token-a": None}), [], id="its job has begun"
         ),
         pytest.param(
             seen(view("a", "PENDING"), orders=[OLD], found={"token-a": None}, silence="no answer"),
-            [Abandon(OLD)],
+            [actions.Abandon(OLD)],
             id="silence comes after the search",
         ),
         pytest.param(
             seen(orders=[TASKS], facts=CANCELED),
-            [NoteCanceled(TASKS, frozenset({0, 2}))],
+            [actions.NoteCanceled(TASKS, frozenset({0, 2}))],
             id="canceled tasks are noted",
         ),
         pytest.param(
@@ -177,7 +165,7 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
         ),
         pytest.param(
             seen(view("a", "RUNNING"), view("b", "RUNNING"), requests=UserRequests(frozenset({"a"}))),
-            [CancelJobs(("job-a",))],
+            [actions.CancelJobs(("job-a",))],
             id="users' cancellations are enforced",
         ),
         pytest.param(
@@ -195,12 +183,12 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
                 orders=[packed("a", "b")],
                 requests=UserRequests(frozenset({"a"})),
             ),
-            [CancelJobs(("job-a",))],
+            [actions.CancelJobs(("job-a",))],
             id="the other one is done",
         ),
         pytest.param(
             seen(dataclasses.replace(view("a", "PENDING", fact=NEVER), job_id="7_0"), orders=[STUCK]),
-            [Replace(STUCK)],
+            [actions.Replace(STUCK)],
             id="waits for a job that did not end well",
         ),
         pytest.param(
@@ -212,7 +200,9 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
             [],
             id="a task of the array has begun",
         ),
-        pytest.param(seen(view("a", "HELD", fact=HELD)), [Release("job-a", "a")], id="held after a failed launch"),
+        pytest.param(
+            seen(view("a", "HELD", fact=HELD)), [actions.Release("job-a", "a")], id="held after a failed launch"
+        ),
         pytest.param(
             seen(view("a", "HELD", fact=dataclasses.replace(HELD, launch_failed=False))), [], id="held by a person"
         ),
@@ -221,8 +211,8 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
         ),
     ],
 )
-def test_repairs(observation: Observation, actions: list[Action]) -> None:
-    assert decide_repairs(observation, sweep()) == actions
+def test_repairs(observation: Observation, expected: list[actions.Action]) -> None:
+    assert decide_repairs(observation, sweep()) == expected
 
 
 def test_a_run_that_left_the_sweep_has_no_job_to_cancel() -> None:
@@ -238,7 +228,7 @@ ONE_PLACE = Progress(full=frozenset({None}), no_room=True, keeper="9")
 
 
 @pytest.mark.parametrize(
-    ("views", "so_far", "actions"),
+    ("views", "so_far", "expected"),
     [
         pytest.param([], Progress(), [], id="no runs"),
         pytest.param(AB, Progress(), [submit("a", "b")], id="all at once"),
@@ -264,7 +254,7 @@ ONE_PLACE = Progress(full=frozenset({None}), no_room=True, keeper="9")
         pytest.param(
             [view("a", lost_on=("n1", "n1"))], Progress(all_nodes_needed=True), [submit("a")], id="unless it is needed"
         ),
-        pytest.param(AB, ONE_PLACE, [DismissKeeper("9", for_room=True)], id="the keeper has the only place"),
+        pytest.param(AB, ONE_PLACE, [actions.DismissKeeper("9", for_room=True)], id="the keeper has the only place"),
         pytest.param(
             AB, dataclasses.replace(ONE_PLACE, keeper_dismissed=True), [], id="the queue is full without a keeper, too"
         ),
@@ -272,8 +262,8 @@ ONE_PLACE = Progress(full=frozenset({None}), no_room=True, keeper="9")
         pytest.param([*AB, view("d", "RUNNING")], ONE_PLACE, [], id="there is something to wait for"),
     ],
 )
-def test_orders(views: list[RunStatus], so_far: Progress, actions: list[Action]) -> None:
-    assert decide_orders(seen(*views), sweep(KEEPER), so_far, KeeperStatus()) == actions
+def test_orders(views: list[RunStatus], so_far: Progress, expected: list[actions.Action]) -> None:
+    assert decide_orders(seen(*views), sweep(KEEPER), so_far, KeeperStatus()) == expected
 
 
 def test_places_are_kept_free_for_keepers_alone() -> None:
@@ -292,9 +282,9 @@ def test_what_was_submitted_in_this_pass_takes_room() -> None:
 def test_every_refusal_brings_the_pass_nearer_to_its_end() -> None:
     """An array is halved down to one task, and then its queue is full."""
     four, so_far, lengths = [view(name) for name in "abcd"], Progress(), []
-    while actions := decide_orders(seen(*four), sweep(), so_far, KeeperStatus()):
-        assert isinstance(actions[0], Submit)
-        planned = actions[0].planned
+    while expected := decide_orders(seen(*four), sweep(), so_far, KeeperStatus()):
+        assert isinstance(expected[0], actions.Submit)
+        planned = expected[0].planned
         lengths.append(len(planned.elements))
         if lengths[-1] > 1:
             so_far = dataclasses.replace(so_far, at_most={planned.kind: lengths[-1] // 2})
@@ -323,47 +313,51 @@ UNDECIDED = dataclasses.replace(view("a", "LOST", to_submit=False), undecided=Tr
 
 
 @pytest.mark.parametrize(
-    ("run", "keeper", "actions"),
+    ("run", "keeper", "expected"),
     [
-        pytest.param(RUNNING, KeeperStatus(), [LeaveKeeper()], id="none waits"),
-        pytest.param(view("a"), KeeperStatus(), [LeaveKeeper()], id="something is to be submitted"),
-        pytest.param(UNDECIDED, KeeperStatus(), [LeaveKeeper()], id="something will be known later"),
+        pytest.param(RUNNING, KeeperStatus(), [actions.LeaveKeeper()], id="none waits"),
+        pytest.param(view("a"), KeeperStatus(), [actions.LeaveKeeper()], id="something is to be submitted"),
+        pytest.param(UNDECIDED, KeeperStatus(), [actions.LeaveKeeper()], id="something will be known later"),
         pytest.param(FAILED, KeeperStatus(), [], id="nothing to wait for"),
         pytest.param(RUNNING, KeeperStatus("9"), [], id="one waits"),
-        pytest.param(RUNNING, KeeperStatus("9", noted=False), [NoteKeeper("9")], id="one waits that nobody noted"),
-        pytest.param(RUNNING, KeeperStatus(held=("8",)), [CancelJobs(("8",)), LeaveKeeper()], id="a held one"),
-        pytest.param(RUNNING, KeeperStatus(silence="away"), [LackKeeper("away")], id="no answer"),
+        pytest.param(
+            RUNNING, KeeperStatus("9", noted=False), [actions.NoteKeeper("9")], id="one waits that nobody noted"
+        ),
+        pytest.param(
+            RUNNING, KeeperStatus(held=("8",)), [actions.CancelJobs(("8",)), actions.LeaveKeeper()], id="a held one"
+        ),
+        pytest.param(RUNNING, KeeperStatus(silence="away"), [actions.LackKeeper("away")], id="no answer"),
     ],
 )
-def test_a_keeper_is_left(run: RunStatus, keeper: KeeperStatus, actions: list[Action]) -> None:
-    assert (decide_keeper(keeper) if keeper_wanted(seen(run), sweep(KEEPER)) else []) == actions
+def test_a_keeper_is_left(run: RunStatus, keeper: KeeperStatus, expected: list[actions.Action]) -> None:
+    assert (decide_keeper(keeper) if keeper_wanted(seen(run), sweep(KEEPER)) else []) == expected
     assert not keeper_wanted(seen(run), sweep(None))
 
 
 @pytest.mark.parametrize(
-    ("run", "keeper", "actions"),
+    ("run", "keeper", "expected"),
     [
-        pytest.param(RUNNING, KeeperStatus("9"), [KeeperWaitsFor("9", ("job-a",))], id="for what runs"),
-        pytest.param(UNDECIDED, KeeperStatus("9"), [KeeperWaitsFor("9", ())], id="for its time"),
-        pytest.param(FAILED, KeeperStatus("9"), [DismissKeeper("9")], id="for nothing"),
+        pytest.param(RUNNING, KeeperStatus("9"), [actions.KeeperWaitsFor("9", ("job-a",))], id="for what runs"),
+        pytest.param(UNDECIDED, KeeperStatus("9"), [actions.KeeperWaitsFor("9", ())], id="for its time"),
+        pytest.param(FAILED, KeeperStatus("9"), [actions.DismissKeeper("9")], id="for nothing"),
         pytest.param(RUNNING, KeeperStatus(), [], id="there is none"),
         pytest.param(
             FAILED,
             KeeperStatus("9", held=("8",)),
-            [CancelJobs(("8",)), DismissKeeper("9")],
+            [actions.CancelJobs(("8",)), actions.DismissKeeper("9")],
             id="a held one goes too",
         ),
-        pytest.param(RUNNING, KeeperStatus(silence="away"), [PrintLine("away")], id="no answer"),
+        pytest.param(RUNNING, KeeperStatus(silence="away"), [actions.PrintLine("away")], id="no answer"),
     ],
 )
-def test_what_a_keeper_waits_for(run: RunStatus, keeper: KeeperStatus, actions: list[Action]) -> None:
-    assert decide_waiting(seen(run), Progress(), keeper) == actions
+def test_what_a_keeper_waits_for(run: RunStatus, keeper: KeeperStatus, expected: list[actions.Action]) -> None:
+    assert decide_waiting(seen(run), Progress(), keeper) == expected
 
 
 def test_a_keeper_waits_for_fifty_jobs_at_most() -> None:
     many = [view(f"run-{number}", "PENDING") for number in range(60)]
     [action] = decide_waiting(seen(*many), Progress(), KeeperStatus("9"))
-    assert isinstance(action, KeeperWaitsFor)
+    assert isinstance(action, actions.KeeperWaitsFor)
     assert len(action.others) == 50
 
 
