@@ -22,7 +22,7 @@ from fgssl.store.files import read_record, record_json, write_atomically
 from hpc.sweeps.stages import Stage
 from hpc.sweeps.state import State, states
 
-CURRENT, EXIT, ALIVE = "current.json", "exit.json", "alive"
+CURRENT, EXIT, ALIVE, TAKING = "current.json", "exit.json", "alive", "taking"
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a job that was told to stop, and did."""
 
@@ -67,8 +67,6 @@ def work(order: WorkOrder) -> None:
 
     held_by_others: set[str] = set()
     for stage in _startable(order, held_by_others):
-        current = order.job / CURRENT
-        write_atomically(current, record_json(CurrentRun(stage.run)))
         print(f"---- {stage.label}: {stage.run}", flush=True)
         try:
             execute(stage.config, order.out)
@@ -76,28 +74,34 @@ def work(order: WorkOrder) -> None:
             print(error, flush=True)
             held_by_others.add(stage.key)
         _stop_when_told()  # libraries and runs set handlers of their own
-        current.unlink()
+        (order.job / CURRENT).unlink()
 
 
 def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
-    """The first run that could start, looked for anew each time; ends when there is none, or no sweep any more."""
+    """Yield the first run that could start, taken by this job and looked for anew each time.
+
+    Ends when there is none, or no sweep any more. Jobs look and take one after the other: were a run taken twice, the
+    lease would hold the second job back, but not if the first one is killed.
+    """
     done: set[str] = set()
     while _sweep_lives(order.job.parent):
-        found = states(order.stages, order.out, done=frozenset(done))
-        done |= {key for key, state in found.items() if state is State.DONE}
-        others = [read_record(file, CurrentRun) for file in order.job.parent.glob(f"*/{CURRENT}")]
-        taken = {other.run for other in others if other is not None}
-        pending = (
-            stage
-            for stage in order.stages
-            if found[stage.key] is State.PENDING
-            and stage.config.resources.threads == order.threads
-            and stage.key not in held_by_others
-            and stage.run not in taken
-        )
-        stage = next(pending, None)
-        if stage is None:
-            return
+        with (order.job.parent / TAKING).open("a") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            found = states(order.stages, order.out, done=frozenset(done))
+            done |= {key for key, state in found.items() if state is State.DONE}
+            others = [read_record(file, CurrentRun) for file in order.job.parent.glob(f"*/{CURRENT}")]
+            taken = {other.run for other in others if other is not None}
+            pending = (
+                stage
+                for stage in order.stages
+                if found[stage.key] is State.PENDING
+                and stage.config.resources.threads == order.threads
+                and stage.key not in held_by_others
+                and stage.run not in taken
+            )
+            if (stage := next(pending, None)) is None:
+                return
+            write_atomically(order.job / CURRENT, record_json(CurrentRun(stage.run)))
         yield stage
 
 
