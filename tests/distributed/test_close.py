@@ -93,6 +93,7 @@ def twenty_steps(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> di
 def test_twenty_steps_in_double_precision(name: str, twenty_steps: dict[tuple[str, int], Path]) -> None:
     alone, *others = (state_at(twenty_steps[name, size], 20) for size in WORLD_SIZES)
     for other in others:
-        assert_close(other["method"], alone["method"], 1e-9)
+        # Rounding of 1e-16 grows over 20 steps: to 1.4e-9 where this was measured, on an Intel Xeon.
+        assert_close(other["method"], alone["method"], 1e-8)
         for number, expected in alone["optimizer"]["state"].items():
-            assert_close(other["optimizer"]["state"][number], expected, 1e-7)  # momenta: differences of the weights
+            assert_close(other["optimizer"]["state"][number], expected, 1e-6)  # momenta: differences of the weights
