@@ -16,7 +16,7 @@ from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.validation import unknown
 
 _REFUSALS = (AssertionError, RuntimeError, ValueError, IndexError)
-"""What models raise for an image size that they cannot take: each in its own way, and no attribute tells all sizes."""
+"""Errors of models for an image size that they cannot take; no attribute lists the sizes of every model."""
 
 
 def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Collection[int] = ()) -> nn.Module:

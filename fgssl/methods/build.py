@@ -26,7 +26,7 @@ RANDOM_START: Start = {"encoder": None, "decoder": None, "classifier": None}
 
 @dataclass(frozen=True)
 class Parts:
-    """What methods are made of: each is built from its settings and these, `implementation(settings, parts)`."""
+    """Parts of a method, which is built as `implementation(settings, parts)`."""
 
     config: Config
     encoder: nn.Module

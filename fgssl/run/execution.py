@@ -95,7 +95,7 @@ def _lead(
 
 
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
-    """What all processes but the first do: they read, train, and write nothing but why they failed."""
+    """Read and train as any process but the first, which writes nothing but why it failed."""
     data_version = world.broadcast("")
     if not data_version:
         return

@@ -45,7 +45,7 @@ class StartSettings:
 
     @property
     def sources(self) -> dict[str, StartSource]:
-        """Those that are given, by network."""
+        """Return the sources that are given, by network."""
         sources = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         return {network: source for network, source in sources.items() if source is not None}
 

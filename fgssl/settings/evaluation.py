@@ -42,7 +42,7 @@ def _with_measures(cls: type[T]) -> type[T]:
 @settings
 @_with_measures
 class EvaluationSettings:
-    """Which measures are taken: the linear probe and retrieval, and others that are asked for; one field each."""
+    """Measures to take, one field each: by default the linear probe and retrieval."""
 
     label_level: NonNegativeInt = 0
     """Level of the labels of all measures but the outliers: 0 is the finest (species)."""

@@ -45,4 +45,4 @@ class NoiseSettings:
     statistic: Literal["std", "var"] = "std"
     """Spread of a feature dimension over the bank, scaled to a bank of 1024 rows."""
     normalization: Literal["column", "row", "none"] = "column"
-    """What is l2-normalized in the bank before the spread is taken."""
+    """Rows or columns of the bank to l2-normalize before the spread is taken."""

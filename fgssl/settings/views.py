@@ -53,7 +53,7 @@ class ViewRecipe:
 
 @settings
 class RecipeSettings:
-    """What one or several views do differently; an empty key is as in `views`."""
+    """Differences of one or several views from `views`; an empty key is as there."""
 
     count: PositiveInt = 1
     """Number of views made by this recipe."""

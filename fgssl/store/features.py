@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What features depend on beside the code."""
+    """Encoder and data that features depend on, beside the code."""
 
     data_version: str
     """Version of the shards."""

@@ -130,7 +130,7 @@ class JobScript:
 
 @dataclass(frozen=True)
 class JobPlace:
-    """Which part of an order the process is that asks."""
+    """Return the part of an order that this process is."""
 
     job_id: str
     """Id of the job, or of the array."""
