@@ -1,6 +1,7 @@
-"""Which process of a run this one is, as torchrun, `accelerate launch`, srun or plain Python say in the environment.
+"""Which process of a run this one is, by what torchrun, `accelerate launch` or a scheduler leave in the environment.
 
-Accelerate and torch look for RANK, WORLD_SIZE, MASTER_ADDR and their kin there. srun sets none of them: here they are.
+Accelerate and torch look for RANK, WORLD_SIZE, MASTER_ADDR and their kin there. A scheduler's own launcher, such as
+srun, sets none of them: here they are.
 """
 
 import atexit
@@ -14,6 +15,9 @@ from pathlib import Path
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
 from fgssl.store.files import awaited, read_record, record_json, write_atomically
+from hpc.cluster.schedulers import SCHEDULERS, build_scheduler
+from hpc.cluster.schedulers.scheduler import JobStep
+from hpc.environment import number_of
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
@@ -29,7 +33,6 @@ _NUMBER_IS_SET_BY = {
     "python": "plain Python is one process, so start it with torchrun, `accelerate launch` or srun",
     "torchrun": "it starts --nproc-per-node on each of --nnodes",
     "accelerate launch": "it starts --num_processes in all with a file of hpc/accelerate, and only one with --cpu",
-    "srun": "it starts --ntasks",
     "WORLD_SIZE": "it is what your script says",
 }
 
@@ -37,17 +40,21 @@ _NUMBER_IS_SET_BY = {
 def processes(out: Path, expected: int | None) -> Processes:
     """This process's place among those that were started together; call it once, before torch joins them.
 
-    Under srun they agree on where to meet by a file in `out`, which all nodes must share. Raises `UserError` where the
-    environment contradicts itself or `expected`: else processes would train the same run beside each other.
+    Where a scheduler's launcher started them, they agree on where to meet by a file in `out`, which all nodes must
+    share. Raises `UserError` where the environment contradicts itself or `expected`: else processes would train the
+    same run beside each other.
     """
-    place = _of_launcher() if any(name in os.environ for name in _TORCH) else _of_srun_or_alone()
+    step = next(filter(None, (build_scheduler(name).step() for name in SCHEDULERS)), None)
+    place = _of_torch(step) if any(name in os.environ for name in _TORCH) else _of_step_or_alone(step)
+    met_here = step is not None and place is step.started
     if expected is not None and place.world_size != expected:
+        how = f"it starts {step.number_option}" if step and met_here else _NUMBER_IS_SET_BY[place.launcher]
         raise UserError(
             f"resources.expected_processes is {expected}, but {place.launcher} says {place.world_size}: change the "
-            f"setting or the number that is started ({_NUMBER_IS_SET_BY[place.launcher]})"
+            f"setting or the number that is started ({how})"
         )
-    if place.launcher == "srun" and place.world_size > 1:
-        _export(place, *_meeting_point(out, first=place.rank == 0))
+    if step is not None and met_here and place.world_size > 1:
+        _export(place, *_meeting_point(out, step, first=place.rank == 0))
     return place
 
 
@@ -84,13 +91,16 @@ def set_threads(number: int) -> None:
     os.environ.update(dict.fromkeys(THREADS, str(number)))
 
 
-def beside_others(share_gpu: int) -> Processes:
-    """One process of a job whose others train runs of their own; so many of them share a GPU."""
+def beside_others(local_task: int, share_gpu: int) -> Processes:
+    """Return the one process of a run beside others of the job on its node, of which so many share a GPU.
+
+    It is number `local_task` among them.
+    """
     for name in [name for name in os.environ if name.startswith(("PMI_", "PMIX_"))]:
         del os.environ[name]  # Accelerate would take the others for processes of this run
     for name in VISIBLE_GPUS:
         if devices := [device for device in os.environ.get(name, "").split(",") if device]:
-            os.environ[name] = devices[number_of("SLURM_LOCALID") // share_gpu % len(devices)]
+            os.environ[name] = devices[local_task // share_gpu % len(devices)]
             break  # they narrow each other: CUDA's and HIP's count among those that are left of ROCr's
     return ALONE
 
@@ -98,7 +108,7 @@ def beside_others(share_gpu: int) -> Processes:
 # --------------------------------------------------------------------------------------- what was started
 
 
-def _of_launcher() -> Processes:
+def _of_torch(step: JobStep | None) -> Processes:
     launcher = "WORLD_SIZE"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = "accelerate launch" if _OF_ACCELERATE in os.environ else "torchrun"
@@ -112,18 +122,18 @@ def _of_launcher() -> Processes:
     if not (rank < world_size and local_rank < local_world_size <= world_size):
         values = ", ".join(f"{name}={os.environ[name]}" for name in _TORCH)
         raise UserError(f"the environment contradicts itself: {values}; ranks count from 0 and end before the size")
-    tasks = number_of("SLURM_STEP_NUM_TASKS", 1)
     launchers = number_of("GROUP_WORLD_SIZE", world_size)  # torchrun's word: how many of itself found each other
-    if launchers < tasks:
+    tasks = step.started.world_size if step is not None and step.started is not None else 1
+    if step is not None and launchers < tasks:
         raise UserError(
-            f"srun started {tasks} tasks, but only {launchers} found each other: each would train a run of its own. "
-            "Tell every launcher of all nodes, as slurm/train_accelerate.sbatch does, or start the run by srun alone"
+            f"{step.launcher} started {tasks} tasks, but only {launchers} found each other: each would train a run of "
+            "its own. Tell every launcher of all nodes, as slurm/train_accelerate.sbatch does, or start the run by "
+            f"{step.launcher} alone"
         )
     return Processes(rank, world_size, local_rank, local_world_size, launcher)
 
 
-def _of_srun_or_alone() -> Processes:
-    asked, nodes = number_of("SLURM_NTASKS", 1), number_of("SLURM_JOB_NUM_NODES", 1)
+def _of_step_or_alone(step: JobStep | None) -> Processes:
     place = Processes(launcher="accelerate launch" if _OF_ACCELERATE in os.environ else "python")
     if _OF_ACCELERATE in os.environ and _MASTER[0] in os.environ:
         raise UserError(
@@ -131,14 +141,12 @@ def _of_srun_or_alone() -> Processes:
             "--config_file hpc/accelerate/cpu.yaml; if one is meant, unset MASTER_ADDR"
         )
     # A shell on a node, and a job submitted from one, hold variables of that shell's step: of one task, not of the job.
-    if "SLURM_STEP_NUM_TASKS" in os.environ and number_of("SLURM_STEP_NUM_TASKS") == number_of("SLURM_NTASKS", 1):
-        on_this_node = len(os.environ["SLURM_GTIDS"].split(","))
-        place = Processes(number_of("SLURM_PROCID"), asked, number_of("SLURM_LOCALID"), on_this_node, "srun")
-    elif asked > 1 or nodes > 1:
+    if step is not None and step.started is not None and step.started.world_size == step.asked:
+        place = step.started
+    elif step is not None and (step.asked > 1 or step.nodes > 1):
         raise UserError(
-            f"the Slurm job asks for {asked} tasks on {nodes} nodes, but srun did not start this process: it would "
-            "train alone. Begin the line with srun, as slurm/train_several_nodes.sbatch does; for one process, with "
-            "`srun --nodes=1 --ntasks=1`"
+            f"the job asks for {step.asked} tasks on {step.nodes} nodes, but {step.launcher} did not start this "
+            f"process: it would train alone. {step.advice}"
         )
     for name in _OF_MPI:
         if (size := number_of(name, place.world_size)) != place.world_size:
@@ -149,32 +157,17 @@ def _of_srun_or_alone() -> Processes:
     return place
 
 
-def number_of(name: str, otherwise: int | None = None) -> int:
-    """Return a whole number from the environment."""
-    text = os.environ.get(name, otherwise)
-    try:
-        number = int(text)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        number = -1
-    if number < 0:
-        raise UserError(
-            f"the environment has {name}={text}, which is no whole number from 0: unset it, or see who set it"
-        )
-    return number
+# ------------------------------------------------------------------------------------- meeting in a job's step
 
 
-# -------------------------------------------------------------------------------------- meeting under srun
-
-
-def _meeting_point(out: Path, first: bool) -> tuple[str, int]:
-    """Address and port at which rank 0 will listen; it chooses them and writes them to a file of this launch."""
-    job, step = os.environ["SLURM_JOB_ID"], os.environ["SLURM_STEP_ID"]
-    launch = os.environ.get("SLURM_RESTART_COUNT", "0")  # a requeued job keeps its number
-    file = out / "rendezvous" / f"job-{job}-launch-{launch}-step-{step}.json"
+def _meeting_point(out: Path, step: JobStep, first: bool) -> tuple[str, int]:
+    """Return the address and port at which rank 0 will listen; it chooses them and writes them to a file."""
+    job, launch = f"job-{step.job_id}-launch-", f"job-{step.job_id}-launch-{step.restart}-"
+    file = out / "rendezvous" / f"{launch}step-{step.step_id}.json"
     if first:
-        _publish(file)
-        for old in file.parent.glob(f"job-{job}-launch-*"):
-            if not old.name.startswith(f"job-{job}-launch-{launch}-"):
+        _publish(file, step.node)
+        for old in file.parent.glob(f"{job}*"):
+            if not old.name.startswith(launch):
                 old.unlink(missing_ok=True)
     point = awaited(lambda: read_record(file, _MeetingPoint), [file.parent], _PATIENCE_S)
     if point is None:
@@ -198,8 +191,8 @@ class _MeetingPoint:
     port: int
 
 
-def _publish(file: Path) -> None:
-    address = os.environ.get("MASTER_ADDR") or os.environ["SLURMD_NODENAME"]
+def _publish(file: Path, node: str) -> None:
+    address = os.environ.get("MASTER_ADDR") or node
     port = number_of("MASTER_PORT", free_port())
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hpc.cluster.job_store import Element, Order
-from hpc.cluster.site.requests import JobRequest
+from hpc.cluster.schedulers.scheduler import JobRequest
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from fgssl.settings.config import Config, possible_processes
 from fgssl.settings.fingerprints import to_mapping
 from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.run_folder import RunFolder
+from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
-from hpc.cluster.site.requests import JobRequest, request
+from hpc.cluster.site.requests import request
 from hpc.sweeps.retries import Retries
 from hpc.sweeps.stages import Stage, SweepPlan
 

@@ -102,7 +102,7 @@ class _RunInJob:
             all_configs = [configs.parse(mapping, self._name) for mapping in run.configs]
             ranks.set_threads(all_configs[0].resources.threads)
             if self._order.packed:
-                processes = ranks.beside_others(self._order.runs_per_gpu)
+                processes = ranks.beside_others(self._place.local_task, self._order.runs_per_gpu)
             else:
                 processes = ranks.processes(self._out, self._order.processes)
         except UserError as error:
@@ -120,7 +120,7 @@ class _RunInJob:
                 make(config, self._out, self._folder, processes, generation=generation, failing=self._failing)
         except Interrupted as interrupted:
             self._write(replace(self._launch, ended=time.time(), exit_code=EXIT_INTERRUPTED, signal=interrupted.number))
-            # TERM is no word to come back: it may be scancel's. `sync` looks at what became of the job.
+            # TERM is no word to come back: its job may be canceled. `sync` looks at what became of the job.
             came_on = newest_step(self._folder) > self._launch.first_step or _results(self._folder) > self._results
             if self._first and interrupted.number == signal.SIGUSR2 and came_on:
                 self._ask_for_requeue()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_store import JobStore, Order
-from hpc.cluster.schedulers.scheduler import JobScript, Requeue
-from hpc.cluster.site.requests import JobRequest, for_runs
+from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
+from hpc.cluster.site.requests import for_runs
 
 
 def order_script(

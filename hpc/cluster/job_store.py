@@ -25,7 +25,7 @@ from typing import TypeVar
 from fgssl.errors import UserError
 from fgssl.store.files import read_json, read_record, record_json, write_atomically
 from fgssl.store.lease import Generation
-from hpc.cluster.site.requests import JobRequest
+from hpc.cluster.schedulers.scheduler import JobRequest
 
 T = TypeVar("T")
 

@@ -9,9 +9,10 @@ import hashlib
 from pathlib import Path
 
 from fgssl.errors import SettingsError
+from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.job_settings import JobSettings
 from hpc.cluster.site.profile import Profile
-from hpc.cluster.site.requests import JobRequest, request
+from hpc.cluster.site.requests import request
 
 _WALLTIME_MIN = 60
 KEEPER_PATIENCE_S = 45 * 60.0

@@ -35,7 +35,7 @@ def test_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
     assert found["node.cores"] == "differs"
     fine = ("self-test", "python", "memory", "GPUs", "USR2", "node-local scratch", "network", "files", "file locks")
     assert {subject: found.get(subject) for subject in fine} == dict.fromkeys(fine, "ok"), ended.stdout
-    assert found["scontrol requeue"] == "ok", ended.stdout
+    assert found["back in the queue"] == "ok", ended.stdout
     assert found["CPU binding"] == "warning"  # this Slurm binds none (task/none)
     assert "4 processes on n1 and n2" in ended.stdout
     assert "process 3: 0,1" in ended.stdout

@@ -6,7 +6,7 @@ FOLDER/task-<rank>.json    what that process found; then it waits for the doctor
 FOLDER/meeting.json        where the first process of the first node listens for that of the second one
 FOLDER/note, lock          by which these two see whether the nodes share files and their locks
 FOLDER/restarted.json      the job went back into the queue, and began anew
-FOLDER/requeue.txt         what `scontrol requeue` said otherwise
+FOLDER/requeue.txt         what the scheduler said where it did not put the job back
 """
 
 import contextlib
@@ -26,18 +26,16 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TypeVar
-
-from pydantic import TypeAdapter
+from typing import IO
 
 from fgssl.errors import UserError
-from fgssl.store.files import awaited, read_json, write_atomically
+from fgssl.store.files import awaited, read_record, record_json, write_atomically
 from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.schedulers.scheduler import Scheduler
 from hpc.ranks import VISIBLE_GPUS, free_port
 
-T = TypeVar("T")
 _PATIENCE_S = 60.0
 """How long one node waits for the other."""
 _SIGNAL_PATIENCE_S = 300.0
@@ -57,6 +55,14 @@ class Scratch:
     free_gb: float
     kind: str
     """Kind of its file system, e.g. tmpfs."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where the first process of the first node listens."""
+
+    host: str
+    port: int
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Task:
     cores: tuple[str, ...]
     """Cores that it may run on, each by the CPUs (hardware threads) that it has."""
     memory_mb: int | None
-    """Memory of the job on its node; None: Slurm does not say."""
+    """Memory of the job on its node; None: the scheduler does not say."""
     gpus: tuple[str, ...] | None
     """GPUs that its environment names; None: it names none."""
     torch_gpus: str = ""
@@ -96,34 +102,35 @@ class Task:
 
 def read_tasks(folder: Path) -> list[Task]:
     os.listdir(folder)  # a network file system looks anew
-    return [TypeAdapter(Task).validate_json(file.read_text()) for file in sorted(folder.glob("task-*.json"))]
+    tasks = (read_record(file, Task) for file in sorted(folder.glob("task-*.json")))
+    return [task for task in tasks if task is not None]
 
 
 def main() -> int:
     told = threading.Event()
     signal.signal(signal.SIGUSR2, lambda *_: told.set())
-    folder, rank = Path(sys.argv[1]), int(os.environ["SLURM_PROCID"])
-    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0:
+    folder, scheduler = Path(sys.argv[1]), build_scheduler(sys.argv[2])
+    place = scheduler.place()
+    rank, first_of_node, meeting = place.task, place.local_task == 0, None
+    if place.restart > 0:
         if rank == 0:
-            write_atomically(folder / "restarted.json", json.dumps({"node": socket.gethostname()}))
+            write_atomically(folder / "restarted.json", json.dumps({"node": place.node}))
         return 0
-    first_of_node = os.environ["SLURM_LOCALID"] == "0"
-    meeting = None
-    if first_of_node and os.environ["SLURM_NODEID"] == "0":
-        _host(folder)
-    elif first_of_node and os.environ["SLURM_NODEID"] == "1":
+    if first_of_node and place.node_number == 0:
+        _host(folder, place.node)
+    elif first_of_node and place.node_number == 1:
         meeting = _visit(folder)
     gpus = next((os.environ[name] for name in VISIBLE_GPUS if name in os.environ), None)
     task = Task(
         rank=rank,
-        node=os.environ["SLURMD_NODENAME"],
+        node=place.node,
         python=platform.python_version(),
         cores=_cores(),
-        memory_mb=_memory_mb(),
+        memory_mb=place.memory_mb,
         gpus=tuple(filter(None, gpus.split(","))) if gpus is not None else None,
         torch_gpus=_gpus_of_torch() if first_of_node and gpus is not None else "",
         internet=_internet() if rank == 0 else None,
-        submission=_submission(folder / "job.sh", sys.argv[2]) if rank == 0 else None,
+        submission=_submission(folder / "job.sh", scheduler) if rank == 0 else None,
         scratch=_scratch(sys.argv[3:]) if first_of_node else None,
         meeting=meeting,
     )
@@ -133,18 +140,18 @@ def main() -> int:
 
 
 def _write(folder: Path, task: Task) -> None:
-    write_atomically(folder / f"task-{task.rank:04}.json", json.dumps(asdict(task)))
+    write_atomically(folder / f"task-{task.rank:04}.json", record_json(task))
 
 
 # ---------------------------------------------------------------------------------------- between nodes
 
 
-def _host(folder: Path) -> None:
+def _host(folder: Path, node: str) -> None:
     """Lock a file and write another, and tell the second node by the network when it is done, so no clock matters."""
     port = free_port()
     with socket.create_server(("", port)) as server, (folder / "lock").open("w") as lock:
         server.settimeout(_PATIENCE_S)
-        write_atomically(folder / "meeting.json", json.dumps({"host": os.environ["SLURMD_NODENAME"], "port": port}))
+        write_atomically(folder / "meeting.json", record_json(Host(node, port)))
         with contextlib.suppress(OSError):  # the second node tells what did not work
             connection, _ = server.accept()
             connection.settimeout(_PATIENCE_S)
@@ -158,10 +165,10 @@ def _host(folder: Path) -> None:
 
 
 def _visit(folder: Path) -> Meeting:
-    place = awaited(lambda: read_json(folder / "meeting.json"), [folder], _PATIENCE_S)
-    if not place:
+    first = awaited(lambda: read_record(folder / "meeting.json", Host), [folder], _PATIENCE_S)
+    if first is None:
         return Meeting("", 0, error="the first node's file has not come")
-    host, port = str(place["host"]), int(place["port"])
+    host, port = first.host, first.port
     try:
         connection = socket.create_connection((host, port), timeout=_PATIENCE_S)
         with connection, connection.makefile("rw") as line:
@@ -216,14 +223,6 @@ def _cores() -> tuple[str, ...]:
     return tuple(sorted(cores))
 
 
-def _memory_mb() -> int | None:
-    if "SLURM_MEM_PER_NODE" in os.environ:
-        return int(os.environ["SLURM_MEM_PER_NODE"])
-    if "SLURM_MEM_PER_CPU" in os.environ:
-        return int(os.environ["SLURM_MEM_PER_CPU"]) * int(os.environ["SLURM_CPUS_ON_NODE"])
-    return None
-
-
 def _gpus_of_torch() -> str:
     """Counted by a process of its own, for it takes memory of a GPU."""
     if importlib.util.find_spec("torch") is None:
@@ -236,9 +235,9 @@ def _gpus_of_torch() -> str:
     return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
 
 
-def _submission(script: Path, scheduler: str) -> str:
+def _submission(script: Path, scheduler: Scheduler) -> str:
     try:
-        return build_scheduler(scheduler).why_not(script)
+        return scheduler.why_not(script)
     except UserError as error:
         return str(error)
 

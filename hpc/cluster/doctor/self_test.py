@@ -11,16 +11,17 @@ from fgssl.errors import UserError
 from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Task, read_tasks
-from hpc.cluster.schedulers.scheduler import JobFact, JobScript, Scheduler, SchedulerUnavailableError
+from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.schedulers.scheduler import JobFact, JobRequest, JobScript, Scheduler, SchedulerUnavailableError
 from hpc.cluster.site.job_settings import JobSettings
 from hpc.cluster.site.profile import Profile
-from hpc.cluster.site.requests import JobRequest, request
+from hpc.cluster.site.requests import request
 
 _POLL_S = 2.0
 _POLL_IN_QUEUE_S = 15.0
 _IN_QUEUE_S = 3600.0
 _TO_RESTART_S = 240.0
-"""Slurm keeps a job that went back into the queue waiting for two minutes."""
+"""A job that went back into the queue may have to wait there: two minutes in Slurm."""
 _WORK_MIN = 10
 _SLOW_FILES_S = 5.0
 _LOG_LINES = 15
@@ -57,7 +58,7 @@ def self_test_request(profile: Profile) -> JobRequest:
 def scratch_names(profile: Profile) -> tuple[str, ...]:
     """Folders of a node to try."""
     stated = profile.storage.node_local
-    return (stated,) if stated is not None else ("$SLURM_TMPDIR", "/tmp")
+    return (stated,) if stated is not None else (*build_scheduler(profile.scheduler).scratch, "/tmp")
 
 
 def watch(script: JobScript, folder: Path, scheduler: Scheduler) -> SelfTestResult:
@@ -189,7 +190,7 @@ def _judge_signal(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
         message = f"did not come to processes {', '.join(deaf)}: runs save only every resources.checkpoint_every_s"
         diagnosis.add(Verdict.WARNING, "USR2", message)
     else:
-        diagnosis.add(Verdict.OK, "USR2", "scancel --signal=USR2 came to all processes")
+        diagnosis.add(Verdict.OK, "USR2", "the signal came to all processes")
 
 
 def _judge_scratch(diagnosis: Diagnosis, tasks: Sequence[Task]) -> None:
@@ -236,25 +237,25 @@ def _judge_submission(diagnosis: Diagnosis, said: str) -> None:
         diagnosis.see("submit_from_jobs", "allowed")
     elif "denied" in said:
         diagnosis.see("submit_from_jobs", "forbidden")
-        diagnosis.add(Verdict.WARNING, "sbatch in a job", f"{said}: no keeper can go on by itself")
+        diagnosis.add(Verdict.WARNING, "jobs from a job", f"{said}: no keeper can go on by itself")
     else:
-        diagnosis.add(Verdict.UNKNOWN, "submit_from_jobs", f"sbatch --test-only in the job: {said}")
+        diagnosis.add(Verdict.UNKNOWN, "submit_from_jobs", f"a job submitted from the job, for a test: {said}")
 
 
 def _judge_requeue(diagnosis: Diagnosis, result: SelfTestResult) -> None:
     fact = result.fact
     if result.restarted:
         diagnosis.see("requeue", "allowed")
-        diagnosis.add(Verdict.OK, "scontrol requeue", "the job went back into the queue and began anew")
+        diagnosis.add(Verdict.OK, "back in the queue", "the job went back into the queue and began anew")
     elif fact is not None and fact.restarts:
         diagnosis.see("requeue", "allowed")
         message = (
             f"the job went back into the queue, but did not begin anew within {_TO_RESTART_S:.0f} s ({fact.reason})"
         )
-        diagnosis.add(Verdict.WARNING, "scontrol requeue", message)
+        diagnosis.add(Verdict.WARNING, "back in the queue", message)
     elif "disabled" in result.refusal or "denied" in result.refusal:
         diagnosis.see("requeue", "forbidden")
-        diagnosis.add(Verdict.WARNING, "scontrol requeue", f"{result.refusal}: `sync` orders another job instead")
+        diagnosis.add(Verdict.WARNING, "back in the queue", f"{result.refusal}: `sync` orders another job instead")
     else:
         message = f"not seen to work: {result.refusal or 'the job did not come to it'}"
-        diagnosis.add(Verdict.UNKNOWN, "scontrol requeue", message)
+        diagnosis.add(Verdict.UNKNOWN, "back in the queue", message)

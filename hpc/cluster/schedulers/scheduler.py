@@ -4,17 +4,17 @@ A scheduler translates its own words into `JobState` and `JobFact` and writes a 
 outside its folder depends on which one it is. `SCHEDULERS` (hpc.cluster.schedulers) lists them.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fgssl.errors import UserError
+from fgssl.processes import Processes
 
 if TYPE_CHECKING:
     from hpc.cluster.doctor.diagnosis import Diagnosis
-    from hpc.cluster.site.requests import JobRequest
 
 
 class SchedulerUnavailableError(UserError):
@@ -96,6 +96,54 @@ class JobFact:
         return not self.alive and self.state is not JobState.UNKNOWN
 
 
+@dataclass(frozen=True)
+class JobRequest:
+    """Resources and options of one job, for any scheduler."""
+
+    job_name: str
+    walltime_min: int
+    nodes: int = 1
+    tasks_per_node: int = 1
+    """One for each process of a run, or one for each of the runs that share the job."""
+    gpus_per_node: int = 0
+    gpu_type: str | None = None
+    """Name of the GPUs there; None: any."""
+    gpu_option: str = "gpus-per-node"
+    gpu_counts: tuple[int, ...] = ()
+    """The only numbers of GPUs that a job may ask for on a node; empty: any."""
+    cpus_per_task: int = 1
+    memory_mb: int | None = None
+    """Memory of a node; 0 is all of it, None leaves it to the site."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    requeue: bool = True
+    signal_delay_s: int = 180
+    runs: int = 1
+    """Runs that share the job."""
+    runs_per_gpu: int = 1
+    whole_node: bool = False
+    """Whether the job has, and pays for, whole nodes."""
+    cpu_bind: str | None = None
+    exclude: tuple[str, ...] = ()
+    """Nodes."""
+    after: tuple[str, ...] = ()
+    """Ids of jobs that must end well before this one starts."""
+    begin_in_s: int | None = None
+    """How long it waits at least; None: it may start at once."""
+    folder: str | None = None
+    """Working directory; None leaves it to the scheduler."""
+    array_parallelism: int | None = None
+    extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    """Further options, in the scheduler's own words."""
+    modules: tuple[str, ...] = ()
+    """Modules that its shell loads, before `setup`."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before Python starts."""
+    python: str | None = None
+    """Command that starts Python; None: the one that submits."""
+
+
 class Requeue(StrEnum):
     """When a job goes back to the queue after its processes have left."""
 
@@ -111,7 +159,7 @@ class Requeue(StrEnum):
 class JobScript:
     """The work of a job, for a scheduler to write down in its own syntax."""
 
-    request: "JobRequest"
+    request: JobRequest
     module: str
     """Python module to run."""
     arguments: tuple[str, ...]
@@ -130,7 +178,7 @@ class JobScript:
 
 @dataclass(frozen=True)
 class JobPlace:
-    """Return the part of an order that this process is."""
+    """The part of a job that this process is."""
 
     job_id: str
     """Id of the job, or of the array."""
@@ -138,9 +186,43 @@ class JobPlace:
     """Task of the array; 0 of a plain job."""
     task: int
     """This process among the job's, from 0."""
+    local_task: int
+    """This process among those of the job on its node, from 0."""
     restart: int
     """How often the scheduler has put the job back in the queue."""
     nodes: str
+    """All nodes of the job, in the scheduler's words."""
+    node: str
+    """This node's name, by which the others reach it."""
+    node_number: int
+    """This node among the job's, from 0."""
+    memory_mb: int | None
+    """Memory of the job on this node; None: the scheduler does not say."""
+
+
+@dataclass(frozen=True)
+class JobStep:
+    """The processes that a scheduler's own launcher started together in a job."""
+
+    launcher: str
+    """Program that starts them, e.g. `srun`."""
+    asked: int
+    """Processes that the job asks for."""
+    nodes: int
+    """Nodes that the job has."""
+    started: Processes | None
+    """This process's place among those that were started; None: the launcher did not start it."""
+    job_id: str
+    restart: int
+    """How often the job went back in the queue; it keeps its id."""
+    step_id: str
+    """Tells the steps of one job apart."""
+    node: str
+    """This node's name, by which the others reach it."""
+    number_option: str
+    """The launcher's option for the number of processes."""
+    advice: str
+    """How a process of a job is started by the launcher."""
 
 
 class Scheduler(Protocol):
@@ -152,6 +234,8 @@ class Scheduler(Protocol):
     """Program that must be on PATH to submit."""
     cancel_command: str
     """Program that must be on PATH to cancel."""
+    scratch: tuple[str, ...]
+    """Folders on a node that a job may fill, as its shell names them."""
 
     def script(self, job: JobScript) -> str:
         """Return the batch script of a job."""
@@ -163,7 +247,10 @@ class Scheduler(Protocol):
         """
 
     def place(self) -> JobPlace:
-        """Return where in its job this process is."""
+        """Return where in its job this process is, by its environment."""
+
+    def step(self) -> JobStep | None:
+        """Return what the environment says of the job's launcher; None where this process is in no such job."""
 
     def why_not(self, script: Path) -> str:
         """Return why the scheduler would refuse this batch script; empty if it would take it."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fgssl.errors import Problem
+from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.profile import BillingSettings, Profile
-from hpc.cluster.site.requests import JobRequest
 
 _TERABYTE = 10**12
 _ON_TOP = "and what lies there already comes on top"

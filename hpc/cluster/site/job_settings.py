@@ -38,7 +38,7 @@ class JobSettings:
     runs_per_gpu: PositiveInt = 1
     """Of those, how many share a GPU."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
-    """Further options of sbatch, e.g. `{constraint: a100_80, reservation: course}`; true is one without a value."""
+    """Further options, in the scheduler's words: `{constraint: a100_80, reservation: course}`; true: no value."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,6 @@ class Origin:
     def problem(self, key: str, message: str) -> Problem:
         place = self.places.get(key, Place(COMMAND_LINE, f"jobs.{DEFAULT}.{key}"))
         return place.problem(f"by default {message}" if key in self.defaults else message)
-
-
-BY_HAND = Origin()
-"""Origin of settings that no sweep has."""
 
 
 def read_jobs(blocks: Any, source: str, names: Sequence[str]) -> Mapping[str, tuple[JobSettings, Origin]]:

@@ -12,14 +12,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from fgssl.errors import EXIT_OUT_OF_HANDS
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
 from fgssl.settings.layers import overlaps
 from fgssl.settings.validation import unknown
 from hpc.cluster.schedulers import SCHEDULERS
-
-MODULE_OR_LEAVE = f" || exit {EXIT_OUT_OF_HANDS}"
-"""After a module's line: without it another Python would be taken."""
 
 Permission = Literal["allowed", "forbidden", "unknown"]
 
@@ -112,7 +108,7 @@ class PartitionSettings:
 class GpuSettings:
     vendor: Literal["cuda", "rocm"] = "cuda"
     option: Literal["gpus-per-node", "gres"] = "gpus-per-node"
-    """Option of sbatch that asks for GPUs."""
+    """Option that asks for GPUs."""
     type: str | None = None
     """As in `--gpus-per-node=a100:4`; empty: the number alone."""
     per_node: PositiveInt | None = None
@@ -199,9 +195,8 @@ class EnvironmentSettings:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All of it as shell lines."""
+        """All of it but the modules, as shell lines."""
         return (
-            *(f"module load {module}{MODULE_OR_LEAVE}" for module in self.modules),
             *(f'export {name}="{_in_quotes(value)}"' for name, value in self.variables.items()),
             *([f'source "{_in_quotes(self.venv)}/bin/activate"'] if self.venv is not None else []),
             *self.setup,

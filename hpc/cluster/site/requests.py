@@ -2,67 +2,24 @@
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Set
+from dataclasses import replace
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.validation import unknown
 from hpc.cluster.schedulers import build_scheduler
-from hpc.cluster.site.job_settings import BY_HAND, JobSettings, Origin
+from hpc.cluster.schedulers.scheduler import JobRequest
+from hpc.cluster.site.job_settings import JobSettings, Origin
 from hpc.cluster.site.profile import Profile
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """Resources and options of one job, for any scheduler."""
-
-    job_name: str
-    walltime_min: int
-    nodes: int = 1
-    tasks_per_node: int = 1
-    """One for each process of a run, or one for each of the runs that share the job."""
-    gpus_per_node: int = 0
-    gpu_type: str | None = None
-    """Name of the GPUs there; None: any."""
-    gpu_option: str = "gpus-per-node"
-    gpu_counts: tuple[int, ...] = ()
-    """The only numbers of GPUs that a job may ask for on a node; empty: any."""
-    cpus_per_task: int = 1
-    memory_mb: int | None = None
-    """Memory of a node; 0 is all of it, None leaves it to the site."""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    requeue: bool = True
-    signal_delay_s: int = 180
-    runs: int = 1
-    """Runs that share the job."""
-    runs_per_gpu: int = 1
-    whole_node: bool = False
-    """Whether the job has, and pays for, whole nodes."""
-    cpu_bind: str | None = None
-    exclude: tuple[str, ...] = ()
-    """Nodes."""
-    after: tuple[str, ...] = ()
-    """Ids of jobs that must end well before this one starts."""
-    begin_in_s: int | None = None
-    """How long it waits at least; None: it may start at once."""
-    folder: str | None = None
-    """Working directory; None leaves it to the scheduler."""
-    array_parallelism: int | None = None
-    extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Further options, in the scheduler's own words."""
-    setup: tuple[str, ...] = ()
-    """Shell lines before Python starts."""
-    python: str | None = None
-    """Command that starts Python; None: the one that submits."""
-
 
 # ----------------------------------------------------------------------------------- what the site says
 
 
-def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, origin: Origin = BY_HAND) -> JobRequest:
+def request(
+    job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, origin: Origin | None = None
+) -> JobRequest:
     """Return the request; raises `SettingsError` with every reason why the site would refuse it or never start it."""
+    origin = origin or Origin()
     asked = _Asked(job, profile, on_gpus, origin)
     if problems := [*origin.faults, *asked.problems()]:
         raise SettingsError(problems)
@@ -90,7 +47,8 @@ def request(job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, or
         whole_node=asked.whole_node,
         cpu_bind=asked.cpu_bind,
         extra=job.options,
-        setup=profile.environment.lines,
+        modules=environment.modules,
+        setup=environment.lines,
         python=python.replace("{container}", container) if python is not None else None,
     )
 

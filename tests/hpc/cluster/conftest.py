@@ -1,6 +1,7 @@
 """What the tests of submission share."""
 
 import functools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from fgssl.data.location import ensure_toy
 from fgssl.settings.data import DataSettings
 
 Packed = Callable[[DataSettings], Path]
+Record = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,22 @@ def _toy_from_store(packed_toy: Packed, monkeypatch: pytest.MonkeyPatch) -> None
         shutil.copytree(packed_toy(data), data_root, dirs_exist_ok=True)
 
     monkeypatch.setattr("hpc.sweeps.plan_inputs.ensure_toy", copied)
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
+    """`record("squeue", "stdout", "stderr", 1)`: what a command answers, whatever it is asked."""
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+    def record(command: str, stdout: str = "", stderr: str = "", status: int = 0) -> None:
+        (folder / f"{command}.out").write_text(stdout)
+        (folder / f"{command}.err").write_text(stderr)
+        script = folder / command
+        script.write_text(f"#!/bin/sh\ncat {folder}/{command}.out\ncat {folder}/{command}.err >&2\nexit {status}\n")
+        script.chmod(0o755)
+
+    record("squeue")
+    record("sacct")
+    return record

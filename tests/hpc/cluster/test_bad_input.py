@@ -10,9 +10,8 @@ import pytest
 from fgssl.__main__ import invoke, main
 from fgssl.errors import UserError
 from hpc.cluster.job_store import JobStore
-from hpc.cluster.schedulers.scheduler import JobScript, RefusedError, Requeue
+from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, RefusedError, Requeue
 from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.site.requests import JobRequest
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 ROOT = Path(__file__).parents[3]

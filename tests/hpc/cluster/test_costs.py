@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.costs import Forecast, Work, forecast, hourly_cost, submissions
 from hpc.cluster.site.job_settings import JobSettings
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.profile_files import load_profile
-from hpc.cluster.site.requests import JobRequest, request
+from hpc.cluster.site.requests import request
 
 SLURM = Path(__file__).parents[3] / "slurm"
 ACCOUNTS = {"karolina": "OPEN-12-34", "lumi_g": "project_465000001"}

@@ -21,9 +21,8 @@ from hpc.cluster.decide import (
 )
 from hpc.cluster.job_store import Element, Launch, Order, UserRequests
 from hpc.cluster.observation import KeeperStatus, Observation
-from hpc.cluster.schedulers.scheduler import JobFact, JobState
+from hpc.cluster.schedulers.scheduler import JobFact, JobRequest, JobState
 from hpc.cluster.site.profile import LimitSettings
-from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.sweeps.retries import Retries
 
@@ -38,24 +37,11 @@ def view(
     state: str = "WAITING",
     needs: tuple[str, ...] = (),
     request: JobRequest = SMALL,
-    trained: bool = False,
-    submission: int = 0,
-    to_submit: bool | None = None,
-    fact: JobFact | None = None,
-    lost_on: tuple[str, ...] = (),
+    **more: object,
 ) -> RunStatus:
     run = ClusterRun(run=name, label=name, needs=needs, results=(), configs=(), request=request)
-    orderable = state == "WAITING" if to_submit is None else to_submit
-    return RunStatus(
-        run,
-        ClusterState(state),
-        trained,
-        submission,
-        f"job-{name}",
-        fact=fact,
-        to_submit=orderable,
-        lost_on=lost_on,
-    )
+    usual = RunStatus(run, ClusterState(state), job_id=f"job-{name}", to_submit=state == "WAITING")
+    return dataclasses.replace(usual, **more)  # type: ignore[arg-type]
 
 
 def batches(views: list[RunStatus], limits: LimitSettings = ANY) -> list[PlannedOrder]:
@@ -187,13 +173,13 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
             id="the other one is done",
         ),
         pytest.param(
-            seen(dataclasses.replace(view("a", "PENDING", fact=NEVER), job_id="7_0"), orders=[STUCK]),
+            seen(view("a", "PENDING", fact=NEVER, job_id="7_0"), orders=[STUCK]),
             [actions.Replace(STUCK)],
             id="waits for a job that did not end well",
         ),
         pytest.param(
             seen(
-                dataclasses.replace(view("a", "PENDING", fact=NEVER), job_id="7_0"),
+                view("a", "PENDING", fact=NEVER, job_id="7_0"),
                 orders=[STUCK],
                 launches=[launch("token-a")],
             ),
@@ -309,7 +295,7 @@ def test_bad_nodes(lost_on: tuple[str, ...], bad: tuple[str, ...]) -> None:
 # ------------------------------------------------------------------------------------------------ keeper
 
 RUNNING, FAILED = view("a", "RUNNING"), view("a", "FAILED")
-UNDECIDED = dataclasses.replace(view("a", "LOST", to_submit=False), undecided=True)
+UNDECIDED = view("a", "LOST", undecided=True)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +390,7 @@ def test_nothing_is_ordered_for_a_need_that_is_held_or_has_no_room() -> None:
 
 def test_nothing_is_ordered_for_a_need_whose_job_has_no_number_yet() -> None:
     """Without it there is nothing to wait for, and the dependents would start at once."""
-    unnumbered = dataclasses.replace(view("base", "PENDING"), job_id=None)
+    unnumbered = view("base", "PENDING", job_id=None)
     assert batches([unnumbered, view("a", needs=("base",))]) == []
 
 

@@ -14,8 +14,8 @@ from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_scripts import order_script
 from hpc.cluster.job_store import Element, JobStore, Launch, Order
 from hpc.cluster.observe import observe
+from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.status import ClusterState
 from hpc.cluster.sync import synchronize
 from tests.hpc.fake_slurm.cluster import FakeSlurm

@@ -16,8 +16,7 @@ from fgssl.store.records import Progress
 from hpc.cluster.cluster_sweep import ClusterRun
 from hpc.cluster.job_store import Element, Launch, Order, UserRequests
 from hpc.cluster.observe import read_files
-from hpc.cluster.schedulers.scheduler import JobFact, JobState
-from hpc.cluster.site.requests import JobRequest
+from hpc.cluster.schedulers.scheduler import JobFact, JobRequest, JobState
 from hpc.cluster.status import ClusterState, RunStatus, statuses
 from hpc.sweeps.retries import Retries
 

@@ -13,10 +13,9 @@ from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_store import Element, JobStore
 from hpc.cluster.observe import observe
-from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobRequest, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.site.profile import LimitSettings
-from hpc.cluster.site.requests import JobRequest
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import Report, retry, synchronize
 from hpc.sweeps.retries import Retries

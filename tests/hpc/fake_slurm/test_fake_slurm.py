@@ -9,6 +9,8 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from hpc.cluster.schedulers.scheduler import Refusal
 from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.schedulers.slurm.commands import configuration
+from hpc.cluster.schedulers.slurm.login_node import limits, shown
 from hpc.cluster.schedulers.slurm.rejections import refused
 from tests.hpc.fake_slurm.cluster import FakeSlurm, requeue, sbatch, states
 
@@ -35,11 +37,12 @@ def test_the_fake_refuses_as_slurm_does(
 
 def test_limits_as_the_fake_has_them(fake_slurm: FakeSlurm) -> None:
     fake_slurm.configure(max_submitted=210, max_running=200)
-    limits = Slurm().limits()
-    assert (limits.submitted, limits.running, limits.array_index) == (210, 200, 1000)
-    assert limits.longest_walltime_min == 2 * 24 * 60
+    [partition] = shown("partition")
+    found = limits(configuration(), partition)
+    assert (found.submitted, found.running, found.array_index) == (210, 200, 1000)
+    assert found.longest_walltime_min == 2 * 24 * 60
     fake_slurm.configure(accounting="none", max_submitted=None)
-    assert Slurm().limits().submitted is None
+    assert limits(configuration(), partition).submitted is None
 
 
 def test_the_script_wins_over_nothing(fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:

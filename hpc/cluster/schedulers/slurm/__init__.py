@@ -7,20 +7,18 @@ what it has forgotten, the database is believed that it is over and how, but not
 """
 
 import os
-import pwd
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgssl.errors import UserError
-from hpc.cluster.schedulers.scheduler import JobFact, JobPlace, JobScript, JobState, SchedulerUnavailableError
-from hpc.cluster.schedulers.slurm.commands import ask, error_of, run, sbatch
-from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, count, facts_in, least, minutes, pairs, seconds
+from hpc.cluster.schedulers.scheduler import JobFact, JobState, SchedulerUnavailableError
+from hpc.cluster.schedulers.slurm.commands import ask, configuration, error_of, run, sbatch
+from hpc.cluster.schedulers.slurm.environment import place, step
+from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, facts_in, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
-from hpc.cluster.site.profile import LimitSettings
-from hpc.ranks import number_of
+from hpc.cluster.schedulers.slurm.script import script
 
 if TYPE_CHECKING:
     from hpc.cluster.doctor.diagnosis import Diagnosis
@@ -46,11 +44,10 @@ class Slurm:
     reserved_options = _RESERVED_OPTIONS
     submit_command = "sbatch"
     cancel_command = "scancel"
-
-    def script(self, job: JobScript) -> str:
-        from hpc.cluster.schedulers.slurm.script import script  # submitit: not needed to look at jobs
-
-        return script(job)
+    scratch: tuple[str, ...] = ("$SLURM_TMPDIR",)
+    script = staticmethod(script)
+    place = staticmethod(place)
+    step = staticmethod(step)
 
     def submit(self, file: Path) -> str:
         answer = sbatch("--parsable", str(file))
@@ -60,15 +57,6 @@ class Slurm:
         if job is None:
             raise SchedulerUnavailableError(f"sbatch did not say which job it made: {answer.stdout.strip()!r}")
         return job[1]
-
-    def place(self) -> JobPlace:
-        return JobPlace(
-            job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", ""),
-            element=number_of("SLURM_ARRAY_TASK_ID", 0),
-            task=number_of("SLURM_PROCID", 0),
-            restart=number_of("SLURM_RESTART_COUNT", 0),
-            nodes=os.environ.get("SLURM_JOB_NODELIST", ""),
-        )
 
     def why_not(self, file: Path) -> str:
         answer = sbatch("--test-only", str(file))
@@ -107,7 +95,7 @@ class Slurm:
         }
 
     def up_since(self) -> float:
-        return seconds(self.configuration().get("BOOT_TIME", "")) or 0.0
+        return seconds(configuration().get("BOOT_TIME", "")) or 0.0
 
     def find(self, name: str) -> list[str]:
         def ids(facts: Iterable[JobFact]) -> list[str]:
@@ -140,47 +128,7 @@ class Slurm:
     def examine(self, diagnosis: "Diagnosis") -> None:
         from hpc.cluster.schedulers.slurm import login_node  # the doctor's modules: no other command needs them
 
-        login_node.examine(diagnosis, self)
-
-    def limits(self, partition: str | None = None, account: str | None = None, qos: str | None = None) -> LimitSettings:
-        config, there = self.configuration(), self.partitions()
-        key, value = ("Default", "YES") if partition is None else ("PartitionName", partition)
-        chosen = next((one for one in there if one[key] == value), None)
-        if chosen is None:
-            names = ", ".join(one["PartitionName"] for one in there)
-            raise UserError(f"partition {partition or 'by default'}: Slurm has none; it has {names}")
-        enforced = {"limits", "safe", "all"}.intersection(config["AccountingStorageEnforce"].split(","))
-        rules = list(_rules(chosen, account, qos)) if enforced else []
-        return LimitSettings(
-            submitted=least(count(submitted) for submitted, _, _ in rules),
-            running=least(count(running) for _, running, _ in rules),
-            array_index=int(config["MaxArraySize"]) - 1,
-            nodes=count(chosen["MaxNodes"]),
-            longest_walltime_min=least(minutes(text) for text in (chosen["MaxTime"], *(rule[2] for rule in rules))),
-        )
-
-    def configuration(self) -> dict[str, str]:
-        """Return the cluster's configuration by Slurm's names: MaxArraySize, KillWait, ..."""
-        lines = ask("scontrol", "show", "config").splitlines()
-        return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
-
-    def partitions(self) -> list[dict[str, str]]:
-        """Return the partitions that this user may see: PartitionName, MaxTime, Nodes, ..."""
-        return [pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
-
-    def nodes(self) -> list[dict[str, str]]:
-        """Return the nodes: NodeName, Gres, CPUEfctv, RealMemory, Partitions, ..."""
-        return [pairs(line) for line in ask("scontrol", "--oneliner", "show", "node").splitlines()]
-
-    def accounts(self) -> dict[str, tuple[str, ...]]:
-        """Return this user's accounts, each with the QOS that its jobs may have."""
-        form = ("withassoc", "format=Account,QOS")
-        user = pwd.getpwuid(os.getuid()).pw_name
-        accounts: dict[str, tuple[str, ...]] = {}
-        for line in ask("sacctmgr", "--noheader", "--parsable2", "show", "user", user, *form).splitlines():
-            account, _, qualities = line.partition("|")
-            accounts[account] = tuple(dict.fromkeys([*accounts.get(account, ()), *filter(None, qualities.split(","))]))
-        return accounts
+        login_node.examine(diagnosis)
 
     def _queue(self) -> Iterator[JobFact]:
         """Yield all jobs of this user: one call for them is cheaper than one with thousands of ids."""
@@ -202,20 +150,3 @@ class Slurm:
             (of_many if line.partition("|")[0].endswith("]") else of_one).extend(facts_in(line, "sacct"))
         begun = {fact.job_id for fact in of_one}
         return of_one + [fact for fact in of_many if fact.job_id not in begun]
-
-
-def _rules(partition: Mapping[str, str], account: str | None, qos: str | None) -> Iterator[list[str]]:
-    """Yield (most jobs submitted, most running, longest time) of each of the user's associations and QOS."""
-    user = pwd.getpwuid(os.getuid()).pw_name
-    most = "MaxSubmitJobs,MaxJobs,MaxWall"
-    form = f"format=DefaultAccount,Account,Partition,DefaultQOS,{most}"
-    qualities = {partition["QoS"], qos or "normal"} - {"N/A"}
-    for line in ask("sacctmgr", "--noheader", "--parsable2", "show", "user", user, "withassoc", form).splitlines():
-        default_account, own_account, own_partition, default_qos, *rule = line.split("|")
-        if own_account == (account or default_account) and own_partition in ("", partition["PartitionName"]):
-            qualities.add(qos or default_qos or "normal")
-            yield rule
-    form = "format=MaxSubmitJobsPerUser,MaxJobsPerUser,MaxWall"
-    names = f"name={','.join(sorted(qualities))}"
-    for line in ask("sacctmgr", "--noheader", "--parsable2", "show", "qos", "where", names, form).splitlines():
-        yield line.split("|")

@@ -31,6 +31,12 @@ def ask(*command: str) -> str:
     return answer.stdout
 
 
+def configuration() -> dict[str, str]:
+    """Return the cluster's configuration by Slurm's names: MaxArraySize, KillWait, ..."""
+    lines = ask("scontrol", "show", "config").splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+
+
 def error_of(answer: "subprocess.CompletedProcess[str]") -> UserError:
     return (SchedulerUnavailableError if re.search(AWAY, answer.stderr) else UserError)(_words(answer))
 

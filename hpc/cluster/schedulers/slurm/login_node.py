@@ -2,19 +2,18 @@
 
 import dataclasses
 import os
+import pwd
 import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fgssl.errors import UserError
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
+from hpc.cluster.schedulers.slurm.commands import ask, configuration
+from hpc.cluster.schedulers.slurm.facts import count, least, minutes, pairs
 from hpc.cluster.site.profile import LimitSettings
-
-if TYPE_CHECKING:
-    from hpc.cluster.schedulers.slurm import Slurm
 
 Pairs = Mapping[str, str]
 """A partition, a node or the cluster, by Slurm's names."""
@@ -24,32 +23,45 @@ _OF_ANY_PARTITION = ("array_index", "submitted", "running")
 """Limits that hold where jobs name no partition, too: the cluster's and the user's."""
 
 
-def examine(diagnosis: Diagnosis, slurm: "Slurm") -> None:
+def examine(diagnosis: Diagnosis) -> None:
     """Add findings to the diagnosis; a question that Slurm does not answer is a finding, too.
 
     Raises `UserError` where there is no Slurm, or it does not answer.
     """
-    configuration = slurm.configuration()
+    cluster = configuration()
     _commands(diagnosis)
-    _configuration(diagnosis, configuration)
+    _configuration(diagnosis, cluster)
     _shell(diagnosis)
-    nodes, partitions = slurm.nodes(), {one["PartitionName"]: one for one in slurm.partitions()}
+    nodes, partitions = shown("node"), {one["PartitionName"]: one for one in shown("partition")}
     if not partitions:
         raise UserError("Slurm shows no partition to you: ask the site's support what you may use")
     named, default = diagnosis.profile.partitions, _default(partitions)
     up = [name for name, one in partitions.items() if one["State"] == "UP"]
     known = up if named is None else [name for name in named if name in partitions]
     _partitions(diagnosis, partitions, known)
-    _preemption(diagnosis, configuration, partitions, known, nodes)
+    _preemption(diagnosis, cluster, partitions, known, nodes)
     _nodes(diagnosis, nodes, default, known)
+    limited = [partitions[name] for name in known or [default or next(iter(partitions))]]
     for section, look in (
-        ("accounts", lambda: _accounts(diagnosis, slurm.accounts())),
-        ("limits", lambda: _limits(diagnosis, slurm, known, default or next(iter(partitions)))),
+        ("accounts", lambda: _accounts(diagnosis)),
+        ("limits", lambda: _limits(diagnosis, cluster, limited, known)),
     ):
         try:
             look()
         except UserError as error:  # the database is away, or there is none
             diagnosis.add(Verdict.UNKNOWN, section, str(error))
+
+
+def shown(what: str) -> list[Pairs]:
+    """Return the nodes or partitions that this user may see, by Slurm's names: NodeName, Gres, MaxTime, ..."""
+    return [pairs(line) for line in ask("scontrol", "--oneliner", "show", what).splitlines()]
+
+
+def _of_user(*fields: str) -> list[list[str]]:
+    """Return these fields of each of the user's associations."""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    form = ("show", "user", user, "withassoc", f"format={','.join(fields)}")
+    return [line.split("|") for line in ask("sacctmgr", "--noheader", "--parsable2", *form).splitlines()]
 
 
 def _commands(diagnosis: Diagnosis) -> None:
@@ -87,7 +99,10 @@ def _shell(diagnosis: Diagnosis) -> None:
         diagnosis.add(Verdict.OK, "shell", "no SBATCH_* or SLURM_* variables that would change what jobs ask for")
 
 
-def _accounts(diagnosis: Diagnosis, accounts: dict[str, tuple[str, ...]]) -> None:
+def _accounts(diagnosis: Diagnosis) -> None:
+    accounts: dict[str, dict[str, None]] = {}  # each with the QOS that its jobs may have
+    for name, qualities in _of_user("Account", "QOS"):
+        accounts.setdefault(name, {}).update(dict.fromkeys(filter(None, qualities.split(","))))
     account, wanted = diagnosis.profile.account, diagnosis.profile.accounts
     known = "; ".join(f"{name} (QOS {', '.join(qos) or 'by default'})" for name, qos in accounts.items()) or "none"
     if account is not None and account not in accounts:
@@ -216,10 +231,10 @@ def _preemption(
             diagnosis.add(Verdict.WARNING, f"partitions.{name}.grace_s", message)
 
 
-def _limits(diagnosis: Diagnosis, slurm: "Slurm", known: Sequence[str], default: str) -> None:
+def _limits(diagnosis: Diagnosis, cluster: Pairs, partitions: Sequence[Pairs], known: Sequence[str]) -> None:
     """The site's where all partitions have the same, else each partition's."""
     profile = diagnosis.profile
-    found = {name: slurm.limits(name, profile.account, None) for name in known or [default]}
+    found = {one["PartitionName"]: limits(cluster, one, profile.account) for one in partitions}
     for field in (entry.name for entry in dataclasses.fields(LimitSettings)):
         values = {name: getattr(limits, field) for name, limits in found.items()}
         for name, value in values.items():
@@ -229,3 +244,31 @@ def _limits(diagnosis: Diagnosis, slurm: "Slurm", known: Sequence[str], default:
             if stated != value and len(set(values.values())) > 1:
                 key = f"partitions.{name}.limits.{field}"
             diagnosis.see(key, value)
+
+
+def limits(cluster: Pairs, partition: Pairs, account: str | None = None) -> LimitSettings:
+    """Return the tightest limits on the user's jobs in a partition; without an account, those of the default one."""
+    enforced = {"limits", "safe", "all"}.intersection(cluster["AccountingStorageEnforce"].split(","))
+    rules = list(_rules(partition, account)) if enforced else []
+    return LimitSettings(
+        submitted=least(count(submitted) for submitted, _, _ in rules),
+        running=least(count(running) for _, running, _ in rules),
+        array_index=int(cluster["MaxArraySize"]) - 1,
+        nodes=count(partition["MaxNodes"]),
+        longest_walltime_min=least(minutes(text) for text in (partition["MaxTime"], *(rule[2] for rule in rules))),
+    )
+
+
+def _rules(partition: Pairs, account: str | None) -> Iterator[list[str]]:
+    """Yield (most jobs submitted, most running, longest time) of each of the user's associations and QOS."""
+    qualities = {partition["QoS"], "normal"} - {"N/A"}
+    limits = ("MaxSubmitJobs", "MaxJobs", "MaxWall")
+    for default_account, own_account, own_partition, default_qos, *rule in _of_user(
+        "DefaultAccount", "Account", "Partition", "DefaultQOS", *limits
+    ):
+        if own_account == (account or default_account) and own_partition in ("", partition["PartitionName"]):
+            qualities.add(default_qos or "normal")
+            yield rule
+    form = ("where", f"name={','.join(sorted(qualities))}", "format=MaxSubmitJobsPerUser,MaxJobsPerUser,MaxWall")
+    for line in ask("sacctmgr", "--noheader", "--parsable2", "show", "qos", *form).splitlines():
+        yield line.split("|")

@@ -1,83 +1,63 @@
-"""Batch scripts for Slurm. submitit writes the script; the command in it is ours, so that nothing has to be pickled.
+"""Batch scripts for Slurm: options, setup, the command under srun, and what puts the job back in the queue.
 
-submitit's own jobs are pickles that are renamed after sbatch, so one that is killed in between loses them; their signal
-handlers requeue from within the step, whose end kills the request; and an orphan's late success would count.
+No job is a pickle, as submitit's are: those are renamed after sbatch, so one whose submitter is killed in between is
+lost; their signal handlers requeue from within the step, whose end kills the request.
 """
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from submitit.slurm.slurm import SlurmExecutor
-
-from fgssl.errors import EXIT_INTERRUPTED
-from hpc.cluster.schedulers.scheduler import JobScript, Requeue
-from hpc.cluster.site.profile import MODULE_OR_LEAVE
-from hpc.cluster.site.requests import JobRequest
-
-
-class _Writer(SlurmExecutor):
-    """submitit's executor, also where there is no srun: a script can be shown anywhere."""
-
-    @classmethod
-    def affinity(cls) -> int:
-        return 2
+from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS
+from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
 
 
 def script(job: JobScript) -> str:
     """Return the batch script of a job."""
-    options = sbatch_options(job.request)
     log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
-    options["additional_parameters"] |= {"output": log}
-    options["setup"] = _setup(job)
-    srun_arguments = options.pop("srun_args")
     python = job.request.python or shlex.quote(sys.executable)
     command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
-    if not job.alone:  # submitit's own srun has an --output of submitit's
-        srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *srun_arguments]
-        command = f"{shlex.join(srun)} {command}"
-    writer = _Writer(job.log.parent)
-    writer.update_parameters(**options, use_srun=False, teardown=_teardown(job))
-    if job.tasks > 1:
-        writer.parameters["map_count"] = job.tasks
-    return writer._make_submission_file_text(command, job.request.job_name)
+    if not job.alone:
+        srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *_flags(_srun_options(job.request))]
+        command = f"{' '.join(srun)} {command}"
+    options = [f"#SBATCH {flag}" for flag in sorted(_flags(_options(job, log)))]
+    return "\n".join(["#!/bin/bash", *options, "", *_setup(job), command, *_teardown(job), ""])
 
 
-def sbatch_options(job: JobRequest) -> dict[str, Any]:
-    """Return arguments of submitit's `SlurmExecutor.update_parameters`, without what submitit adds by itself.
+def _flags(options: Mapping[str, str | int | float | bool | None]) -> list[str]:
+    return [
+        f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}"
+        for name, value in options.items()
+        if value is not None
+    ]
 
-    The user's SBATCH_* variables win over a script all the same: strip them.
-    """
-    options = {
-        "job_name": job.job_name,
-        "time": job.walltime_min,
-        "nodes": job.nodes,
-        "ntasks_per_node": job.tasks_per_node,
-        "cpus_per_task": job.cpus_per_task,
-        job.gpu_option.replace("-", "_"): gpu_flag(job),
-        "mem": memory_flag(job),
-        "partition": job.partition,
-        "account": job.account,
-        "qos": job.qos,
-        "exclude": ",".join(job.exclude) or None,
-        "dependency": f"afterok:{':'.join(job.after)}" if job.after else None,
-        "array_parallelism": job.array_parallelism,
-        "signal_delay_s": job.signal_delay_s,
-        "setup": list(job.setup),
-        "stderr_to_stdout": True,
-    }
+
+def _options(job: JobScript, log: str) -> dict[str, str | int | float | bool | None]:
+    """Return sbatch's options; None leaves one out. The user's SBATCH_* variables win over them: strip those."""
+    request = job.request
+    at_once = f"%{min(job.tasks, request.array_parallelism)}" if request.array_parallelism else ""
     return {
-        **{key: value for key, value in options.items() if value is not None},
-        "wckey": None,  # some sites refuse submitit's
-        "srun_args": _srun_options(job),
-        "additional_parameters": {
-            "requeue" if job.requeue else "no-requeue": True,
-            "open-mode": "append",
-            **({"chdir": job.folder} if job.folder is not None else {}),
-            **{name.lstrip("-"): value for name, value in job.extra.items()},
-            **({"begin": f"now+{job.begin_in_s}"} if job.begin_in_s is not None else {}),
-        },
+        "job-name": request.job_name,
+        "time": request.walltime_min,
+        "nodes": request.nodes,
+        "ntasks-per-node": request.tasks_per_node,
+        "cpus-per-task": request.cpus_per_task,
+        request.gpu_option: gpu_flag(request),
+        "mem": memory_flag(request),
+        "partition": request.partition,
+        "account": request.account,
+        "qos": request.qos,
+        "exclude": ",".join(request.exclude) or None,
+        "dependency": f"afterok:{':'.join(request.after)}" if request.after else None,
+        "array": f"0-{job.tasks - 1}{at_once}" if job.tasks > 1 else None,
+        "signal": f"USR2@{request.signal_delay_s}",
+        "requeue" if request.requeue else "no-requeue": True,
+        "output": log,
+        "open-mode": "append",
+        "chdir": request.folder,
+        **{name.lstrip("-").replace("_", "-"): value for name, value in request.extra.items()},
+        **({"begin": f"now+{request.begin_in_s}"} if request.begin_in_s is not None else {}),
     }
 
 
@@ -96,27 +76,29 @@ def memory_flag(job: JobRequest) -> str | None:
     return f"{job.memory_mb}M" if job.memory_mb % 1024 else f"{job.memory_mb // 1024}G"
 
 
-def _srun_options(job: JobRequest) -> list[str]:
-    options = {
+def _srun_options(job: JobRequest) -> dict[str, str | int | float | bool | None]:
+    return {
         "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
         # The processes of one run would wait for one that died; runs that share a job must not fall with another.
         "kill-on-bad-exit": 0 if job.runs > 1 else 1,
         "wait": 0,  # however long the first process still evaluates
         "cpu-bind": job.cpu_bind,
     }
-    return [f"--{key}={value}" for key, value in options.items() if value is not None]
 
 
 def _setup(job: JobScript) -> list[str]:
-    code = [
+    # Without its modules a job would take another Python; one that runs alone may not need them.
+    or_leave = "" if job.alone else f" || exit {EXIT_OUT_OF_HANDS}"
+    lines = [
+        *(f"module load {module}{or_leave}" for module in job.request.modules),
+        *job.request.setup,
         f"export PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
         "export PYTHONSAFEPATH=1",  # the working directory's code is not the submission's
     ]
-    if job.alone:  # a module that it may not need must not end it
-        return [*(line.removesuffix(MODULE_OR_LEAVE) for line in job.request.setup), *code]
+    if job.alone:
+        return lines
     return [
-        *job.request.setup,
-        *code,
+        *lines,
         "export SLURM_EXPORT_ENV=ALL",  # where sbatch was told not to, srun would not pass these on
         # Of an earlier time in the same job.
         *([f"rm -f {_requeue_file(job)}"] if job.requeue is Requeue.ON_REQUEST else []),

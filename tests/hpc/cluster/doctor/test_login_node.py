@@ -1,118 +1,15 @@
 """What a login node says: Slurm's real words, recorded from Slurm 22.05 and cut short, beside a profile."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fgssl.__main__ import invoke
-from fgssl.errors import UserError
-from hpc.cluster.doctor import self_test
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.self_test import self_test_request
-from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.schedulers.slurm.login_node import examine
 from hpc.cluster.schedulers.slurm.script import gpu_flag
 from hpc.cluster.site.profile_files import load_profile
-from tests.hpc.fake_slurm.cluster import FakeSlurm
-
-GENERIC = Path(__file__).parents[4] / "slurm" / "generic.yaml"
-CONFIGURATION = """\
-Configuration data as of 1795279070
-AccountingStorageEnforce = associations,limits,qos
-ClusterName             = tests
-JobRequeue              = 1
-KillWait                = 5 sec
-MaxArraySize            = 1001
-PreemptMode             = REQUEUE
-PreemptParameters       = (null)
-PreemptType             = preempt/partition_prio
-SlurmctldParameters     = preempt_send_user_signal
-SLURM_VERSION           = 22.05.8
-TaskPlugin              = task/none
-
-Slurmctld(primary) at head is UP
-"""
-PARTITION = (
-    "PartitionName={name} AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL AllocNodes=ALL Default={default} QoS=N/A "
-    "DefaultTime=01:00:00 DisableRootJobs=NO ExclusiveUser=NO GraceTime={grace_s} Hidden=NO MaxNodes={nodes} "
-    "MaxTime={time} MinNodes=0 LLN=NO MaxCPUsPerNode=UNLIMITED Nodes=n[1-4] PriorityJobFactor=1 PriorityTier={tier} "
-    "RootOnly=NO ReqResv=NO OverSubscribe={sharing} OverTimeLimit=NONE PreemptMode={preemption} State={state} "
-    "TotalCPUs=16 TotalNodes=4 SelectTypeParameters=NONE JobDefaults=(null) DefMemPerNode=UNLIMITED\n"
-)
-NODE = (
-    "NodeName={name} Arch=x86_64 CoresPerSocket={cores} CPUAlloc=0 CPUEfctv={cpus_for_jobs} CPUTot={cpus} CPULoad=1.20 "
-    "AvailableFeatures=(null) ActiveFeatures=(null) Gres={gres} NodeAddr=127.0.0.1 NodeHostName={name} Port=26102 "
-    "Version=22.05.8 OS=Linux 6.18.44-fc-v657 #1 SMP PREEMPT_DYNAMIC @0  RealMemory={memory_mb} AllocMem=0 "
-    "FreeMem=16854 Sockets=2 Boards=1 State=IDLE ThreadsPerCore=1 TmpDisk=0 Weight=1 Owner=N/A MCS_label=N/A "
-    "Partitions={partitions}  BootTime=1795228448 SlurmdStartTime=1795279061 LastBusyTime=1795279061\n"
-)
-NO_ACCOUNTING = (
-    "You are not running a supported accounting_storage plugin\nOnly 'accounting_storage/slurmdbd' is supported.\n"
-)
-Look = Callable[..., Diagnosis]
-
-
-def partition(name: str, **words: str) -> str:
-    usual = {"default": "NO", "grace_s": "0", "nodes": "UNLIMITED", "time": "2-00:00:00", "tier": "1"}
-    usual |= {"sharing": "NO", "preemption": "OFF", "state": "UP"}
-    return PARTITION.format(name=name, **usual | words)
-
-
-def node(name: str, **words: str) -> str:
-    usual = {"cores": "32", "cpus": "64", "cpus_for_jobs": "64", "memory_mb": "512000", "gres": "gpu:a100:4(S:0-1)"}
-    return NODE.format(name=name, **usual | {"partitions": "gpu"} | words)
-
-
-class Recorded:
-    """A Slurm whose commands answer with what is written here."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        for command in ("sbatch", "squeue", "scancel", "sacct"):
-            self._command(command, "exit 1")
-        self._command("scontrol", f'for last; do :; done; cat "{folder}/$last"')
-        self.says("config", CONFIGURATION)
-        self.says("partition", partition("gpu", default="YES"))
-        self.says("node", node("n1") + node("n2"))
-        self.accounts("project|normal,long\n")
-
-    def _command(self, name: str, script: str) -> None:
-        (self.folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (self.folder / name).chmod(0o755)
-
-    def says(self, what: str, words: str) -> None:
-        """To `scontrol show WHAT`."""
-        (self.folder / what).write_text(words)
-
-    def accounts(self, words: str, limits: str = "project|project||normal|500|20|", error: str = "") -> None:
-        fail = f"printf %s {error!r} >&2; exit 1" if error else ""
-        choice = (
-            f"case \"$*\" in *' qos '*) echo '||' ;; *Account,QOS) printf %s '{words}' ;; *) echo '{limits}' ;; esac"
-        )
-        self._command("sacctmgr", fail or choice)
-
-
-@pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    for name in os.environ:
-        if name.startswith(("SLURM_", "SBATCH_")):
-            monkeypatch.delenv(name)
-    commands = Recorded(tmp_path / "recorded")
-    monkeypatch.setenv("PATH", f"{commands.folder}{os.pathsep}{os.environ['PATH']}")
-    return commands
-
-
-@pytest.fixture
-def looked(recorded: Recorded) -> Look:
-    def look_there(file: Path = GENERIC, *overrides: str) -> Diagnosis:
-        diagnosis = Diagnosis(file, overrides)
-        examine(diagnosis, Slurm())
-        return diagnosis
-
-    return look_there
+from tests.hpc.cluster.doctor.conftest import CONFIGURATION, GENERIC, NO_ACCOUNTING, Look, Recorded, node, partition
 
 
 def verdicts(diagnosis: Diagnosis) -> dict[str, Verdict]:
@@ -325,79 +222,3 @@ def tools(folder: Path) -> Path:
     (folder / "tools").mkdir()
     (folder / "tools" / "cat").symlink_to("/bin/cat")
     return folder / "tools"
-
-
-# ------------------------------------------------------------------------------------------- the command
-
-
-def test_no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no scontrol on PATH: Slurm's commands are needed"):
-        invoke(["doctor", "--dry-run"])
-
-
-def test_dry_run(recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert invoke(["doctor", "--dry-run", "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
-    for line in ("#SBATCH --nodes=2", "#SBATCH --gpus-per-node=2", "#SBATCH --cpus-per-task=16", "#SBATCH --requeue"):
-        assert line in printed.splitlines()
-    assert "-m hpc.cluster.doctor.node_checks" in printed
-    assert "per_node: 4" in printed
-    assert not (tmp_path / "out").exists()
-
-
-def test_impossible_job(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the login node said is told all the same."""
-    recorded.says("partition", partition("gpu", default="YES", time="00:05:00"))
-    assert invoke(["doctor", "--dry-run"]) == 1
-    printed = capsys.readouterr().out
-    assert "warning  self-test: there was none" in printed
-    assert "13 is over the 5 of one job" in printed
-    assert "longest_walltime_min: 5" in printed
-
-
-@pytest.fixture
-def cluster(fake_slurm: FakeSlurm, recorded: Recorded) -> FakeSlurm:
-    """It takes jobs; the cluster's own words are the recorded ones."""
-    for command in ("sbatch", "squeue", "scancel", "sacct"):
-        (recorded.folder / command).unlink()
-    return fake_slurm
-
-
-def test_refused_job(cluster: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cluster.configure(accounts=["another"])
-    assert invoke(["doctor", "--out", str(tmp_path / "out")]) == 1
-    printed = capsys.readouterr().out
-    assert "warning  self-test: there was none: " in printed
-    assert "Invalid account or account/partition combination specified" in printed
-    assert load_profile(tmp_path / "out" / "generic.yaml").node.cores == 64
-
-
-def test_job_that_does_not_start_is_canceled(
-    cluster: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(self_test, "_IN_QUEUE_S", 1.0)
-    monkeypatch.setattr(self_test, "_POLL_S", 0.2)
-    assert invoke(["doctor", "--out", str(tmp_path / "out")]) == 1
-    printed = capsys.readouterr().out
-    assert "0 of 4 processes did their checks; the job was PENDING" in printed
-    assert "unknown  scontrol requeue" in printed
-    assert [job["state"] for job in cluster.jobs().values()] == ["CANCELLED"]
-
-
-def test_interrupted_doctor_leaves_no_job(cluster: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(self_test, "_POLL_S", 0.1)
-    monkeypatch.setattr(Slurm, "facts", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        invoke(["doctor", "--out", str(tmp_path / "out")])
-    assert [job["state"] for job in cluster.jobs().values()] == ["CANCELLED"]
-
-
-def test_folder_that_cannot_be_made(cluster: FakeSlurm, tmp_path: Path) -> None:
-    (tmp_path / "out").touch()
-    with pytest.raises(UserError, match=r"cannot be made: .*: choose another --out"):
-        invoke(["doctor", "--out", str(tmp_path / "out")])
-    assert cluster.jobs() == {}

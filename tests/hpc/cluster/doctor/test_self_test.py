@@ -15,10 +15,9 @@ import pytest
 from hpc.cluster.doctor.diagnosis import Diagnosis, Finding, Verdict
 from hpc.cluster.doctor.node_checks import Meeting, Scratch, Task, read_tasks
 from hpc.cluster.doctor.self_test import SelfTestResult, judge, self_test_request
-from hpc.cluster.schedulers.scheduler import JobFact, JobState
+from hpc.cluster.schedulers.scheduler import JobFact, JobRequest, JobState
 from hpc.cluster.schedulers.slurm.script import gpu_flag
 from hpc.cluster.site.profile_files import load_profile
-from hpc.cluster.site.requests import JobRequest
 
 ROOT = Path(__file__).parents[4]
 GENERIC = ROOT / "slurm" / "generic.yaml"
@@ -158,7 +157,7 @@ def test_all_is_well() -> None:
     subjects = {finding.subject for finding in diagnosis.findings if finding.verdict is Verdict.OK}
     assert subjects == {
         *("self-test", "python", "CPU binding", "memory", "GPUs", "USR2", "node-local scratch", "network", "files"),
-        *("file locks", "scontrol requeue"),
+        *("file locks", "back in the queue"),
     }
     profile = diagnosis.filled()
     assert (profile.requeue, profile.internet, profile.storage.node_local) == ("allowed", "allowed", "/tmp")
@@ -234,7 +233,7 @@ def test_scratch() -> None:
 def test_requeue(fact: JobFact | None, refusal: str, verdict: Verdict, requeue: str) -> None:
     diagnosis = Diagnosis(GENERIC)
     judge(diagnosis, replace(OUTCOME, fact=fact, restarted=False, refusal=refusal))
-    [finding] = [finding for finding in diagnosis.findings if finding.subject == "scontrol requeue"]
+    [finding] = [finding for finding in diagnosis.findings if finding.subject == "back in the queue"]
     assert finding.verdict is verdict
     assert (fact.reason if fact is not None else "") in finding.message
     assert diagnosis.filled().requeue == requeue
@@ -262,4 +261,4 @@ def test_failed_job_shows_its_log() -> None:
     assert found["self-test"].verdict is Verdict.WARNING
     assert "0 of 2 processes did their checks; the job was FAILED NonZeroExitCode" in found["self-test"].message
     assert found["self-test"].message.endswith("98\n99\nModuleNotFoundError: No module named 'pydantic'")
-    assert set(found) == {"self-test", "scontrol requeue"}
+    assert set(found) == {"self-test", "back in the queue"}

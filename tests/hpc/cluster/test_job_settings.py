@@ -1,0 +1,64 @@
+"""What a sweep says of its jobs, block by block."""
+
+import re
+
+import pytest
+
+from fgssl.errors import SettingsError
+from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
+from hpc.cluster.site.requests import request
+from tests.hpc.cluster.requesting import profile_of
+
+
+def test_minutes_are_no_clock():
+    job, origin = read_jobs({"tau": {"walltime_min": "4:00:00"}}, "sweep.yaml", ["tau"])["tau"]
+    assert job.walltime_min == 240
+    [fault] = origin.faults
+    assert str(fault) == (
+        "sweep.yaml: jobs.tau.walltime_min: '4:00:00' is not allowed: give minutes, e.g. 240 for four hours"
+    )
+
+
+def test_what_a_sweep_does_not_say_is_told_to_be_the_default():
+    job, origin = read_jobs({"default": {"partition": "dev-g"}}, "sweep.yaml", ["tau"])["tau"]
+    with pytest.raises(SettingsError, match="walltime_min: by default 240 is over the 180 of one job"):
+        request(job, profile_of("lumi_g"), True, "job", origin)
+
+
+def test_a_value_of_the_default_block_is_named_there():
+    with pytest.raises(SettingsError) as caught:
+        request(JobSettings(walltime_min=9999, nodes=9), profile_of("lumi_g"), True, "job", Origin())
+    assert [problem.key for problem in caught.value.problems] == ["jobs.default.nodes", "jobs.default.walltime_min"]
+
+
+def test_a_block_lies_over_the_default_one():
+    blocks = {"default": {"walltime_min": 600, "options": {"a": 1}}, "tau": {"nodes": 2, "options": {"b": True}}}
+    jobs = read_jobs(blocks, "sweep.yaml", ["pretrain", "tau"])
+    assert list(jobs) == ["default", "pretrain", "tau"]
+    assert jobs["pretrain"][0] == jobs["default"][0] == JobSettings(walltime_min=600, options={"a": 1})
+    job, origin = jobs["tau"]
+    assert job == JobSettings(walltime_min=600, nodes=2, options={"a": 1, "b": True})
+    assert job.options["b"] is True
+    assert origin.problem("nodes", "x").key == "jobs.tau.nodes"
+    assert origin.problem("walltime_min", "x").key == "jobs.default.walltime_min"
+
+
+def test_a_sweep_that_says_nothing():
+    assert read_jobs({}, "sweep.yaml", ["tau"])["tau"][0] == JobSettings()
+    assert read_jobs({"default": None, "tau": None}, "sweep.yaml", ["tau"])["tau"][0] == JobSettings()
+
+
+def test_all_faults_of_all_blocks_with_those_of_the_site():
+    blocks = {"default": {"walltime": 3, "nodes": 9}, "tau": {"nodes": 0}, "tua": {}, "pretrain": 4}
+    job, origin = read_jobs(blocks, "sweep.yaml", ["pretrain", "tau"])["tau"]
+    with pytest.raises(SettingsError) as caught:
+        request(job, profile_of("lumi_g"), True, "job", origin)
+    problems = {problem.key: problem.message for problem in caught.value.problems}
+    assert {problem.source for problem in caught.value.problems} == {"sweep.yaml"}
+    assert "9 is over the 4 of one job" in problems["jobs.default.nodes"]
+    assert "did you mean 'walltime_min'?" in problems["jobs.default.walltime"]
+    assert "greater than 0" in problems["jobs.tau.nodes"]
+    assert "unknown stage or arm 'tua': did you mean 'tau'?" in problems["jobs.tua"]
+    assert "4 is not allowed: give a mapping" in problems["jobs.pretrain"]
+    with pytest.raises(SettingsError, match=re.escape("sweep.yaml: jobs: 3 is not allowed")):
+        read_jobs(3, "sweep.yaml", [])

@@ -1,0 +1,61 @@
+"""The batch script that is made of what a job asks for."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
+from hpc.cluster.schedulers.slurm import Slurm
+from tests.hpc.cluster.requesting import problems_of, profile_in, profile_of, requested
+
+
+def script_of(job: JobRequest, tasks: int = 1) -> list[str]:
+    script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, tasks=tasks)
+    return Slurm().script(script).splitlines()
+
+
+def test_the_script_of_a_run_on_two_nodes():
+    job = requested(
+        profile_of("narval"), nodes=2, processes_per_node=4, qos="high", options={"constraint": "a", "x": True}
+    )
+    job = dataclasses.replace(job, exclude=("n1", "n7"), after=("12_3", "14"), array_parallelism=5)
+    script = script_of(job, tasks=20)
+    for line in (
+        *("--job-name=job", "--time=240", "--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=12", "--mem=498G"),
+        *("--gpus-per-node=a100:4", "--account=def-someuser", "--qos=high", "--requeue", "--signal=USR2@180"),
+        *("--open-mode=append", "--exclude=n1,n7", "--dependency=afterok:12_3:14", "--array=0-19%5"),
+        *("--constraint=a", "--x"),
+    ):
+        assert f"#SBATCH {line}" in script
+    assert not [line for line in script if re.search("wckey|--error|--partition", line)]
+    assert "module load StdEnv/2023 || exit 74" in script
+    [srun] = [line for line in script if line.startswith("srun")]
+    assert "--cpus-per-task=12 --kill-on-bad-exit=1 --wait=0 --cpu-bind=cores" in srun
+
+
+def test_runs_that_share_a_job_do_not_fall_with_one_another():
+    job = requested(profile_of("karolina"), runs_per_job=4)
+    assert any("--kill-on-bad-exit=0" in line for line in script_of(job))
+
+
+def test_gpus_by_gres():
+    profile = profile_of("generic", "cluster.gpu.option=gres", "cluster.gpu.type=v100")
+    script = script_of(requested(profile, processes_per_node=2))
+    assert "#SBATCH --gres=gpu:v100:2" in script
+    assert not [line for line in script if "gpus-per-node" in line]
+    assert "is set from other keys" in problems_of(profile, options={"gres": "lscratch:10"})["jobs.tau.options"]
+    assert "#SBATCH --gres=lscratch:10" in script_of(requested(profile_of("generic"), options={"gres": "lscratch:10"}))
+
+
+def test_what_is_not_asked_for_is_not_in_thescript_of():
+    script = "\n".join(script_of(requested(profile_of("generic", account=False), on_gpus=False)))
+    for option in ("account", "partition", "mem", "gpus", "gres", "qos", "exclude", "dependency", "cpu-bind", "array"):
+        assert f"--{option}" not in script
+
+
+def test_where_requeueing_is_forbidden(tmp_path):
+    job = requested(profile_in(tmp_path, requeue="forbidden", cpu_node={}), on_gpus=False)
+    assert not job.requeue
+    script = script_of(job)
+    assert "#SBATCH --no-requeue" in script
+    assert "#SBATCH --requeue" not in script
