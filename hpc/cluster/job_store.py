@@ -14,6 +14,7 @@ OUT/cluster/logs/                                       what the jobs print
 
 import dataclasses
 import json
+import re
 import socket
 import time
 import uuid
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fgssl.errors import UserError
-from fgssl.store.files import read_json, read_record, record_json, write_atomically
+from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.lease import Generation
 from hpc.cluster.schedulers.scheduler import JobRequest
 
@@ -73,6 +74,13 @@ class Order:
         if self.job_id is None:
             return None
         return self.job_id if len(self.elements) == 1 else f"{self.job_id}_{element}"
+
+
+@dataclass(frozen=True)
+class CanceledElements:
+    """Elements of an order that a pass saw canceled."""
+
+    elements: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -161,8 +169,8 @@ class JobStore:
         write_atomically(self._orders / f"{order.token}.abandoned", "")
 
     def note_canceled(self, order: Order, elements: Iterable[int]) -> None:
-        together = sorted({*order.canceled, *elements})
-        write_atomically(self._orders / f"{order.token}.canceled", json.dumps({"elements": together}))
+        together = CanceledElements(order.canceled.union(elements))
+        write_atomically(self._orders / f"{order.token}.canceled", record_json(together))
 
     def withdraw(self, order: Order) -> None:
         """Delete an order that the scheduler refused. Its script stays, for people to look at."""
@@ -174,11 +182,11 @@ class JobStore:
                 f"{file}: is not to be seen on {socket.gethostname()}: does this node have the shared file system of "
                 "the sweep's output folder?"
             )
-        identity = file.with_suffix(".id")
+        canceled = read_record(file.with_suffix(".canceled"), CanceledElements, advice="delete it if its jobs are over")
         return dataclasses.replace(
             order,
-            canceled=frozenset((read_json(file.with_suffix(".canceled")) or {}).get("elements", ())),
-            job_id=identity.read_text().strip() if identity.exists() else None,
+            canceled=canceled.elements if canceled is not None else frozenset(),
+            job_id=_job_id(file.with_suffix(".id")),
             abandoned=file.with_suffix(".abandoned").exists(),
         )
 
@@ -198,7 +206,8 @@ class JobStore:
         write_atomically(self.folder / "refused.json", json.dumps(words))
 
     def refused(self) -> dict[str, str]:
-        return read_json(self.folder / "refused.json") or {}
+        file = self.folder / "refused.json"
+        return read_record(file, dict[str, str], advice="delete it, the next sync writes it anew") or {}
 
     # --------------------------------------------------------------------------------------- launches
 
@@ -224,8 +233,7 @@ class JobStore:
 
     def keeper(self) -> str | None:
         """Return the id of the newest keeper job, or None."""
-        file = self.folder / "keeper.id"
-        return file.read_text().strip() if file.exists() else None
+        return _job_id(self.folder / "keeper.id")
 
     def note_keeper(self, job_id: str) -> None:
         write_atomically(self.folder / "keeper.id", job_id)
@@ -245,10 +253,23 @@ class JobStore:
         return (self._canceled / run).exists()
 
     def user_requests(self) -> UserRequests:
+        advice = "delete it, and give `fgssl retry` for this run again"
+        retried = {file.name: read_record(file, float, advice=advice) for file in self._retried.glob("[!.]*")}
         return UserRequests(
             canceled=frozenset(file.name for file in self._canceled.glob("[!.]*")),
-            retried={file.name: float(file.read_text()) for file in self._retried.glob("[!.]*")},
+            retried={run: at for run, at in retried.items() if at is not None},
         )
+
+
+def _job_id(file: Path) -> str | None:
+    """Return the job's id that a file holds, or None if there is no such file."""
+    try:
+        job_id = file.read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    if re.fullmatch(r"[\w.-]+", job_id) is None:
+        raise UserError(f"{file}: holds no id of a job: delete it, the next sync finds the job by its name")
+    return job_id
 
 
 def _read(file: Path, kind: type[T]) -> T | None:

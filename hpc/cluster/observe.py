@@ -75,7 +75,7 @@ def read_files(
 
 def newest_step(folder: RunFolder) -> int:
     """Return the step of the newest checkpoint; 0 where there is none."""
-    names = [path.name for path in folder.checkpoints.glob("step-*")] if folder.checkpoints.is_dir() else []
+    names = [path.name for path in folder.checkpoints.glob(f"step-{'[0-9]' * 8}")]
     return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 

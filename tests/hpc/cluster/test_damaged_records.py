@@ -1,0 +1,57 @@
+"""Every command that reads a sweep names the file that is damaged, and prints no traceback."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fgssl.__main__ import main
+from fgssl.store.files import record_json
+from fgssl.store.records import Progress
+from hpc.cluster.job_store import JobStore, Launch
+from tests.hpc.fake_slurm.cluster import FakeSlurm
+
+READING = ("status", "sync", "retry")
+DAMAGES = (b"", b'{"runs": [1', b"\xff\xfe\x00")
+Find = Callable[[Path], Path]
+
+
+@pytest.fixture
+def out(sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm) -> Path:
+    """A sweep with one of each record, of which some are about its second run."""
+    out = tmp_path / "out"
+    given = ["settings.resources.device=cpu", "--cluster", "generic", "cluster.submit_from_jobs=allowed"]
+    assert main(["sweep", str(sweep_file), *given, "--out", str(out)]) == 0
+    store = JobStore(out)
+    order = store.orders()[0]
+    run = order.elements[1].runs[0]
+    store.note_canceled(order, [0])
+    store.note_refused({run: "no"})
+    store.write_launch(Launch(order.token, 1, 0, 0, started=1.0, time_up=2.0, nodes="n1", first_step=0))
+    (store.folder / "retried" / run).write_text(json.dumps(1.0))
+    folder = out / "runs" / run
+    (folder / "checkpoints" / "step-junk").mkdir(parents=True)
+    progress = Progress(step=1, total_steps=2, loss=0.5, images_per_s=10.0, updated=1.0)
+    (folder / "progress.json").write_text(record_json(progress))
+    return out
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        *("cluster/sweep.json", "cluster/orders/*.json", "cluster/orders/*.id", "cluster/orders/*.canceled"),
+        *("cluster/launches/*", "cluster/retried/*", "cluster/refused.json", "cluster/keeper.id"),
+        "runs/*/progress.json",
+    ],
+)
+def test_a_damaged_record_is_named(out: Path, pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
+    capfd.readouterr()
+    [file, *_] = sorted(out.glob(pattern))
+    for damage in DAMAGES:
+        for command in READING:
+            file.write_bytes(damage)
+            status = main([command, str(out)])
+            told = "".join(capfd.readouterr())
+            assert "Traceback" not in told
+            assert status == 0 or str(file) in told, (command, damage, told)
