@@ -1,8 +1,8 @@
 """What jobs will cost, in the site's unit, and whether they fit its limits and quotas: before any is submitted."""
 
-import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fgssl.errors import Problem
@@ -28,56 +28,25 @@ class Work:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a list of work comes to."""
+    """What stands against a list of work, and what users should know of it."""
 
-    jobs: int
-    runs: int
-    costs: dict[str, float]
-    """Unit -> amount, of the jobs whose time is known."""
-    most_of_unknown: dict[str, float]
-    """Unit -> amount, if each of the other jobs used up its walltime once."""
-    unknown_jobs: int
-    """Whose time is not known."""
-    uncharged_jobs: int
-    """Whose price the profile does not say."""
-    requeues: int
-    """Further submissions of jobs that need longer than their walltime."""
-    files: int
-    bytes: int
     problems: tuple[Problem, ...]
-    """Why it cannot be done; the profile's limits on single jobs have been seen to by `request`."""
+    """Why it cannot be done; `request` has checked the profile's limits on single jobs."""
     notes: tuple[str, ...]
-    """What people should know before they say yes."""
 
 
 def forecast(work: Sequence[Work], profile: Profile) -> Forecast:
-    """What lies on the site's disks already is not known, and not counted."""
-    costs: dict[str, float] = {}
-    most: dict[str, float] = {}
-    uncharged = 0
-    for item in work:
-        hourly = hourly_cost(item.request, profile)
-        if hourly is None:
-            uncharged += item.jobs
-            continue
-        amount, unit = hourly
-        into, minutes = (costs, item.minutes) if item.minutes is not None else (most, item.request.walltime_min)
-        into[unit] = into.get(unit, 0.0) + amount * minutes / 60 * item.jobs
-    made = Forecast(
-        jobs=sum(item.jobs for item in work),
-        runs=sum(item.runs for item in work),
-        costs=costs,
-        most_of_unknown=most,
-        unknown_jobs=sum(item.jobs for item in work if item.minutes is None),
-        uncharged_jobs=uncharged,
-        requeues=sum(item.jobs * (submissions(item) - 1) for item in work),
-        files=sum(item.runs * item.files_per_run for item in work),
-        bytes=sum(item.runs * item.bytes_per_run for item in work),
-        problems=(),
-        notes=(),
+    """Return the forecast; what lies on the site's disks already is not known, and not counted."""
+    files, size = (sum(item.runs * getattr(item, per) for item in work) for per in ("files_per_run", "bytes_per_run"))
+    notes = (
+        f"{sum(item.runs for item in work):,} runs in {_jobs(work):,} jobs on {profile.site}",
+        *_cost_notes(work, profile),
+        *_queue_notes(work, profile),
+        *dict.fromkeys(note for item in work for note in _idle_gpus(item.request)),
+        *_storage_notes(files, size, profile),
+        *([f"nobody has verified in {profile.file}: {', '.join(profile.unverified)}"] if profile.unverified else []),
     )
-    problems = tuple(_problems(made, profile))
-    return dataclasses.replace(made, problems=problems, notes=tuple(_notes(made, work, profile)))
+    return Forecast(tuple(_problems(files, size, profile)), notes)
 
 
 def submissions(item: Work) -> int:
@@ -114,61 +83,65 @@ def _price(billing: BillingSettings, gpus: float, cores: float, memory_gb: float
 # ---------------------------------------------------------------------------------------- what it means
 
 
-def _problems(made: Forecast, profile: Profile) -> Iterator[Problem]:
+def _problems(files: int, size: int, profile: Profile) -> Iterator[Problem]:
     storage = profile.storage
-    if storage.files is not None and made.files > storage.files:
-        message = f"{made.files:,} files of these runs are over {storage.files:,}, {_ON_TOP}"
+    if storage.files is not None and files > storage.files:
+        message = f"{files:,} files of these runs are over {storage.files:,}, {_ON_TOP}"
         yield Problem(profile.file, "storage.files", f"{message}: fewer runs at a time, or ask the site for more")
-    if storage.terabytes is not None and made.bytes > storage.terabytes * _TERABYTE:
-        message = f"{_tb(made.bytes)} of these runs are over {storage.terabytes:g} TB, {_ON_TOP}"
+    if storage.terabytes is not None and size > storage.terabytes * _TERABYTE:
+        message = f"{_tb(size)} of these runs are over {storage.terabytes:g} TB, {_ON_TOP}"
         advice = "fewer runs at a time, fewer checkpoints (resources.keep_checkpoints), or ask the site for more"
         yield Problem(profile.file, "storage.terabytes", f"{message}: {advice}")
 
 
-def _notes(made: Forecast, work: Sequence[Work], profile: Profile) -> Iterator[str]:
-    yield f"{made.runs:,} runs in {made.jobs:,} jobs on {profile.site}"
-    yield from _cost_notes(made, profile)
-    yield from _queue_notes(made, work, profile)
-    yield from dict.fromkeys(note for item in work for note in _idle_gpus(item.request))
+def _storage_notes(files: int, size: int, profile: Profile) -> Iterator[str]:
     storage = profile.storage
-    if made.files or made.bytes:
-        files = f"{made.files:,} files" + (f" of {storage.files:,} allowed" if storage.files is not None else "")
-        size = _tb(made.bytes) + (f" of {storage.terabytes:g} allowed" if storage.terabytes is not None else "")
-        yield f"to be written: {files}, {size}; {_ON_TOP}"
+    if files or size:
+        of_files = f" of {storage.files:,} allowed" if storage.files is not None else ""
+        of_size = f" of {storage.terabytes:g} allowed" if storage.terabytes is not None else ""
+        yield f"to be written: {files:,} files{of_files}, {_tb(size)}{of_size}; {_ON_TOP}"
     if storage.purge_days is not None:
         yield f"{storage.scratch or 'scratch'} loses files that nobody touched for {storage.purge_days} days"
     if storage.read_only:
         yield f"jobs cannot write to {' and '.join(storage.read_only)}: the sweep's folder must lie elsewhere"
-    if profile.unverified:
-        yield f"nobody has verified in {profile.file}: {', '.join(profile.unverified)}"
 
 
-def _cost_notes(made: Forecast, profile: Profile) -> Iterator[str]:
-    for unit, amount in made.costs.items():
-        yield f"cost: {amount:,.1f} {unit}"
-    for unit, amount in made.most_of_unknown.items():
-        per_walltime = f"{amount:,.1f} {unit} for one walltime of each"
-        yield f"how long {made.unknown_jobs:,} jobs take is not known: {per_walltime}"
-    if made.uncharged_jobs:
-        yield f"what {made.uncharged_jobs:,} jobs cost is not known: {profile.file} has no billing for their nodes"
-
-
-def _queue_notes(made: Forecast, work: Sequence[Work], profile: Profile) -> Iterator[str]:
-    if made.requeues:
-        how = "submitted again" if profile.requeue == "forbidden" else "requeued"
-        yield f"{made.requeues:,} times a job will be {how}, for it needs longer than its walltime"
-    jobs: dict[str | None, int] = {}
+def _cost_notes(work: Sequence[Work], profile: Profile) -> Iterator[str]:
+    costs, of_unknown, uncharged = defaultdict[str, float](float), defaultdict[str, float](float), 0  # by unit
     for item in work:
-        jobs[item.request.partition] = jobs.get(item.request.partition, 0) + item.jobs
+        if (hourly := hourly_cost(item.request, profile)) is None:
+            uncharged += item.jobs
+        elif item.minutes is not None:
+            costs[hourly[1]] += hourly[0] * item.minutes / 60 * item.jobs
+        else:
+            of_unknown[hourly[1]] += hourly[0] * item.request.walltime_min / 60 * item.jobs
+    for unit, amount in costs.items():
+        yield f"cost: {amount:,.1f} {unit}"
+    unknown = _jobs(item for item in work if item.minutes is None)
+    for unit, amount in of_unknown.items():
+        yield f"how long {unknown:,} jobs take is not known: {amount:,.1f} {unit} for one walltime of each"
+    if uncharged:
+        yield f"what {uncharged:,} jobs cost is not known: {profile.file} has no billing for their nodes"
+
+
+def _queue_notes(work: Sequence[Work], profile: Profile) -> Iterator[str]:
+    if requeues := sum(item.jobs * (submissions(item) - 1) for item in work):
+        how = "submitted again" if profile.requeue == "forbidden" else "requeued"
+        yield f"{requeues:,} times a job will be {how}, for it needs longer than its walltime"
     waiting = False
-    for partition, number in jobs.items():
+    for partition in dict.fromkeys(item.request.partition for item in work):
+        jobs = _jobs(item for item in work if item.request.partition == partition)
         submitted, key = profile.limit("submitted", partition)
-        if submitted is not None and number > submitted:
+        if submitted is not None and jobs > submitted:
             waiting = True
-            yield f"{number:,} jobs are fed in, for {submitted:,} may be submitted at once ({profile.cite(key)})"
-    by_hand = waiting or (made.requeues > 0 and profile.requeue == "forbidden")
+            yield f"{jobs:,} jobs are fed in, for {submitted:,} may be submitted at once ({profile.cite(key)})"
+    by_hand = waiting or (requeues > 0 and profile.requeue == "forbidden")
     if by_hand and profile.submit_from_jobs == "forbidden":
         yield "jobs may not submit jobs there: run `fgssl sync` now and then until all are in"
+
+
+def _jobs(work: Iterable[Work]) -> int:
+    return sum(item.jobs for item in work)
 
 
 def _idle_gpus(request: JobRequest) -> Iterator[str]:
