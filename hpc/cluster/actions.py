@@ -40,16 +40,11 @@ class NoteCanceled:
 
 @dataclass(frozen=True)
 class Abandon:
-    """Abandon an order that never reached the scheduler. Should it have the job after all, that does nothing."""
+    """Abandon an order, so that its runs are ordered anew. Should its job start after all, that does nothing."""
 
     order: Order
-
-
-@dataclass(frozen=True)
-class Replace:
-    """Cancel and abandon an order that waits for a job that did not end well, so that it is ordered anew."""
-
-    order: Order
+    never_starts: bool = False
+    """Whether its job waits for one that did not end well, and is canceled; else it never reached the scheduler."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +118,6 @@ Action = (
     NoteJobId
     | NoteCanceled
     | Abandon
-    | Replace
     | CancelJobs
     | Release
     | NoteKeeper
@@ -156,8 +150,6 @@ class Progress:
     """`PlannedOrder.kind` to the length of array that was not refused yet."""
     full: frozenset[str | None] = frozenset()
     """Partitions whose queue takes no more."""
-    no_room: bool = False
-    """Whether some queue was full."""
     all_nodes_needed: bool = False
     """Whether orders were refused without the nodes that lost jobs."""
     refused: tuple[str, ...] = ()

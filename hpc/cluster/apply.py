@@ -8,7 +8,7 @@ from pathlib import Path
 from fgssl.errors import UserError
 from fgssl.store.files import write_atomically
 from hpc.cluster import actions
-from hpc.cluster.actions import PlannedOrder, Progress
+from hpc.cluster.actions import Progress
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_scripts import keeper_script, order_script
 from hpc.cluster.job_store import JobStore
@@ -46,10 +46,6 @@ class Applier:
                 self._apply(action)
         return len(self.progress.lines) > before
 
-    def note_refused(self) -> None:
-        """Note which runs the scheduler refused in this pass, with its words."""
-        self._store.note_refused(self.progress.hopeless)
-
     def _apply(self, action: actions.Action) -> None:
         store, scheduler = self._store, self._scheduler
         match action:
@@ -61,15 +57,14 @@ class Applier:
                 store.note_canceled(order, elements)
             case actions.PrintLine(line):
                 self._report(line)
-            case actions.Abandon(order):
-                store.abandon(order)
-                self._report(f"order {order.token} never reached the scheduler: forgotten")
-            case actions.Replace(order):
+            case actions.Abandon(order, never_starts):
+                what = f"order {order.token} never reached the scheduler: forgotten"
                 with self._reported():
-                    scheduler.cancel([order.job_id or ""])
+                    if never_starts:
+                        scheduler.cancel([order.job_id or ""])
+                        what = f"job {order.job_id} waited for one that did not end well: canceled, to be ordered anew"
                     store.abandon(order)
-                    why = "waited for one that did not end well: canceled, to be ordered anew"
-                    self._report(f"job {order.job_id} {why}")
+                    self._report(what)
             case actions.CancelJobs(job_ids):
                 with self._reported():
                     scheduler.cancel(job_ids)
@@ -160,9 +155,14 @@ class Applier:
         elif error.kind is Refusal.FULL:
             self._report(f"the queue is full: {error}; the next sync goes on")
             full = so_far.full | {planned.request.partition}
-            self.progress = replace(self.progress, full=full, no_room=True)
+            self.progress = replace(self.progress, full=full)
         else:
-            self.progress = _without_hope(so_far, planned, error, runs)
+            names = [run for element in planned.elements for run in element.runs]
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            refused = (*so_far.refused, f"{runs[names[0]].run.label}{more}: {error}")
+            words = "refused: " + str(error).partition("\n")[0]
+            hopeless = {**so_far.hopeless, **dict.fromkeys(names, words)}
+            self.progress = replace(so_far, refused=refused, hopeless=hopeless)
 
     def _give(self, script: JobScript, file: Path) -> str:
         write_atomically(file, self._scheduler.script(script))
@@ -180,14 +180,3 @@ class Applier:
             yield
         except UserError as error:
             self._report(str(error))
-
-
-def _without_hope(
-    so_far: Progress, planned: PlannedOrder, error: RefusedError, runs: Mapping[str, RunStatus]
-) -> Progress:
-    names = [run for element in planned.elements for run in element.runs]
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    refusal = f"{runs[names[0]].run.label}{more}: {error}"
-    words = "refused: " + str(error).partition("\n")[0]
-    hopeless = {**so_far.hopeless, **dict.fromkeys(names, words)}
-    return replace(so_far, refused=(*so_far.refused, refusal), hopeless=hopeless)

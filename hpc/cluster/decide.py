@@ -91,7 +91,7 @@ def _never_starting(seen: Observation) -> Iterator[actions.Action]:
         if any(order.job_id_of(number) in stuck for number in numbers) and not any(
             (order.token, number) in begun for number in numbers
         ):
-            yield actions.Replace(order)
+            yield actions.Abandon(order, never_starts=True)
 
 
 # ------------------------------------------------------------------------------------------------ orders
@@ -109,7 +109,7 @@ def decide_orders(
     if submissions := [actions.Submit(order, excluded) for order in planned]:
         return [*submissions]
     waiting = so_far.keeper or keeper.waiting
-    stuck = so_far.no_room and not so_far.ordered and not any(status.live for status in seen.runs.values())
+    stuck = so_far.full and not so_far.ordered and not any(status.live for status in seen.runs.values())
     return [actions.DismissKeeper(waiting, for_room=True)] if stuck and waiting and not so_far.keeper_dismissed else []
 
 

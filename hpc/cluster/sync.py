@@ -86,7 +86,7 @@ def synchronize(out: Path) -> Report:
         while actions := decide_orders(seen, sweep, applier.progress, keeper):
             applier.apply(actions, seen.runs)
         progress = applier.progress
-        applier.note_refused()
+        store.note_refused(progress.hopeless)
         if progress.ordered or progress.hopeless:
             seen = observe(sweep, out, store, scheduler)
         applier.apply(decide_waiting(seen, progress, observe_keeper(sweep, store, scheduler)), seen.runs)

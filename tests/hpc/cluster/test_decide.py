@@ -174,7 +174,7 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
         ),
         pytest.param(
             seen(view("a", "PENDING", fact=NEVER, job_id="7_0"), orders=[STUCK]),
-            [actions.Replace(STUCK)],
+            [actions.Abandon(STUCK, never_starts=True)],
             id="waits for a job that did not end well",
         ),
         pytest.param(
@@ -210,7 +210,7 @@ def test_a_run_that_left_the_sweep_has_no_job_to_cancel() -> None:
 AB = [view("a"), view("b")]
 NEEDS_A = view("c", needs=("a",))
 KIND_AB = submit("a", "b").planned.kind
-ONE_PLACE = Progress(full=frozenset({None}), no_room=True, keeper="9")
+ONE_PLACE = Progress(full=frozenset({None}), keeper="9")
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ ONE_PLACE = Progress(full=frozenset({None}), no_room=True, keeper="9")
         pytest.param(AB, Progress(jobs={"a": "7_0"}, ordered=1), [submit("b")], id="the rest"),
         pytest.param(AB, Progress(at_most={KIND_AB: 1}), [submit("a"), submit("b")], id="a refused array is cut"),
         pytest.param(AB, Progress(hopeless={"a": "no"}), [submit("b")], id="a refused run is left out"),
-        pytest.param(AB, Progress(full=frozenset({None}), no_room=True), [], id="the queue is full"),
-        pytest.param(AB, Progress(full=frozenset({"other"}), no_room=True), [submit("a", "b")], id="another queue is"),
+        pytest.param(AB, Progress(full=frozenset({None})), [], id="the queue is full"),
+        pytest.param(AB, Progress(full=frozenset({"other"})), [submit("a", "b")], id="another queue is"),
         pytest.param(AB, Progress(unanswered=True), [], id="no answer, so no more"),
         pytest.param(
             [view("a"), NEEDS_A],
@@ -275,7 +275,7 @@ def test_every_refusal_brings_the_pass_nearer_to_its_end() -> None:
         if lengths[-1] > 1:
             so_far = dataclasses.replace(so_far, at_most={planned.kind: lengths[-1] // 2})
         else:
-            so_far = dataclasses.replace(so_far, full=frozenset({None}), no_room=True)
+            so_far = dataclasses.replace(so_far, full=frozenset({None}))
     assert lengths == [4, 2, 1]
 
 
