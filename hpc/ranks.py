@@ -11,12 +11,13 @@ import secrets
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fgssl.errors import UserError
 from fgssl.processes import ALONE, Processes
 from fgssl.store.files import awaited, read_record, record_json, write_atomically
 from hpc.cluster.schedulers import SCHEDULERS, build_scheduler
-from hpc.cluster.schedulers.scheduler import JobStep
+from hpc.cluster.schedulers.scheduler import JobPlace, Scheduler
 from hpc.environment import number_of
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -44,18 +45,19 @@ def processes(out: Path, expected: int | None) -> Processes:
     share. Raises `UserError` where the environment contradicts itself or `expected`: else processes would train the
     same run beside each other.
     """
-    step = next(filter(None, (build_scheduler(name).step() for name in SCHEDULERS)), None)
-    place = _of_torch(step) if any(name in os.environ for name in _TORCH) else _of_step_or_alone(step)
-    met_here = step is not None and place is step.started
-    if expected is not None and place.world_size != expected:
-        how = f"it starts {step.number_option}" if step and met_here else _NUMBER_IS_SET_BY[place.launcher]
+    jobs = [_Job(scheduler, scheduler.place()) for scheduler in map(build_scheduler, SCHEDULERS)]
+    job = next((job for job in jobs if job.place.started or job.place.asked > 1 or job.place.node_count > 1), None)
+    found = _of_torch(job) if any(name in os.environ for name in _TORCH) else _of_job_or_alone(job)
+    ours = job if job is not None and found.launcher == job.scheduler.launcher else None
+    if expected is not None and found.world_size != expected:
+        how = f"it starts {ours.scheduler.launcher_option}" if ours else _NUMBER_IS_SET_BY[found.launcher]
         raise UserError(
-            f"resources.expected_processes is {expected}, but {place.launcher} says {place.world_size}: change the "
+            f"resources.expected_processes is {expected}, but {found.launcher} says {found.world_size}: change the "
             f"setting or the number that is started ({how})"
         )
-    if step is not None and met_here and place.world_size > 1:
-        _export(place, *_meeting_point(out, step, first=place.rank == 0))
-    return place
+    if ours is not None and found.world_size > 1:
+        _export(found, *_meeting_point(out, ours.place, first=found.rank == 0))
+    return found
 
 
 def require_engine(engine: str) -> None:
@@ -108,7 +110,14 @@ def beside_others(local_task: int, share_gpu: int) -> Processes:
 # --------------------------------------------------------------------------------------- what was started
 
 
-def _of_torch(step: JobStep | None) -> Processes:
+class _Job(NamedTuple):
+    """The scheduler's job that this process is in."""
+
+    scheduler: Scheduler
+    place: JobPlace
+
+
+def _of_torch(job: _Job | None) -> Processes:
     launcher = "WORLD_SIZE"
     if "TORCHELASTIC_RUN_ID" in os.environ:
         launcher = "accelerate launch" if _OF_ACCELERATE in os.environ else "torchrun"
@@ -123,49 +132,51 @@ def _of_torch(step: JobStep | None) -> Processes:
         values = ", ".join(f"{name}={os.environ[name]}" for name in _TORCH)
         raise UserError(f"the environment contradicts itself: {values}; ranks count from 0 and end before the size")
     launchers = number_of("GROUP_WORLD_SIZE", world_size)  # torchrun's word: how many of itself found each other
-    tasks = step.started.world_size if step is not None and step.started is not None else 1
-    if step is not None and launchers < tasks:
+    if job is not None and launchers < (tasks := job.place.started):
         raise UserError(
-            f"{step.launcher} started {tasks} tasks, but only {launchers} found each other: each would train a run of "
-            "its own. Tell every launcher of all nodes, as slurm/train_accelerate.sbatch does, or start the run by "
-            f"{step.launcher} alone"
+            f"{job.scheduler.launcher} started {tasks} tasks, but only {launchers} found each other: each would train "
+            "a run of its own. Tell every launcher of all nodes, as slurm/train_accelerate.sbatch does, or start the "
+            f"run by {job.scheduler.launcher} alone"
         )
     return Processes(rank, world_size, local_rank, local_world_size, launcher)
 
 
-def _of_step_or_alone(step: JobStep | None) -> Processes:
-    place = Processes(launcher="accelerate launch" if _OF_ACCELERATE in os.environ else "python")
+def _of_job_or_alone(job: _Job | None) -> Processes:
+    found = Processes(launcher="accelerate launch" if _OF_ACCELERATE in os.environ else "python")
     if _OF_ACCELERATE in os.environ and _MASTER[0] in os.environ:
         raise UserError(
             "`accelerate launch` was told of several processes but started one, as it does with --cpu: launch with "
             "--config_file hpc/accelerate/cpu.yaml; if one is meant, unset MASTER_ADDR"
         )
     # A shell on a node, and a job submitted from one, hold variables of that shell's step: of one task, not of the job.
-    if step is not None and step.started is not None and step.started.world_size == step.asked:
-        place = step.started
-    elif step is not None and (step.asked > 1 or step.nodes > 1):
-        raise UserError(
-            f"the job asks for {step.asked} tasks on {step.nodes} nodes, but {step.launcher} did not start this "
-            f"process: it would train alone. {step.advice}"
-        )
-    for name in _OF_MPI:
-        if (size := number_of(name, place.world_size)) != place.world_size:
+    if job is not None:
+        (scheduler, place), launcher = job, job.scheduler.launcher
+        if place.started == place.asked:
+            found = Processes(place.task, place.started, place.local_task, place.local_started, launcher)
+        elif place.asked > 1 or place.node_count > 1:
             raise UserError(
-                f"{name} is {size}, but {place.launcher} says {place.world_size}: mpirun is not known here; start the "
+                f"the job asks for {place.asked} tasks on {place.node_count} nodes, but {launcher} did not start this "
+                f"process: it would train alone. {scheduler.launcher_advice}"
+            )
+    for name in _OF_MPI:
+        if (size := number_of(name, found.world_size)) != found.world_size:
+            raise UserError(
+                f"{name} is {size}, but {found.launcher} says {found.world_size}: mpirun is not known here; start the "
                 "run with srun, torchrun or `accelerate launch`"
             )
-    return place
+    return found
 
 
 # ------------------------------------------------------------------------------------- meeting in a job's step
 
 
-def _meeting_point(out: Path, step: JobStep, first: bool) -> tuple[str, int]:
+def _meeting_point(out: Path, place: JobPlace, first: bool) -> tuple[str, int]:
     """Return the address and port at which rank 0 will listen; it chooses them and writes them to a file."""
-    job, launch = f"job-{step.job_id}-launch-", f"job-{step.job_id}-launch-{step.restart}-"
-    file = out / "rendezvous" / f"{launch}step-{step.step_id}.json"
+    job = f"job-{place.job_id}-{place.element}-launch-"
+    launch = f"{job}{place.restart}-"
+    file = out / "rendezvous" / f"{launch}step-{place.step}.json"
     if first:
-        _publish(file, step.node)
+        _publish(file, place.node)
         for old in file.parent.glob(f"{job}*"):
             if not old.name.startswith(launch):
                 old.unlink(missing_ok=True)

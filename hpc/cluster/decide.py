@@ -43,9 +43,8 @@ def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[actions.Actio
         decided.append(actions.CancelJobs(jobs))
     decided += _never_starting(seen)
     for status in seen.runs.values():
-        fact = status.fact
-        launch_failed = status.state is ClusterState.HELD and fact is not None and fact.launch_failed
-        if launch_failed and status.job_id and fact is not None and fact.restarts <= sweep.retries.node_failures:
+        fact, again = status.fact, sweep.retries.node_failures
+        if status.job_id and fact and fact.launch_failed and fact.state is JobState.HELD and fact.restarts <= again:
             decided.append(actions.Release(status.job_id, status.run.label))
     return decided
 

@@ -7,14 +7,14 @@ import signal
 
 signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by default it kills: ignored until the run knows what to do
 
-import contextlib  # noqa: E402
-import errno  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from dataclasses import replace  # noqa: E402
-from pathlib import Path  # noqa: E402
+import contextlib
+import errno
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
-from fgssl.errors import (  # noqa: E402
+from fgssl.errors import (
     EXIT_INTERRUPTED,
     EXIT_OUT_OF_HANDS,
     EXIT_PEER_LOST,
@@ -23,17 +23,17 @@ from fgssl.errors import (  # noqa: E402
     UserError,
     exit_code,
 )
-from fgssl.interruption import Interrupted  # noqa: E402
-from fgssl.run.process import make  # noqa: E402
-from fgssl.settings import config as configs  # noqa: E402
-from fgssl.store.run_folder import RunFolder  # noqa: E402
-from hpc import ranks  # noqa: E402
-from hpc.cluster import cluster_sweep  # noqa: E402
-from hpc.cluster.cluster_sweep import ClusterRun  # noqa: E402
-from hpc.cluster.job_store import JobStore, Launch, Order  # noqa: E402
-from hpc.cluster.observe import newest_step  # noqa: E402
-from hpc.cluster.schedulers import build_scheduler  # noqa: E402
-from hpc.cluster.schedulers.scheduler import JobPlace  # noqa: E402
+from fgssl.interruption import Interrupted
+from fgssl.run.process import make
+from fgssl.settings import config as configs
+from fgssl.store.run_folder import RunFolder
+from hpc import ranks
+from hpc.cluster import cluster_sweep
+from hpc.cluster.cluster_sweep import ClusterRun
+from hpc.cluster.job_store import JobStore, Launch, Order
+from hpc.cluster.observe import newest_step
+from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.schedulers.scheduler import JobPlace
 
 CANCELED = 3
 """Exit code of a job whose run nobody wants any more: what waits for it must not begin."""

@@ -18,8 +18,7 @@ from hpc.cluster.job_store import JobStore, new_order
 from hpc.cluster.keeper import keeper_request
 from hpc.cluster.observe import observe_empty_queue
 from hpc.cluster.schedulers import build_scheduler
-from hpc.cluster.site.costs import Forecast, forecast
-from hpc.cluster.site.estimate import work_of
+from hpc.cluster.site.costs import Forecast, forecast, work_of
 from hpc.cluster.site.job_settings import DEFAULT
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import described

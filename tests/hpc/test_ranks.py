@@ -186,7 +186,7 @@ def test_a_requeued_launch_waits_for_its_own_rank_0_and_clears_up(environment, t
     ranks.processes(tmp_path, None)  # the launch before, killed
     monkeypatch.setattr(ranks, "_PATIENCE_S", 0.3)
     environment(LAST_TASK | {"SLURM_RESTART_COUNT": "1"})
-    with pytest.raises(UserError, match=r"job-17-launch-1-step-0\.json: rank 0 has not written it .*share"):
+    with pytest.raises(UserError, match=r"job-17-0-launch-1-step-0\.json: rank 0 has not written it .*share"):
         ranks.processes(tmp_path, None)
     for task in (TASK, LAST_TASK):
         environment(task | {"SLURM_RESTART_COUNT": "1"})
@@ -194,7 +194,7 @@ def test_a_requeued_launch_waits_for_its_own_rank_0_and_clears_up(environment, t
     environment(TASK | {"SLURM_RESTART_COUNT": "1", "SLURM_STEP_ID": "1"})  # another run in the same job
     ranks.processes(tmp_path, None)
     there = sorted(file.name for file in (tmp_path / "rendezvous").iterdir())
-    assert there == ["job-17-launch-1-step-0.json", "job-17-launch-1-step-1.json"]
+    assert there == ["job-17-0-launch-1-step-0.json", "job-17-0-launch-1-step-1.json"]
 
 
 def test_a_node_that_cannot_be_found_is_named_at_once(environment, tmp_path):

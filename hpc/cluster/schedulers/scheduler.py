@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fgssl.errors import UserError
-from fgssl.processes import Processes
 
 if TYPE_CHECKING:
     from hpc.cluster.doctor.diagnosis import Diagnosis
@@ -178,51 +177,35 @@ class JobScript:
 
 @dataclass(frozen=True)
 class JobPlace:
-    """The part of a job that this process is."""
+    """The part of a job that this process is; outside of a job it is alone."""
 
     job_id: str
     """Id of the job, or of the array."""
     element: int
     """Task of the array; 0 of a plain job."""
-    task: int
-    """This process among the job's, from 0."""
-    local_task: int
-    """This process among those of the job on its node, from 0."""
+    step: str
+    """Tells the steps of a job apart, which the launcher starts."""
     restart: int
-    """How often the scheduler has put the job back in the queue."""
+    """How often the scheduler has put the job back in the queue; it keeps its id."""
+    asked: int
+    """Processes that the job asks for."""
+    started: int
+    """Processes that the launcher started together in this step; 0: it did not start this one."""
+    local_started: int
+    """Those of them on this node."""
+    task: int
+    """This process among them, from 0."""
+    local_task: int
+    """This process among those on its node, from 0."""
     nodes: str
     """All nodes of the job, in the scheduler's words."""
+    node_count: int
     node: str
     """This node's name, by which the others reach it."""
     node_number: int
     """This node among the job's, from 0."""
     memory_mb: int | None
     """Memory of the job on this node; None: the scheduler does not say."""
-
-
-@dataclass(frozen=True)
-class JobStep:
-    """The processes that a scheduler's own launcher started together in a job."""
-
-    launcher: str
-    """Program that starts them, e.g. `srun`."""
-    asked: int
-    """Processes that the job asks for."""
-    nodes: int
-    """Nodes that the job has."""
-    started: Processes | None
-    """This process's place among those that were started; None: the launcher did not start it."""
-    job_id: str
-    restart: int
-    """How often the job went back in the queue; it keeps its id."""
-    step_id: str
-    """Tells the steps of one job apart."""
-    node: str
-    """This node's name, by which the others reach it."""
-    number_option: str
-    """The launcher's option for the number of processes."""
-    advice: str
-    """How a process of a job is started by the launcher."""
 
 
 class Scheduler(Protocol):
@@ -234,6 +217,12 @@ class Scheduler(Protocol):
     """Program that must be on PATH to submit."""
     cancel_command: str
     """Program that must be on PATH to cancel."""
+    launcher: str
+    """Program that starts the processes of a job on its nodes."""
+    launcher_option: str
+    """Its option for their number."""
+    launcher_advice: str
+    """How a process is started by it."""
     scratch: tuple[str, ...]
     """Folders on a node that a job may fill, as its shell names them."""
 
@@ -248,9 +237,6 @@ class Scheduler(Protocol):
 
     def place(self) -> JobPlace:
         """Return where in its job this process is, by its environment."""
-
-    def step(self) -> JobStep | None:
-        """Return what the environment says of the job's launcher; None where this process is in no such job."""
 
     def why_not(self, script: Path) -> str:
         """Return why the scheduler would refuse this batch script; empty if it would take it."""

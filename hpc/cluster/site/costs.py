@@ -4,10 +4,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fgssl.errors import Problem
+from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.profile import BillingSettings, Profile
+from hpc.cluster.site.requests import for_runs
+from hpc.sweeps.estimate import kind_of, mean_wall_s
+from hpc.sweeps.stages import SweepPlan
+from hpc.sweeps.state import run_folder
 
 _TERABYTE = 10**12
 _ON_TOP = "and what lies there already comes on top"
@@ -24,6 +30,34 @@ class Work:
     """That one needs in all, over as many submissions as it takes; None: not known."""
     files_per_run: int = 0
     bytes_per_run: int = 0
+
+
+def work_of(orders: Iterable[PlannedOrder], plan: SweepPlan, out: Path) -> list[Work]:
+    """Return orders with the time and room that runs of the same method and length took, where some are done."""
+    stages = {stage.run: stage for stage in plan.stages}
+    done = [stage for stage in plan.stages if run_folder(stage, out).done(stage.config)]
+    means = mean_wall_s(done, out)
+    sizes = {kind_of(stage): _files_and_bytes(run_folder(stage, out).path) for stage in done}
+    work = []
+    for order in orders:
+        kind = kind_of(stages[order.elements[0].runs[0]])
+        files, size = sizes.get(kind, (0, 0))
+        work.append(
+            Work(
+                request=for_runs(order.request, max(len(element.runs) for element in order.elements)),
+                jobs=len(order.elements),
+                runs=sum(len(element.runs) for element in order.elements),
+                minutes=means[kind] / 60 if kind in means else None,
+                files_per_run=files,
+                bytes_per_run=size,
+            )
+        )
+    return work
+
+
+def _files_and_bytes(folder: Path) -> tuple[int, int]:
+    sizes = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
+    return len(sizes), sum(sizes)
 
 
 @dataclass(frozen=True)

@@ -111,8 +111,6 @@ def test_the_lines_of_an_environment(tmp_path):
         "setup": ["ulimit -c 0"],
     }
     assert load_profile(_file(tmp_path, environment=environment)).environment.lines == (
-        "module load StdEnv/2023 || exit 74",
-        "module load python/3.12 || exit 74",
         'export CACHE="/tmp/cache-$SLURM_JOB_ID"',
         'export WORDS="a \\"b\\""',
         'source "$HOME/my env/bin/activate"',

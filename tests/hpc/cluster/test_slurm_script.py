@@ -33,6 +33,12 @@ def test_the_script_of_a_run_on_two_nodes():
     assert "--cpus-per-task=12 --kill-on-bad-exit=1 --wait=0 --cpu-bind=cores" in srun
 
 
+def test_a_job_that_runs_alone_may_lack_its_modules():
+    job = requested(profile_of("narval"), on_gpus=False)
+    script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, alone=True)
+    assert "module load python/3.12" in Slurm().script(script).splitlines()
+
+
 def test_runs_that_share_a_job_do_not_fall_with_one_another():
     job = requested(profile_of("karolina"), runs_per_job=4)
     assert any("--kill-on-bad-exit=0" in line for line in script_of(job))

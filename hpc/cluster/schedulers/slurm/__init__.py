@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hpc.cluster.schedulers.scheduler import JobFact, JobState, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm.commands import ask, configuration, error_of, run, sbatch
-from hpc.cluster.schedulers.slurm.environment import place, step
+from hpc.cluster.schedulers.slurm.environment import place
 from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, facts_in, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
 from hpc.cluster.schedulers.slurm.script import script
@@ -44,10 +44,15 @@ class Slurm:
     reserved_options = _RESERVED_OPTIONS
     submit_command = "sbatch"
     cancel_command = "scancel"
+    launcher = "srun"
+    launcher_option = "--ntasks"
+    launcher_advice = (
+        "Begin the line with srun, as slurm/train_several_nodes.sbatch does; for one process, with "
+        "`srun --nodes=1 --ntasks=1`"
+    )
     scratch: tuple[str, ...] = ("$SLURM_TMPDIR",)
     script = staticmethod(script)
     place = staticmethod(place)
-    step = staticmethod(step)
 
     def submit(self, file: Path) -> str:
         answer = sbatch("--parsable", str(file))

@@ -56,8 +56,8 @@ def _options(job: JobScript, log: str) -> dict[str, str | int | float | bool | N
         "output": log,
         "open-mode": "append",
         "chdir": request.folder,
+        "begin": f"now+{request.begin_in_s}" if request.begin_in_s is not None else None,
         **{name.lstrip("-").replace("_", "-"): value for name, value in request.extra.items()},
-        **({"begin": f"now+{request.begin_in_s}"} if request.begin_in_s is not None else {}),
     }
 
 
