@@ -22,8 +22,12 @@ class PlannedOrder:
         return repr((self.request, self.needs))
 
 
+class Action:
+    """Something to do for a sweep."""
+
+
 @dataclass(frozen=True)
-class NoteJobId:
+class NoteJobId(Action):
     """Note the id of a job that was found by its name."""
 
     order: Order
@@ -31,7 +35,7 @@ class NoteJobId:
 
 
 @dataclass(frozen=True)
-class NoteCanceled:
+class NoteCanceled(Action):
     """Note which elements of an order were seen canceled, since the scheduler forgets that."""
 
     order: Order
@@ -39,7 +43,7 @@ class NoteCanceled:
 
 
 @dataclass(frozen=True)
-class Abandon:
+class Abandon(Action):
     """Abandon an order, so that its runs are ordered anew. Should its job start after all, that does nothing."""
 
     order: Order
@@ -48,14 +52,14 @@ class Abandon:
 
 
 @dataclass(frozen=True)
-class CancelJobs:
+class CancelJobs(Action):
     """Cancel jobs."""
 
     job_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Release:
+class Release(Action):
     """Let a job start that is held after a failed launch."""
 
     job_id: str
@@ -63,26 +67,26 @@ class Release:
 
 
 @dataclass(frozen=True)
-class NoteKeeper:
+class NoteKeeper(Action):
     """Note the id of a keeper that was found by its name."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
-class LeaveKeeper:
+class LeaveKeeper(Action):
     """Put a keeper into the queue; it comes after a while, whatever happens, until `KeeperWaitsFor`."""
 
 
 @dataclass(frozen=True)
-class LackKeeper:
+class LackKeeper(Action):
     """Report that no keeper waits."""
 
     why: str
 
 
 @dataclass(frozen=True)
-class DismissKeeper:
+class DismissKeeper(Action):
     """Take the keeper out of the queue."""
 
     job_id: str
@@ -91,7 +95,7 @@ class DismissKeeper:
 
 
 @dataclass(frozen=True)
-class KeeperWaitsFor:
+class KeeperWaitsFor(Action):
     """Let the keeper begin once any of these jobs has ended."""
 
     job_id: str
@@ -99,7 +103,7 @@ class KeeperWaitsFor:
 
 
 @dataclass(frozen=True)
-class Submit:
+class Submit(Action):
     """Submit an order; ids of the jobs that it waits for follow from `PlannedOrder.needs` when it is submitted."""
 
     planned: PlannedOrder
@@ -108,26 +112,10 @@ class Submit:
 
 
 @dataclass(frozen=True)
-class PrintLine:
+class PrintLine(Action):
     """Print a line of the pass' report to users."""
 
     line: str
-
-
-Action = (
-    NoteJobId
-    | NoteCanceled
-    | Abandon
-    | CancelJobs
-    | Release
-    | NoteKeeper
-    | LeaveKeeper
-    | LackKeeper
-    | DismissKeeper
-    | KeeperWaitsFor
-    | Submit
-    | PrintLine
-)
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,10 @@ def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[actions.Actio
         decided.append(actions.CancelJobs(jobs))
     decided += _never_starting(seen)
     for status in seen.runs.values():
-        fact, again = status.fact, sweep.retries.node_failures
-        if status.job_id and fact and fact.launch_failed and fact.state is JobState.HELD and fact.restarts <= again:
+        fact = status.fact
+        if status.state is not ClusterState.HELD or status.job_id is None or fact is None:
+            continue
+        if fact.launch_failed and fact.restarts <= sweep.retries.node_failures:
             decided.append(actions.Release(status.job_id, status.run.label))
     return decided
 

@@ -50,7 +50,7 @@ def observe_keeper(sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -
     """Return the keeper in the queue, also if its id was never noted."""
     if sweep.keeper is None:
         return KeeperStatus()
-    name, noted, held = sweep.keeper.job_name, store.keeper(), list[str]()
+    name, noted, held = sweep.keeper.job_name, store.keeper(), dict[str, None]()
     try:
         # By its name only where the noted one does not wait: that asks the database too.
         for known in (lambda: [noted] if noted is not None else [], lambda: scheduler.find(name)):
@@ -58,11 +58,11 @@ def observe_keeper(sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -
                 if fact.name != name or fact.started is not None or not fact.alive:
                     continue
                 if fact.state is not JobState.HELD:
-                    return KeeperStatus(job_id, job_id == noted, tuple(dict.fromkeys(held)))
-                held.append(job_id)
+                    return KeeperStatus(job_id, job_id == noted, tuple(held))
+                held[job_id] = None
     except UserError as error:
-        return KeeperStatus(held=tuple(dict.fromkeys(held)), silence=str(error))
-    return KeeperStatus(held=tuple(dict.fromkeys(held)))
+        return KeeperStatus(held=tuple(held), silence=str(error))
+    return KeeperStatus(held=tuple(held))
 
 
 def read_files(

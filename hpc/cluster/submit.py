@@ -111,7 +111,8 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
 
 def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
     """Yield what stands in the way, except what the profile says."""
-    if _began(out):
+    # Its plan may be replaced until any run has begun or was ordered.
+    if (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders()):
         try:
             check_kept_plan(plan, out)
         except UserError as error:
@@ -130,11 +131,6 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
     else:
         return
     yield f"--out {out}: {there} {why}: choose another --out, which jobs can write to as well"
-
-
-def _began(out: Path) -> bool:
-    """Return whether any run of the folder has begun or was ordered; if not, its plan may be replaced."""
-    return (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders())
 
 
 def _show(plan: SweepPlan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:

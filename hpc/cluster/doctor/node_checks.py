@@ -58,16 +58,8 @@ class Scratch:
 
 
 @dataclass(frozen=True)
-class Host:
-    """Where the first process of the first node listens."""
-
-    host: str
-    port: int
-
-
-@dataclass(frozen=True)
 class Meeting:
-    """Meeting of the two nodes, as the second one saw it."""
+    """Meeting of the two nodes: where the first one listens, and what the second one saw."""
 
     host: str
     port: int
@@ -151,7 +143,7 @@ def _host(folder: Path, node: str) -> None:
     port = free_port()
     with socket.create_server(("", port)) as server, (folder / "lock").open("w") as lock:
         server.settimeout(_PATIENCE_S)
-        write_atomically(folder / "meeting.json", record_json(Host(node, port)))
+        write_atomically(folder / "meeting.json", record_json(Meeting(node, port)))
         with contextlib.suppress(OSError):  # the second node tells what did not work
             connection, _ = server.accept()
             connection.settimeout(_PATIENCE_S)
@@ -165,12 +157,11 @@ def _host(folder: Path, node: str) -> None:
 
 
 def _visit(folder: Path) -> Meeting:
-    first = awaited(lambda: read_record(folder / "meeting.json", Host), [folder], _PATIENCE_S)
+    first = awaited(lambda: read_record(folder / "meeting.json", Meeting), [folder], _PATIENCE_S)
     if first is None:
         return Meeting("", 0, error="the first node's file has not come")
-    host, port = first.host, first.port
     try:
-        connection = socket.create_connection((host, port), timeout=_PATIENCE_S)
+        connection = socket.create_connection((first.host, first.port), timeout=_PATIENCE_S)
         with connection, connection.makefile("rw") as line:
             content, since = line.readline().strip(), time.monotonic()
             note = folder / "note"
@@ -178,9 +169,9 @@ def _visit(folder: Path) -> Meeting:
             visible_after_s = round(time.monotonic() - since, 2) if seen else None
             locked_out = _locked_out(folder / "lock")
             _say(line, "done")
-            return Meeting(host, port, _interface(connection), visible_after_s, locked_out)
+            return Meeting(first.host, first.port, _interface(connection), visible_after_s, locked_out)
     except OSError as error:
-        return Meeting(host, port, error=f"{host}, port {port}: {error}")
+        return replace(first, error=f"{first.host}, port {first.port}: {error}")
 
 
 def _say(line: IO[str], words: str) -> None:

@@ -71,7 +71,8 @@ class Forecast:
 
 def forecast(work: Sequence[Work], profile: Profile) -> Forecast:
     """Return the forecast; what lies on the site's disks already is not known, and not counted."""
-    files, size = (sum(item.runs * getattr(item, per) for item in work) for per in ("files_per_run", "bytes_per_run"))
+    files = sum(item.runs * item.files_per_run for item in work)
+    size = sum(item.runs * item.bytes_per_run for item in work)
     notes = (
         f"{sum(item.runs for item in work):,} runs in {_jobs(work):,} jobs on {profile.site}",
         *_cost_notes(work, profile),

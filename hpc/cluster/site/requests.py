@@ -10,7 +10,7 @@ from fgssl.settings.validation import unknown
 from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.job_settings import JobSettings, Origin
-from hpc.cluster.site.profile import Profile
+from hpc.cluster.site.profile import GpuSettings, Profile
 
 # ----------------------------------------------------------------------------------- what the site says
 
@@ -23,7 +23,7 @@ def request(
     asked = _Asked(job, profile, on_gpus, origin)
     if problems := [*origin.faults, *asked.problems()]:
         raise SettingsError(problems)
-    environment = profile.environment
+    environment, gpu = profile.environment, asked.gpu or GpuSettings()
     python = environment.python or ("python" if environment.venv is not None else None)
     container = shlex.quote(environment.container or "")
     return JobRequest(
@@ -32,9 +32,9 @@ def request(
         nodes=job.nodes,
         tasks_per_node=asked.tasks,
         gpus_per_node=asked.gpus_held,
-        gpu_type=asked.gpu.type if asked.gpu is not None else None,
-        gpu_option=asked.gpu.option if asked.gpu is not None else "gpus-per-node",
-        gpu_counts=asked.gpu.counts if asked.gpu is not None else (),
+        gpu_type=gpu.type,
+        gpu_option=gpu.option,
+        gpu_counts=gpu.counts,
         cpus_per_task=asked.cores,
         memory_mb=asked.memory_mb,
         partition=asked.partition,

@@ -29,19 +29,17 @@ _SEARCHED = "now-30days"
 _OVER_ALREADY = r"Invalid job id specified|already completing or completed"
 _NO_DATABASE = r"accounting storage is disabled|not running a supported accounting_storage plugin"
 
-_RESERVED_OPTIONS = frozenset(
-    {
-        *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node"),
-        *("gpus_per_task", "job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode"),
-        *("output", "partition", "qos", "requeue", "signal", "time", "wckey"),
-    }
-)
-
 
 class Slurm:
     """Slurm by its commands on this machine, with one call for any number of jobs."""
 
-    reserved_options = _RESERVED_OPTIONS
+    reserved_options = frozenset(
+        {
+            *("account", "array", "cpus_per_task", "dependency", "error", "exclude", "gpus", "gpus_per_node"),
+            *("gpus_per_task", "job_name", "mem", "no_requeue", "nodes", "ntasks", "ntasks_per_node", "open_mode"),
+            *("output", "partition", "qos", "requeue", "signal", "time", "wckey"),
+        }
+    )
     submit_command = "sbatch"
     cancel_command = "scancel"
     launcher = "srun"
