@@ -33,11 +33,7 @@ NOW = 10_000.0
 
 
 def view(
-    name: str,
-    state: str = "WAITING",
-    needs: tuple[str, ...] = (),
-    request: JobRequest = SMALL,
-    **more: object,
+    name: str, state: str = "WAITING", needs: tuple[str, ...] = (), request: JobRequest = SMALL, **more: object
 ) -> RunStatus:
     run = ClusterRun(run=name, label=name, needs=needs, results=(), configs=(), request=request)
     usual = RunStatus(run, ClusterState(state), job_id=f"job-{name}", to_submit=state == "WAITING")
@@ -107,6 +103,7 @@ def submit(*names: str, number: int = 1, needs: tuple[str, ...] = (), excluded: 
 
 LOST = order("a")
 OLD = order("a", age_s=601.0)
+CANCEL_A = UserRequests(frozenset({"a"}))
 TASKS = order("a", "b", "c", job_id="7")
 STUCK = order("a", "b", job_id="7")
 HELD = fact("job-a", JobState.HELD, launch_failed=True)
@@ -150,25 +147,16 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
             id="the number of another's canceled job",
         ),
         pytest.param(
-            seen(view("a", "RUNNING"), view("b", "RUNNING"), requests=UserRequests(frozenset({"a"}))),
+            seen(view("a", "RUNNING"), view("b", "RUNNING"), requests=CANCEL_A),
             [actions.CancelJobs(("job-a",))],
             id="users' cancellations are enforced",
         ),
+        pytest.param(seen(view("a", "FAILED"), requests=CANCEL_A), [], id="nothing of it is left to cancel"),
         pytest.param(
-            seen(view("a", "FAILED"), requests=UserRequests(frozenset({"a"}))), [], id="nothing of it is left to cancel"
+            seen(view("a", "RUNNING"), orders=[packed("a", "b")], requests=CANCEL_A), [], id="its job is another's too"
         ),
         pytest.param(
-            seen(view("a", "RUNNING"), orders=[packed("a", "b")], requests=UserRequests(frozenset({"a"}))),
-            [],
-            id="its job is another's too",
-        ),
-        pytest.param(
-            seen(
-                view("a", "RUNNING"),
-                view("b", "DONE"),
-                orders=[packed("a", "b")],
-                requests=UserRequests(frozenset({"a"})),
-            ),
+            seen(view("a", "RUNNING"), view("b", "DONE"), orders=[packed("a", "b")], requests=CANCEL_A),
             [actions.CancelJobs(("job-a",))],
             id="the other one is done",
         ),
@@ -178,11 +166,7 @@ CANCELED = {"7_0": fact("7_0", JobState.CANCELED, "token-a"), "7_2": fact("7_2",
             id="waits for a job that did not end well",
         ),
         pytest.param(
-            seen(
-                view("a", "PENDING", fact=NEVER, job_id="7_0"),
-                orders=[STUCK],
-                launches=[launch("token-a")],
-            ),
+            seen(view("a", "PENDING", fact=NEVER, job_id="7_0"), orders=[STUCK], launches=[launch("token-a")]),
             [],
             id="a task of the array has begun",
         ),
