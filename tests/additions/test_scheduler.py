@@ -2,20 +2,25 @@
 file."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from fgssl.__main__ import main
+from fgssl.errors import UserError
+from fgssl.processes import Processes
+from hpc import ranks
 from hpc.cluster.schedulers import SCHEDULERS
 
 STUB = '''
 """A scheduler that keeps jobs in a file and runs none of them."""
 
 import json
+import os
 from pathlib import Path
 
-from hpc.cluster.schedulers.scheduler import JobFact, JobState
+from hpc.cluster.schedulers.scheduler import JobFact, JobPlace, JobState
 
 JOBS = Path(__file__).with_name("jobs.json")
 STATES = {"waits": JobState.PENDING, "works": JobState.RUNNING, "well": JobState.COMPLETED}
@@ -24,6 +29,23 @@ STATES = {"waits": JobState.PENDING, "works": JobState.RUNNING, "well": JobState
 class Stub:
     reserved_options = frozenset({"time"})
     submit_command = cancel_command = "sh"
+    launcher, launcher_option, launcher_advice = "stubrun", "-n", "Begin the line with stubrun"
+
+    def place(self):
+        rank, size = (int(os.environ.get(name, "0")) for name in ("STUB_RANK", "STUB_SIZE"))
+        return JobPlace(
+            *("7", 0, "0", 0),
+            asked=max(1, size),
+            started=size,
+            local_started=size,
+            task=rank,
+            local_task=rank,
+            nodes="localhost",
+            node_count=1,
+            node="localhost",
+            node_number=0,
+            memory_mb=None,
+        )
 
     def script(self, job):
         return f"#STUB {job.request.job_name} {job.tasks} {' '.join(job.request.after)}\\npython -m {job.module}\\n"
@@ -110,6 +132,18 @@ def test_a_scheduler_is_one_file_and_one_line(stub: Path, tmp_path: Path, capfd:
             (out / "runs" / run["run"] / name).write_text("{}")
     assert main(["status", str(out)]) == 0
     assert "4 runs: 4 done" in capfd.readouterr().out
+
+
+def test_processes_that_its_launcher_started_find_each_other(
+    stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"STUB_RANK": "1", "STUB_SIZE": "2"})
+    with pytest.raises(UserError, match=r"but stubrun says 2: .*it starts -n"):
+        ranks.processes(tmp_path, 3)
+    for rank in (0, 1):
+        monkeypatch.setattr(os, "environ", {"STUB_RANK": str(rank), "STUB_SIZE": "2"})
+        assert ranks.processes(tmp_path, 2) == Processes(rank, 2, rank, 2, "stubrun")
+        assert (os.environ["RANK"], os.environ["MASTER_ADDR"]) == (str(rank), "localhost")
 
 
 def test_a_scheduler_that_is_not_registered(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ class Work:
     jobs: int
     runs: int
     minutes: float | None
-    """That one needs in all, over as many submissions as it takes; None: not known."""
+    """Time that one needs in all, over as many submissions as it takes; None: not known."""
     files_per_run: int = 0
     bytes_per_run: int = 0
 
@@ -85,14 +85,14 @@ def forecast(work: Sequence[Work], profile: Profile) -> Forecast:
 
 
 def submissions(item: Work) -> int:
-    """How often each of the jobs is submitted: it stops for good `signal_delay_s` before its walltime is over."""
+    """Return how often each job is submitted: it stops for good `signal_delay_s` before its walltime is over."""
     if item.minutes is None:
         return 1
     return max(1, math.ceil(item.minutes / (item.request.walltime_min - item.request.signal_delay_s / 60)))
 
 
 def hourly_cost(request: JobRequest, profile: Profile) -> tuple[float, str] | None:
-    """What an hour of a job costs, and the unit; None where the profile does not say."""
+    """Return the cost of an hour of a job, and its unit; None where the profile does not say."""
     node = profile.kind_of_node(request.partition, request.gpus_per_node > 0)
     if node is None or node.billing is None:
         return None
@@ -115,7 +115,7 @@ def _price(billing: BillingSettings, gpus: float, cores: float, memory_gb: float
     return billing.rate * max(math.ceil(count) if billing.rounded_up else count for count in counts)
 
 
-# ---------------------------------------------------------------------------------------- what it means
+# ------------------------------------------------------------------------------------ problems and notes
 
 
 def _problems(files: int, size: int, profile: Profile) -> Iterator[Problem]:
