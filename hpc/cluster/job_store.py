@@ -21,14 +21,14 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from fgssl.errors import UserError
 from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.lease import Generation
 from hpc.cluster.schedulers.scheduler import JobRequest
 
-T = TypeVar("T")
+_NEVER_DELETED = "put it back as it was; or cancel the jobs and rename the output folder, or submit with another --out"
+"""Advice on a damaged record whose job may be at work, so that deleting it is no way out."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class JobStore:
         self.order_file(order.token).unlink()
 
     def read_order(self, file: Path) -> Order:
-        if (order := _read(file, Order)) is None:
+        if (order := read_record(file, Order, advice=_NEVER_DELETED)) is None:
             raise UserError(
                 f"{file}: is not to be seen on {socket.gethostname()}: does this node have the shared file system of "
                 "the sweep's output folder?"
@@ -216,11 +216,12 @@ class JobStore:
         write_atomically(self._launches / name, record_json(launch))
 
     def launch(self, token: str, element: int, slot: int, restart: int) -> Launch | None:
-        return _read(self._launches / f"{token}-{element}-{slot}-{restart}.json", Launch)
+        file = self._launches / f"{token}-{element}-{slot}-{restart}.json"
+        return read_record(file, Launch, advice=_NEVER_DELETED)
 
     def launches(self) -> Iterator[Launch]:
         for file in self._launches.glob("*.json"):
-            if launch := _read(file, Launch):
+            if launch := read_record(file, Launch, advice=_NEVER_DELETED):
                 yield launch
 
     def log(self, token: str, element: int | str) -> Path:
@@ -270,14 +271,3 @@ def _job_id(file: Path) -> str | None:
     if re.fullmatch(r"[\w.-]+", job_id) is None:
         raise UserError(f"{file}: holds no id of a job: delete it, the next sync finds the job by its name")
     return job_id
-
-
-def _read(file: Path, kind: type[T]) -> T | None:
-    """Return a record of the store; deleting one is no way out, since its job may be at work."""
-    try:
-        return read_record(file, kind)
-    except UserError:
-        raise UserError(
-            f"{file}: {kind.__name__.lower()} of another version or damaged: put it back as it was; or cancel the jobs "
-            f"and rename {file.parents[2]}, or submit with another --out"
-        ) from None

@@ -304,18 +304,6 @@ def test_a_sweep_that_another_version_submitted(tmp_path: Path) -> None:
         invoke(["status", str(tmp_path)])
 
 
-@pytest.mark.parametrize(("folder", "kind"), [("orders", "order"), ("launches", "launch")])
-@pytest.mark.parametrize("content", ["{", '{"token": "of another version"}'])
-def test_a_damaged_record_is_named(
-    folder: str, kind: str, content: str, submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm
-) -> None:
-    submit()
-    (out / "cluster" / folder / "damaged.json").write_text(content)
-    for command in ("status", "sync", "cancel"):
-        with pytest.raises(UserError, match=rf"{folder}/damaged.json: {kind} of another version or damaged: put it"):
-            invoke([command, str(out)])
-
-
 def test_a_scheduler_that_nobody_knows(submit: Callable[..., int], out: Path) -> None:
     submit()
     file = out / "cluster" / "sweep.json"
