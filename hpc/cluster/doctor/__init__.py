@@ -1,1 +1,1 @@
-"""Does a site do what its profile says? What Slurm tells, and what the processes of a job on two nodes see."""
+"""Check a site against its profile: by its scheduler's answers, and by the processes of a job on two nodes."""

@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 class Finding:
     verdict: Verdict
     subject: str
-    """A key of the profile, or what Slurm calls it."""
+    """A key of the profile, or the scheduler's name for it."""
     message: str
 
 
@@ -43,7 +43,7 @@ class Diagnosis:
         self.profile = load_profile(file, overrides)
         self.findings: list[Finding] = []
         self.values: dict[str, Any] = {}
-        self.source = "Slurm"
+        self.source = self.profile.scheduler
         """Name of the scheduler, with its version."""
         self._file, self._overrides = file, overrides
         self._content: dict[str, Any] = read_yaml(file)
