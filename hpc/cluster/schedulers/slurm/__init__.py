@@ -13,12 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc.cluster.schedulers.scheduler import JobFact, JobState, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import JobFact, JobScript, JobState, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm.commands import ask, configuration, error_of, run, sbatch
 from hpc.cluster.schedulers.slurm.environment import place
 from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, facts_in, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
-from hpc.cluster.schedulers.slurm.script import script
 
 if TYPE_CHECKING:
     from hpc.cluster.doctor.diagnosis import Diagnosis
@@ -49,8 +48,12 @@ class Slurm:
         "`srun --nodes=1 --ntasks=1`"
     )
     scratch: tuple[str, ...] = ("$SLURM_TMPDIR",)
-    script = staticmethod(script)
     place = staticmethod(place)
+
+    def script(self, job: JobScript) -> str:
+        from hpc.cluster.schedulers.slurm.script import script  # submitit: not needed to look at jobs
+
+        return script(job)
 
     def submit(self, file: Path) -> str:
         answer = sbatch("--parsable", str(file))

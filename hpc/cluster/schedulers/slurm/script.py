@@ -1,63 +1,82 @@
-"""Batch scripts for Slurm: options, setup, the command under srun, and what puts the job back in the queue.
+"""Batch scripts for Slurm: submitit writes the script, and the command in it is a command line.
 
-No job is a pickle, as submitit's are: those are renamed after sbatch, so one whose submitter is killed in between is
-lost; their signal handlers requeue from within the step, whose end kills the request.
+A pickle, as submitit's own jobs are, is renamed after sbatch, so a job whose submitter is killed in between is lost;
+submitit's signal handlers requeue from within the step, whose end kills the request.
 """
 
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+
+from submitit.slurm.slurm import SlurmExecutor
 
 from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS
 from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
 
 
+class _Writer(SlurmExecutor):
+    """submitit's executor, also where there is no srun: a script can be shown anywhere."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+
 def script(job: JobScript) -> str:
     """Return the batch script of a job."""
-    log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
-    python = job.request.python or shlex.quote(sys.executable)
-    command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
-    if not job.alone:
-        srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *_flags(_srun_options(job.request))]
-        command = f"{' '.join(srun)} {command}"
-    options = [f"#SBATCH {flag}" for flag in sorted(_flags(_options(job, log)))]
-    return "\n".join(["#!/bin/bash", *options, "", *_setup(job), command, *_teardown(job), ""])
-
-
-def _flags(options: Mapping[str, str | int | float | bool | None]) -> list[str]:
-    return [
-        f"--{name}" if value is True else f"--{name}={shlex.quote(str(value))}"
-        for name, value in options.items()
-        if value is not None
-    ]
-
-
-def _options(job: JobScript, log: str) -> dict[str, str | int | float | bool | None]:
-    """Return sbatch's options; None leaves one out. The user's SBATCH_* variables win over them: strip those."""
     request = job.request
-    at_once = f"%{min(job.tasks, request.array_parallelism)}" if request.array_parallelism else ""
+    log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
+    python = request.python or shlex.quote(sys.executable)
+    command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
+    if not job.alone:  # submitit's own srun has an --output of submitit's
+        srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *_srun_options(request)]
+        command = f"{shlex.join(srun)} {command}"
+    writer = _Writer(job.log.parent)
+    writer.update_parameters(
+        **{name: value for name, value in _options(request).items() if value is not None},
+        additional_parameters={"output": log, **_further_options(request)},
+        wckey=None,  # some sites refuse submitit's
+        setup=_setup(job),
+        teardown=_teardown(job),
+        stderr_to_stdout=True,
+        use_srun=False,
+    )
+    if job.tasks > 1:
+        writer.parameters["map_count"] = job.tasks
+    return writer._make_submission_file_text(command, request.job_name)
+
+
+def _options(request: JobRequest) -> dict[str, str | int | None]:
+    """Return sbatch's options in submitit's names; None leaves one out.
+
+    The user's SBATCH_* variables win over a script all the same: strip them.
+    """
     return {
-        "job-name": request.job_name,
+        "job_name": request.job_name,
         "time": request.walltime_min,
         "nodes": request.nodes,
-        "ntasks-per-node": request.tasks_per_node,
-        "cpus-per-task": request.cpus_per_task,
-        request.gpu_option: gpu_flag(request),
+        "ntasks_per_node": request.tasks_per_node,
+        "cpus_per_task": request.cpus_per_task,
+        request.gpu_option.replace("-", "_"): gpu_flag(request),
         "mem": memory_flag(request),
         "partition": request.partition,
         "account": request.account,
         "qos": request.qos,
         "exclude": ",".join(request.exclude) or None,
         "dependency": f"afterok:{':'.join(request.after)}" if request.after else None,
-        "array": f"0-{job.tasks - 1}{at_once}" if job.tasks > 1 else None,
-        "signal": f"USR2@{request.signal_delay_s}",
+        "array_parallelism": request.array_parallelism,
+        "signal_delay_s": request.signal_delay_s,
+    }
+
+
+def _further_options(request: JobRequest) -> dict[str, str | int | float | bool]:
+    """Return the options that submitit has no name for."""
+    return {
         "requeue" if request.requeue else "no-requeue": True,
-        "output": log,
         "open-mode": "append",
-        "chdir": request.folder,
-        "begin": f"now+{request.begin_in_s}" if request.begin_in_s is not None else None,
-        **{name.lstrip("-").replace("_", "-"): value for name, value in request.extra.items()},
+        **({} if request.folder is None else {"chdir": request.folder}),
+        **{name.lstrip("-"): value for name, value in request.extra.items()},
+        **({} if request.begin_in_s is None else {"begin": f"now+{request.begin_in_s}"}),
     }
 
 
@@ -76,14 +95,15 @@ def memory_flag(job: JobRequest) -> str | None:
     return f"{job.memory_mb}M" if job.memory_mb % 1024 else f"{job.memory_mb // 1024}G"
 
 
-def _srun_options(job: JobRequest) -> dict[str, str | int | float | bool | None]:
-    return {
+def _srun_options(job: JobRequest) -> list[str]:
+    options = {
         "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
         # The processes of one run would wait for one that died; runs that share a job must not fall with another.
         "kill-on-bad-exit": 0 if job.runs > 1 else 1,
         "wait": 0,  # however long the first process still evaluates
         "cpu-bind": job.cpu_bind,
     }
+    return [f"--{key}={value}" for key, value in options.items() if value is not None]
 
 
 def _setup(job: JobScript) -> list[str]:
