@@ -19,8 +19,6 @@ from fgssl.views import color
 class LabeledImages(Images, Protocol):
     """A split with what is known of its images."""
 
-    labels: NDArray[np.int64]
-    """(N, L), finest level first."""
     groups: NDArray[np.int64]
     """(N,) images of one group (a track) are never torn apart."""
     attributes: dict[str, NDArray[np.float64]]
