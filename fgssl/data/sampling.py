@@ -14,10 +14,6 @@ def steps_per_epoch(dataset_size: int, global_batch_size: int) -> int:
     return dataset_size // global_batch_size
 
 
-def epoch_of_step(step: int, dataset_size: int, global_batch_size: int) -> int:
-    return step // steps_per_epoch(dataset_size, global_batch_size)
-
-
 @functools.lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, dataset_size: int) -> NDArray[np.int64]:
     return randomness.permutation(seed, "order", epoch, length=dataset_size)
