@@ -51,11 +51,9 @@ def _toy_hash(toy: ToySettings) -> str:
 
 
 def ensure_toy(data: DataSettings, data_root: Path) -> Path:
-    """Return the folder of the embedded set below `data_root`, packed now if missing; two processes may do so."""
-    if not data.embedded:
-        raise ValueError("only the embedded set without a folder of its own is packed on first use")
+    """Return the `shards_folder`, after packing the embedded set if it is missing; two processes may do so at once."""
     folder = shards_folder(data, data_root)
-    if not (folder / MANIFEST).exists():
+    if data.embedded and not (folder / MANIFEST).exists():
         import fgssl.data.sources.toy as toy  # heavy imports, needed once
         from fgssl.data.shards import DestinationExistsError, pack
 

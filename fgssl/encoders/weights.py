@@ -1,8 +1,8 @@
 """Weights in and out: plain files with timm's key names; torchvision's are read too."""
 
+import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -96,10 +96,10 @@ def weights_bytes(module: nn.Module) -> bytes:
     return save({key: value.cpu().contiguous() for key, value in module.state_dict().items()})
 
 
-def encoder_card(settings: EncoderSettings) -> dict[str, Any]:
-    """What lies beside an exported encoder: how timm loads it."""
+def encoder_card(settings: EncoderSettings) -> str:
+    """Return the content of encoder.json, which lies beside exported weights: how timm loads them."""
     call = ", ".join([repr(settings.name), "num_classes=0", *(f"{k}={v!r}" for k, v in settings.arguments.items())])
-    return {
+    card = {
         "timm_model": settings.name,
         "arguments": settings.arguments,
         "stem": settings.stem,
@@ -108,3 +108,4 @@ def encoder_card(settings: EncoderSettings) -> dict[str, Any]:
         else f"model = timm.create_model({call}); fgssl.encoders.build.small_image_stem(model); "
         "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'))",
     }
+    return json.dumps(card, indent=1) + "\n"

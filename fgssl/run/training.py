@@ -1,7 +1,6 @@
 """The training half of a run: start weights and shards -> networks, checkpoints and trained.json."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +75,7 @@ def train_and_export(
         trained = train_share(config, world, method, train, _Owner(lease, identity), last_step)
         assert trained is not None
         record = trained
-    lease.write("encoder.json", json.dumps(encoder_card(config.encoder), indent=1) + "\n")
+    lease.write("encoder.json", encoder_card(config.encoder))
     lease.write_record(TRAINED, record)
 
 
@@ -142,7 +141,7 @@ def train_share(
         environments=environments,
         data_version=train.version,
         start=owner.identity.start_sha256,
-        state_sha256=checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
+        state_sha256=checkpoint.state_sha256(state),
     )
 
 

@@ -36,7 +36,7 @@ class Checkpoint:
     environments: tuple[Environment, ...]
     """The environments that the training went through, the newest last."""
     state_sha256: str | None = None
-    """`state_sha256` of the method and the optimizer; None only until it is written."""
+    """`state_sha256` of the state; None only until it is written."""
 
     def require(
         self, fingerprint: str, data_version: str, start_sha256: Mapping[str, str | None] | None = None
@@ -141,7 +141,7 @@ class Writer:
                 step=checkpoint.step,
                 identity=checkpoint.identity,
                 environments=checkpoint.environments,
-                state_sha256=state_sha256({name: checkpoint.state[name] for name in _RESULT}),
+                state_sha256=state_sha256(checkpoint.state),
                 sha256={_STATE: _write_hashed(aside / _STATE, checkpoint.state)},
             )
             write_atomically(aside / COMPLETE, record_json(mark))
@@ -160,15 +160,18 @@ class Writer:
         """Whether it can be read; one of an earlier process is tried once, one of this process is known to be whole."""
         if path not in self._checked:
             try:
-                _read(path, in_memory=False)
+                read(path, in_memory=False)
                 self._checked[path] = True
             except DamagedCheckpointError:
                 self._checked[path] = False
         return self._checked[path]
 
 
-def state_sha256(state: Mapping[str, Any]) -> str:
-    """Of names, types, shapes and numbers; wherever the tensors lie, however they lie, in whatever order of names."""
+def state_sha256(state: State) -> str:
+    """Return the hash of the method and the optimizer in `state`.
+
+    It is of names, types, shapes and numbers, wherever and however the tensors lie, in whatever order of names.
+    """
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
@@ -190,7 +193,7 @@ def state_sha256(state: Mapping[str, Any]) -> str:
         else:
             raise TypeError(f"a state holds tensors and plain values, not {type(value).__name__}")
 
-    add(state)
+    add({name: state[name] for name in _RESULT})
     return digest.hexdigest()
 
 
@@ -207,12 +210,8 @@ def latest(folder: Path, identity: Identity) -> Checkpoint | None:
     return None
 
 
-def read(path: Path) -> Checkpoint:
-    """One checkpoint folder; a `DamagedCheckpointError` where it is not whole."""
-    return _read(path, in_memory=True)
-
-
-def _read(path: Path, in_memory: bool) -> Checkpoint:
+def read(path: Path, in_memory: bool = True) -> Checkpoint:
+    """Return the checkpoint in a folder; raise a `DamagedCheckpointError` where it is not whole."""
     try:
         mark = read_record(path / COMPLETE, CheckpointMark)
         found = file_sha256(path / _STATE)
@@ -227,10 +226,6 @@ def _read(path: Path, in_memory: bool) -> Checkpoint:
     except Exception as error:  # of many types, with a text that advises to load it unsafely
         raise DamagedCheckpointError(f"{path}: {_STATE} cannot be loaded by torch {torch.__version__}") from error
     return Checkpoint(mark.step, state, mark.identity, mark.environments, mark.state_sha256)
-
-
-def delete_all(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _newest_first(folder: Path) -> list[Path]:
