@@ -26,8 +26,3 @@ def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: flo
         negative = query @ queue.T  # (N, K)
         logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1+K)
     return torch.logsumexp(logits, dim=1) - logits[:, 0]
-
-
-def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Mean of `info_nce_per_row` over the queries; a scalar."""
-    return info_nce_per_row(query, key, queue, temperature).mean()

@@ -1,4 +1,4 @@
-"""Which dimensions of a feature vector the contrastive loss rests on (seed paper, Sec. 3.3, Eq. 3 to 5)."""
+"""Which dimensions of a feature vector the contrastive loss rests on (*Synthesized Pairs*, Eq. 3 to 5)."""
 
 from torch import Tensor
 

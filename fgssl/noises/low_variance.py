@@ -1,10 +1,12 @@
-"""Which dimensions do not separate the data: of low spread over a bank of features (seed paper, Sec. 3.4, Eq. 6)."""
+"""Which dimensions do not separate the data: of low spread over a bank of features (*Synthesized Pairs*, Eq. 6)."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fgssl.settings.noise import QuantileThreshold
 
 REFERENCE_ROWS = 1024
 """The bank's rows at which tau is meant; another bank's spread is scaled to it."""
@@ -25,12 +27,12 @@ def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
     return variance.sqrt() if statistic == "std" else variance
 
 
-def low_variance_dimensions(spread: Tensor, threshold: float, quantile: float | None = None) -> Tensor:
-    """v < tau, (D,) bool; tau = inf takes all. With `quantile` instead that share of dimensions, the lowest first."""
-    if quantile is None:
+def low_variance_dimensions(spread: Tensor, threshold: float | QuantileThreshold) -> Tensor:
+    """Return v < tau, (D,) bool; tau = inf takes all dimensions, a quantile its share of them, the lowest first."""
+    if not isinstance(threshold, QuantileThreshold):
         return spread < threshold
     low = torch.zeros_like(spread, dtype=torch.bool)
-    low[spread.argsort(stable=True)[: round(quantile * len(spread))]] = True
+    low[spread.argsort(stable=True)[: round(threshold.quantile * len(spread))]] = True
     return low
 
 

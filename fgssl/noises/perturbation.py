@@ -9,7 +9,7 @@ from torch import Tensor
 from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.normals import normal
-from fgssl.settings.noise import VARIANTS, NoiseSettings, QuantileThreshold
+from fgssl.settings.noise import VARIANTS, NoiseSettings
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,15 @@ class Perturbation:
 
         scores = grad_cam_scores(features, gradient, settings.gradient_sign)
         spreads = spread(bank, settings.statistic, settings.normalization)
-        low = _low(spreads, settings.threshold)
+        low = low_variance_dimensions(spreads, settings.threshold)
         deviations = Deviations(
             grad_cam=grad_cam_deviation(scores, settings.sigma_grad_cam * unit),
             low_variance=low_variance_deviation(spreads, low, settings.sigma_low_variance * unit),
         )
         delta = torch.zeros_like(features)
         for stream, deviation in self._terms.items():
-            delta = delta + deviation(deviations) * self._normals(stream, step, indices, features)
+            normals = normal(self.seed, f"noise/{stream}", step, rows=indices, columns=features.shape[1])
+            delta = delta + deviation(deviations) * normals.to(features.dtype)
 
         def root_mean_square(values: Tensor) -> Tensor:
             # In units of the features' standard deviation.
@@ -82,12 +83,3 @@ class Perturbation:
             "noise_grad_cam_flat_share": (flat_images(scores) / len(features)).expand(len(features)),
         }
         return Noise(delta, measures)
-
-    def _normals(self, stream: str, step: int, indices: Tensor, like: Tensor) -> Tensor:
-        return normal(self.seed, f"noise/{stream}", step, rows=indices, columns=like.shape[1]).to(like.dtype)
-
-
-def _low(spreads: Tensor, threshold: float | QuantileThreshold) -> Tensor:
-    if isinstance(threshold, QuantileThreshold):
-        return low_variance_dimensions(spreads, torch.inf, threshold.quantile)
-    return low_variance_dimensions(spreads, threshold)
