@@ -170,10 +170,6 @@ class World:
             for group in dist.distributed_c10d._world.pg_map:
                 group._get_backend(self.device)._set_default_timeout(patience)
 
-    def barrier(self) -> None:
-        if self.size > 1:
-            self.agree_max([0])
-
 
 def leave() -> None:
     """Close this process's connections to the others."""

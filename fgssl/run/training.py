@@ -107,7 +107,7 @@ def train_share(
 
     With `owner`, leave the networks in the run folder and return what to record of the training.
     """
-    trainer = _trainer(config, world, method, len(train))
+    trainer = make_trainer(config, world, method, len(train))
     with contextlib.ExitStack() as stack:
         environments = _begin(config, world, trainer, train, owner)
         writer: checkpoint.Writer | None = None
@@ -145,7 +145,7 @@ def train_share(
     )
 
 
-def _trainer(config: Config, world: World, method: Method, num_images: int) -> Trainer:
+def make_trainer(config: Config, world: World, method: Method, num_images: int) -> Trainer:
     """Put `method` on the device, with the first process's weights, and build what trains it."""
     training, resources = config.training, config.resources
     # Kernels round by the layout of weights, and DeepSpeed has one of its own.
