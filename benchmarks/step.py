@@ -19,7 +19,7 @@ from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.run import training
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.training.reporter import Silence
+from fgssl.training.reporter import Listener
 from fgssl.training.trainer import Trainer
 
 CLASSES = (8, 4)
@@ -53,7 +53,7 @@ def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
 
 def train_one_step(trainer: Trainer, batch: RawBatch) -> None:
     trainer.step = 0
-    trainer.train(lambda steps: [batch], Silence(), lambda state: None, Interruption())
+    trainer.train(lambda steps: [batch], Listener(), lambda state: None, Interruption())
 
 
 class Watched(TorchDispatchMode):

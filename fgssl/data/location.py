@@ -25,7 +25,8 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
     Raises a `DataError` that says what to do if the folder is not set, is missing or holds another dataset.
     """
     if data.embedded:
-        return data_root / f"toy-{_toy_hash(data.toy)}"
+        content = json.dumps([DRAWING, FORMAT, dataclasses.asdict(data.toy)], sort_keys=True)
+        return data_root / f"toy-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if data.folder is None:
         raise DataError(
             f"data.folder: is empty, but dataset {data.dataset!r} is not the embedded one (toy): set data.folder to "
@@ -43,11 +44,6 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
             f"data.folder: {folder} holds dataset {name!r}, but data.dataset is {data.dataset!r}: change one of them"
         )
     return folder
-
-
-def _toy_hash(toy: ToySettings) -> str:
-    content = [DRAWING, FORMAT, dataclasses.asdict(toy)]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def ensure_toy(data: DataSettings, data_root: Path) -> Path:

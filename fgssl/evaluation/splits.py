@@ -14,7 +14,7 @@ def stratified_subset(labels: NDArray[np.int64], fraction: float, seed: int) -> 
     Rounded half up per class, at least one image of each. Nested: a smaller fraction under the same seed lies inside
     a larger one.
     """
-    ranks, sizes = _rank_in_class(labels, uniform(seed, "label fraction", rows=_arange(labels), columns=1)[:, 0])
+    ranks, sizes = _rank_in_class(labels, uniform(seed, "label fraction", rows=np.arange(len(labels)), columns=1)[:, 0])
     return np.flatnonzero(ranks < np.maximum(1, np.floor(fraction * sizes + 0.5)))
 
 
@@ -59,7 +59,3 @@ def _rank_in_class(labels: NDArray[np.int64], keys: NDArray[np.float64]) -> tupl
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(labels)) - starts[class_of_row[order]]
     return ranks, counts[class_of_row]
-
-
-def _arange(labels: NDArray[np.int64]) -> Rows:
-    return np.arange(len(labels), dtype=np.int64)

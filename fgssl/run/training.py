@@ -35,8 +35,8 @@ from fgssl.training import checkpoint
 from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
 from fgssl.training.engines.engine import State
-from fgssl.training.reporter import Reporter, Silence
-from fgssl.training.trainer import Listener, Trainer
+from fgssl.training.reporter import Listener, Reporter
+from fgssl.training.trainer import Trainer
 from fgssl.views.maker import ViewMaker
 
 
@@ -111,7 +111,7 @@ def train_share(
     with contextlib.ExitStack() as stack:
         environments = _begin(config, world, trainer, train, owner)
         writer: checkpoint.Writer | None = None
-        listener: Listener = Silence()
+        listener = Listener()
         if owner is not None:
             keep = config.resources.keep_checkpoints
             writer = stack.enter_context(checkpoint.Writer(owner.checkpoints, owner.lease, keep))
