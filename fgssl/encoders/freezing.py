@@ -42,7 +42,7 @@ def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def train_unfrozen(module: nn.Module) -> nn.Module:
-    """`module.train()`, but every frozen module inside it in evaluation mode."""
+    """Call `module.train()`, but leave every frozen module inside it in evaluation mode."""
     module.train()
     for child in module.modules():
         if getattr(child, _MARK, False):

@@ -85,7 +85,7 @@ class Features(Splits):
 
     @torch.inference_mode()
     def _encode(self, images: Images, random_view_epoch: int | None) -> Tensor:
-        """(N, D) float32, in the order of `images`; the encoder in evaluation mode, its own BatchNorm."""
+        """Return (N, D) float32, in the order of `images`, by the encoder in evaluation mode, its own BatchNorm."""
         batches = evaluation_batches(
             images,
             self.views,

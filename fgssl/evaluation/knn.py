@@ -48,7 +48,7 @@ def weighted_knn(
 
 
 def _nearest(similarity: Tensor, number: int) -> Tensor:
-    """(Q, K) columns of the largest similarities, ascending; `topk` alone would pick any of those equal to the last."""
+    """Return columns (Q, K) of the largest similarities, ascending; `topk` would pick any of those that tie."""
     last = similarity.topk(number, dim=1).values[:, -1:]
     nearer, level = similarity > last, similarity == last
     places_left = number - nearer.sum(dim=1, keepdim=True)

@@ -53,11 +53,11 @@ class LinearClassifiers:
         return self._weight.view(len(self._weight), -1, self.classes).transpose(0, 1)
 
     def logits(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, R, C)"""
+        """Return (N, R, C) for features (N, D)."""
         return torch.addmm(self._bias, features, self._weight).view(len(features), -1, self.classes)
 
     def step(self, features: Tensor, targets: Tensor, progress: float) -> None:
-        """One step of SGD on features (B, D) with one-hot targets (B, C); `progress` in [0, 1) sets the rate."""
+        """Take one step of SGD on features (B, D) with one-hot targets (B, C); `progress` in [0, 1) sets the rate."""
         sgd = self._sgd
         residual = self.logits(features).softmax(dim=2).sub_(targets[:, None]).div_(len(features)).flatten(1)
         self._weight_momentum.addmm_(features.T, residual, beta=sgd.momentum)
@@ -70,7 +70,7 @@ class LinearClassifiers:
         self._bias.addcmul_(self._bias_momentum, self._rates, value=-scale)
 
     def accuracy(self, features: Tensor, labels: Tensor) -> list[float | None]:
-        """Percent of features (N, D) whose largest logit is at their label (N,), a rate each; None if it diverged."""
+        """Return the percentage of features (N, D) classified as labeled (N,) at each rate; None if it diverged."""
         correct = (self.logits(features).argmax(dim=2) == labels[:, None]).sum(dim=0)  # (R,)
         finite = torch.isfinite(self._weight.sum(dim=0) + self._bias).view(-1, self.classes).all(dim=1)
         return [

@@ -9,7 +9,7 @@ from fgssl.losses.shapes import require_pairs, require_temperature
 
 
 def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """The loss of each query, (N,), in fp32 or finer.
+    """Return the loss of each query, (N,), in fp32 or finer.
 
     query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalized here.
 

@@ -88,7 +88,7 @@ class Synthesized(Method):
         return self.base.pair_embeddings(first, second) | noise.measures
 
     def _contrast_gradient(self, fixed: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
-        """dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
+        """Return dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
 
         Each row is its own loss's gradient, unless a head's BatchNorm ties the losses of a group together.
         """

@@ -13,7 +13,7 @@ REFERENCE_ROWS = 1024
 
 
 def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
-    """Spread of every dimension of `bank` (K, D): (D,).
+    """Return the spread of every dimension of `bank` (K, D): (D,).
 
     With `column` normalization a column has unit norm and its standard deviation is at most 1/sqrt(K): it is scaled
     by sqrt(K / 1024), so that tau means the same for every K. A column of zeros has spread 0.
@@ -37,7 +37,7 @@ def low_variance_dimensions(spread: Tensor, threshold: float | QuantileThreshold
 
 
 def low_variance_deviation(spread: Tensor, low: Tensor, sigma: float | Tensor) -> Tensor:
-    """Eq. 6: standard deviation of each dimension's noise, sigma (1 - v~) where `low`, else 0: (D,).
+    """Return the standard deviation of each dimension's noise, Eq. 6: sigma (1 - v~) where `low`, else 0; (D,).
 
     v~ is the min-max of the spread over all D dimensions; where all are equal v~ = 1: no noise.
     """

@@ -54,7 +54,10 @@ class Perturbation:
         self._terms = {stream: pkgutil.resolve_name(path) for stream, path in VARIANTS[settings.variant].items()}
 
     def __call__(self, features: Tensor, gradient: Tensor, bank: Tensor, step: int, indices: Tensor) -> Noise:
-        """`features`, `gradient` (N, D) without graph, `bank` (K, D) filled rows, `indices` (N,) dataset rows."""
+        """Return the noise of `features` with their `gradient`, both (N, D) without graph.
+
+        `bank` (K, D) holds filled rows, `indices` (N,) are dataset rows.
+        """
         settings = self.settings
         feature_std = bank.std(dim=0, correction=0).mean()
         unit = feature_std if settings.unit == "feature_std" else torch.ones_like(feature_std)

@@ -97,7 +97,7 @@ def _features(
 
 
 def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
-    """The classifier that `cross_entropy` exported; None for other methods."""
+    """Return the classifier that `cross_entropy` exported; None for other methods."""
     file = folder.path / "classifier.safetensors"
     if not file.is_file():
         return None

@@ -41,7 +41,7 @@ from fgssl.views.maker import ViewMaker
 
 
 def start_files(config: Config, out: Path) -> Start:
-    """The weights files that `config` starts from; all missing ones in one error."""
+    """Return the weights files that `config` starts from; raise one error for all missing ones."""
     files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
@@ -198,7 +198,7 @@ def _begin(
 
 
 def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
-    """Until the last checkpoint is there: a process that leaves may end those still at work, and the first one writes.
+    """Wait for the last checkpoint: a process that leaves may end those still at work, and the first one writes.
 
     Where it cannot be written, nobody asks to be started again.
     """
@@ -225,7 +225,7 @@ def _warn_of_other_bits(earlier: Sequence[Environment], now: Environment) -> Non
 
 
 def _shard_size(config: Config, world: World) -> int:
-    """Images whose networks run at once. Raises a `UserError` where the batch cannot be divided among the processes."""
+    """Return how many images run at once; raise a `UserError` if the batch cannot be divided among the processes."""
     training, possible, unit = config.training, configs.possible_processes(config), configs.shard_unit(config)
     exact = training.invariant == "exact"
     if world.size not in possible:
@@ -241,7 +241,7 @@ def _shard_size(config: Config, world: World) -> int:
 def _batches(
     config: Config, method: Method, train: ShardedSplit, world: World
 ) -> Callable[[range], Iterator[RawBatch]]:
-    """This process's shares of the batches of some steps."""
+    """Return what yields this process's shares of the batches of some steps."""
     training = config.training
     return lambda steps: training_batches(
         train,
@@ -260,7 +260,7 @@ def _batches(
 def _originals(
     config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
 ) -> Iterator[Tensor]:
-    """Resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
+    """Yield resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]

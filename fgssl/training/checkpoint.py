@@ -102,7 +102,7 @@ class Writer:
             pending.result()
 
     def _copied(self, value: Any, *names: Any) -> Any:
-        """`value` in the memory kept for it: new memory would cost several times the copying, in page faults."""
+        """Copy `value` into the memory kept for it: new memory would cost several times the copying, in page faults."""
         if isinstance(value, dict):
             copied = copy.copy(value)  # with the versions that torch notes on a module's state
             copied.update({name: self._copied(item, *names, name) for name, item in value.items()})
@@ -157,7 +157,7 @@ class Writer:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _intact(self, path: Path) -> bool:
-        """Whether it can be read; one of an earlier process is tried once, one of this process is known to be whole."""
+        """Return whether it can be read; one of an earlier process is tried once, one of this process is whole."""
         if path not in self._checked:
             try:
                 read(path, in_memory=False)
@@ -198,7 +198,7 @@ def state_sha256(state: State) -> str:
 
 
 def latest(folder: Path, identity: Identity) -> Checkpoint | None:
-    """The newest intact checkpoint, or None. Raises where it cannot be continued with `identity`."""
+    """Return the newest intact checkpoint, or None; raise where it cannot be continued with `identity`."""
     for path in _newest_first(folder):
         try:
             found = read(path)
@@ -233,7 +233,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _delete(path: Path) -> None:
-    """Whatever lies there, if anything."""
+    """Delete whatever lies there, if anything."""
     try:
         if path.is_dir():
             shutil.rmtree(path)
@@ -244,7 +244,7 @@ def _delete(path: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """To the disk: which files the folder holds, under which names."""
+    """Flush to the disk which files the folder holds, under which names."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

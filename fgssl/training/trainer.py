@@ -106,7 +106,7 @@ class Trainer:
             group["weight_decay"] = scheduled.weight_decay.at(progress)
 
     def state(self) -> State:
-        """All that the steps done so far leave behind; called by all processes."""
+        """Return all that the steps done so far leave behind; called by all processes."""
         return {**self.engine.state(), "wall_s": self.wall_s}
 
     def resume(self, step: int, state: State) -> None:

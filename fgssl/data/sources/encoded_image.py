@@ -40,7 +40,7 @@ def _encoded(path: Path) -> bytes:
 
 
 def png(image: "Image.Image") -> bytes:
-    """Lossless and fast to write: level 1 is a few percent larger than the default."""
+    """Encode without loss and fast: level 1 is a few percent larger than the default."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

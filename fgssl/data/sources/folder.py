@@ -98,7 +98,7 @@ def _beside_splits(root: Path, there: set[str]) -> list[str]:
 
 
 def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[str, ...] = ()) -> list[_Image]:
-    """All images below `root`; `parents` are the class folders above them, coarsest first."""
+    """Return all images below `root`; `parents` are the class folders above them, coarsest first."""
     folders, files = [], []
     for entry in _entries(root):
         if entry.is_dir():
@@ -120,7 +120,7 @@ def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[
 
 
 def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
-    """A seeded share of each class for the test, at least one image and not all of them."""
+    """Take a seeded share of each class for the test, at least one image and not all of them."""
     import numpy as np
 
     from fgssl.randomness import uniform

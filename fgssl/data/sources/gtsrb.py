@@ -125,7 +125,7 @@ def _base(root: Path) -> Path:
 
 
 def _training(images: Path, faults: list[str]) -> list[tuple[Path, int, str]]:
-    """(file, class, group) of each training image; the group is `class_track`."""
+    """Return (file, class, group) of each training image; the group is `class_track`."""
     rows = []
     for sign in range(len(SIGNS)):
         folder = images / f"{sign:05d}"
@@ -147,7 +147,7 @@ def _test(base: Path, root: Path, faults: list[str]) -> list[tuple[Path, int, st
 
 
 def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple[Path, int]]:
-    """The (file, class) of each row that has both; everything else becomes a fault."""
+    """Return (file, class) of each row that has both; everything else becomes a fault."""
     try:
         with annotations.open(newline="") as file:
             rows = list(csv.DictReader(file, delimiter=";"))

@@ -225,7 +225,7 @@ class Zero(Engine):
 
     @contextmanager
     def _partitions(self) -> Iterator[None]:
-        """Within it the optimizer's groups hold this process's partitions, as without stage 3 they always do."""
+        """Let the optimizer's groups hold this process's partitions within it, as they always do without stage 3."""
         self._engine.optimizer._set_fp32_optimizer_param_groups()
         try:
             yield
@@ -234,7 +234,7 @@ class Zero(Engine):
 
 
 def _deepspeed(world: World) -> Any:
-    """The package `deepspeed`, for this process's device, without compiling anything."""
+    """Return the package `deepspeed`, for this process's device, without compiling anything."""
     try:
         installed = metadata.version("deepspeed")
     except metadata.PackageNotFoundError:
