@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other; for one process, the identity. The only user of torch.distributed.
+"""What the processes of one run exchange; for one process, the identity. The only user of torch.distributed.
 
 Each process holds a contiguous share of the global batch, in the order of the ranks: process r of W has its images
 [r N / W, (r + 1) N / W).
@@ -23,7 +23,7 @@ from fgssl.processes import Processes
 Object = TypeVar("Object")
 
 _LOST = re.compile(r"gloo/|Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL error|Socket Timeout")
-"""What gloo, which raises plain RuntimeErrors, and torch's store say of it."""
+"""Messages of gloo, which raises plain RuntimeErrors, and of torch's store."""
 
 
 _CPU = torch.device("cpu")

@@ -62,7 +62,7 @@ def ensure_toy(data: DataSettings, data_root: Path) -> Path:
 
 
 def toy_manifest(toy: ToySettings) -> Manifest:
-    """Return what the embedded set's manifest will say of its images, without drawing them: its shards are empty."""
+    """Return the embedded set's manifest without drawing its images: the shards' sizes and hashes are left out."""
     per_species = {"train": toy.train_images_per_species, "test": toy.test_images_per_species}
     images = {split: count * len(SPECIES) for split, count in per_species.items()}
     return Manifest(

@@ -42,8 +42,8 @@ def execute(
 
     With several processes, all call it; the first one writes, and evaluates when the others have left. Training leaves
     after `last_step` as if told to. An attempt of a newer `generation` takes over from an older one. Raises `UserError`
-    for what a user can mend, `Interrupted` when told to stop (a checkpoint is saved then). The traceback of a failure
-    lies in failure.txt.
+    for what a user can correct, `Interrupted` when told to stop (a checkpoint is saved then). The traceback of a
+    failure lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
     folder = folder or RunFolder.in_output(out, fingerprints.run_name(config))

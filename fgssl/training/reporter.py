@@ -1,4 +1,4 @@
-"""What a running training tells: metrics.jsonl, progress.json, a bar on a terminal or plain lines elsewhere."""
+"""What a running training reports: metrics.jsonl, progress.json, a bar on a terminal or plain lines elsewhere."""
 
 import json
 import sys
