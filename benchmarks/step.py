@@ -34,10 +34,10 @@ def config_with(*overrides: str) -> Config:
     return configs.parse(mapping, "benchmark")
 
 
-def make_method(config: Config) -> Method:
-    method = build_method(config, RANDOM_START, CLASSES).to(memory_format=torch.channels_last)
+def make_method(config: Config, device: torch.device = torch.device("cpu")) -> Method:  # noqa: B008
+    method = build_method(config, RANDOM_START, CLASSES).to(device).to(memory_format=torch.channels_last)
     size = config.views.image_size
-    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size)
+    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size, device=device)
     method.prepare(lambda number: [originals])
     return method
 
@@ -46,7 +46,7 @@ def make_trainer(config: Config, world: World) -> Trainer:
     share = config.training.global_batch_size // world.size
     in_shards = config.training.invariant == "exact" or config.resources.micro_batch_size
     shard_size = configs.shard_unit(config) if in_shards else share
-    method = make_method(config)
+    method = make_method(config, world.device)
     groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
     return Trainer(
         engine=build_engine(method, groups, config.training, config.resources, world),
