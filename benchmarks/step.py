@@ -33,11 +33,13 @@ def config_with(*overrides: str) -> Config:
 
 
 def make_trainer(config: Config, world: World) -> Trainer:
-    method = build_method(config, RANDOM_START, CLASSES).to(memory_format=torch.channels_last)
+    method = build_method(config, RANDOM_START, CLASSES).to(world.device).to(memory_format=torch.channels_last)
     size = config.views.image_size
-    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size)
+    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size, device=world.device)
     method.prepare(lambda number: [originals])
-    return training.make_trainer(config, world, method, config.training.global_batch_size)
+    trainer = training.make_trainer(config, world, method, config.training.global_batch_size)
+    trainer.checkpoint_every_s = float("inf")
+    return trainer
 
 
 def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
