@@ -38,8 +38,8 @@ def _grid(name: str, preset: str, *overrides: str) -> Grid:
 def _grids(grid: Grid) -> dict[str, list[object]]:
     """Arm -> values of its one grid key."""
     return {
-        point.arm: [value for other in grid.points if other.arm == point.arm for value in other.grid.values()]
-        for point in grid.points
+        cell.arm: [value for other in grid.cells if other.arm == cell.arm for value in other.grid.values()]
+        for cell in grid.cells
     }
 
 
@@ -63,10 +63,10 @@ def test_expands_and_plans(file, preset):
     assert expand(file).preset == "demo"
     assert len(file.read_text().splitlines()) <= 55  # a screen
     assert file.read_text().startswith("#")
-    starts_from_a_file = any(point.config.start.encoder and point.config.start.encoder.file for point in grid.points)
+    starts_from_a_file = any(cell.config.start.encoder and cell.config.start.encoder.file for cell in grid.cells)
     assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
     assert ("decoder" in {stage.stage for stage in record.stages}) == any(
-        isinstance(point.config.method, SynthesizedSettings) for point in grid.points
+        isinstance(cell.config.method, SynthesizedSettings) for cell in grid.cells
     )
 
 
@@ -84,7 +84,7 @@ def test_the_paper_ablates_what_the_paper_ablates():
 
 
 def test_the_paper_preset_is_the_papers():
-    config = _grid("main", "paper").points[-1].config
+    config = _grid("main", "paper").cells[-1].config
     method, training = config.method, config.training
     assert isinstance(method, SynthesizedSettings)
     assert isinstance(method.base, MoCoV2Settings)
@@ -119,7 +119,7 @@ def test_references_stand_beside_the_published_dataset_only():
 def test_the_demo_needs_no_file_and_has_twelve_runs():
     grid = _grid("ablation_sigma", "demo")
     made = plan(grid)
-    assert len(grid.points) * len(grid.seeds) >= 12
+    assert len(grid.cells) * len(grid.seeds) >= 12
     assert {stage.config.data.folder for stage in made.stages} == {None}
     assert all(stage.config.start.encoder is None or stage.config.start.encoder.run for stage in made.stages)
     assert shards_folder(made.stages[0].config.data, Path("out")).parent == Path("out")
@@ -145,8 +145,8 @@ def test_two_stages_of_contrastive_training_share_what_they_share():
 def test_all_losses_are_fine_tuned_from_one_start():
     made = plan(_grid("hcl_outliers", "gtsrb"))
     for seed in (0, 1, 2):
-        assert len({made.runs[point.cell, seed].needs for point in made.grid.points}) == 1
-    configs = [point.config for point in made.grid.points]
+        assert len({made.runs[cell.name, seed].needs for cell in made.grid.cells}) == 1
+    configs = [cell.config for cell in made.grid.cells]
     assert {config.training.images_per_class for config in configs} == {4}
     pretrain = next(stage for stage in made.stages if stage.kind == "pretrain")
     assert pretrain.config.training.images_per_class is None  # it sees no labels
@@ -157,12 +157,12 @@ def test_hcl_stands_beside_its_published_outliers():
     assert {cell: values["outliers_genus"] for cell, values in reference.items()} == {
         "cross_entropy": 725, "supcon": 423, "hcl": 201
     }  # fmt: skip
-    swin = {point.config.encoder.name for point in _grid("hcl_outliers", "swin").points}
+    swin = {cell.config.encoder.name for cell in _grid("hcl_outliers", "swin").cells}
     assert swin == {"swin_tiny_patch4_window7_224"}
 
 
 def test_byol_takes_its_own_views_at_the_papers_scale():
-    views = {point.cell: point.config.views for point in _grid("sota", "paper").points}
+    views = {cell.name: cell.config.views for cell in _grid("sota", "paper").cells}
     assert [one.solarize_probability for one in views["byol"].of_each(2)] == [0.0, 0.2]
     assert not any(one.recipes for cell, one in views.items() if cell != "byol")
 

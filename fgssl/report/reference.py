@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fgssl.errors import UserError
 from fgssl.settings.validation import unknown
@@ -45,11 +44,11 @@ def published(file: Path) -> PublishedTable:
     return PublishedTable(file, tuple(reader.fieldnames or ()), lines)
 
 
-def reference_values(table: str, dataset: str, match: Mapping[str, Any], folder: Path) -> dict[str, float]:
+def reference_values(table: str, dataset: str, match: Mapping[str, object], folder: Path) -> dict[str, float]:
     """The published measures of one cell, by name: `table` is a file of `folder`, `match` values of its columns.
 
     `outliers` of a line whose `level` is genus is the measure `outliers_genus`.
-    Empty where the table has nothing of `dataset`, or no such line (a point that was not published). Raises `UserError`
+    Empty where the table has nothing of `dataset`, or no such line (a cell that was not published). Raises `UserError`
     for an unknown table or column and where `match` fits several lines.
     """
     source = published(folder / f"{table}.csv")

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.declare import ChosenByName, adapter
-from fgssl.settings.layers import Place, locate, merge
+from fgssl.settings.layers import Layer, Place, locate
 
 T = typing.TypeVar("T", bound=object)
 
 
-def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> T:
+def validate(mapping: Mapping[str, object], kind: type[T], source: str | Place) -> T:
     """Return `mapping` as an instance of the settings class `kind`; raise a `SettingsError` with all problems.
 
     Each problem is at the place where its key was written; `source` is the place of the mapping itself.
@@ -30,8 +30,8 @@ def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> 
 
 
 def without_faults(
-    mapping: Any, kind: type, source: str | Place, instead: Mapping[str, Any] = MappingProxyType({})
-) -> tuple[dict[str, Any], list[Problem]]:
+    mapping: Any, kind: type, source: str | Place, instead: Mapping[str, object] = MappingProxyType({})
+) -> tuple[Layer, list[Problem]]:
     """Return the part of `mapping` that is valid, so that other things can be checked against it, and all problems.
 
     `instead` holds values for the keys that are missing or faulty as a whole; by itself it must be valid.
@@ -40,7 +40,7 @@ def without_faults(
     while True:
         try:
             adapter(kind).validate_python(content)
-            return content, problems
+            return Layer(content), problems
         except ValidationError as error:
             found = _problems(error, kind, content)
             problems = problems or _placed(found, mapping, source)
@@ -49,15 +49,15 @@ def without_faults(
             sound = _without(content, [problem.key.split(".") for problem in found if problem.key])
             whole = any(not problem.key for problem in found)
             filled = {key: value for key, value in instead.items() if whole or key in content.keys() - sound.keys()}
-            sound = merge(filled, sound)
+            sound = Layer(filled).merge(sound)
             content = dict(instead) if sound == content else sound
 
 
-def _without(content: Any, keys: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _without(content: object, keys: Sequence[Sequence[str]]) -> Layer:
     """Leave out the keys that `keys` lead to, as far as they lead through mappings."""
     if not isinstance(content, Mapping):
-        return {}
-    rest = merge(content, {})
+        return Layer()
+    rest = Layer(content)
     for name, value in content.items():
         inner = [key[1:] for key in keys if key[0] == str(name)]
         if inner and isinstance(value, Mapping) and all(inner):

@@ -87,7 +87,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
     """
     grid = plan.grid
     blocks = job_blocks(plan)
-    names = list(dict.fromkeys([*grid.stages, *(point.arm for point in grid.points)]))
+    names = list(dict.fromkeys([*grid.stages, *(cell.arm for cell in grid.cells)]))
     jobs = read_jobs(grid.jobs, str(grid.file), names)
     by_run: dict[str, list[Stage]] = {}
     for stage in plan.stages:
@@ -119,7 +119,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
 
 def job_blocks(plan: SweepPlan) -> dict[str, str]:
     """Return the block of `jobs` of each run: its arm, or its stage."""
-    arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
+    arms = {plan.runs[cell.name, seed].run: cell.arm for cell in plan.grid.cells for seed in plan.grid.seeds}
     return {stage.run: stage.kind for stage in reversed(plan.stages)} | arms
 
 

@@ -1,13 +1,10 @@
 """An earlier sweep's plan in an output folder: may a new one take its place?"""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from fgssl.errors import SettingsError, UserError
-from fgssl.settings.config import parse
+from fgssl.errors import UserError
 from fgssl.settings.fingerprints import evaluation_fingerprint, not_scientific, to_mapping
-from fgssl.settings.layers import leaves, overlaps
+from fgssl.settings.layers import overlaps
 from fgssl.store.plan import PlannedRun, read_plan
 from hpc.sweeps.stages import Stage, SweepPlan
 
@@ -47,19 +44,13 @@ def _difference(kept: PlannedRun, stage: Stage) -> str:
 
     The evaluations are compared as fingerprints: settings that the kept plan does not know yet make no difference.
     """
-    if kept.run == stage.run and _evaluation(kept.config) == evaluation_fingerprint(stage.config):
+    if kept.run == stage.run and evaluation_fingerprint(kept.config) == evaluation_fingerprint(stage.config):
         return ""
-    before, after, free = leaves(kept.config), leaves(to_mapping(stage.config)), list(not_scientific(stage.config))
+    before, after = to_mapping(kept.config).leaves(), to_mapping(stage.config).leaves()
+    free = list(not_scientific(stage.config))
     changes = [
         f"{key} {before.get(key)} there, {after.get(key)} now"
         for key in {**before, **after}
         if before.get(key) != after.get(key) and not overlaps(key, free)
     ]
     return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"
-
-
-def _evaluation(config: Mapping[str, Any]) -> str | None:
-    try:
-        return evaluation_fingerprint(parse(config, ""))
-    except SettingsError:  # of a version with other settings
-        return None

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpc.sweeps.estimate import minutes_left
-from hpc.sweeps.stages import POINT, Stage, SweepPlan
+from hpc.sweeps.stages import CELL, Stage, SweepPlan
 from hpc.sweeps.state import State, run_folder
 
 INTERRUPTED = "INTERRUPTED"
@@ -18,15 +18,15 @@ def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: i
     print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
     at_a_time = f", {jobs} at a time" if jobs else ""
     print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}{at_a_time}")
-    width = max(len(name) for name in [*grid.stages, *(point.cell for point in grid.points)])
+    width = max(len(name) for name in [*grid.stages, *(cell.name for cell in grid.cells)])
 
     def line(name: str, stages: Sequence[Stage]) -> str:
         return f"  {name:{width}}  {counted(_shown(current[stage.key], stage, out) for stage in stages)}"
 
-    for kind in dict.fromkeys(stage.kind for stage in plan.stages if stage.kind != POINT):
+    for kind in dict.fromkeys(stage.kind for stage in plan.stages if stage.kind != CELL):
         print(f"{line(kind, [stage for stage in plan.stages if stage.kind == kind])}, shared")
-    for point in grid.points:
-        print(line(point.cell, [plan.runs[point.cell, seed] for seed in grid.seeds]))
+    for cell in grid.cells:
+        print(line(cell.name, [plan.runs[cell.name, seed] for seed in grid.seeds]))
     left = sum(state is not State.DONE for state in current.values())
     minutes = minutes_left(plan, current, out, jobs or 1)
     estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"

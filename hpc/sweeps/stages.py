@@ -1,18 +1,17 @@
-"""Grid points x seeds -> the runs to make, what each needs, and the plan that `aggregate` reads."""
+"""Cells x seeds -> the runs to make, what each needs, and the plan that `aggregate` reads."""
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fgssl.settings.config import Config, StartSource
-from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping
+from fgssl.settings.fingerprints import evaluation_fingerprint, run_name
 from fgssl.settings.measure import Column
 from fgssl.store.plan import SCHEMA, PlannedCell, PlannedRun, PlannedStage, PlanRecord
 from hpc.sweeps.grid import Grid, needed_stages
 
-POINT = "point"
+CELL = "cell"
 """Kind of the stages that are a cell's runs."""
 
 
@@ -23,7 +22,7 @@ class Stage:
     run: str
     """Name of its run folder."""
     kind: str
-    """Name of a shared stage in the sweep, or `POINT`."""
+    """Name of a shared stage in the sweep, or `CELL`."""
     label: str
     """For people: the shared stage or the cell, and the seed."""
     seed: int
@@ -40,11 +39,6 @@ class Stage:
         """Unique in a plan: one run may be measured in two ways."""
         return f"{self.run}/{evaluation_fingerprint(self.config)}"
 
-    @property
-    def planned(self) -> dict[str, Any]:
-        """The fields of its `PlannedRun`."""
-        return {"seed": self.seed, "run": self.run, "config": to_mapping(self.config)}
-
 
 @dataclass(frozen=True)
 class SweepPlan:
@@ -57,7 +51,7 @@ class SweepPlan:
 
     def record(self) -> PlanRecord:
         """Return what `plan.json` holds."""
-        grid, configs = self.grid, [point.config for point in self.grid.points]
+        grid, configs = self.grid, [cell.config for cell in self.grid.cells]
         return PlanRecord(
             schema=SCHEMA,
             sweep=grid.name,
@@ -65,25 +59,32 @@ class SweepPlan:
             title=grid.title,
             dataset=configs[0].data.dataset,
             baseline=grid.baseline,
-            grid_keys=list(dict.fromkeys(key for point in grid.points for key in point.grid)),
+            grid_keys=list(dict.fromkeys(key for cell in grid.cells for key in cell.grid)),
             metrics=list(dict.fromkeys(column.name for config in configs for column in _columns(config))),
-            reference={point.cell: dict(point.published) for point in grid.points if point.published},
+            reference={cell.name: dict(cell.published) for cell in grid.cells if cell.published},
             cells=[
                 PlannedCell(
-                    cell=point.cell,
-                    arm=point.arm,
-                    grid=json.loads(json.dumps(point.grid)),  # plain, without the places of the keys
-                    columns=_columns(point.config),
-                    runs=[PlannedRun(**self.runs[point.cell, seed].planned) for seed in grid.seeds],
+                    cell=cell.name,
+                    arm=cell.arm,
+                    grid=json.loads(json.dumps(cell.grid)),  # plain, without the places of the keys
+                    columns=_columns(cell.config),
+                    runs=[
+                        PlannedRun(seed=run.seed, run=run.run, config=run.config)
+                        for run in (self.runs[cell.name, seed] for seed in grid.seeds)
+                    ],
                 )
-                for point in grid.points
+                for cell in grid.cells
             ],
-            stages=[PlannedStage(stage=stage.kind, **stage.planned) for stage in self.stages if stage.kind != POINT],
+            stages=[
+                PlannedStage(stage=stage.kind, seed=stage.seed, run=stage.run, config=stage.config)
+                for stage in self.stages
+                if stage.kind != CELL
+            ],
         )
 
 
 def plan(grid: Grid) -> SweepPlan:
-    """Every run once: what several points start from, and points that differ in their evaluation, share theirs."""
+    """Every run once: what several cells start from, and cells that differ in their evaluation, share theirs."""
     stages: dict[str, Stage] = {}
 
     def shared(name: str, seed: int) -> Stage:
@@ -95,15 +96,15 @@ def plan(grid: Grid) -> SweepPlan:
         starts = {role: StartSource(run=shared(name, seed).run) for role, name in needed_stages(config).items()}
         return dataclasses.replace(config, seed=seed, start=dataclasses.replace(config.start, **starts))
 
-    points, runs = {}, {}
+    measured, runs = {}, {}
     for seed in grid.seeds:
-        for point in grid.points:
-            config = resolved(point.config, seed)
-            stage = Stage(run_name(config), POINT, f"{point.cell}, seed {seed}", seed, config)
-            points[stage.key] = runs[point.cell, seed] = stage
-    measured = {stage.run for stage in points.values()}
-    first = [stage for stage in stages.values() if stage.run not in measured]
-    return SweepPlan(grid, _in_order([*first, *points.values()]), runs)
+        for cell in grid.cells:
+            config = resolved(cell.config, seed)
+            stage = Stage(run_name(config), CELL, f"{cell.name}, seed {seed}", seed, config)
+            measured[stage.key] = runs[cell.name, seed] = stage
+    of_cells = {stage.run for stage in measured.values()}
+    first = [stage for stage in stages.values() if stage.run not in of_cells]
+    return SweepPlan(grid, _in_order([*first, *measured.values()]), runs)
 
 
 def _in_order(stages: Sequence[Stage]) -> list[Stage]:

@@ -87,7 +87,7 @@ def test_a_plan_of_a_version_without_a_setting_is_the_same_table(kept):
             del run["config"]["evaluation"]["collapse"]
     (kept.out / "plan.json").write_text(json.dumps(record))
     _check(kept)
-    assert "evaluation.collapse None there, True now" in _refusal(kept, "evaluation.collapse=true")
+    assert "evaluation.collapse False there, True now" in _refusal(kept, "evaluation.collapse=true")
 
 
 def test_another_sweep(kept):

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.settings.config import parse
 from fgssl.settings.fingerprints import run_name, training_fingerprint
 from fgssl.settings.layers import to_yaml
 from fgssl.store.files import record_json
 from fgssl.store.plan import read_plan
 from hpc.sweeps.grid import expand
-from hpc.sweeps.stages import POINT, plan
+from hpc.sweeps.stages import CELL, plan
 
 REFERENCE = "dataset,tau,linear_100\nbirds,0.02,66.17\nbirds,inf,66.05\n"
 
@@ -19,7 +18,7 @@ REFERENCE = "dataset,tau,linear_100\nbirds,0.02,66.17\nbirds,inf,66.05\n"
 def test_shared_stages_once_per_seed_and_needs_first(small):
     kinds = [(stage.kind, stage.seed) for stage in small.plan.stages]
     assert kinds[:4] == [("pretrain", 0), ("decoder", 0), ("pretrain", 1), ("decoder", 1)]
-    assert kinds[4:] == [(POINT, 0)] * 3 + [(POINT, 1)] * 3
+    assert kinds[4:] == [(CELL, 0)] * 3 + [(CELL, 1)] * 3
     assert len({stage.key for stage in small.plan.stages}) == 10
     before: set[str] = set()
     for stage in small.plan.stages:
@@ -40,7 +39,7 @@ def test_starts_are_runs_of_the_same_seed(small):
 
 def test_a_stage_that_nobody_needs_is_not_run(sweep_file):
     stages = plan(expand(sweep_file, None, ["arms.grad_cam=null"])).stages
-    assert {stage.kind for stage in stages} == {"pretrain", POINT}
+    assert {stage.kind for stage in stages} == {"pretrain", CELL}
 
 
 def test_a_stage_that_is_also_a_cell_runs_once_and_is_measured(sweep_file):
@@ -56,7 +55,7 @@ def test_a_stage_that_is_also_a_cell_runs_once_and_is_measured(sweep_file):
 
 def test_cells_that_differ_in_their_evaluation_share_a_training(sweep_file):
     made = plan(expand(sweep_file, None, ["arms.grad_cam.grid.evaluation.label_level=[0, 1]", "seeds=[0]"]))
-    cells = [stage for stage in made.stages if stage.kind == POINT and "label_level" in stage.label]
+    cells = [stage for stage in made.stages if stage.kind == CELL and "label_level" in stage.label]
     assert len(cells) == 4
     assert len({stage.run for stage in cells}) == 2
 
@@ -67,10 +66,10 @@ def test_the_plan_is_what_aggregate_reads(small):
     assert (read.sweep, read.dataset, read.baseline, read.preset) == ("small", "toy", "base", "")
     assert read.grid_keys == ["method.noise.sigma_grad_cam"]
     assert read.metrics == ["linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"]
-    assert [cell.cell for cell in read.cells] == [point.cell for point in small.plan.grid.points]
+    assert [cell.cell for cell in read.cells] == [cell.name for cell in small.plan.grid.cells]
     assert [stage.stage for stage in read.stages] == ["pretrain", "decoder", "pretrain", "decoder"]
     for run in [*read.stages, *(run for cell in read.cells for run in cell.runs)]:
-        assert run_name(parse(run.config, "plan.json")) == run.run
+        assert run_name(run.config) == run.run
 
 
 @pytest.fixture
@@ -100,5 +99,4 @@ def test_infinity_survives_the_plan(tau_sweep, tmp_path):
     (tmp_path / "plan.json").write_text(record_json(made.record()))
     last = read_plan(tmp_path).cells[-1]
     assert last.grid == {"method.noise.threshold": math.inf}
-    config = parse(last.runs[0].config, "plan.json")
-    assert training_fingerprint(config) == training_fingerprint(made.runs[last.cell, 0].config)
+    assert training_fingerprint(last.runs[0].config) == training_fingerprint(made.runs[last.cell, 0].config)
