@@ -33,15 +33,21 @@ class PublishedTable:
 
 
 def published(file: Path) -> PublishedTable:
-    """Read a table; a `UserError` names the tables that there are."""
+    """Read a table; a `UserError` names the tables that there are, or the line that is damaged."""
     try:
         with file.open(newline="") as text:
-            reader = csv.DictReader(text)
+            reader = csv.DictReader(text, strict=True)
             lines = tuple(reader)
+        columns = tuple(reader.fieldnames or ())
+        uneven = [number for number, line in enumerate(lines, 2) if None in line or None in line.values()]
+        if uneven or not lines:
+            raise ValueError(f"line {uneven[0]} has not the {len(columns)} fields of line 1" if uneven else "no lines")
+        return PublishedTable(file, columns, lines)
     except FileNotFoundError:
         there = sorted(path.stem for path in file.parent.glob("*.csv"))
         raise UserError(f"{file}: {unknown(file.stem, there, what='table')}") from None
-    return PublishedTable(file, tuple(reader.fieldnames or ()), lines)
+    except (OSError, ValueError, csv.Error) as error:  # among them: not UTF-8
+        raise UserError(f"{file}: cannot be read as a table ({error}): put back the file as it was") from None
 
 
 def reference_values(table: str, dataset: str, match: Mapping[str, object], folder: Path) -> dict[str, float]:

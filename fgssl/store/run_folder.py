@@ -87,7 +87,7 @@ class RunFolder:
     def failure(self) -> str | None:
         """Return the traceback of the newest failure, if the run failed."""
         try:
-            return (self.path / "failure.txt").read_text()
+            return (self.path / "failure.txt").read_text(errors="replace")
         except FileNotFoundError:
             return self.failures_of_others(patience_s=0.0) or None  # the first process had no time to tell
 
@@ -102,7 +102,7 @@ class RunFolder:
         while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)
         files.sort(key=lambda file: file.stat().st_mtime)
-        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text()}\n" for file in files)
+        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace')}\n" for file in files)
 
     def config(self) -> configs.Config:
         """Return the settings that the run was made with."""
