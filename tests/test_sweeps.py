@@ -11,7 +11,7 @@ from fgssl.data.location import shards_folder
 from fgssl.errors import UserError
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from hpc.sweeps.grid import Grid, expand
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 from hpc.sweeps.sweep_file import preset_names
 
 ON_TRAFFIC_SIGNS = ("ablation_sigma", "noises", "small_sets", "hcl_outliers", "hcl_lambda")
@@ -22,7 +22,7 @@ EXPAND = """
 import sys
 from pathlib import Path
 from hpc.sweeps.grid import expand
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 import fgssl.commands.sweep
 for file, preset in zip(sys.argv[1::2], sys.argv[2::2]):
     plan(expand(Path(file), preset)).record()
@@ -120,21 +120,21 @@ def test_the_demo_needs_no_file_and_has_twelve_runs():
     grid = _grid("ablation_sigma", "demo")
     made = plan(grid)
     assert len(grid.cells) * len(grid.seeds) >= 12
-    assert {stage.config.data.folder for stage in made.stages} == {None}
-    assert all(stage.config.start.encoder is None or stage.config.start.encoder.run for stage in made.stages)
-    assert shards_folder(made.stages[0].config.data, Path("out")).parent == Path("out")
+    assert {run.config.data.folder for run in made.runs} == {None}
+    assert all(run.config.start.encoder is None or run.config.start.encoder.run for run in made.runs)
+    assert shards_folder(made.runs[0].config.data, Path("out")).parent == Path("out")
 
 
 def test_traffic_signs_are_not_flipped_anywhere():
     for name in ON_TRAFFIC_SIGNS:
-        assert not any(stage.config.views.horizontal_flip for stage in plan(_grid(name, "gtsrb")).stages)
+        assert not any(run.config.views.horizontal_flip for run in plan(_grid(name, "gtsrb")).runs)
 
 
 def test_two_stages_of_contrastive_training_share_what_they_share():
     """n-pairs, a classifier on its frozen encoder, then all of both: the second is a row and the third's start."""
     made = plan(_grid("n_pairs_cifar10", "cifar10"))
-    assert len(made.stages) == 4 * 3
-    by_cell = {cell: made.runs[cell, 0] for cell in ("cross_entropy", "two_stage", "fine_tuned")}
+    assert len(made.runs) == 4 * 3
+    by_cell = {cell: made.of_cell[cell, 0] for cell in ("cross_entropy", "two_stage", "fine_tuned")}
     two_stage, fine_tuned = by_cell["two_stage"], by_cell["fine_tuned"]
     assert two_stage.config.encoder.frozen == ("all",)
     assert fine_tuned.config.encoder.frozen == by_cell["cross_entropy"].config.encoder.frozen == ()
@@ -145,10 +145,10 @@ def test_two_stages_of_contrastive_training_share_what_they_share():
 def test_all_losses_are_fine_tuned_from_one_start():
     made = plan(_grid("hcl_outliers", "gtsrb"))
     for seed in (0, 1, 2):
-        assert len({made.runs[cell.name, seed].needs for cell in made.grid.cells}) == 1
+        assert len({made.of_cell[cell.name, seed].needs for cell in made.grid.cells}) == 1
     configs = [cell.config for cell in made.grid.cells]
     assert {config.training.images_per_class for config in configs} == {4}
-    pretrain = next(stage for stage in made.stages if stage.kind == "pretrain")
+    pretrain = next(run for run in made.runs if run.stage == "pretrain")
     assert pretrain.config.training.images_per_class is None  # it sees no labels
 
 

@@ -67,7 +67,7 @@ def read_record(
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors()]
         reason = "; ".join(fault.removeprefix(": ") for fault in faults)
-    except (OSError, ValueError) as error:  # among them: not JSON, or not UTF-8
+    except (PermissionError, IsADirectoryError, ValueError) as error:  # among them: not JSON, or not UTF-8
         reason = str(error)
     raise UserError(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
 

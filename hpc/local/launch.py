@@ -19,7 +19,7 @@ from submitit.local.local import Controller
 
 from fgssl.errors import LeaseError
 from fgssl.store.files import read_record, record_json, write_atomically
-from hpc.sweeps.stages import Stage
+from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import State, states
 
 CURRENT, EXIT, ALIVE, TAKING = "current.json", "exit.json", "alive", "taking"
@@ -46,7 +46,7 @@ class WorkExit:
 class WorkOrder:
     """Stateless, so that it can be started again at any time: all state is on disk."""
 
-    stages: tuple[Stage, ...]
+    runs: tuple[SweepRun, ...]
     """In an order in which needs come first."""
     out: Path
     code: Path
@@ -66,18 +66,18 @@ def work(order: WorkOrder) -> None:
     from fgssl.run.execution import execute  # torch: only here, only now
 
     held_by_others: set[str] = set()
-    for stage in _startable(order, held_by_others):
-        print(f"---- {stage.label}: {stage.run}", flush=True)
+    for run in _startable(order, held_by_others):
+        print(f"---- {run.label}: {run.run}", flush=True)
         try:
-            execute(stage.config, order.out)
+            execute(run.config, order.out)
         except LeaseError as error:
             print(error, flush=True)
-            held_by_others.add(stage.key)
+            held_by_others.add(run.key)
         _stop_when_told()  # libraries and runs set handlers of their own
         (order.job / CURRENT).unlink()
 
 
-def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
+def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]:
     """Yield the first run that could start, taken by this job and looked for anew each time.
 
     Ends when there is none, or no sweep any more. Jobs look and take one after the other: were a run taken twice, the
@@ -87,22 +87,22 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
     while _sweep_lives(order.job.parent):
         with (order.job.parent / TAKING).open("a") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            found = states(order.stages, order.out, done=frozenset(done))
+            found = states(order.runs, order.out, done=frozenset(done))
             done |= {key for key, state in found.items() if state is State.DONE}
             others = [read_record(file, CurrentRun) for file in order.job.parent.glob(f"*/{CURRENT}")]
             taken = {other.run for other in others if other is not None}
             pending = (
-                stage
-                for stage in order.stages
-                if found[stage.key] is State.PENDING
-                and stage.config.resources.threads == order.threads
-                and stage.key not in held_by_others
-                and stage.run not in taken
+                run
+                for run in order.runs
+                if found[run.key] is State.PENDING
+                and run.config.resources.threads == order.threads
+                and run.key not in held_by_others
+                and run.run not in taken
             )
-            if (stage := next(pending, None)) is None:
+            if (run := next(pending, None)) is None:
                 return
-            write_atomically(order.job / CURRENT, record_json(CurrentRun(stage.run)))
-        yield stage
+            write_atomically(order.job / CURRENT, record_json(CurrentRun(run.run)))
+        yield run
 
 
 def _sweep_lives(submission: Path) -> bool:

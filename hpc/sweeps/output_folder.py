@@ -6,7 +6,7 @@ from fgssl.errors import UserError
 from fgssl.settings.fingerprints import evaluation_fingerprint, not_scientific, to_mapping
 from fgssl.settings.layers import overlaps
 from fgssl.store.plan import PlannedRun, read_plan
-from hpc.sweeps.stages import Stage, SweepPlan
+from hpc.sweeps.plan import SweepPlan, SweepRun
 
 _SHOWN = 3
 
@@ -28,10 +28,10 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
     if kept.sweep != plan.grid.name:
         raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.name!r}: {advice}")
     differences = [
-        f"  {stage.label}: {difference}"
+        f"  {run.label}: {difference}"
         for cell in kept.cells
-        for run in cell.runs
-        if (stage := plan.runs.get((cell.cell, run.seed))) and (difference := _difference(run, stage))
+        for before in cell.runs
+        if (run := plan.of_cell.get((cell.cell, before.seed))) and (difference := _difference(before, run))
     ]
     if differences:
         more = [f"  and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
@@ -39,18 +39,18 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
         raise UserError(f"{file}: is the plan of a table of other runs:\n{lines}\nTo go on: {advice}")
 
 
-def _difference(kept: PlannedRun, stage: Stage) -> str:
+def _difference(kept: PlannedRun, run: SweepRun) -> str:
     """Return what makes them two results; empty where they are one.
 
     The evaluations are compared as fingerprints: settings that the kept plan does not know yet make no difference.
     """
-    if kept.run == stage.run and evaluation_fingerprint(kept.config) == evaluation_fingerprint(stage.config):
+    if kept.run == run.run and evaluation_fingerprint(kept.config) == evaluation_fingerprint(run.config):
         return ""
-    before, after = to_mapping(kept.config).leaves(), to_mapping(stage.config).leaves()
-    free = list(not_scientific(stage.config))
+    before, after = to_mapping(kept.config).leaves(), to_mapping(run.config).leaves()
+    free = list(not_scientific(run.config))
     changes = [
         f"{key} {before.get(key)} there, {after.get(key)} now"
         for key in {**before, **after}
         if before.get(key) != after.get(key) and not overlaps(key, free)
     ]
-    return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"
+    return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {run.run}"

@@ -9,7 +9,7 @@ from fgssl.errors import UserError
 from fgssl.store.files import record_json
 from hpc.sweeps.grid import expand
 from hpc.sweeps.output_folder import check_kept_plan
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 
 FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_features=float32")
 """Overrides that change no result."""

@@ -10,54 +10,54 @@ from fgssl.settings.layers import to_yaml
 from fgssl.store.files import record_json
 from fgssl.store.plan import read_plan
 from hpc.sweeps.grid import expand
-from hpc.sweeps.stages import CELL, plan
+from hpc.sweeps.plan import plan
 
 REFERENCE = "dataset,tau,linear_100\nbirds,0.02,66.17\nbirds,inf,66.05\n"
 
 
 def test_shared_stages_once_per_seed_and_needs_first(small):
-    kinds = [(stage.kind, stage.seed) for stage in small.plan.stages]
+    kinds = [(run.stage, run.seed) for run in small.plan.runs]
     assert kinds[:4] == [("pretrain", 0), ("decoder", 0), ("pretrain", 1), ("decoder", 1)]
-    assert kinds[4:] == [(CELL, 0)] * 3 + [(CELL, 1)] * 3
-    assert len({stage.key for stage in small.plan.stages}) == 10
+    assert kinds[4:] == [(None, 0)] * 3 + [(None, 1)] * 3
+    assert len({run.key for run in small.plan.runs}) == 10
     before: set[str] = set()
-    for stage in small.plan.stages:
-        assert set(stage.needs) <= before
-        before.add(stage.run)
+    for run in small.plan.runs:
+        assert set(run.needs) <= before
+        before.add(run.run)
 
 
 def test_starts_are_runs_of_the_same_seed(small):
     for seed in (0, 1):
-        config = small.plan.runs["grad_cam sigma_grad_cam=0.5", seed].config
+        config = small.plan.of_cell["grad_cam sigma_grad_cam=0.5", seed].config
         assert config.seed == seed
         assert config.start.encoder.run == small.run("pretrain", seed)
         assert config.start.decoder.run == small.run("decoder", seed)
         assert small.run("pretrain", seed).startswith(f"mocov2-seed{seed}-")
-    base = small.plan.runs["base", 0]
+    base = small.plan.of_cell["base", 0]
     assert base.needs == (small.run("pretrain", 0),)
 
 
 def test_a_stage_that_nobody_needs_is_not_run(sweep_file):
-    stages = plan(expand(sweep_file, None, ["arms.grad_cam=null"])).stages
-    assert {stage.kind for stage in stages} == {"pretrain", CELL}
+    runs = plan(expand(sweep_file, None, ["arms.grad_cam=null"])).runs
+    assert {run.stage for run in runs} == {"pretrain", None}
 
 
 def test_a_stage_that_is_also_a_cell_runs_once_and_is_measured(sweep_file):
     overrides = ["arms.base.settings.training.epochs=3", "arms.base.settings.start={encoder: null, decoder: null}"]
     made = plan(expand(sweep_file, None, overrides))
-    runs = [stage.run for stage in made.stages]
+    runs = [run.run for run in made.runs]
     assert len(runs) == len(set(runs)) == 8
-    base = made.runs["base", 0]
+    base = made.of_cell["base", 0]
     assert base.config.evaluation is not None
-    assert base.run in made.runs["grad_cam sigma_grad_cam=0.5", 0].needs
-    assert made.stages.index(base) < made.stages.index(made.runs["grad_cam sigma_grad_cam=0.5", 0])
+    assert base.run in made.of_cell["grad_cam sigma_grad_cam=0.5", 0].needs
+    assert made.runs.index(base) < made.runs.index(made.of_cell["grad_cam sigma_grad_cam=0.5", 0])
 
 
 def test_cells_that_differ_in_their_evaluation_share_a_training(sweep_file):
     made = plan(expand(sweep_file, None, ["arms.grad_cam.grid.evaluation.label_level=[0, 1]", "seeds=[0]"]))
-    cells = [stage for stage in made.stages if stage.kind == CELL and "label_level" in stage.label]
+    cells = [run for run in made.runs if run.stage is None and "label_level" in run.label]
     assert len(cells) == 4
-    assert len({stage.run for stage in cells}) == 2
+    assert len({run.run for run in cells}) == 2
 
 
 def test_the_plan_is_what_aggregate_reads(small):
@@ -99,4 +99,4 @@ def test_infinity_survives_the_plan(tau_sweep, tmp_path):
     (tmp_path / "plan.json").write_text(record_json(made.record()))
     last = read_plan(tmp_path).cells[-1]
     assert last.grid == {"method.noise.threshold": math.inf}
-    assert training_fingerprint(last.runs[0].config) == training_fingerprint(made.runs[last.cell, 0].config)
+    assert training_fingerprint(last.runs[0].config) == training_fingerprint(made.of_cell[last.cell, 0].config)

@@ -11,20 +11,17 @@ from fgssl.settings.measure import Column
 from fgssl.store.plan import SCHEMA, PlannedCell, PlannedRun, PlannedStage, PlanRecord
 from hpc.sweeps.grid import Grid, needed_stages
 
-CELL = "cell"
-"""Kind of the stages that are a cell's runs."""
-
 
 @dataclass(frozen=True)
-class Stage:
+class SweepRun:
     """One run to make: the unit of work."""
 
     run: str
     """Name of its run folder."""
-    kind: str
-    """Name of a shared stage in the sweep, or `CELL`."""
+    stage: str | None
+    """Name of the stage whose run it is; None: it is a cell's."""
     label: str
-    """For people: the shared stage or the cell, and the seed."""
+    """For people: the stage or the cell, and the seed."""
     seed: int
     config: Config
 
@@ -45,9 +42,9 @@ class SweepPlan:
     """All runs of a sweep; those that others need come first."""
 
     grid: Grid
-    stages: Sequence[Stage]
-    runs: Mapping[tuple[str, int], Stage]
-    """(cell, seed) -> its run."""
+    runs: Sequence[SweepRun]
+    of_cell: Mapping[tuple[str, int], SweepRun]
+    """The run of each cell's name and seed."""
 
     def record(self) -> PlanRecord:
         """Return what `plan.json` holds."""
@@ -70,58 +67,58 @@ class SweepPlan:
                     columns=_columns(cell.config),
                     runs=[
                         PlannedRun(seed=run.seed, run=run.run, config=run.config)
-                        for run in (self.runs[cell.name, seed] for seed in grid.seeds)
+                        for run in (self.of_cell[cell.name, seed] for seed in grid.seeds)
                     ],
                 )
                 for cell in grid.cells
             ],
             stages=[
-                PlannedStage(stage=stage.kind, seed=stage.seed, run=stage.run, config=stage.config)
-                for stage in self.stages
-                if stage.kind != CELL
+                PlannedStage(stage=run.stage, seed=run.seed, run=run.run, config=run.config)
+                for run in self.runs
+                if run.stage is not None
             ],
         )
 
 
 def plan(grid: Grid) -> SweepPlan:
     """Every run once: what several cells start from, and cells that differ in their evaluation, share theirs."""
-    stages: dict[str, Stage] = {}
+    of_stages: dict[str, SweepRun] = {}
 
-    def shared(name: str, seed: int) -> Stage:
-        config = resolved(grid.stages[name], seed)
-        stage = Stage(run_name(config), name, f"{name}, seed {seed}", seed, config)
-        return stages.setdefault(stage.key, stage)
-
-    def resolved(config: Config, seed: int) -> Config:
+    def started(config: Config, seed: int) -> Config:
+        """Return the config at a seed, with the runs of the stages that it starts from."""
         starts = {role: StartSource(run=shared(name, seed).run) for role, name in needed_stages(config).items()}
         return dataclasses.replace(config, seed=seed, start=dataclasses.replace(config.start, **starts))
 
-    measured, runs = {}, {}
+    def shared(stage: str, seed: int) -> SweepRun:
+        config = started(grid.stages[stage], seed)
+        run = SweepRun(run_name(config), stage, f"{stage}, seed {seed}", seed, config)
+        return of_stages.setdefault(run.key, run)
+
+    of_cell = {}
     for seed in grid.seeds:
         for cell in grid.cells:
-            config = resolved(cell.config, seed)
-            stage = Stage(run_name(config), CELL, f"{cell.name}, seed {seed}", seed, config)
-            measured[stage.key] = runs[cell.name, seed] = stage
-    of_cells = {stage.run for stage in measured.values()}
-    first = [stage for stage in stages.values() if stage.run not in of_cells]
-    return SweepPlan(grid, _in_order([*first, *measured.values()]), runs)
+            config = started(cell.config, seed)
+            of_cell[cell.name, seed] = SweepRun(run_name(config), None, f"{cell.name}, seed {seed}", seed, config)
+    in_cells = {run.run for run in of_cell.values()}
+    first = [run for run in of_stages.values() if run.run not in in_cells]
+    return SweepPlan(grid, _in_order([*first, *of_cell.values()]), of_cell)
 
 
-def _in_order(stages: Sequence[Stage]) -> list[Stage]:
+def _in_order(runs: Sequence[SweepRun]) -> list[SweepRun]:
     """Return the given order, but what a run needs before it."""
-    by_run: dict[str, list[Stage]] = {}
-    for stage in stages:
-        by_run.setdefault(stage.run, []).append(stage)
-    ordered: dict[str, Stage] = {}
+    by_name: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        by_name.setdefault(run.run, []).append(run)
+    ordered: dict[str, SweepRun] = {}
 
-    def place(stage: Stage) -> None:
-        for need in stage.needs:
-            for needed in by_run.get(need, ()):
+    def place(run: SweepRun) -> None:
+        for need in run.needs:
+            for needed in by_name.get(need, ()):
                 place(needed)
-        ordered.setdefault(stage.key, stage)
+        ordered.setdefault(run.key, run)
 
-    for stage in stages:
-        place(stage)
+    for run in runs:
+        place(run)
     return list(ordered.values())
 
 
