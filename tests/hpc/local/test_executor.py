@@ -49,7 +49,8 @@ def _ended(job):
 
 
 @pytest.mark.usefixtures("living_sweep")
-def test_a_job_sees_its_threads_and_its_gpu_only(order, small):
+def test_a_job_sees_its_threads_and_its_gpu_only(order, small, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     job = LocalMachine().submit(order, device="MIG-1234")
     assert _ended(job).clean
     [attempt] = small.attempts()
