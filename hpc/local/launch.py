@@ -1,13 +1,14 @@
-"""What a job runs, on the far side of `hpc.local.executor`: a controller, and under it one run after the other.
+"""What a job runs, on the far side of `hpc.local.executor`: one run after the other.
 
 Importing torch and its kin costs seconds, so a job takes runs of its work order until none is left that it could start.
 The lease on a run folder decides between jobs that want the same run.
 
+    job folder/order.pickle   its work order
     job folder/current.json   the run at work; still there when the job died of it
-    job folder/exit.json      exit status of the work, written by the controller
 """
 
 import fcntl
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from submitit.local.local import Controller
-
 from fgssl.errors import LeaseError
 from fgssl.store.files import read_record, record_json, write_atomically
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import State, states
 
-CURRENT, EXIT, ALIVE, TAKING = "current.json", "exit.json", "alive", "taking"
+ORDER, CURRENT, ALIVE, TAKING = "order.pickle", "current.json", "alive", "taking"
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a job that was told to stop, and did."""
 
@@ -32,14 +31,6 @@ class CurrentRun:
     """The run that a job makes just now."""
 
     run: str
-
-
-@dataclass(frozen=True)
-class WorkExit:
-    """How the work of a job ended."""
-
-    status: int
-    """Exit status, negative for a signal."""
 
 
 @dataclass(frozen=True)
@@ -116,29 +107,13 @@ def _sweep_lives(submission: Path) -> bool:
 
 
 def _stop_when_told() -> None:
-    """Undo submitit's handlers: they ignore TERM, and requeue on USR2 what resumes by itself when started again.
-
-    While a run trains, its own handler saves a checkpoint first.
-    """
+    """Leave with a status of its own on TERM. While a run trains, its own handler saves a checkpoint first."""
     signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGUSR2, _stop)
-    signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(STOPPED)
 
 
-class _Controller(Controller):
-    """submitit's controller, which also keeps the exit status of the work: it alone tells of a kill."""
-
-    def wait(self, freq: int = 24) -> list[int | None]:
-        codes = list(super().wait(freq))
-        (status,) = codes
-        assert status is not None  # `wait` returns once the work has ended
-        write_atomically(self.folder / EXIT, record_json(WorkExit(status)))
-        return codes
-
-
 if __name__ == "__main__":
-    _Controller(Path(sys.argv[1])).run()
+    work(pickle.loads(Path(sys.argv[1]).read_bytes()))

@@ -55,7 +55,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
 
 
 def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
-    from hpc.local.display import Display  # rich and submitit: not for a dry run or a finished sweep
+    from hpc.local.display import Display  # rich: not for a dry run or a finished sweep
     from hpc.local.executor import LocalMachine
     from hpc.local.pool import LocalSweep
 

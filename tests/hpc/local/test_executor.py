@@ -5,7 +5,6 @@ import fcntl
 import io
 import os
 import shutil
-import signal
 import time
 
 import pytest
@@ -98,18 +97,6 @@ def test_cancel_ends_by_force_what_does_not_leave(order, small):
     _wait_for((small.out / "runs" / run / "stepping").exists)
     machine.cancel([job], grace_s=0)
     assert job.poll() is not None
-    _wait_for(lambda: RunFolder(small.out / "runs" / run).holder() is None)  # the kernel frees it at the death
-
-
-@pytest.mark.usefixtures("living_sweep")
-def test_work_does_not_go_on_unseen_when_its_controller_dies(order, small):
-    run = order.runs[0].run
-    small.behave((run, "slow"))
-    job = LocalMachine().submit(order, device=None)
-    _wait_for((small.out / "runs" / run / "stepping").exists)
-    os.kill(job.process.pid, signal.SIGKILL)
-    outcome = _ended(job)
-    assert (outcome.clean, outcome.run) == (False, run)
     _wait_for(lambda: RunFolder(small.out / "runs" / run).holder() is None)  # the kernel frees it at the death
 
 

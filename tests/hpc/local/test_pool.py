@@ -1,4 +1,4 @@
-"""The sweep's loop, with real submitit jobs and faked runs."""
+"""The sweep's loop, with real jobs and faked runs."""
 
 import io
 import json
