@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.store.files import read_record
-from hpc.local.launch import CURRENT, ORDER, STOPPED, CurrentRun, WorkOrder
+from hpc.local.launch import CURRENT, ORDER, STOPPED, WorkOrder
 from hpc.ranks import THREADS
 
 _LOG = "output.log"
@@ -92,8 +92,7 @@ class Job:
 
     def current(self) -> str | None:
         """Return the name of the run it is at."""
-        record = read_record(self.folder / CURRENT, CurrentRun)
-        return None if record is None else record.run
+        return read_record(self.folder / CURRENT, str)
 
 
 def _ending(status: int) -> str:

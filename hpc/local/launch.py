@@ -4,10 +4,11 @@ Importing torch and its kin costs seconds, so a job takes runs of its work order
 The lease on a run folder decides between jobs that want the same run.
 
     job folder/order.pickle   its work order
-    job folder/current.json   the run at work; still there when the job died of it
+    job folder/current.json   name of the run at work; still there when the job died of it
 """
 
 import fcntl
+import json
 import pickle
 import signal
 import sys
@@ -17,20 +18,13 @@ from pathlib import Path
 from types import FrameType
 
 from fgssl.errors import LeaseError
-from fgssl.store.files import read_record, record_json, write_atomically
+from fgssl.store.files import read_record, write_atomically
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import State, states
 
 ORDER, CURRENT, ALIVE, TAKING = "order.pickle", "current.json", "alive", "taking"
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a job that was told to stop, and did."""
-
-
-@dataclass(frozen=True)
-class CurrentRun:
-    """The run that a job makes just now."""
-
-    run: str
 
 
 @dataclass(frozen=True)
@@ -80,8 +74,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
             fcntl.flock(turn, fcntl.LOCK_EX)
             found = states(order.runs, order.out, done=frozenset(done))
             done |= {key for key, state in found.items() if state is State.DONE}
-            others = [read_record(file, CurrentRun) for file in order.job.parent.glob(f"*/{CURRENT}")]
-            taken = {other.run for other in others if other is not None}
+            taken = {read_record(file, str) for file in order.job.parent.glob(f"*/{CURRENT}")}
             pending = (
                 run
                 for run in order.runs
@@ -92,7 +85,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
             )
             if (run := next(pending, None)) is None:
                 return
-            write_atomically(order.job / CURRENT, record_json(CurrentRun(run.run)))
+            write_atomically(order.job / CURRENT, json.dumps(run.run))
         yield run
 
 

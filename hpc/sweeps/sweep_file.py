@@ -201,44 +201,39 @@ def _command_line(merged: Layer, overrides: Sequence[str], problems: list[Proble
     """Return the overrides as a layer of the sweep, after adding the problems of those that have no place in it."""
     given, layer = parse_overrides(overrides), Layer()
     for key, value in given.items():
-        path = _command_line_path(merged, key, value, problems)
-        if path is not None:
+        try:
+            path = _command_line_path(merged, key, value)
+        except ValueError as error:
+            problems.append(Problem(COMMAND_LINE, key, str(error)))
+        else:
             layer = layer.merge(nested(path, value, given.places[key]), _CHOICES)
     return layer
 
 
-def _command_line_path(merged: Layer, key: str, value: Any, problems: list[Problem]) -> list[str] | None:
-    """Return where an override goes in the sweep, or None after adding a problem."""
-    parts = key.split(".")
-    first = parts[0]
+def _command_line_path(merged: Layer, key: str, value: object) -> list[str]:
+    """Return where an override goes in the sweep; raise a `ValueError` with the message if nowhere."""
+    first, *rest = parts = key.split(".")
     if first in ("preset", "presets"):
-        problems.append(Problem(COMMAND_LINE, key, "choose a preset with --preset NAME"))
-    elif first == "seed":
-        problems.append(Problem(COMMAND_LINE, key, f"a sweep has several: seeds=[{value}]"))
-    elif first in _CONFIG_KEYS:
-        setters = _who_sets(merged, parts, value)
-        if not setters:
-            return ["settings", *parts]
-        problems.append(
-            Problem(
-                COMMAND_LINE,
-                key,
+        raise ValueError("choose a preset with --preset NAME")
+    if first == "seed":
+        raise ValueError(f"a sweep has several: seeds=[{value}]")
+    if first in _CONFIG_KEYS:
+        if setters := _who_sets(merged, parts, value):
+            raise ValueError(
                 f"{' and '.join(setters)} set this key and would win over it: give settings.{key}=... to change all "
-                f"the others, or {setters[0]}=... to change that one",
+                f"the others, or {setters[0]}=... to change that one"
             )
-        )
-    elif first not in _ON_COMMAND_LINE:
-        problems.append(Problem(COMMAND_LINE, key, unknown(first, [*_ON_COMMAND_LINE, *_CONFIG_KEYS])))
-    elif first in ("arms", "stages") and len(parts) > 1 and parts[1] not in (merged.get(first) or {}):
-        problems.append(Problem(COMMAND_LINE, key, unknown(parts[1], list(merged.get(first) or {}), what=first[:-1])))
-    elif first == "arms" and len(parts) > 3 and parts[2] == "grid":
+        return ["settings", *parts]
+    if first not in _ON_COMMAND_LINE:
+        raise ValueError(unknown(first, [*_ON_COMMAND_LINE, *_CONFIG_KEYS]))
+    if first in ("arms", "stages") and rest and rest[0] not in (merged.get(first) or {}):
+        raise ValueError(unknown(rest[0], list(merged.get(first) or {}), what=first[:-1]))
+    if first == "arms" and len(rest) > 2 and rest[1] == "grid":
         return [*parts[:3], ".".join(parts[3:])]  # a grid's keys are dotted, not nested
-    else:
-        return parts
-    return None
+    return parts
 
 
-def _who_sets(merged: Layer, parts: Sequence[str], value: Any) -> list[str]:
+def _who_sets(merged: Layer, parts: Sequence[str], value: object) -> list[str]:
     """Return dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
     setters = []
     keys = nested(parts, value).leaves()
