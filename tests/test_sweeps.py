@@ -57,9 +57,9 @@ def test_the_sweeps_that_are_promised_are_there():
 def test_expands_and_plans(file, preset):
     grid = expand(file, preset)
     record = plan(grid).record()
-    assert grid.name == file.stem
-    assert grid.baseline in {cell.cell for cell in record.cells}
-    assert grid.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
+    assert grid.settings.name == file.stem
+    assert grid.settings.baseline in {cell.cell for cell in record.cells}
+    assert grid.settings.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
     assert expand(file).preset == "demo"
     assert len(file.read_text().splitlines()) <= 55  # a screen
     assert file.read_text().startswith("#")
@@ -119,7 +119,7 @@ def test_references_stand_beside_the_published_dataset_only():
 def test_the_demo_needs_no_file_and_has_twelve_runs():
     grid = _grid("ablation_sigma", "demo")
     made = plan(grid)
-    assert len(grid.cells) * len(grid.seeds) >= 12
+    assert len(grid.cells) * len(grid.settings.seeds) >= 12
     assert {run.config.data.folder for run in made.runs} == {None}
     assert all(run.config.start.encoder is None or run.config.start.encoder.run for run in made.runs)
     assert shards_folder(made.runs[0].config.data, Path("out")).parent == Path("out")

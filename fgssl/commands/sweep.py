@@ -67,7 +67,7 @@ def command(
     """
     faults = [*_option_faults(overrides, jobs, dry_run, cluster, wait)]
     planned, profile = _read(sweep, preset, overrides, cluster, faults)
-    folder = out or Path("outputs") / "-".join(filter(None, [planned.grid.name, planned.grid.preset]))
+    folder = out or Path("outputs") / "-".join(filter(None, [planned.grid.settings.name, planned.grid.preset]))
     at_a_time = jobs or default_jobs(planned.runs)
     with _explained(folder):
         before = states(planned.runs, folder)

@@ -98,7 +98,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
         config = same[0].config
         problems += _process_problems(config, job, origin)
         try:
-            asked = request(job, profile, config.resources.device != "cpu", grid.name, origin)
+            asked = request(job, profile, config.resources.device != "cpu", grid.settings.name, origin)
         except SettingsError as error:
             problems += error.problems
             continue
@@ -119,7 +119,9 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
 
 def job_blocks(plan: SweepPlan) -> dict[str, str]:
     """Return the block of `jobs` of each run: its arm, or its stage."""
-    arms = {plan.of_cell[cell.name, seed].run: cell.arm for cell in plan.grid.cells for seed in plan.grid.seeds}
+    arms = {
+        plan.of_cell[cell.name, seed].run: cell.arm for cell in plan.grid.cells for seed in plan.grid.settings.seeds
+    }
     return {run.run: run.stage for run in reversed(plan.runs) if run.stage is not None} | arms
 
 

@@ -73,14 +73,14 @@ def _cluster_sweep(
     plan: SweepPlan, profile: Profile, runs: Sequence[ClusterRun], out: Path
 ) -> tuple[ClusterSweep, str]:
     """Return the sweep as it will be written, and why it has no keeper; empty if it has one."""
-    keeper, why_none = keeper_request(plan.grid.name, out, profile)
+    keeper, why_none = keeper_request(plan.grid.settings.name, out, profile)
     sweep = ClusterSweep(
-        name=plan.grid.name,
+        name=plan.grid.settings.name,
         keeper=keeper,
         profile=profile.name,
         scheduler=profile.scheduler,
         limits={run.request.partition or "": profile.limits_of(run.request.partition) for run in runs},
-        retries=plan.grid.retries,
+        retries=plan.grid.settings.retries,
         code=str(out.absolute() / "code" / "frozen-at-submission"),
         folder=str(Path.cwd()),
         runs=tuple(runs),

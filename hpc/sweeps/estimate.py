@@ -16,9 +16,9 @@ def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: 
     means = mean_wall_s([run for run in plan.runs if states[run.key] is State.DONE], out)
     if all(kind_of(run) in means for run in left):
         return sum(means[kind_of(run)] for run in left) / min(jobs, max(1, len(left))) / 60
-    if plan.grid.measured_minutes is None:
+    if plan.grid.settings.measured_minutes is None:
         return None
-    return plan.grid.measured_minutes * len(left) / len(plan.runs)
+    return plan.grid.settings.measured_minutes * len(left) / len(plan.runs)
 
 
 def mean_wall_s(done: Sequence[SweepRun], out: Path) -> dict[tuple[str, int], float]:

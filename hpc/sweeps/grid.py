@@ -15,9 +15,8 @@ from fgssl.settings.config import CHOICES, Config, StartSettings, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping, training_fingerprint
 from fgssl.settings.layers import Layer, Place, locate, nested
 from fgssl.settings.validation import unknown
-from hpc.sweeps.retries import Retries
 from hpc.sweeps.starts import misfits
-from hpc.sweeps.sweep_file import Arm, Sweep, read_sweep
+from hpc.sweeps.sweep_file import Arm, Sweep, SweepSettings, read_sweep
 
 _ROLES = tuple(entry.name for entry in dataclasses.fields(StartSettings))
 
@@ -40,20 +39,13 @@ class Grid:
     """A sweep, expanded and checked."""
 
     file: Path
-    name: str
-    title: str
-    source: str
     preset: str | None
-    seeds: tuple[int, ...]
-    baseline: str | None
-    """Name of the cell that differences are taken to."""
+    settings: SweepSettings
+    jobs: Layer
+    """Requests of jobs on a cluster, as written; its keys know where."""
     cells: Sequence[Cell]
     stages: Mapping[str, Config]
     """At seed 0, started from stages by their names."""
-    measured_minutes: float | None
-    jobs: Layer
-    """Requests of jobs on a cluster, as written; its keys know where."""
-    retries: Retries
 
 
 def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Grid:
@@ -73,22 +65,9 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
     _check_circles(stages, sweep, faults)
     _check_what_stages_train(stages, cells, sweep, faults)
     _check_cells(cells, sweep, faults)
-    baseline = _baseline(sweep, faults)
+    _check_baseline(sweep, faults)
     faults.raise_all()
-    return Grid(
-        file=file,
-        name=sweep.settings.name,
-        title=sweep.settings.title,
-        source=sweep.settings.source,
-        preset=sweep.preset,
-        seeds=sweep.settings.seeds,
-        baseline=baseline,
-        cells=cells,
-        stages=stages,
-        measured_minutes=sweep.settings.measured_minutes,
-        jobs=sweep.content.get("jobs", Layer()),
-        retries=sweep.settings.retries,
-    )
+    return Grid(file, sweep.preset, sweep.settings, sweep.content.get("jobs", Layer()), cells, stages)
 
 
 def needed_stages(config: Config) -> dict[str, str]:
@@ -267,14 +246,13 @@ def _check_cells(cells: Sequence[Cell], sweep: Sweep, faults: _Faults) -> None:
         )
 
 
-def _baseline(sweep: Sweep, faults: _Faults) -> str | None:
+def _check_baseline(sweep: Sweep, faults: _Faults) -> None:
     name = sweep.settings.baseline
     alone = [arm for arm, arm_settings in sweep.arms.items() if not arm_settings.grid]
     if name is not None and name in sweep.arms and name not in alone:
         faults.add(sweep.place("baseline"), f"{name!r} has a grid, so it is several cells: take an arm without one")
     elif name is not None and sweep.settings.arms.get(name) is None:
         faults.add(sweep.place("baseline"), unknown(name, alone, what="arm"))
-    return name
 
 
 def _repeated(values: Sequence[Any]) -> list[Any]:

@@ -25,8 +25,8 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
         kept = read_plan(out)
     except UserError as error:
         raise UserError(f"{error}\nTo go on: {advice}") from None
-    if kept.sweep != plan.grid.name:
-        raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.name!r}: {advice}")
+    if kept.sweep != plan.grid.settings.name:
+        raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.settings.name!r}: {advice}")
     differences = [
         f"  {run.label}: {difference}"
         for cell in kept.cells

@@ -15,9 +15,11 @@ INTERRUPTED = "INTERRUPTED"
 def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
     """Print the runs of each cell by state; `jobs` is the number of runs at a time here, or None on a cluster."""
     grid = plan.grid
-    print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
+    print(
+        f"{grid.settings.name}: {grid.settings.title}" + (f" ({grid.settings.source})" if grid.settings.source else "")
+    )
     at_a_time = f", {jobs} at a time" if jobs else ""
-    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}{at_a_time}")
+    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.settings.seeds))}, into {out}{at_a_time}")
     width = max(len(name) for name in [*grid.stages, *(cell.name for cell in grid.cells)])
 
     def line(name: str, runs: Sequence[SweepRun]) -> str:
@@ -26,7 +28,7 @@ def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: i
     for stage in dict.fromkeys(run.stage for run in plan.runs if run.stage is not None):
         print(f"{line(stage, [run for run in plan.runs if run.stage == stage])}, shared")
     for cell in grid.cells:
-        print(line(cell.name, [plan.of_cell[cell.name, seed] for seed in grid.seeds]))
+        print(line(cell.name, [plan.of_cell[cell.name, seed] for seed in grid.settings.seeds]))
     left = sum(state is not State.DONE for state in current.values())
     minutes = minutes_left(plan, current, out, jobs or 1)
     estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"

@@ -51,11 +51,11 @@ class SweepPlan:
         grid, configs = self.grid, [cell.config for cell in self.grid.cells]
         return PlanRecord(
             schema=SCHEMA,
-            sweep=grid.name,
+            sweep=grid.settings.name,
             preset=grid.preset or "",
-            title=grid.title,
+            title=grid.settings.title,
             dataset=configs[0].data.dataset,
-            baseline=grid.baseline,
+            baseline=grid.settings.baseline,
             grid_keys=list(dict.fromkeys(key for cell in grid.cells for key in cell.grid)),
             metrics=list(dict.fromkeys(column.name for config in configs for column in _columns(config))),
             reference={cell.name: dict(cell.published) for cell in grid.cells if cell.published},
@@ -67,7 +67,7 @@ class SweepPlan:
                     columns=_columns(cell.config),
                     runs=[
                         PlannedRun(seed=run.seed, run=run.run, config=run.config)
-                        for run in (self.of_cell[cell.name, seed] for seed in grid.seeds)
+                        for run in (self.of_cell[cell.name, seed] for seed in grid.settings.seeds)
                     ],
                 )
                 for cell in grid.cells
@@ -95,7 +95,7 @@ def plan(grid: Grid) -> SweepPlan:
         return of_stages.setdefault(run.key, run)
 
     of_cell = {}
-    for seed in grid.seeds:
+    for seed in grid.settings.seeds:
         for cell in grid.cells:
             config = started(cell.config, seed)
             of_cell[cell.name, seed] = SweepRun(run_name(config), None, f"{cell.name}, seed {seed}", seed, config)

@@ -166,7 +166,7 @@ def written_sweep(
         keeper=keeper_request("small", out, site)[0],
         keeper_rest_s=3,
         limits={run.request.partition or "": site.limits_of(run.request.partition) for run in runs},
-        retries=planned.grid.retries,
+        retries=planned.grid.settings.retries,
         code=str(code),
         folder=str(out),
         runs=tuple(runs),

@@ -386,7 +386,7 @@ def test_overrides_of_the_sweep_itself(tmp_path):
     arms = {"a": {"settings": {"start": _start("s")}, "grid": {SIGMA: [0.1, 0.2]}}}
     file = _write(tmp_path, arms=arms, stages={"s": {}})
     grid = expand(file, None, ["seeds=[7]", f"arms.a.grid.{SIGMA}=[0.3]", "stages.s.training.epochs=9"])
-    assert grid.seeds == (7,)
+    assert grid.settings.seeds == (7,)
     assert [cell.grid[SIGMA] for cell in grid.cells] == [0.3]
     assert grid.stages["s"].training.epochs == 9
 
@@ -472,4 +472,4 @@ def test_arms_may_have_names_that_other_yaml_takes_for_truth_values(tmp_path):
     file = tmp_path / "sweep.yaml"
     file.write_text("arms:\n  on: {}\n  off: {settings: {training: {epochs: 1}}}\nseeds: [007, 010]\nname: test\n")
     grid = expand(file)
-    assert ([cell.arm for cell in grid.cells], grid.seeds) == (["on", "off"], (7, 10))
+    assert ([cell.arm for cell in grid.cells], grid.settings.seeds) == (["on", "off"], (7, 10))
