@@ -12,21 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist  # noqa: TID251  # to start processes that are watched
-from numpy.typing import NDArray
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.step import CLASSES, Watched, config_with, made_up, make_trainer, train_one_step
-from fgssl.batch import Batch, Embeddings
+from benchmarks.sizes import BYTES, SHARD, Counted, Sizes, count, kept_for_backward, loss_of, on_the_wire
+from benchmarks.step import Watched, config_with, made_up, make_trainer, train_one_step
 from fgssl.collectives import World, leave
-from fgssl.methods.hcl import HCL
 from fgssl.methods.method import Method
 from fgssl.settings.config import Config
 
@@ -39,220 +32,10 @@ PAPER = [
     *(("ResNet-50", method, RESNET) for method in ("mocov2", "simclr", "hcl", "synthesized")),
     *(("ViT-B/16", method, VIT) for method in ("mocov2", "simclr", "hcl")),
 ]
-SHARD = 2
-"""Images of a BatchNorm group while counting: no size of a message depends on it."""
-MEASURED_IMAGES = 512
-"""Of a loss, at most."""
-BYTES = 4
-"""Of a weight."""
-ZERO_BUCKET = 50_000_000
-"""Numbers that DeepSpeed reserves room for, at most: `_LARGEST_BUCKET` of the engine."""
-ZERO_WHOLE = 100_000
-"""Weights of fewer numbers stay whole under ZeRO-3: DeepSpeed's default."""
 LINKS_GB_PER_S = (12.5, 50.0, 200.0)
 """Assumed, of each process in each direction: 100 and 400 Gbit/s networks, and links within a node."""
 SPEED_TFLOP_PER_S = 30.0
 """Assumed, of each process, sustained over a step."""
-
-
-# --------------------------------------------------------------------------------------- counted, of one process
-
-
-@dataclass(frozen=True)
-class Counted(World):
-    """One process that notes what it would send."""
-
-    gathered: dict[str, Embeddings] = field(default_factory=dict)
-    summed: list[int] = field(default_factory=list)
-    exchanged: list[Tensor] = field(default_factory=list)
-
-    def gather(self, embeddings: Embeddings) -> Embeddings:
-        embeddings = super().gather(embeddings)
-        self.gathered["target" if "target" in embeddings else "online"] = embeddings
-        return embeddings
-
-    def tree_sum(self, flat: Tensor) -> Tensor:
-        self.summed.append(len(flat))
-        return super().tree_sum(flat)
-
-    def shuffled(self, values: Tensor, order: NDArray[np.int64]) -> Tensor:
-        self.exchanged.append(values)
-        return super().shuffled(values, order)
-
-    def bytes_per_image(self, name: str) -> int:
-        return sum(value[0].nbytes for value in self.gathered.get(name, {}).values())
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of one method on one encoder."""
-
-    trained: list[int]
-    """Numbers of each trained parameter."""
-    held: int
-    """Bytes of all weights and buffers: key encoder, queue and bank too."""
-    states: int
-    """Numbers that the optimizer keeps for each trained one."""
-    rows: int
-    """Bytes of an image, as are the next two."""
-    targets: int
-    crops: int
-    """Those that are exchanged so that keys are shuffled."""
-    statistics: int
-    """Numbers that move BatchNorm's running statistics."""
-    flops_per_image: float
-    """Of the networks."""
-    views: int
-    """Passes of an image's rows through the encoder."""
-
-    @property
-    def gradient(self) -> int:
-        """Bytes."""
-        return BYTES * sum(self.trained)
-
-    def given(self, engine: str, exact: bool, processes: int, images: int, shards: int) -> dict[str, int]:
-        """Bytes that a process gives to each operation of torch.distributed in a step, by its name there."""
-        reduced, scattered, sent = 2 * 8, 0, 0  # whether to stop, whether to save
-        gathered = images * (self.rows + self.targets)
-        if exact:
-            sent = sum(_halved_and_doubled(numbers, processes) for numbers in (self.statistics, sum(self.trained)))
-        else:
-            reduced += BYTES * self.statistics
-        if engine in ("ddp", "zero0") and not exact:
-            reduced += self.gradient
-        if engine in ("zero1", "zero2"):  # under `exact` the sum passes through as a sum with zeros
-            times = shards if engine == "zero2" and not exact else 1
-            reduced += times * self.gradient + BYTES  # and whether all numbers are finite
-            gathered += BYTES * _padded(sum(self.trained), 2 * processes) // processes  # the new weights
-        if engine == "zero3":
-            parts = [BYTES * _padded(numbers, processes) // processes for numbers in self.trained]
-            small = sum(part for part, numbers in zip(parts, self.trained, strict=True) if numbers < ZERO_WHOLE)
-            # Between forward and backward of a shard they are kept, and after a pass without graph they are not.
-            times = shards + (shards * self.views if shards > 1 else 0)
-            reduced += 2 * BYTES
-            gathered += small + times * (sum(parts) - small)
-            scattered = shards * sum(parts) * processes
-        given = {
-            "allreduce_": reduced,
-            "_allgather_base_": gathered,
-            "alltoall_base_": images * self.crops,
-            "_reduce_scatter_base_": scattered,
-            "send": sent,
-        }
-        return {name: size for name, size in given.items() if size}
-
-    def between_steps(self, engine: str, exact: bool, processes: int) -> float:
-        """Bytes of networks, optimizer, and what the engine reserves."""
-        whole = self.gradient
-        if engine == "ddp":  # its gradient lies in what it sends, for good
-            return self.held + self.states * whole + (whole if processes > 1 and not exact else 0)
-        if engine == "zero0":
-            return self.held + self.states * whole
-        if engine == "zero3":  # parts of weights, of their copy for the optimizer, of gradient and state
-            small = BYTES * sum(numbers for numbers in self.trained if numbers < ZERO_WHOLE) if processes > 1 else 0
-            return (
-                self.held
-                - whole
-                + small
-                + BYTES * min(sum(self.trained), ZERO_BUCKET)
-                + (3 + self.states) * whole / processes
-            )
-        return self.held + (1 + self.states) * whole / processes
-
-    def at_most(self, engine: str, exact: bool, processes: int, shards: int) -> float:
-        """Bytes of the same and of gradients, once in a step; beside what images and the shapes of kernels take."""
-        whole, bucket = self.gradient, BYTES * min(sum(self.trained), ZERO_BUCKET)
-        if exact:  # partial sums, the newest shard's gradient and its flat copy; or what the tree over processes takes
-            gradients = max(2 + math.log2(shards), 2.5 if processes > 1 else 0) * whole
-        elif engine == "ddp":  # with two views, autograd keeps the gradient of one until it adds the other's
-            gradients = whole if processes == 1 or self.views > 1 else 0
-        else:  # and the weights of ZeRO-3, gathered
-            gradients = {"zero0": whole, "zero3": whole + bucket}.get(engine, bucket) + whole
-        return self.between_steps(engine, exact, processes) + gradients
-
-
-def _padded(numbers: int, to: int) -> int:
-    return -(-numbers // to) * to
-
-
-def _halved_and_doubled(numbers: int, processes: int) -> int:
-    padded = _padded(numbers, processes)
-    return 2 * BYTES * (padded - padded // processes)
-
-
-def on_the_wire(given: dict[str, int], processes: int) -> float:
-    """Bytes that a process sends for what it gives: in rings for sums and gathers, else each part to who wants it."""
-    others = processes - 1
-    factors = {
-        "allreduce_": 2 * others / processes,
-        "_allgather_base_": others,
-        "alltoall_base_": others / processes,
-        "_reduce_scatter_base_": others / processes,
-        "send": 1,
-    }
-    return sum(factors[name] * size for name, size in given.items())
-
-
-def count(*settings: str) -> tuple[Sizes, Method, Counted]:
-    """Of a real step by one process, on two images."""
-    settings = (*settings, f"encoder.batch_norm_group_size={SHARD}", f"training.global_batch_size={SHARD}")
-    config, world = config_with(*settings, "training.invariant=exact"), Counted()
-    trainer = make_trainer(config, world)
-    method = trainer.engine.method
-    with Watched() as watched:
-        train_one_step(trainer, made_up(trainer, SHARD))
-    statistics, trained = world.summed
-    each = [parameter.numel() for parameter in method.trained_parameters()]
-    assert sum(each) == trained
-    _, flops_of_loss = loss_of(method, world, SHARD)
-    sizes = Sizes(
-        trained=each,
-        held=sum(value.nbytes for value in method.state_dict().values()),
-        states=1 if config.training.optimizer.name == "sgd" else 2,
-        rows=world.bytes_per_image("online"),
-        targets=world.bytes_per_image("target"),
-        crops=sum(value[0].nbytes for value in world.exchanged),
-        statistics=statistics,
-        views=len(method.online_views),
-        flops_per_image=(watched.flops - flops_of_loss) / SHARD,
-    )
-    return sizes, method, world
-
-
-def loss_of(method: Method, like: Counted, images: int) -> tuple[int, int]:
-    """Bytes that the loss of so many images takes at most, and operations of its products, both with gradient.
-
-    Of tensors without memory where there are many; HCL, which asks for values, is measured and scaled by the square.
-    """
-    few = min(images, MEASURED_IMAGES) if isinstance(method, HCL) else images
-    with FakeTensorMode(allow_non_fake_inputs=True) if few > MEASURED_IMAGES else nullcontext():
-        online = {
-            name: torch.randn(few, *row.shape[1:]).requires_grad_()
-            if row.is_floating_point()
-            else torch.arange(few)[:, None] // 2 % torch.tensor(CLASSES)
-            for name, row in like.gathered["online"].items()
-        }
-        keys = like.gathered.get("target")
-        target = None if keys is None else torch.randn(few, *keys["target"].shape[1:])
-        with Watched() as watched:
-            method.loss(online, target, 0.0).loss.backward()
-    return watched.most * (images // few) ** 2, watched.flops * (images // few) ** 2
-
-
-def kept_for_backward(method: Method, image_size: int) -> float:
-    """Bytes an image."""
-    kept = []
-    for images in (SHARD, 2 * SHARD):
-        views = [torch.randn(images, 3, image_size, image_size) for _ in range(method.num_views)]
-        views = [view.contiguous(memory_format=torch.channels_last) for view in views]
-        numbers, labels = torch.arange(images), torch.zeros(images, 2, dtype=torch.int64)
-        batch = Batch(0, numbers, labels, tuple(views), views[0] if method.needs_original else None)
-        target = method.target(*(views[view] for view in method.target_views)) if method.target_views else None
-        with Watched() as watched:
-            online = method.online(batch, target)
-        kept.append(watched.alive)
-        del online
-    return (kept[1] - kept[0]) / SHARD
 
 
 # --------------------------------------------------------------------------------- checked, with real processes
@@ -334,11 +117,11 @@ def step_of(config: Config, world: World) -> tuple[dict[str, int], int, int, int
 
 def _carried(world: World) -> int:
     """By the loopback device: of these processes only, where they have a network of their own (`unshare -rn`)."""
-    world.barrier()
+    world.agree_max([0])  # wait for each other
     time.sleep(0.1)
     lines = Path("/proc/net/dev").read_text().splitlines()
     (carried,) = (int(line.split()[1]) for line in lines if line.strip().startswith("lo:"))
-    world.barrier()
+    world.agree_max([0])
     return carried
 
 

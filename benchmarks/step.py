@@ -12,55 +12,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from fgssl import device as devices
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.interruption import Interruption
 from fgssl.methods.build import RANDOM_START, build_method
-from fgssl.methods.method import Method
+from fgssl.run import training
 from fgssl.settings import config as configs
 from fgssl.settings.config import Config
-from fgssl.training.engines.build import build_engine
-from fgssl.training.reporter import Silence
+from fgssl.training.reporter import Listener
 from fgssl.training.trainer import Trainer
-from fgssl.views.maker import ViewMaker
 
 CLASSES = (8, 4)
 """Of the made-up labels, at two levels."""
 
 
 def config_with(*overrides: str) -> Config:
-    mapping = configs.overridden({"evaluation": None, "resources": {"device": "cpu"}}, overrides)
+    given = {"evaluation": None, "training": {"epochs": 1}, "resources": {"device": "cpu", "log_every_steps": 1}}
+    mapping = configs.overridden(given, overrides)
     return configs.parse(mapping, "benchmark")
 
 
-def make_method(config: Config) -> Method:
-    method = build_method(config, RANDOM_START, CLASSES).to(memory_format=torch.channels_last)
-    size = config.views.image_size
-    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size)
-    method.prepare(lambda number: [originals])
-    return method
-
-
 def make_trainer(config: Config, world: World) -> Trainer:
-    share = config.training.global_batch_size // world.size
-    in_shards = config.training.invariant == "exact" or config.resources.micro_batch_size
-    shard_size = configs.shard_unit(config) if in_shards else share
-    method = make_method(config)
-    groups = method.parameter_groups(config.training.learning_rate, config.training.weight_decay)
-    return Trainer(
-        engine=build_engine(method, groups, config.training, config.resources, world),
-        groups=groups,
-        world=world,
-        settings=config.training,
-        views=ViewMaker(config.views, method.num_views, config.seed, shard_size),
-        seed=config.seed,
-        total_steps=1,
-        shard_size=shard_size,
-        autocast=devices.autocast(world.device, config.training.precision),
-        log_every_steps=1,
-        checkpoint_every_s=float("inf"),
-    )
+    method = build_method(config, RANDOM_START, CLASSES).to(world.device).to(memory_format=torch.channels_last)
+    size = config.views.image_size
+    originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size, device=world.device)
+    method.prepare(lambda number: [originals])
+    trainer = training.make_trainer(config, world, method, config.training.global_batch_size)
+    trainer.checkpoint_every_s = float("inf")
+    return trainer
 
 
 def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
@@ -76,7 +55,7 @@ def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
 
 def train_one_step(trainer: Trainer, batch: RawBatch) -> None:
     trainer.step = 0
-    trainer.train(lambda steps: [batch], Silence(), lambda state: None, Interruption())
+    trainer.train(lambda steps: [batch], Listener(), lambda state: None, Interruption())
 
 
 class Watched(TorchDispatchMode):

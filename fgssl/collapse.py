@@ -11,7 +11,7 @@ from fgssl.losses import at_least_fp32
 
 @torch.no_grad()
 def normalized_std(vectors: Tensor) -> Tensor:
-    """Spread of the directions of vectors (N, D), a scalar in [0, 1]: 1 if spread evenly, 0 if all are the same.
+    """Return the spread of the directions of vectors (N, D): a scalar, 1 if they spread evenly, 0 if all are the same.
 
     The standard deviation over the N l2-normalized vectors, mean over the D dimensions, times sqrt(D) (Chen and He
     2021, SimSiam, Sec. 4.1 and Fig. 2, which shows it beside 1/sqrt(D)).
@@ -26,7 +26,7 @@ def normalized_std(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(vectors: Tensor) -> Tensor:
-    """Effective number of dimensions that vectors (N, D) vary in: a float64 scalar in [1, min(N - 1, D)], or 0.
+    """Return the effective number of dimensions that vectors (N, D) vary in: a float64 in [1, min(N - 1, D)], or 0.
 
     exp of the entropy of the centered vectors' singular values, divided by their sum (Roy and Vetterli 2007, *The
     effective rank: a measure of effective dimensionality*). It is 0 where the vectors do not vary: all equal, up to

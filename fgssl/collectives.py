@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other; for one process, the identity. The only user of torch.distributed.
+"""What the processes of one run exchange; for one process, the identity. The only user of torch.distributed.
 
 Each process holds a contiguous share of the global batch, in the order of the ranks: process r of W has its images
 [r N / W, (r + 1) N / W).
@@ -23,7 +23,7 @@ from fgssl.processes import Processes
 Object = TypeVar("Object")
 
 _LOST = re.compile(r"gloo/|Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL error|Socket Timeout")
-"""What gloo, which raises plain RuntimeErrors, and torch's store say of it."""
+"""Messages of gloo, which raises plain RuntimeErrors, and of torch's store."""
 
 
 _CPU = torch.device("cpu")
@@ -40,13 +40,13 @@ class World:
 
     @classmethod
     def joined(cls, device: torch.device) -> "World":
-        """The world of the process group that this process has joined, if it has."""
+        """Return the world of the process group that this process has joined, if it has."""
         if not dist.is_initialized():
             return cls(device=device)
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     def share(self, length: int) -> slice:
-        """This process's positions among `length` that all hold together, a multiple of the number of processes."""
+        """Return this process's positions among `length` of all together, a multiple of the number of processes."""
         each = length // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
@@ -70,13 +70,13 @@ class World:
         }
 
     def sum(self, flat: Tensor) -> Tensor:
-        """`flat` (P,) summed over the processes, in the order that the network likes best: equal up to rounding."""
+        """Return `flat` (P,) summed over the processes, in the network's own order: equal up to rounding."""
         if self.size > 1 and len(flat):
             dist.all_reduce(flat)
         return flat
 
     def tree_sum(self, flat: Tensor) -> Tensor:
-        """`flat` (P,) summed over 2^k processes in a balanced binary tree over their ranks.
+        """Return `flat` (P,) summed over 2^k processes in a balanced binary tree over their ranks.
 
         Joined with `balanced_sum` over each process's shards, the order of additions does not depend on the number of
         processes: the same bits for 1, 2, 4, 8. Recursive halving, then doubling (Rabenseifner 2004): each process
@@ -102,7 +102,7 @@ class World:
         return work[: len(flat)]
 
     def shuffled(self, values: Tensor, order: NDArray[np.int64]) -> Tensor:
-        """Values (n, ...) of each process's share -> those of its share of `order` (N,), positions in the batch."""
+        """Exchange values (n, ...) of each process's share for those of its share of `order` (N,), batch positions."""
         wanted = order[self.share(len(order))]
         if self.size == 1:
             return values[torch.from_numpy(wanted).to(values.device)]
@@ -121,7 +121,7 @@ class World:
         return received[torch.from_numpy(places).to(values.device)]
 
     def agree_max(self, numbers: Sequence[int]) -> list[int]:
-        """The largest of each number over the processes."""
+        """Return the largest of each number over the processes."""
         if self.size == 1:
             return list(numbers)
         largest = torch.tensor(numbers, device=self.device)
@@ -131,7 +131,7 @@ class World:
     # -------------------------------------------------------------------------------------- per run
 
     def broadcast(self, value: Object) -> Object:
-        """Rank 0's value, on every process."""
+        """Return rank 0's value, on every process."""
         if self.size == 1:
             return value
         box = [value]
@@ -139,7 +139,7 @@ class World:
         return box[0]
 
     def broadcast_tensors(self, value: Any) -> Any:
-        """Rank 0's nested dicts and lists, whose tensors lie on the CPU, on every process; one tensor at a time."""
+        """Return rank 0's nested dicts and lists, with tensors on the CPU, on every process; a tensor at a time."""
         if self.size == 1:
             return value
         leaves, structure = tree_flatten(value)
@@ -170,10 +170,6 @@ class World:
             for group in dist.distributed_c10d._world.pg_map:
                 group._get_backend(self.device)._set_default_timeout(patience)
 
-    def barrier(self) -> None:
-        if self.size > 1:
-            self.agree_max([0])
-
 
 def leave() -> None:
     """Close this process's connections to the others."""
@@ -182,7 +178,7 @@ def leave() -> None:
 
 
 def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
-    """What to say where `error` only tells that another process is gone or does not answer; None for other errors."""
+    """Return the error to report where `error` only says that another process is gone or silent; None for others."""
     if world.size == 1 or not _tells_of_others(error):
         return None
     return PeerLostError(
@@ -192,7 +188,7 @@ def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
 
 
 def peers_missed(error: BaseException, processes: Processes) -> PeerLostError | None:
-    """What to say where `error` only tells that the processes did not find each other at the start."""
+    """Return the error to report where `error` only says that the processes did not find each other at the start."""
     if processes.world_size == 1 or not _tells_of_others(error):
         return None
     return PeerLostError(
@@ -208,7 +204,7 @@ def _tells_of_others(error: BaseException) -> bool:
 
 
 def _exchanged(sent: Tensor, partner: int) -> Tensor:
-    """What `partner` sends, as much as it is sent."""
+    """Return what `partner` sends, which is as much as it is sent."""
     received = torch.empty_like(sent)
     both = [dist.P2POp(dist.isend, sent.contiguous(), partner), dist.P2POp(dist.irecv, received, partner)]
     for work in dist.batch_isend_irecv(both):

@@ -65,7 +65,7 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
 
 
 def autocast(device: torch.device, precision: str) -> Autocast:
-    """Contexts in which networks compute in `precision`."""
+    """Return what makes contexts in which networks compute in `precision`."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in dtypes:
         return contextlib.nullcontext

@@ -1,4 +1,4 @@
-"""Errors that are a user's to mend: shown as they are, without a traceback."""
+"""Errors that a user can correct: shown as they are, without a traceback."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ COMMAND_LINE = "command line"
 
 
 class UserError(Exception):
-    """A fault that a user can mend: where it is, what is wrong, what is allowed, what to do."""
+    """A fault that a user can correct: where it is, what is wrong, what is allowed, what to do."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class NonFiniteError(UserError):
 
 
 class PeerLostError(UserError):
-    """Another process of the run ended or does not answer; why, that one says."""
+    """Another process of the run ended or does not answer; its own error gives the reason."""
 
 
 class LeaseError(UserError):

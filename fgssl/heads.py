@@ -4,7 +4,7 @@ from torch import nn
 
 
 def projector(feature_width: int, hidden_width: int, projection_width: int, batch_norm: bool = False) -> nn.Sequential:
-    """Two layers, without BatchNorm (MoCo v2, arXiv:2003.04297) or with it after each. (N, D) -> (N, P).
+    """Build two layers, without BatchNorm (MoCo v2, arXiv:2003.04297) or with it after each. (N, D) -> (N, P).
 
     SimCLR's official code has the latter, there without a shift in the last.
     """
@@ -24,7 +24,7 @@ def projector(feature_width: int, hidden_width: int, projection_width: int, batc
 
 
 def normalized_projector(feature_width: int, hidden_width: int, projection_width: int) -> nn.Sequential:
-    """SimSiam's head: three layers, BatchNorm after each, the last not affine (arXiv:2011.10566). (N, D) -> (N, P)."""
+    """Build SimSiam's head: three layers with BatchNorm, the last not affine (arXiv:2011.10566). (N, D) -> (N, P)."""
     return nn.Sequential(
         nn.Linear(feature_width, hidden_width, bias=False),
         nn.BatchNorm1d(hidden_width),
@@ -38,7 +38,7 @@ def normalized_projector(feature_width: int, hidden_width: int, projection_width
 
 
 def predictor(projection_width: int, hidden_width: int) -> nn.Sequential:
-    """SimSiam's bottleneck, no BatchNorm at its end (arXiv:2011.10566). (N, P) -> (N, P)."""
+    """Build SimSiam's bottleneck, no BatchNorm at its end (arXiv:2011.10566). (N, P) -> (N, P)."""
     return nn.Sequential(
         nn.Linear(projection_width, hidden_width, bias=False),
         nn.BatchNorm1d(hidden_width),

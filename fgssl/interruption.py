@@ -46,7 +46,7 @@ class Interruption:
 
 
 def leave_when_told(alone: bool) -> None:
-    """From now on, outside an `Interruption`, USR2 and TERM end this process at once, to be started again.
+    """Make USR2 and TERM end this process at once from now on, to be started again, except in an `Interruption`.
 
     Not `alone`, TERM asks for nothing: launchers send it to the other processes when one has failed.
     """
@@ -61,7 +61,7 @@ def leave_when_told(alone: bool) -> None:
 
 
 def stop_leaving() -> None:
-    """This process has failed: it says why, whatever signal comes meanwhile."""
+    """Let no signal end this process from now on: it has failed, and reports why first."""
     _leaves.clear()
 
 

@@ -21,7 +21,7 @@ def _mix(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def stream_key(seed: int, stream: str, counters: tuple[int, ...]) -> NDArray[np.uint64]:
-    """(1,) the 64 bits that a seed, a stream and counters start from."""
+    """Return (1,) the 64 bits that a seed, a stream and counters start from."""
     names = (int(seed), stream, tuple(map(int, counters)))  # numpy's integers would be written otherwise
     digest = hashlib.sha256(repr(names).encode()).digest()
     return np.frombuffer(digest[:8], dtype="<u8")
@@ -37,12 +37,12 @@ def _bits(
 
 
 def uniform(seed: int, stream: str, *counters: int, rows: NDArray[np.int64], columns: int) -> NDArray[np.float64]:
-    """(N, columns) numbers in [0, 1); `rows` (N,) are dataset indices, `stream` names the purpose."""
+    """Return (N, columns) numbers in [0, 1); `rows` (N,) are dataset indices, `stream` names the purpose."""
     return (_bits(seed, stream, counters, rows, columns) >> np.uint64(11)).astype(np.float64) * _UNIT
 
 
 def normal(seed: int, stream: str, *counters: int, rows: NDArray[np.int64], columns: int) -> NDArray[np.float64]:
-    """(N, columns) standard normal numbers, by the transform of Box and Muller (1958)."""
+    """Return (N, columns) standard normal numbers, by the transform of Box and Muller (1958)."""
     half = (columns + 1) // 2
     numbers = uniform(seed, stream, *counters, rows=rows, columns=2 * half)
     radius = np.sqrt(-2.0 * np.log1p(-numbers[:, :half]))
@@ -51,6 +51,6 @@ def normal(seed: int, stream: str, *counters: int, rows: NDArray[np.int64], colu
 
 
 def permutation(seed: int, stream: str, *counters: int, length: int) -> NDArray[np.int64]:
-    """A shuffled arange(length)."""
+    """Return a shuffled arange(length)."""
     keys = _bits(seed, stream, counters, np.arange(length, dtype=np.int64), 1)[:, 0]
     return np.argsort(keys, kind="stable")

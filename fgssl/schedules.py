@@ -6,7 +6,7 @@ from typing import Literal
 
 
 def cosine(progress: float) -> float:
-    """Factor that falls from 1 to 0 along half a cosine (Loshchilov and Hutter 2017)."""
+    """Return a factor that falls from 1 to 0 along half a cosine (Loshchilov and Hutter 2017)."""
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 

@@ -11,7 +11,7 @@ from fgssl.data.location import shards_folder
 from fgssl.errors import UserError
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from hpc.sweeps.grid import Grid, expand
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 from hpc.sweeps.sweep_file import preset_names
 
 ON_TRAFFIC_SIGNS = ("ablation_sigma", "noises", "small_sets", "hcl_outliers", "hcl_lambda")
@@ -22,7 +22,7 @@ EXPAND = """
 import sys
 from pathlib import Path
 from hpc.sweeps.grid import expand
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 import fgssl.commands.sweep
 for file, preset in zip(sys.argv[1::2], sys.argv[2::2]):
     plan(expand(Path(file), preset)).record()
@@ -38,8 +38,8 @@ def _grid(name: str, preset: str, *overrides: str) -> Grid:
 def _grids(grid: Grid) -> dict[str, list[object]]:
     """Arm -> values of its one grid key."""
     return {
-        point.arm: [value for other in grid.points if other.arm == point.arm for value in other.grid.values()]
-        for point in grid.points
+        cell.arm: [value for other in grid.cells if other.arm == cell.arm for value in other.grid.values()]
+        for cell in grid.cells
     }
 
 
@@ -57,16 +57,16 @@ def test_the_sweeps_that_are_promised_are_there():
 def test_expands_and_plans(file, preset):
     grid = expand(file, preset)
     record = plan(grid).record()
-    assert grid.name == file.stem
-    assert grid.baseline in {cell.cell for cell in record.cells}
-    assert grid.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
+    assert grid.settings.name == file.stem
+    assert grid.settings.baseline in {cell.cell for cell in record.cells}
+    assert grid.settings.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
     assert expand(file).preset == "demo"
     assert len(file.read_text().splitlines()) <= 55  # a screen
     assert file.read_text().startswith("#")
-    starts_from_a_file = any(point.config.start.encoder and point.config.start.encoder.file for point in grid.points)
+    starts_from_a_file = any(cell.config.start.encoder and cell.config.start.encoder.file for cell in grid.cells)
     assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
     assert ("decoder" in {stage.stage for stage in record.stages}) == any(
-        isinstance(point.config.method, SynthesizedSettings) for point in grid.points
+        isinstance(cell.config.method, SynthesizedSettings) for cell in grid.cells
     )
 
 
@@ -84,7 +84,7 @@ def test_the_paper_ablates_what_the_paper_ablates():
 
 
 def test_the_paper_preset_is_the_papers():
-    config = _grid("main", "paper").points[-1].config
+    config = _grid("main", "paper").cells[-1].config
     method, training = config.method, config.training
     assert isinstance(method, SynthesizedSettings)
     assert isinstance(method.base, MoCoV2Settings)
@@ -119,22 +119,22 @@ def test_references_stand_beside_the_published_dataset_only():
 def test_the_demo_needs_no_file_and_has_twelve_runs():
     grid = _grid("ablation_sigma", "demo")
     made = plan(grid)
-    assert len(grid.points) * len(grid.seeds) >= 12
-    assert {stage.config.data.folder for stage in made.stages} == {None}
-    assert all(stage.config.start.encoder is None or stage.config.start.encoder.run for stage in made.stages)
-    assert shards_folder(made.stages[0].config.data, Path("out")).parent == Path("out")
+    assert len(grid.cells) * len(grid.settings.seeds) >= 12
+    assert {run.config.data.folder for run in made.runs} == {None}
+    assert all(run.config.start.encoder is None or run.config.start.encoder.run for run in made.runs)
+    assert shards_folder(made.runs[0].config.data, Path("out")).parent == Path("out")
 
 
 def test_traffic_signs_are_not_flipped_anywhere():
     for name in ON_TRAFFIC_SIGNS:
-        assert not any(stage.config.views.horizontal_flip for stage in plan(_grid(name, "gtsrb")).stages)
+        assert not any(run.config.views.horizontal_flip for run in plan(_grid(name, "gtsrb")).runs)
 
 
 def test_two_stages_of_contrastive_training_share_what_they_share():
     """n-pairs, a classifier on its frozen encoder, then all of both: the second is a row and the third's start."""
     made = plan(_grid("n_pairs_cifar10", "cifar10"))
-    assert len(made.stages) == 4 * 3
-    by_cell = {cell: made.runs[cell, 0] for cell in ("cross_entropy", "two_stage", "fine_tuned")}
+    assert len(made.runs) == 4 * 3
+    by_cell = {cell: made.of_cell[cell, 0] for cell in ("cross_entropy", "two_stage", "fine_tuned")}
     two_stage, fine_tuned = by_cell["two_stage"], by_cell["fine_tuned"]
     assert two_stage.config.encoder.frozen == ("all",)
     assert fine_tuned.config.encoder.frozen == by_cell["cross_entropy"].config.encoder.frozen == ()
@@ -145,10 +145,10 @@ def test_two_stages_of_contrastive_training_share_what_they_share():
 def test_all_losses_are_fine_tuned_from_one_start():
     made = plan(_grid("hcl_outliers", "gtsrb"))
     for seed in (0, 1, 2):
-        assert len({made.runs[point.cell, seed].needs for point in made.grid.points}) == 1
-    configs = [point.config for point in made.grid.points]
+        assert len({made.of_cell[cell.name, seed].needs for cell in made.grid.cells}) == 1
+    configs = [cell.config for cell in made.grid.cells]
     assert {config.training.images_per_class for config in configs} == {4}
-    pretrain = next(stage for stage in made.stages if stage.kind == "pretrain")
+    pretrain = next(run for run in made.runs if run.stage == "pretrain")
     assert pretrain.config.training.images_per_class is None  # it sees no labels
 
 
@@ -157,12 +157,12 @@ def test_hcl_stands_beside_its_published_outliers():
     assert {cell: values["outliers_genus"] for cell, values in reference.items()} == {
         "cross_entropy": 725, "supcon": 423, "hcl": 201
     }  # fmt: skip
-    swin = {point.config.encoder.name for point in _grid("hcl_outliers", "swin").points}
+    swin = {cell.config.encoder.name for cell in _grid("hcl_outliers", "swin").cells}
     assert swin == {"swin_tiny_patch4_window7_224"}
 
 
 def test_byol_takes_its_own_views_at_the_papers_scale():
-    views = {point.cell: point.config.views for point in _grid("sota", "paper").points}
+    views = {cell.name: cell.config.views for cell in _grid("sota", "paper").cells}
     assert [one.solarize_probability for one in views["byol"].of_each(2)] == [0.0, 0.2]
     assert not any(one.recipes for cell, one in views.items() if cell != "byol")
 

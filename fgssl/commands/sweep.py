@@ -16,8 +16,8 @@ from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
+from hpc.sweeps.plan import SweepPlan, plan
 from hpc.sweeps.plan_inputs import input_cautions
-from hpc.sweeps.stages import SweepPlan, plan
 from hpc.sweeps.state import states
 
 if TYPE_CHECKING:
@@ -67,12 +67,12 @@ def command(
     """
     faults = [*_option_faults(overrides, jobs, dry_run, cluster, wait)]
     planned, profile = _read(sweep, preset, overrides, cluster, faults)
-    folder = out or Path("outputs") / "-".join(filter(None, [planned.grid.name, planned.grid.preset]))
-    at_a_time = jobs or default_jobs(planned.stages)
+    folder = out or Path("outputs") / "-".join(filter(None, [planned.grid.settings.name, planned.grid.preset]))
+    at_a_time = jobs or default_jobs(planned.runs)
     with _explained(folder):
-        before = states(planned.stages, folder)
+        before = states(planned.runs, folder)
         print_plan(planned, before, folder, at_a_time if profile is None else None)
-        for caution in input_cautions(planned.stages, folder):
+        for caution in input_cautions(planned.runs, folder):
             print(f"WARNING: {caution}", file=sys.stderr)
         if profile is None:
             return run_here(planned, before, folder, at_a_time, dry_run)

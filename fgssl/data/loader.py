@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fgssl.data.sampling import balanced_rows_of_step, epoch_of_step, rows_by_class, rows_of_step
+from fgssl.data.sampling import balanced_rows_of_step, rows_by_class, rows_of_step, steps_per_epoch
 from fgssl.errors import DataError
 from fgssl.settings.views import ViewSettings
 from fgssl.views import crops
@@ -31,9 +31,6 @@ class Images(Protocol):
     def source_ids(self) -> NDArray[np.str_]: ...
 
 
-Arrays = tuple[NDArray[np.uint8], ...]
-
-
 @dataclass(frozen=True)
 class RawBatch:
     step: int
@@ -46,25 +43,14 @@ class RawBatch:
     """(N,) dataset rows of the whole batch."""
     labels: NDArray[np.int64]
     """(n, L), finest level first."""
-    images: Arrays
+    images: tuple[NDArray[np.uint8], ...]
     """Crops and the resized image, each (n, H, W, C); sizes may differ."""
 
 
 Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
 """(decoded image, position in the batch, number of the crop) -> (H, W, C)"""
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One batch to fill: each image is decoded once and cropped once a size."""
-
-    step: int
-    epoch: int
-    view_key: int
-    rows: NDArray[np.int64]
-    global_rows: NDArray[np.int64]
-    sizes: tuple[int, ...]
-    crop: Crop
+Job = tuple[RawBatch, Crop]
+"""A batch whose images are not filled in yet: each image is decoded once and cropped once for each array."""
 
 
 def training_batches(
@@ -89,8 +75,8 @@ def training_batches(
     sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
     by_class = rows_by_class(images.labels[:, 0]) if images_per_class else []
 
-    def job(step: int) -> _Job:
-        epoch = epoch_of_step(step, len(images), global_batch_size)
+    def job(step: int) -> Job:
+        epoch = step // steps_per_epoch(len(images), global_batch_size)
         if images_per_class:
             global_rows = balanced_rows_of_step(step, by_class, images_per_class, global_batch_size, seed)
         else:
@@ -105,9 +91,9 @@ def training_batches(
             recipe = recipes[number]
             return crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size)
 
-        return _Job(step, epoch, view_key, rows, global_rows, sizes, crop)
+        return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], _empty(rows, sizes)), crop
 
-    return _filled(images, (job(step) for step in steps), threads)
+    return _filled(images, map(job, steps), threads)
 
 
 def evaluation_batches(
@@ -116,16 +102,16 @@ def evaluation_batches(
     *,
     batch_size: int,
     threads: int,
-    random_crop_seed: int | None = None,
-    epoch: int = 0,
+    seed: int = 0,
+    random_view_epoch: int | None = None,
 ) -> Iterator[RawBatch]:
-    """Yield all images once, in order; `random_crop_seed` asks for a linear probe's random crops, not the fixed one."""
+    """Yield all images once, in order: the fixed crop of each, or a linear probe's random one of this epoch."""
 
-    def job(step: int) -> _Job:
+    def job(step: int) -> Job:
         rows = np.arange(step * batch_size, min((step + 1) * batch_size, len(images)))
         numbers = None
-        if random_crop_seed is not None:
-            numbers = crops.crop_numbers(random_crop_seed, "probe", epoch, 0, rows)
+        if random_view_epoch is not None:
+            numbers = crops.crop_numbers(seed, "probe", random_view_epoch, 0, rows)
 
         def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
             if numbers is not None:
@@ -135,9 +121,9 @@ def evaluation_batches(
                 return crops.center_cropped(image, views.evaluation_resize, views.image_size)
             return crops.resized(image, views.image_size)
 
-        return _Job(step, epoch, epoch, rows, rows, (views.image_size,), crop)
+        return _one_crop_each(images, views, step, rows), crop
 
-    return _filled(images, (job(step) for step in range(-(-len(images) // batch_size))), threads)
+    return _filled(images, map(job, range(-(-len(images) // batch_size))), threads)
 
 
 def original_batches(
@@ -149,39 +135,46 @@ def original_batches(
         return crops.resized(image, views.image_size)
 
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    jobs = (_Job(step, 0, 0, chunk, chunk, (views.image_size,), crop) for step, chunk in enumerate(chunks))
+    jobs = ((_one_crop_each(images, views, step, chunk), crop) for step, chunk in enumerate(chunks))
     return _filled(images, jobs, threads)
 
 
-def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawBatch]:
-    waiting: collections.deque[tuple[_Job, Arrays, list[Future[None]]]] = collections.deque()
+def _one_crop_each(images: Images, views: ViewSettings, step: int, rows: NDArray[np.int64]) -> RawBatch:
+    return RawBatch(step, 0, 0, rows, rows, images.labels[rows], _empty(rows, (views.image_size,)))
+
+
+def _empty(rows: NDArray[np.int64], sizes: Iterable[int]) -> tuple[NDArray[np.uint8], ...]:
+    return tuple(np.empty((len(rows), size, size, 3), dtype=np.uint8) for size in sizes)
+
+
+def _filled(images: Images, jobs: Iterable[Job], threads: int) -> Iterator[RawBatch]:
+    waiting: collections.deque[tuple[RawBatch, list[Future[None]]]] = collections.deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
-        for job in jobs:
-            out = tuple(np.empty((len(job.rows), size, size, 3), dtype=np.uint8) for size in job.sizes)
-            chunks = np.array_split(np.arange(len(job.rows)), threads)  # one run of positions a thread
-            waiting.append((job, out, [pool.submit(_fill, images, job, out, chunk) for chunk in chunks]))
+        for batch, crop in jobs:
+            chunks = np.array_split(np.arange(len(batch.rows)), threads)  # one run of positions a thread
+            waiting.append((batch, [pool.submit(_fill, images, batch, crop, chunk) for chunk in chunks]))
             if len(waiting) > _AHEAD:
-                yield _result(images, *waiting.popleft())
+                yield _result(*waiting.popleft())
         while waiting:
-            yield _result(images, *waiting.popleft())
+            yield _result(*waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _result(images: Images, job: _Job, out: Arrays, parts: list[Future[None]]) -> RawBatch:
+def _result(batch: RawBatch, parts: list[Future[None]]) -> RawBatch:
     for part in parts:
         part.result()
-    return RawBatch(job.step, job.epoch, job.view_key, job.rows, job.global_rows, images.labels[job.rows], out)
+    return batch
 
 
-def _fill(images: Images, job: _Job, out: Arrays, positions: NDArray[np.int64]) -> None:
+def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int64]) -> None:
     for position in positions:
-        row = int(job.rows[position])
+        row = int(batch.rows[position])
         try:
             image = crops.decode(images.read(row))
-            for number, filling in enumerate(out):
-                filling[position] = job.crop(image, int(position), number)
+            for number, filling in enumerate(batch.images):
+                filling[position] = crop(image, int(position), number)
         except Exception as error:  # Pillow raises many kinds for broken files
             raise DataError(
                 f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}; mend the image and pack again"

@@ -25,7 +25,8 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
     Raises a `DataError` that says what to do if the folder is not set, is missing or holds another dataset.
     """
     if data.embedded:
-        return data_root / f"toy-{_toy_hash(data.toy)}"
+        content = json.dumps([DRAWING, FORMAT, dataclasses.asdict(data.toy)], sort_keys=True)
+        return data_root / f"toy-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if data.folder is None:
         raise DataError(
             f"data.folder: is empty, but dataset {data.dataset!r} is not the embedded one (toy): set data.folder to "
@@ -45,17 +46,10 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
     return folder
 
 
-def _toy_hash(toy: ToySettings) -> str:
-    content = [DRAWING, FORMAT, dataclasses.asdict(toy)]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def ensure_toy(data: DataSettings, data_root: Path) -> Path:
-    """Return the folder of the embedded set below `data_root`, packed now if missing; two processes may do so."""
-    if not data.embedded:
-        raise ValueError("only the embedded set without a folder of its own is packed on first use")
+    """Return the `shards_folder`, after packing the embedded set if it is missing; two processes may do so at once."""
     folder = shards_folder(data, data_root)
-    if not (folder / MANIFEST).exists():
+    if data.embedded and not (folder / MANIFEST).exists():
         import fgssl.data.sources.toy as toy  # heavy imports, needed once
         from fgssl.data.shards import DestinationExistsError, pack
 
@@ -68,7 +62,7 @@ def ensure_toy(data: DataSettings, data_root: Path) -> Path:
 
 
 def toy_manifest(toy: ToySettings) -> Manifest:
-    """Return what the embedded set's manifest will say of its images, without drawing them: its shards are empty."""
+    """Return the embedded set's manifest without drawing its images: the shards' sizes and hashes are left out."""
     per_species = {"train": toy.train_images_per_species, "test": toy.test_images_per_species}
     images = {split: count * len(SPECIES) for split, count in per_species.items()}
     return Manifest(

@@ -10,12 +10,8 @@ from fgssl import randomness
 
 
 def steps_per_epoch(dataset_size: int, global_batch_size: int) -> int:
-    """Whole batches in an epoch; the last partial one is dropped."""
+    """Return the number of whole batches in an epoch; the last partial one is dropped."""
     return dataset_size // global_batch_size
-
-
-def epoch_of_step(step: int, dataset_size: int, global_batch_size: int) -> int:
-    return step // steps_per_epoch(dataset_size, global_batch_size)
 
 
 @functools.lru_cache(maxsize=2)
@@ -24,7 +20,7 @@ def _order(seed: int, epoch: int, dataset_size: int) -> NDArray[np.int64]:
 
 
 def rows_of_step(step: int, dataset_size: int, global_batch_size: int, seed: int) -> NDArray[np.int64]:
-    """(N,) dataset rows of the global batch of `step`, counted from 0 over all epochs: every image once an epoch."""
+    """Return the dataset rows (N,) of the global batch of `step`, from 0 over all epochs: every image once an epoch."""
     epoch, position = divmod(step, steps_per_epoch(dataset_size, global_batch_size))
     order = _order(seed, epoch, dataset_size)
     return order[position * global_batch_size : (position + 1) * global_batch_size]
@@ -33,7 +29,7 @@ def rows_of_step(step: int, dataset_size: int, global_batch_size: int, seed: int
 def balanced_rows_of_step(
     step: int, rows_of_class: Sequence[NDArray[np.int64]], images_per_class: int, global_batch_size: int, seed: int
 ) -> NDArray[np.int64]:
-    """(N,) rows of `images_per_class` images of each of N / images_per_class classes, all drawn anew every step.
+    """Return rows (N,) of `images_per_class` images of each of N / images_per_class classes, drawn anew every step.
 
     In random order: neighbors in a batch share BatchNorm statistics, which must not tell their class.
     """
@@ -49,6 +45,6 @@ def balanced_rows_of_step(
 
 
 def rows_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """For each class that there is in `labels` (N,), its rows."""
+    """Return the rows of each class that there is in `labels` (N,)."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)

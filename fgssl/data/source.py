@@ -5,7 +5,6 @@ Light to import, so that `fgssl pack --help` and messages need neither numpy nor
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from fgssl.errors import DataError
 from fgssl.store.manifest import Level
@@ -37,8 +36,8 @@ class SourceDataset:
 
     name: str
     source: str
-    arguments: Mapping[str, Any]
-    """Settings of the source as JSON values, without paths; part of the version."""
+    arguments: Mapping[str, str | int | float]
+    """Settings of the source, without paths; part of the version."""
     levels: tuple[Level, ...]
     splits: Mapping[str, Sequence[Callable[[], Sample]]]
     """One function per image, called once, in packing order: no split has to fit into memory."""

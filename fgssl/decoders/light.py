@@ -6,7 +6,7 @@ from torch import nn
 
 
 def light_decoder(feature_width: int, image_size: int, width: int) -> nn.Sequential:
-    """Linear to `width` channels at 4x4, then (nearest x2, 3x3 convolution, BatchNorm, ReLU) up to `image_size`."""
+    """Build Linear to `width` channels at 4x4, then (nearest x2, 3x3 conv, BatchNorm, ReLU) up to `image_size`."""
     layers: list[nn.Module] = [nn.Linear(feature_width, width * 16), nn.ReLU(), nn.Unflatten(1, (width, 4, 4))]
     for _ in range(int(math.log2(image_size // 4))):
         narrower = max(16, width // 2)

@@ -35,7 +35,7 @@ class UpBottleneck(nn.Module):
 
 
 def mirrored_resnet50_decoder(feature_width: int, image_size: int) -> nn.Sequential:
-    """(N, feature_width) -> (N, 3, image_size, image_size); the first map has side image_size / 32."""
+    """Build (N, feature_width) -> (N, 3, image_size, image_size); the first map has side image_size / 32."""
     stages: list[nn.Module] = []
     channels = 2048
     # ResNet-50's own bottleneck widths, from its last stage to its first: 10.7 GMAC at 224 pixels.

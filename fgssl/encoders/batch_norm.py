@@ -36,7 +36,7 @@ class _GroupedBatchNorm(_BatchNorm):
         if len(input) % self.group_size:
             raise ValueError(f"{len(input)} samples are no multiple of the BatchNorm group of {self.group_size}")
         groups = input.split(self.group_size)
-        means = torch.zeros(len(groups), self.num_features, dtype=self._dtype, device=input.device)  # (groups, C)
+        means = self.running_mean.new_zeros(len(groups), self.num_features)  # type: ignore[union-attr]  # (groups, C)
         variances = torch.ones_like(means)
         # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
         normalized = [
@@ -50,22 +50,18 @@ class _GroupedBatchNorm(_BatchNorm):
                 self.gathered.append((means, variances))
         return normalized[0] if len(normalized) == 1 else torch.cat(normalized)
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.running_mean.dtype  # type: ignore[union-attr]
-
     def taken(self) -> Tensor:
-        """(2 C + 1,) sums of the means and variances of all groups since the last call, and the number of groups."""
+        """Return (2 C + 1,): sums of the means and variances of all groups since the last call, and their number."""
         assert self.gathered is not None
         if not self.gathered:
-            return torch.zeros(2 * self.num_features + 1, dtype=self._dtype, device=self.running_mean.device)  # type: ignore[union-attr]
+            return self.running_mean.new_zeros(2 * self.num_features + 1)  # type: ignore[union-attr]
         means, variances = map(torch.cat, zip(*self.gathered, strict=True))  # (groups, C) each
         self.gathered.clear()
         return _sums(means, variances)
 
     @torch.no_grad()
     def move(self, sums: Tensor) -> None:
-        """One move of the running statistics towards the mean over all groups, from `taken` summed over all shards."""
+        """Move the running statistics once towards the mean over all groups, from `taken` summed over all shards."""
         moved = sums[-1] > 0
         mean, variance = (sums[:-1] / sums[-1].clamp_min(1)).chunk(2)
         momentum = moved * (0.1 if self.momentum is None else self.momentum)
@@ -115,7 +111,7 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
 
 @contextlib.contextmanager
 def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
-    """Within it, forward passes of `module` leave the running statistics as they are (only the views move them)."""
+    """Leave the running statistics as they are in forward passes of `module` (only the views move them)."""
     layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
     before = [layer.moves_running_statistics for layer in layers]
     for layer in layers:
@@ -144,7 +140,7 @@ class RunningStatistics:
             layer.gathered = None
 
     def taken(self) -> Tensor:
-        """(P,) what the passes since the last call have gathered, to be added up over shards and processes."""
+        """Return (P,) what the passes since the last call gathered, to be added up over shards and processes."""
         return torch.cat([layer.taken() for layer in self._layers]) if self._layers else torch.zeros(0)
 
     def move(self, sums: Tensor) -> None:

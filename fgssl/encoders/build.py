@@ -20,7 +20,7 @@ _REFUSALS = (AssertionError, RuntimeError, ValueError, IndexError)
 
 
 def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Collection[int] = ()) -> nn.Module:
-    """Random weights; BatchNorm in groups; `settings.frozen` frozen.
+    """Return an encoder of random weights, its BatchNorm in groups, `settings.frozen` frozen.
 
     Raises a `SettingsError` for an unknown name, for arguments that do not fit, and for a model that does not make one
     vector of each image of `image_size` px, or of a size that `views.recipes` makes for training.
@@ -58,7 +58,7 @@ def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Coll
 
 
 def small_image_stem(encoder: nn.Module) -> None:
-    """A ResNet's first convolution becomes 3x3 of stride 1, its max-pooling goes (He et al. 2016, CIFAR-10 form)."""
+    """Make a ResNet's first convolution 3x3 of stride 1 and drop its max-pooling (He et al. 2016, CIFAR-10 form)."""
     if not (isinstance(getattr(encoder, "conv1", None), nn.Conv2d) and hasattr(encoder, "maxpool")):
         message = f"small_image fits ResNets with one first convolution, not {type(encoder).__name__}: take standard"
         raise SettingsError([Problem("config", "encoder.stem", message)])
@@ -71,7 +71,7 @@ def small_image_stem(encoder: nn.Module) -> None:
 
 
 def feature_width(encoder: nn.Module) -> int:
-    """D of the encoder's features."""
+    """Return the width D of the encoder's features."""
     return int(encoder.head_hidden_size)  # type: ignore[arg-type]  # num_features differs where a head adds layers
 
 
@@ -113,7 +113,7 @@ def _require_recipe_fit(encoder: nn.Module, name: str, size: int) -> None:
 
 @torch.no_grad()
 def _of_blank_image(encoder: nn.Module, size: int) -> Any:
-    """(1, D) if it is a model that makes one vector of an image."""
+    """Return (1, D) if it is a model that makes one vector of an image."""
     return encoder.eval()(torch.zeros(1, 3, size, size))
 
 
@@ -138,7 +138,7 @@ def _size_advice(encoder: nn.Module, name: str, image_size: int) -> str:
 
 
 def _random_layers(encoder: nn.Module) -> list[str]:
-    """Layers with active dropout or stochastic depth."""
+    """Return the names of layers with active dropout or stochastic depth."""
     of_patches = (PatchDropout, PatchDropoutWithIndices)  # timm builds these only where some are to be dropped
     return [
         name

@@ -6,7 +6,7 @@ from fgssl.errors import Problem, SettingsError
 
 
 def checkpoint_activations(encoder: nn.Module) -> None:
-    """Raises a `SettingsError` for models that cannot."""
+    """Let the encoder forget its feature maps; raise a `SettingsError` if it has no such option."""
     try:
         encoder.set_grad_checkpointing(True)  # type: ignore[operator]
     except (AttributeError, AssertionError, NotImplementedError) as error:

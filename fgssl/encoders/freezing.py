@@ -14,26 +14,24 @@ def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
     """Freeze modules or parameters by their names in `encoder`, a module with all below it; `all` is the encoder.
 
     Frozen parameters ask for no gradient; frozen modules are in evaluation mode, so that a BatchNorm uses its running
-    statistics and does not move them. Raises a `SettingsError` that lists all unknown names.
+    statistics and does not move them. Raises a `SettingsError` with all names that are unknown or hold no weights.
     """
     modules = {"all": encoder, **{name: module for name, module in encoder.named_modules() if name}}
     parameters = dict(encoder.named_parameters())
     names = tuple(names)
-    if missing := [name for name in names if name not in modules and name not in parameters]:
-        top = ["all", *(name for name in (*parameters, *modules) if "." not in name and name != "all")]
-        raise SettingsError(
-            [
-                Problem("config", "encoder.frozen", f"{unknown(name, top, what='module')}, and what lies below these")
-                for name in missing
-            ]
-        )
-    if empty := [name for name in names if name in modules and not any(True for _ in modules[name].parameters())]:
-        raise SettingsError(
-            [
-                Problem("config", "encoder.frozen", f"{name}: has no weights in this encoder: remove it")
-                for name in empty
-            ]
-        )
+    top = ["all", *(name for name in (*parameters, *modules) if "." not in name and name != "all")]
+    faults = [
+        f"{unknown(name, top, what='module')}, and what lies below these"
+        for name in names
+        if name not in modules and name not in parameters
+    ]
+    faults += [
+        f"{name}: has no weights in this encoder: remove it"
+        for name in names
+        if name in modules and next(modules[name].parameters(), None) is None
+    ]
+    if faults:
+        raise SettingsError([Problem("config", "encoder.frozen", fault) for fault in faults])
     for name in names:
         if name in modules:
             modules[name].requires_grad_(False).eval()
@@ -44,7 +42,7 @@ def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def train_unfrozen(module: nn.Module) -> nn.Module:
-    """`module.train()`, but every frozen module inside it in evaluation mode."""
+    """Call `module.train()`, but leave every frozen module inside it in evaluation mode."""
     module.train()
     for child in module.modules():
         if getattr(child, _MARK, False):

@@ -31,7 +31,7 @@ TORCHVISION_VIT: tuple[Rule, ...] = (
 
 
 def _stage(match: re.Match[str]) -> str:
-    """features.1, 3, 5, 7 are the stages, 2, 4, 6 the downsampling, which timm has at the start of the next stage."""
+    """Name stages (features.1, 3, 5, 7) and downsampling (2, 4, 6), which timm has at the start of the next stage."""
     place, rest = int(match[1]), match[2]
     rest = rest.replace("mlp.0.", "mlp.fc1.").replace("mlp.3.", "mlp.fc2.")
     return f"layers.{place // 2}.{'blocks' if place % 2 else 'downsample'}.{rest}"

@@ -1,8 +1,8 @@
 """Weights in and out: plain files with timm's key names; torchvision's are read too."""
 
+import json
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -16,7 +16,7 @@ LISTED_FAULTS = 40
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """A state dict from `.safetensors` or a torch file (also under `state_dict` or `model`)."""
+    """Return the state dict in a `.safetensors` or a torch file (also under `state_dict` or `model`)."""
     if not file.is_file():
         raise CheckpointError(f"{file}: no such weights file")
     try:
@@ -70,7 +70,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
 
 
 def _classifier(module: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the keys of a timm model's classifier; none for other modules."""
+    """Return the prefixes of the keys of a timm model's classifier; none for other modules."""
     names = getattr(module, "pretrained_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
 
@@ -83,7 +83,7 @@ def _without_data_parallel(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _other_size(key: str, given: Tensor, wanted: Tensor) -> str:
-    """What to say of a table with an entry per position, if the number of positions is all that differs."""
+    """Return advice on a table with an entry per position, if the number of positions is all that differs."""
     if key.endswith("pos_embed") and given.shape[-1] == wanted.shape[-1]:
         return ": its img_size or patch_size differs; give the file's in encoder.arguments, and views.image_size to it"
     if key.endswith("relative_position_bias_table") and given.shape[-1] == wanted.shape[-1]:
@@ -92,14 +92,14 @@ def _other_size(key: str, given: Tensor, wanted: Tensor) -> str:
 
 
 def weights_bytes(module: nn.Module) -> bytes:
-    """The module's state dict as a safetensors file."""
+    """Return the module's state dict as a safetensors file."""
     return save({key: value.cpu().contiguous() for key, value in module.state_dict().items()})
 
 
-def encoder_card(settings: EncoderSettings) -> dict[str, Any]:
-    """What lies beside an exported encoder: how timm loads it."""
+def encoder_card(settings: EncoderSettings) -> str:
+    """Return the content of encoder.json, which lies beside exported weights: how timm loads them."""
     call = ", ".join([repr(settings.name), "num_classes=0", *(f"{k}={v!r}" for k, v in settings.arguments.items())])
-    return {
+    card = {
         "timm_model": settings.name,
         "arguments": settings.arguments,
         "stem": settings.stem,
@@ -108,3 +108,4 @@ def encoder_card(settings: EncoderSettings) -> dict[str, Any]:
         else f"model = timm.create_model({call}); fgssl.encoders.build.small_image_stem(model); "
         "model.load_state_dict(safetensors.torch.load_file('encoder.safetensors'))",
     }
+    return json.dumps(card, indent=1) + "\n"

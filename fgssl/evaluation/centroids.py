@@ -22,7 +22,7 @@ def outliers(
     test_features: Tensor | NDArray[Any],
     test_labels: Tensor | NDArray[Any],
 ) -> int:
-    """How many test images have the centroid of another class nearest (the measure of Chamidullin's HCL).
+    """Return how many test images have the centroid of another class nearest (a measure of *HCL*).
 
     Features (N, D) and (M, D) on one device, labels (N,) and (M,), all tensors or arrays. A class's centroid is the
     mean of its l2-normalized train features; nearest is the largest cosine, of equal ones the smaller label. A zero

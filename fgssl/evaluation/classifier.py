@@ -10,7 +10,7 @@ from fgssl.errors import DataError, NonFiniteError
 
 @torch.inference_mode()
 def accuracy(classifier: nn.Module, features: Tensor, labels: NDArray[np.int64]) -> dict[str, float]:
-    """Percent `accuracy` of test features (M, D) whose largest logit is at their label (M,).
+    """Return the percent `accuracy` of test features (M, D) whose largest logit is at their label (M,).
 
     `classifier` takes features to logits (M, C); it is put on their device and into evaluation mode. Raises `DataError`
     for labels that it has no logit for, `NonFiniteError` for logits that are not finite.

@@ -19,8 +19,6 @@ from fgssl.views import color
 class LabeledImages(Images, Protocol):
     """A split with what is known of its images."""
 
-    labels: NDArray[np.int64]
-    """(N, L), finest level first."""
     groups: NDArray[np.int64]
     """(N,) images of one group (a track) are never torn apart."""
     attributes: dict[str, NDArray[np.float64]]
@@ -87,22 +85,21 @@ class Features(Splits):
 
     @torch.inference_mode()
     def _encode(self, images: Images, random_view_epoch: int | None) -> Tensor:
-        """(N, D) float32, in the order of `images`; the encoder in evaluation mode, its own BatchNorm."""
-        random = random_view_epoch is not None
+        """Return (N, D) float32, in the order of `images`, by the encoder in evaluation mode, its own BatchNorm."""
         batches = evaluation_batches(
             images,
             self.views,
             batch_size=self.batch_size,
             threads=self.threads,
-            random_crop_seed=self.seed if random else None,
-            epoch=random_view_epoch or 0,
+            seed=self.seed,
+            random_view_epoch=random_view_epoch,
         )
         self.encoder.eval()
         found = []
         for raw in batches:
             pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
-            if random and self.views.horizontal_flip:
-                pixels = color.randomly_flipped(pixels, self.seed, raw.epoch, raw.rows)
+            if random_view_epoch is not None and self.views.horizontal_flip:
+                pixels = color.randomly_flipped(pixels, self.seed, random_view_epoch, raw.rows)
             found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
         return torch.cat(found).to(self.device)
 

@@ -1,7 +1,5 @@
 """Features -> accuracy of a vote of the nearest training images."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,9 +7,6 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from fgssl.evaluation.features import require_finite
-
-if TYPE_CHECKING:
-    from fgssl.evaluation.measures.knn import KNN
 
 QUERIES_AT_ONCE = 128
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
@@ -22,13 +17,14 @@ def weighted_knn(
     train_labels: NDArray[np.int64],
     test_features: Tensor,
     test_labels: NDArray[np.int64],
-    settings: "KNN",
-) -> dict[str, float]:
-    """Percent `knn` of test images whose neighbors vote for their label (Wu et al. 2018, section 3.4).
+    neighbors: int,
+    temperature: float,
+) -> float:
+    """Return the percentage of test images whose neighbors vote for their label (Wu et al. 2018, section 3.4).
 
-    Features (N, D) and (M, D) on one device, labels (N,) and (M,). The K training images of the largest cosine s vote
-    for their class with weight exp(s / temperature); of equally near ones the first rows count, of equal votes the
-    smaller label. A test class without training images is always wrong.
+    Features (N, D) and (M, D) on one device, labels (N,) and (M,). The K = `neighbors` training images of the largest
+    cosine s vote for their class with weight exp(s / temperature); of equally near ones the first rows count, of equal
+    votes the smaller label. A test class without training images is always wrong.
 
     Raises `NonFiniteError` for features that are not finite.
     """
@@ -42,17 +38,17 @@ def weighted_knn(
     correct = 0
     for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
         similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
-        neighbors = _nearest(similarity, settings.neighbors)  # (Q, K)
-        exponents = similarity.gather(1, neighbors) / settings.temperature
+        nearest = _nearest(similarity, neighbors)  # (Q, K)
+        exponents = similarity.gather(1, nearest) / temperature
         weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # the largest is 1: no temperature overflows
-        ballots = one_hot(class_of_row[neighbors], len(classes)).double()  # (Q, K, C)
+        ballots = one_hot(class_of_row[nearest], len(classes)).double()  # (Q, K, C)
         votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
         correct += int((classes[votes.argmax(dim=1)] == own).sum())
-    return {"knn": 100 * correct / len(labels)}
+    return 100 * correct / len(labels)
 
 
 def _nearest(similarity: Tensor, number: int) -> Tensor:
-    """(Q, K) columns of the largest similarities, ascending; `topk` alone would pick any of those equal to the last."""
+    """Return columns (Q, K) of the largest similarities, ascending; `topk` would pick any of those that tie."""
     last = similarity.topk(number, dim=1).values[:, -1:]
     nearer, level = similarity > last, similarity == last
     places_left = number - nearer.sum(dim=1, keepdim=True)

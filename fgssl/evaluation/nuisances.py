@@ -38,7 +38,7 @@ def nuisance_probe(
     nuisances: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[str, float]:
-    """Percent `nuisance_<name>`: R^2 on the test images, the mean over the attributes `nuisances[name]`.
+    """Return percent `nuisance_<name>`: R^2 on the test images, the mean over the attributes `nuisances[name]`.
 
     Features (N, D) and (M, D) on one device; whole `train_groups` (N,) are held out. R^2 is 1 - squared error /
     squared distance to the test mean, negative where the model does worse than that mean. Of a category both are sums
@@ -81,7 +81,7 @@ def _faults(train: NDArray[np.float64], test: NDArray[np.float64]) -> Iterable[s
 
 
 def validation_split(groups: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(rows to fit on, rows held out), whatever their class. Raises `DataError` where there is only one group."""
+    """Return (rows to fit on, rows held out), whatever their class; raise `DataError` where there is only one group."""
     fitted, validated = grouped_split(np.zeros_like(groups), groups, VALIDATION_FRACTION, seed)
     if not len(validated):
         raise DataError(
@@ -92,7 +92,7 @@ def validation_split(groups: NDArray[np.int64], seed: int) -> tuple[NDArray[np.i
 
 
 def _targets(attribute: NDArray[np.float64], values: NDArray[np.float64], like: Tensor) -> Tensor:
-    """(N, A): the attribute itself, or one-hot columns of a category. `values`: all that it takes, in both splits."""
+    """Return (N, A): the attribute, or one-hot columns of a category; `values` are all that it takes in both splits."""
     if len(values) <= MOST_CATEGORIES and (values == np.round(values)).all():
         columns = (attribute[:, None] == values).astype(np.float64)
     else:
@@ -108,7 +108,7 @@ def _scores(
     test: Tensor,
     test_targets: Sequence[Tensor],
 ) -> list[float]:
-    """Percent R^2 of each attribute, at the penalty that suits it best; the largest of equals."""
+    """Return percent R^2 of each attribute, at the penalty that suits it best; the largest of equals."""
     rows, held_out = (torch.tensor(part, device=train.device) for part in (fitted, validated))
     widths = torch.tensor([targets.shape[1] for targets in train_targets], device=train.device)
     targets, truth = torch.cat(list(train_targets), dim=1), torch.cat(list(test_targets), dim=1)  # (N, A), (M, A)
@@ -144,7 +144,7 @@ class Ridge:
         self._projected = self._vectors.T @ covariance  # (D, A)
 
     def predict(self, features: Tensor, penalty: Tensor) -> Tensor:
-        """(M, D) -> (M, A); `penalty` is one number, or (A,) one for each target."""
+        """Return (M, A) for features (M, D); `penalty` is one number, or (A,) one for each target."""
         weights = self._vectors @ (self._projected / (self._eigenvalues[:, None] + penalty))
         return self._target_mean + self._standardized(features) @ weights
 

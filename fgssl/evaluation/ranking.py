@@ -15,7 +15,7 @@ QUERIES_AT_ONCE = 512
 
 
 def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> dict[str, float]:
-    """Percent `rank1`, `rank5` and `mAP` of features (N, D) with labels (N,), each image a query to all others.
+    """Return percent `rank1`, `rank5`, `mAP` of features (N, D) with labels (N,), each image a query to all others.
 
     Both are tensors or arrays; the features decide the device.
     Cosine similarity; equal ones stand in the order of the rows. Rank-k: any of the k nearest has the query's label.
@@ -42,7 +42,7 @@ def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) ->
 
 
 def _sums(directions: Tensor, labels: Tensor, start: int) -> Tensor:
-    """(4,) sums over a chunk of queries: rank-1 hits, rank-5 hits, average precision, queries with a positive."""
+    """Return (4,) sums over a chunk of queries: rank-1 hits, rank-5 hits, average precision, answered queries."""
     queries = torch.arange(start, min(start + QUERIES_AT_ONCE, len(directions)), device=directions.device)  # (Q,)
     similarity = directions[queries] @ directions.T  # (Q, N)
     similarity.diagonal(start).fill_(-torch.inf)  # leave one out: the query itself comes last

@@ -9,19 +9,19 @@ Rows = NDArray[np.int64]
 
 
 def stratified_subset(labels: NDArray[np.int64], fraction: float, seed: int) -> Rows:
-    """Ascending rows (M,) of a random `fraction` of every class of `labels` (N,).
+    """Return ascending rows (M,) of a random `fraction` of every class of `labels` (N,).
 
     Rounded half up per class, at least one image of each. Nested: a smaller fraction under the same seed lies inside
     a larger one.
     """
-    ranks, sizes = _rank_in_class(labels, uniform(seed, "label fraction", rows=_arange(labels), columns=1)[:, 0])
+    ranks, sizes = _rank_in_class(labels, uniform(seed, "label fraction", rows=np.arange(len(labels)), columns=1)[:, 0])
     return np.flatnonzero(ranks < np.maximum(1, np.floor(fraction * sizes + 0.5)))
 
 
 def grouped_split(
     labels: NDArray[np.int64], groups: NDArray[np.int64], fraction: float, seed: int
 ) -> tuple[Rows, Rows]:
-    """(rows to fit on, rows to validate on), both ascending: `fraction` of the images of each class is held out.
+    """Return (rows to fit on, rows to validate on), ascending; `fraction` of the images of each class is held out.
 
     Whole groups, so that frames of one track never stand on both sides; a group counts for the class of its first
     row in `labels` (N,). Of a class with two groups or more at least one stands on either side, its only group
@@ -38,7 +38,7 @@ def grouped_split(
 
 
 def _held_out(members: Rows, sizes: NDArray[np.int64], fraction: float) -> list[int]:
-    """The groups of one class to hold out, `members` being in random order."""
+    """Return the groups of one class to hold out, `members` being in random order."""
     if len(members) < 2:
         return []
     wanted, taken, chosen = fraction * sizes[members].sum(), 0, []
@@ -52,14 +52,10 @@ def _held_out(members: Rows, sizes: NDArray[np.int64], fraction: float) -> list[
 
 
 def _rank_in_class(labels: NDArray[np.int64], keys: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each row's place among the keys of its class (N,), and the size of its class (N,)."""
+    """Return each row's place among the keys of its class (N,), and the size of its class (N,)."""
     _, class_of_row, counts = np.unique(labels, return_inverse=True, return_counts=True)
     order = np.lexsort((keys, class_of_row))
     starts = np.cumsum(counts) - counts
     ranks = np.empty_like(order)
     ranks[order] = np.arange(len(labels)) - starts[class_of_row[order]]
     return ranks, counts[class_of_row]
-
-
-def _arange(labels: NDArray[np.int64]) -> Rows:
-    return np.arange(len(labels), dtype=np.int64)

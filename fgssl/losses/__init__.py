@@ -1,7 +1,7 @@
 """Losses: functions of tensors, one formula a file."""
 
 from fgssl.losses.hcl import hcl, target_mass
-from fgssl.losses.info_nce import info_nce, info_nce_per_row
+from fgssl.losses.info_nce import info_nce_per_row
 from fgssl.losses.n_pairs import n_pairs
 from fgssl.losses.negative_cosine import negative_cosine
 from fgssl.losses.nt_xent import nt_xent
@@ -11,7 +11,6 @@ from fgssl.losses.supcon import supcon
 __all__ = [
     "at_least_fp32",
     "hcl",
-    "info_nce",
     "info_nce_per_row",
     "n_pairs",
     "negative_cosine",

@@ -9,7 +9,7 @@ from fgssl.losses.shapes import require_temperature
 
 
 def cosine_logits(embeddings: Tensor, temperature: float) -> Tensor:
-    """Cosine / temperature of all pairs of embeddings (M, D); (M, M), in fp32 or finer. The rows are normalized here.
+    """Return cosine / temperature of all pairs of embeddings (M, D), which are normalized here: (M, M), fp32 or finer.
 
     Raises:
         ValueError: another shape, which is named, or a temperature that is not above 0.

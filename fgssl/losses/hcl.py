@@ -23,7 +23,7 @@ def hcl(
     temperature: float,
     weighting: Weighting = "pair",
 ) -> Tensor:
-    """A cross-entropy with soft targets over all pairs; a scalar in fp32 or finer.
+    """Return a cross-entropy with soft targets over all pairs; a scalar in fp32 or finer.
 
     embeddings (M, D) are l2-normalized here; labels (M, L), finest level first; level_weights (L,) begin above 0 and
     never rise: (1, lambda) for species and genus. p_ij is the softmax over all rows but i.
@@ -46,7 +46,7 @@ def hcl(
 
 
 def target_mass(labels: Tensor, level_weights: Sequence[float], weighting: Weighting = "pair") -> Tensor:
-    """Share of the targets' mass on the pairs whose finest shared level is l, mean over anchors; (L,), of sum 1.
+    """Return the share of the targets' mass on pairs whose finest shared level is l, mean over anchors: (L,), of sum 1.
 
     With many pairs of the genus for each of the species, most of the mass may lie on the genus even for a small lambda.
 
@@ -59,7 +59,7 @@ def target_mass(labels: Tensor, level_weights: Sequence[float], weighting: Weigh
 
 
 def _targets(labels: Tensor, level_weights: Sequence[float], weighting: Weighting, dtype: torch.dtype) -> Tensor:
-    """What each log p_ij is weighted with: (M, M), of sum 1."""
+    """Return the weight of each log p_ij: (M, M), of sum 1."""
     weights = [*level_weights, 0.0]
     falling = all(finer >= coarser for finer, coarser in itertools.pairwise(weights))
     if not (0 < weights[0] < math.inf and falling):
@@ -80,7 +80,7 @@ def _targets(labels: Tensor, level_weights: Sequence[float], weighting: Weightin
 
 
 def _pairs_by_finest_level(labels: Tensor) -> list[Tensor]:
-    """For each level the pairs that share it and no finer one: L times (M, M) bool."""
+    """Return the pairs that share a level and no finer one, for each level: L times (M, M) bool."""
     pairs = []
     finer = torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
     for level in labels.T:

@@ -9,7 +9,7 @@ from fgssl.losses.shapes import require_pairs, require_temperature
 
 
 def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """The loss of each query, (N,), in fp32 or finer.
+    """Return the loss of each query, (N,), in fp32 or finer.
 
     query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalized here.
 
@@ -26,8 +26,3 @@ def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: flo
         negative = query @ queue.T  # (N, K)
         logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1+K)
     return torch.logsumexp(logits, dim=1) - logits[:, 0]
-
-
-def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Mean of `info_nce_per_row` over the queries; a scalar."""
-    return info_nce_per_row(query, key, queue, temperature).mean()

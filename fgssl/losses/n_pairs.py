@@ -9,7 +9,7 @@ from fgssl.losses.shapes import require_labels
 
 
 def n_pairs(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy of the softmax over all M rows, the anchor itself included; a scalar in fp32 or finer.
+    """Return the mean cross-entropy of the softmax over all M rows, anchor included; a scalar in fp32 or finer.
 
     embeddings (M, D) are l2-normalized here, the logits are cosine / temperature. An anchor's target is spread evenly
     over the rows of its label, labels (M,), again itself included: unlike in SupCon, every anchor has a positive.

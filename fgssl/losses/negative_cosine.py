@@ -8,7 +8,7 @@ from fgssl.losses.shapes import require_pairs
 
 
 def negative_cosine(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of -cos(prediction, target) over the rows of both, (N, D); a scalar in [-1, 1], in fp32 or finer.
+    """Return the mean of -cos(prediction, target) over the rows of both, (N, D); a scalar in [-1, 1], fp32 or finer.
 
     The gradient reaches both: a target that is to stay fixed comes detached. BYOL's loss is 2 + 2 times this one.
 

@@ -9,7 +9,7 @@ from fgssl.losses.without_self import log_softmax_without_self
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Mean over the 2N anchors, self excluded; a scalar in fp32 or finer.
+    """Return the mean over the 2N anchors, self excluded; a scalar in fp32 or finer.
 
     first, second (N, D) are a positive pair row by row; l2-normalized here.
 

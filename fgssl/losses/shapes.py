@@ -7,7 +7,7 @@ from fgssl.errors import NoPositivesError
 
 
 def require_pairs(first: Tensor, second: Tensor) -> None:
-    """Two tensors (N, D), N >= 1, that are compared row by row.
+    """Require two tensors (N, D), N >= 1, that are compared row by row.
 
     Raises:
         ValueError: other shapes, which are named; `NoPositivesError`, if N = 0.
@@ -21,7 +21,7 @@ def require_pairs(first: Tensor, second: Tensor) -> None:
 
 
 def require_labels(labels: Tensor, rows: int, levels: int | None = None) -> None:
-    """Labels (M,) of `rows` embeddings, or (M, L) where the number of `levels` is given.
+    """Require labels (M,) of `rows` embeddings, or (M, L) where the number of `levels` is given.
 
     Raises:
         ValueError: another shape, which is named.
@@ -32,6 +32,6 @@ def require_labels(labels: Tensor, rows: int, levels: int | None = None) -> None
 
 
 def require_temperature(temperature: float) -> None:
-    """A number above 0; a `ValueError` otherwise."""
+    """Require a number above 0; raise a `ValueError` otherwise."""
     if not temperature > 0:  # also of NaN
         raise ValueError(f"temperature {temperature}: must be above 0")

@@ -7,7 +7,7 @@ from fgssl.losses.without_self import equal_labels, log_softmax_without_self, pa
 
 
 def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """-mean_i [mean of log p_ij over the positives j of anchor i]; a scalar in fp32 or finer.
+    """Return -mean_i [mean of log p_ij over the positives j of anchor i]; a scalar in fp32 or finer.
 
     embeddings (M, D) are l2-normalized here; positives are the other rows of the same label, labels (M,). p_ij is the
     softmax over all rows but i. Anchors without a positive leave the mean.

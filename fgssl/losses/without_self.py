@@ -8,7 +8,7 @@ from fgssl.losses.cosine_logits import cosine_logits
 
 
 def log_softmax_without_self(embeddings: Tensor, temperature: float) -> Tensor:
-    """log p_ij of embeddings (M, D) over all j != i, from `cosine_logits`; (M, M), in fp32 or finer.
+    """Return log p_ij of embeddings (M, D) over all j != i, from `cosine_logits`; (M, M), in fp32 or finer.
 
     The diagonal, which has no probability, is 0, so that a target of 0 there adds nothing.
     """
@@ -18,12 +18,12 @@ def log_softmax_without_self(embeddings: Tensor, temperature: float) -> Tensor:
 
 
 def equal_labels(labels: Tensor) -> Tensor:
-    """Which pairs of labels (M,) are the same, a row and itself left out; (M, M) bool."""
+    """Return which pairs of labels (M,) are the same, a row and itself left out; (M, M) bool."""
     return (labels[:, None] == labels).fill_diagonal_(False)
 
 
 def pair_targets(weights: Tensor, what: str) -> Tensor:
-    """Targets of a cross-entropy over all pairs, from the pairs' weights >= 0; both (M, M), the targets of sum 1.
+    """Return targets of a cross-entropy over all pairs, from the pairs' weights >= 0: both (M, M), targets of sum 1.
 
     Each anchor's weights are divided by their sum, and by the number of anchors that have any: the others leave the
     mean.

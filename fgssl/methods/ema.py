@@ -6,6 +6,6 @@ from torch import nn
 
 @torch.no_grad()
 def update_ema(online: nn.Module, average: nn.Module, momentum: float) -> None:
-    """average <- momentum * average + (1 - momentum) * online, parameters only."""
+    """Set average <- momentum * average + (1 - momentum) * online, parameters only."""
     weights = [parameter.detach() for parameter in online.parameters()]
     torch._foreach_lerp_(list(average.parameters()), weights, 1 - momentum)

@@ -58,7 +58,7 @@ class Method(nn.Module, ABC):
         """Update moving averages, queues and banks; once per optimizer step, with `online` detached."""
 
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
-        """Once before step 0; `originals(n)` gives n resized training images, (group, C, H, W) at a time."""
+        """Fill what step 0 needs; `originals(n)` gives n resized training images, (group, C, H, W) at a time."""
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
@@ -68,7 +68,7 @@ class Method(nn.Module, ABC):
         return [ParameterGroup(self.trained_parameters(), learning_rate, weight_decay)]
 
     def exports(self) -> dict[str, nn.Module]:
-        """Networks to keep after training, by file stem."""
+        """Return the networks to keep after training, by file stem."""
         return {"encoder": self.encoder}
 
     def forward(self, batch: Batch, target: Tensor | None) -> Embeddings:
@@ -80,7 +80,7 @@ class Pairable(Method):
 
     @abstractmethod
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
-        """(N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
+        """Return the (N,) contrastive loss of each image's feature (N, D) against an augmented view of it.
 
         `online` and `target` are the method's own of the same images.
         """
@@ -91,4 +91,4 @@ class Pairable(Method):
 
     @abstractmethod
     def pair_loss(self, online: Embeddings) -> Tensor:
-        """Scalar loss of the pairs of the global batch."""
+        """Return the scalar loss of the pairs of the global batch."""

@@ -33,6 +33,7 @@ class Synthesized(Method):
         base = parts.method(settings.base)
         assert isinstance(base, Pairable)
         self.base = base
+        self.online_views, self.target_views = base.online_views, base.target_views
         self.decoder = parts.decoder()
         self.perturbation = Perturbation(settings.noise, parts.seed)
         self.register_buffer("bank", torch.zeros(settings.bank_size, parts.feature_width))  # (K, D), oldest row first
@@ -42,23 +43,11 @@ class Synthesized(Method):
     def encoder(self) -> nn.Module:  # type: ignore[override]
         return self.base.encoder
 
-    @property
-    def online_views(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.base.online_views
-
-    @property
-    def target_views(self) -> tuple[int, ...]:  # type: ignore[override]
-        return self.base.target_views
-
+    @torch.no_grad()
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
         self.base.prepare(originals)
-        self.fill_bank(originals(len(self.bank)))
-
-    @torch.no_grad()
-    def fill_bank(self, originals: Iterable[Tensor]) -> None:
-        """Features of the start encoder, once before step 0; `originals` are (N, C, H, W) in multiples of the group."""
-        with frozen_batch_norm_statistics(self.encoder):
-            for original in originals:
+        with frozen_batch_norm_statistics(self.encoder):  # the bank starts with features of the start encoder
+            for original in originals(len(self.bank)):
                 self._append_to_bank(self.encoder(original))
 
     def target(self, *views: Tensor) -> Tensor:
@@ -99,7 +88,7 @@ class Synthesized(Method):
         return self.base.pair_embeddings(first, second) | noise.measures
 
     def _contrast_gradient(self, fixed: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
-        """dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
+        """Return dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
 
         Each row is its own loss's gradient, unless a head's BatchNorm ties the losses of a group together.
         """

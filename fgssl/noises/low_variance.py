@@ -1,4 +1,4 @@
-"""Which dimensions do not separate the data: of low spread over a bank of features (seed paper, Sec. 3.4, Eq. 6)."""
+"""Which dimensions do not separate the data: of low spread over a bank of features (*Synthesized Pairs*, Eq. 6)."""
 
 import math
 
@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fgssl.settings.noise import QuantileThreshold
+
 REFERENCE_ROWS = 1024
 """The bank's rows at which tau is meant; another bank's spread is scaled to it."""
 
 
 def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
-    """Spread of every dimension of `bank` (K, D): (D,).
+    """Return the spread of every dimension of `bank` (K, D): (D,).
 
     With `column` normalization a column has unit norm and its standard deviation is at most 1/sqrt(K): it is scaled
     by sqrt(K / 1024), so that tau means the same for every K. A column of zeros has spread 0.
@@ -25,17 +27,17 @@ def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
     return variance.sqrt() if statistic == "std" else variance
 
 
-def low_variance_dimensions(spread: Tensor, threshold: float, quantile: float | None = None) -> Tensor:
-    """v < tau, (D,) bool; tau = inf takes all. With `quantile` instead that share of dimensions, the lowest first."""
-    if quantile is None:
+def low_variance_dimensions(spread: Tensor, threshold: float | QuantileThreshold) -> Tensor:
+    """Return v < tau, (D,) bool; tau = inf takes all dimensions, a quantile its share of them, the lowest first."""
+    if not isinstance(threshold, QuantileThreshold):
         return spread < threshold
     low = torch.zeros_like(spread, dtype=torch.bool)
-    low[spread.argsort(stable=True)[: round(quantile * len(spread))]] = True
+    low[spread.argsort(stable=True)[: round(threshold.quantile * len(spread))]] = True
     return low
 
 
 def low_variance_deviation(spread: Tensor, low: Tensor, sigma: float | Tensor) -> Tensor:
-    """Eq. 6: standard deviation of each dimension's noise, sigma (1 - v~) where `low`, else 0: (D,).
+    """Return the standard deviation of each dimension's noise, Eq. 6: sigma (1 - v~) where `low`, else 0; (D,).
 
     v~ is the min-max of the spread over all D dimensions; where all are equal v~ = 1: no noise.
     """

@@ -11,7 +11,7 @@ _SIGN = 1 << 63
 
 
 def normal(seed: int, stream: str, *counters: int, rows: Tensor, columns: int) -> Tensor:
-    """(N, columns) standard normal numbers in float64 on the device of `rows` (N,), int64 dataset indices."""
+    """Return (N, columns) standard normal numbers in float64, on the device of `rows` (N,), int64 dataset indices."""
     half = (columns + 1) // 2
     numbers = _uniform(seed, stream, counters, rows, 2 * half)
     radius = torch.sqrt(-2.0 * torch.log1p(-numbers[:, :half]))
@@ -29,14 +29,14 @@ def _uniform(seed: int, stream: str, counters: tuple[int, ...], rows: Tensor, co
 
 
 def _mix(state: Tensor) -> Tensor:
-    """SplitMix64's finalizer on the 64 bits that int64 holds; products wrap around as they do for unsigned ones."""
+    """Apply SplitMix64's finalizer to the 64 bits that int64 holds; products wrap around as unsigned ones do."""
     state = (state ^ _shifted(state, 30)) * _FIRST
     state = (state ^ _shifted(state, 27)) * _SECOND
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: Tensor, places: int) -> Tensor:
-    """Logical shift to the right: torch's own keeps the sign."""
+    """Shift to the right logically: torch's own shift keeps the sign."""
     return (state >> places) & ((1 << (64 - places)) - 1)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.normals import normal
-from fgssl.settings.noise import VARIANTS, NoiseSettings, QuantileThreshold
+from fgssl.settings.noise import VARIANTS, NoiseSettings
 
 
 @dataclass(frozen=True)
@@ -54,21 +54,25 @@ class Perturbation:
         self._terms = {stream: pkgutil.resolve_name(path) for stream, path in VARIANTS[settings.variant].items()}
 
     def __call__(self, features: Tensor, gradient: Tensor, bank: Tensor, step: int, indices: Tensor) -> Noise:
-        """`features`, `gradient` (N, D) without graph, `bank` (K, D) filled rows, `indices` (N,) dataset rows."""
+        """Return the noise of `features` with their `gradient`, both (N, D) without graph.
+
+        `bank` (K, D) holds filled rows, `indices` (N,) are dataset rows.
+        """
         settings = self.settings
         feature_std = bank.std(dim=0, correction=0).mean()
         unit = feature_std if settings.unit == "feature_std" else torch.ones_like(feature_std)
 
         scores = grad_cam_scores(features, gradient, settings.gradient_sign)
         spreads = spread(bank, settings.statistic, settings.normalization)
-        low = _low(spreads, settings.threshold)
+        low = low_variance_dimensions(spreads, settings.threshold)
         deviations = Deviations(
             grad_cam=grad_cam_deviation(scores, settings.sigma_grad_cam * unit),
             low_variance=low_variance_deviation(spreads, low, settings.sigma_low_variance * unit),
         )
         delta = torch.zeros_like(features)
         for stream, deviation in self._terms.items():
-            delta = delta + deviation(deviations) * self._normals(stream, step, indices, features)
+            normals = normal(self.seed, f"noise/{stream}", step, rows=indices, columns=features.shape[1])
+            delta = delta + deviation(deviations) * normals.to(features.dtype)
 
         def root_mean_square(values: Tensor) -> Tensor:
             # In units of the features' standard deviation.
@@ -82,12 +86,3 @@ class Perturbation:
             "noise_grad_cam_flat_share": (flat_images(scores) / len(features)).expand(len(features)),
         }
         return Noise(delta, measures)
-
-    def _normals(self, stream: str, step: int, indices: Tensor, like: Tensor) -> Tensor:
-        return normal(self.seed, f"noise/{stream}", step, rows=indices, columns=like.shape[1]).to(like.dtype)
-
-
-def _low(spreads: Tensor, threshold: float | QuantileThreshold) -> Tensor:
-    if isinstance(threshold, QuantileThreshold):
-        return low_variance_dimensions(spreads, torch.inf, threshold.quantile)
-    return low_variance_dimensions(spreads, threshold)

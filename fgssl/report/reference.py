@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fgssl.errors import UserError
 from fgssl.settings.validation import unknown
@@ -34,22 +33,28 @@ class PublishedTable:
 
 
 def published(file: Path) -> PublishedTable:
-    """Read a table; a `UserError` names the tables that there are."""
+    """Read a table; a `UserError` names the tables that there are, or the line that is damaged."""
     try:
         with file.open(newline="") as text:
-            reader = csv.DictReader(text)
+            reader = csv.DictReader(text, strict=True)
             lines = tuple(reader)
+        columns = tuple(reader.fieldnames or ())
+        uneven = [number for number, line in enumerate(lines, 2) if None in line or None in line.values()]
+        if uneven or not lines:
+            raise ValueError(f"line {uneven[0]} has not the {len(columns)} fields of line 1" if uneven else "no lines")
+        return PublishedTable(file, columns, lines)
     except FileNotFoundError:
         there = sorted(path.stem for path in file.parent.glob("*.csv"))
         raise UserError(f"{file}: {unknown(file.stem, there, what='table')}") from None
-    return PublishedTable(file, tuple(reader.fieldnames or ()), lines)
+    except (OSError, ValueError, csv.Error) as error:  # among them: not UTF-8
+        raise UserError(f"{file}: cannot be read as a table ({error}): put back the file as it was") from None
 
 
-def reference_values(table: str, dataset: str, match: Mapping[str, Any], folder: Path) -> dict[str, float]:
+def reference_values(table: str, dataset: str, match: Mapping[str, object], folder: Path) -> dict[str, float]:
     """The published measures of one cell, by name: `table` is a file of `folder`, `match` values of its columns.
 
     `outliers` of a line whose `level` is genus is the measure `outliers_genus`.
-    Empty where the table has nothing of `dataset`, or no such line (a point that was not published). Raises `UserError`
+    Empty where the table has nothing of `dataset`, or no such line (a cell that was not published). Raises `UserError`
     for an unknown table or column and where `match` fits several lines.
     """
     source = published(folder / f"{table}.csv")

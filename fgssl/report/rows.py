@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.files import write_atomically
@@ -16,8 +15,8 @@ from fgssl.store.run_folder import RunFolder, RunState
 
 Row: TypeAlias = dict[str, Any]
 
-Start: TypeAlias = tuple[str, PlannedRun, Config]
-"""A run that others start from, with its name for people."""
+Start: TypeAlias = tuple[str, PlannedRun]
+"""A run that others start from, after its name for people."""
 
 ORIGIN = {
     "code_version": "code versions",
@@ -40,12 +39,12 @@ def collect_rows(plan: PlanRecord, out: Path) -> list[Row]:
     `plan.columns` holds the units of the measures. `wall_s` is the time of the training and the evaluation
     together, seconds; `fingerprint` that of the training; `reason` why a run is not done.
     """
-    planned = [(cell, run, _config(run, out)) for cell in plan.cells for run in cell.runs]
-    starts = {run.run: (f"cell {cell.cell}", run, config) for cell, run, config in planned}
-    starts |= {stage.run: (f"stage {stage.stage}", stage, _config(stage, out)) for stage in plan.stages}
+    planned = [(cell, run) for cell in plan.cells for run in cell.runs]
+    starts: dict[str, Start] = {run.run: (f"cell {cell.cell}", run) for cell, run in planned}
+    starts |= {stage.run: (f"stage {stage.stage}", stage) for stage in plan.stages}
     measures, rows = list(plan.columns), []
-    for cell, run, config in planned:
-        folder = RunFolder.in_output(out, run.run)
+    for cell, run in planned:
+        folder, config = RunFolder.in_output(out, run.run), run.config
         state = folder.state(config)
         training, evaluation = folder.trained(), folder.evaluation(config)
         measured = evaluation.measures if evaluation is not None else {}
@@ -99,18 +98,14 @@ def _reason(folder: RunFolder, config: Config, state: RunState, starts: Mapping[
         return "still at work"
     for source in config.start.sources.values():
         if source.run is not None and source.run in starts:
-            label, run, before = starts[source.run]
+            label, run = starts[source.run]
             folder_before = RunFolder.in_output(out, run.run)
-            state_before = folder_before.state(before)
+            state_before = folder_before.state(run.config)
             if folder_before.trained() is None:
-                why = _reason(folder_before, before, state_before, starts, out)
+                why = _reason(folder_before, run.config, state_before, starts, out)
                 return f"waits for {label} of seed {run.seed}, {state_before}: {why}"
     return "not run yet"
 
 
 def _last_line(traceback: str) -> str:
     return next((line.strip() for line in reversed(traceback.splitlines()) if line.strip()), "no traceback was kept")
-
-
-def _config(run: PlannedRun, out: Path) -> Config:
-    return configs.parse(run.config, f"{out / 'plan.json'}, run {run.run}")

@@ -5,33 +5,34 @@ from pathlib import Path
 from fgssl.data.location import ensure_toy, shards_folder
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError
+from fgssl.evaluation.features import Splits
+from fgssl.evaluation.measure import check
 from fgssl.settings.config import Config
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.requirements import unmet
 from fgssl.store.run_folder import RunFolder
 
 
-def packed_shards(config: Config, out: Path) -> Path:
-    """Return the folder of shards, after packing the toy set if that is meant and missing."""
-    if config.data.embedded:
-        return ensure_toy(config.data, out / "data")
-    return shards_path(config, out)
+def open_splits(config: Config, out: Path) -> tuple[ShardedSplit, ShardedSplit | None]:
+    """Return the training images and, if anything is measured, the test images; the toy set is packed if missing.
 
-
-def shards_path(config: Config, out: Path) -> Path:
-    """Return the folder of shards; of the toy set also where it is not packed yet."""
-    return shards_folder(config.data, out / "data")
-
-
-def require_fit(config: Config, images: ShardedSplit) -> None:
-    """Refuse data that lacks what `config` needs."""
-    if lacking := unmet(config, images.manifest):
-        raise DataError("\n".join(f"{images.folder}: {message}" for message in lacking))
+    Raises a `DataError` for data that lacks what `config` needs and for images that cannot be measured.
+    """
+    shards, wanted = ensure_toy(config.data, out / "data"), config.evaluation
+    train = ShardedSplit(shards, "train")
+    if lacking := unmet(config, train.manifest):
+        raise DataError("\n".join(f"{shards}: {message}" for message in lacking))
+    if wanted is None:
+        return train, None
+    test = ShardedSplit(shards, "test")
+    check(wanted, Splits(train=train, test=test, label_level=wanted.label_level, seed=config.seed))
+    return train, test
 
 
 def require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
     """Refuse other shards than the run was trained on; where there are none any more, nothing can be mixed up."""
-    shards = Path(config.data.folder).expanduser() if config.data.folder else shards_path(config, out)
+    given = config.data.folder
+    shards = Path(given).expanduser() if given else shards_folder(config.data, out / "data")
     if not (shards / MANIFEST).is_file():
         return
     trained, present = folder.trained(), Manifest.read(shards).version

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -10,13 +11,14 @@ import torch
 
 from fgssl import device as devices
 from fgssl.collectives import World, peer_lost
+from fgssl.data.location import shards_folder
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError, UserError
 from fgssl.interruption import stop_leaving
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.processes import ALONE, Processes
-from fgssl.run.data import packed_shards, require_fit, require_same_data, shards_path
-from fgssl.run.measuring import check_measures, measure_run
+from fgssl.run.data import open_splits, require_same_data
+from fgssl.run.measuring import measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
@@ -26,7 +28,6 @@ from fgssl.store.manifest import MANIFEST
 from fgssl.store.provenance import code_version
 from fgssl.store.records import Evaluation
 from fgssl.store.run_folder import RunFolder
-from fgssl.training import checkpoint
 
 
 def execute(
@@ -41,8 +42,8 @@ def execute(
 
     With several processes, all call it; the first one writes, and evaluates when the others have left. Training leaves
     after `last_step` as if told to. An attempt of a newer `generation` takes over from an older one. Raises `UserError`
-    for what a user can mend, `Interrupted` when told to stop (a checkpoint is saved then). The traceback of a failure
-    lies in failure.txt.
+    for what a user can correct, `Interrupted` when told to stop (a checkpoint is saved then). The traceback of a
+    failure lies in failure.txt.
     """
     code_version()  # of the code that runs, before anyone edits a file
     folder = folder or RunFolder.in_output(out, fingerprints.run_name(config))
@@ -100,7 +101,7 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
     if not data_version:
         return
     try:
-        shards = shards_path(config, out)
+        shards = shards_folder(config.data, out / "data")
         wait_until_visible(shards / MANIFEST)  # the first process, on another node, may just have written it
         train = ShardedSplit(shards, "train")
         if train.version != data_version:
@@ -119,17 +120,12 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
 
 def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: int | None) -> None:
     folder = RunFolder(lease.path)
-    shards = packed_shards(config, out)
-    train = ShardedSplit(shards, "train")
-    require_fit(config, train)
-    test = None if config.evaluation is None else ShardedSplit(shards, "test")
-    if test is not None:
-        check_measures(config, train, test)
+    train, test = open_splits(config, out)
     if folder.trained() is None:
         train_and_export(config, out, world, train, lease, last_step)
     else:
         world.broadcast(None)
-    checkpoint.delete_all(folder.checkpoints)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)
     if test is not None and folder.evaluation(config) is None:
         require_same_data(config, folder, out)
         measure_run(config, lease, train, test, world.device)

@@ -11,10 +11,10 @@ from fgssl import device as devices
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.build import build_encoder
 from fgssl.encoders.weights import load_weights, read_weights
-from fgssl.evaluation.features import Features, Splits
-from fgssl.evaluation.measure import check, measure
+from fgssl.evaluation.features import Features
+from fgssl.evaluation.measure import measure
 from fgssl.methods.build import RANDOM_START, build_method
-from fgssl.run.data import packed_shards, require_fit
+from fgssl.run.data import open_splits
 from fgssl.run.training import classes_of
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
@@ -28,19 +28,10 @@ from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
 
-def check_measures(config: Config, train: ShardedSplit, test: ShardedSplit) -> None:
-    """Raise the `DataError` of images that cannot be measured as `config` asks."""
-    wanted = _wanted(config)
-    check(wanted, Splits(train=train, test=test, label_level=wanted.label_level, seed=config.seed))
-
-
 def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
-    """Measures of the encoder in one checkpoint of `folder`; written nowhere."""
-    shards = packed_shards(config, folder.path.parent.parent)
-    train = ShardedSplit(shards, "train")
-    require_fit(config, train)
-    test = ShardedSplit(shards, "test")
-    check_measures(config, train, test)
+    """Return the measures of the encoder in one checkpoint of `folder`; they are written nowhere."""
+    train, test = open_splits(config, folder.path.parent.parent)
+    assert test is not None
     device = devices.world(config.resources, config.training).device
     found = checkpoint.read(path)
     found.require(fingerprints.training_fingerprint(config), train.version)
@@ -106,7 +97,7 @@ def _features(
 
 
 def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
-    """The classifier that `cross_entropy` exported; None for other methods."""
+    """Return the classifier that `cross_entropy` exported; None for other methods."""
     file = folder.path / "classifier.safetensors"
     if not file.is_file():
         return None

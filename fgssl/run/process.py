@@ -23,7 +23,7 @@ def make(
     generation: Generation | None = None,
     failing: Callable[[Exception], None] = lambda error: None,
 ) -> None:
-    """`fgssl.run.execution.execute`, as one of the processes of a run that are to leave together.
+    """Run `fgssl.run.execution.execute` as one of the processes of a run that are to leave together.
 
     Raises `Interrupted` when told to stop. `failing` hears of a failure; one of several processes ends then.
     """

@@ -1,7 +1,6 @@
 """The training half of a run: start weights and shards -> networks, checkpoints and trained.json."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -36,13 +35,13 @@ from fgssl.training import checkpoint
 from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
 from fgssl.training.engines.engine import State
-from fgssl.training.reporter import Reporter, Silence
-from fgssl.training.trainer import Listener, Trainer
+from fgssl.training.reporter import Listener, Reporter
+from fgssl.training.trainer import Trainer
 from fgssl.views.maker import ViewMaker
 
 
 def start_files(config: Config, out: Path) -> Start:
-    """The weights files that `config` starts from; all missing ones in one error."""
+    """Return the weights files that `config` starts from; raise one error for all missing ones."""
     files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
@@ -76,7 +75,7 @@ def train_and_export(
         trained = train_share(config, world, method, train, _Owner(lease, identity), last_step)
         assert trained is not None
         record = trained
-    lease.write("encoder.json", json.dumps(encoder_card(config.encoder), indent=1) + "\n")
+    lease.write("encoder.json", encoder_card(config.encoder))
     lease.write_record(TRAINED, record)
 
 
@@ -108,11 +107,11 @@ def train_share(
 
     With `owner`, leave the networks in the run folder and return what to record of the training.
     """
-    trainer = _trainer(config, world, method, len(train))
+    trainer = make_trainer(config, world, method, len(train))
     with contextlib.ExitStack() as stack:
         environments = _begin(config, world, trainer, train, owner)
         writer: checkpoint.Writer | None = None
-        listener: Listener = Silence()
+        listener = Listener()
         if owner is not None:
             keep = config.resources.keep_checkpoints
             writer = stack.enter_context(checkpoint.Writer(owner.checkpoints, owner.lease, keep))
@@ -142,11 +141,11 @@ def train_share(
         environments=environments,
         data_version=train.version,
         start=owner.identity.start_sha256,
-        state_sha256=checkpoint.state_sha256({name: state[name] for name in ("method", "optimizer")}),
+        state_sha256=checkpoint.state_sha256(state),
     )
 
 
-def _trainer(config: Config, world: World, method: Method, num_images: int) -> Trainer:
+def make_trainer(config: Config, world: World, method: Method, num_images: int) -> Trainer:
     """Put `method` on the device, with the first process's weights, and build what trains it."""
     training, resources = config.training, config.resources
     # Kernels round by the layout of weights, and DeepSpeed has one of its own.
@@ -199,7 +198,7 @@ def _begin(
 
 
 def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
-    """Until the last checkpoint is there: a process that leaves may end those still at work, and the first one writes.
+    """Wait for the last checkpoint: a process that leaves may end those still at work, and the first one writes.
 
     Where it cannot be written, nobody asks to be started again.
     """
@@ -226,7 +225,7 @@ def _warn_of_other_bits(earlier: Sequence[Environment], now: Environment) -> Non
 
 
 def _shard_size(config: Config, world: World) -> int:
-    """Images whose networks run at once. Raises a `UserError` where the batch cannot be divided among the processes."""
+    """Return how many images run at once; raise a `UserError` if the batch cannot be divided among the processes."""
     training, possible, unit = config.training, configs.possible_processes(config), configs.shard_unit(config)
     exact = training.invariant == "exact"
     if world.size not in possible:
@@ -242,7 +241,7 @@ def _shard_size(config: Config, world: World) -> int:
 def _batches(
     config: Config, method: Method, train: ShardedSplit, world: World
 ) -> Callable[[range], Iterator[RawBatch]]:
-    """This process's shares of the batches of some steps."""
+    """Return what yields this process's shares of the batches of some steps."""
     training = config.training
     return lambda steps: training_batches(
         train,
@@ -261,7 +260,7 @@ def _batches(
 def _originals(
     config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
 ) -> Iterator[Tensor]:
-    """Resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
+    """Yield resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]

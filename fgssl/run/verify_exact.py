@@ -48,7 +48,7 @@ class Case:
 
 
 def cases(sizes: Sequence[int]) -> list[Case]:
-    """`sizes`: the numbers of processes that can be had, ascending."""
+    """Return the cases for `sizes`, the numbers of processes that can be had, ascending."""
     most, fewest = sizes[-1], sizes[0]
     straight = [Case((size,)) for size in sizes]
     return [*straight, Case((most, fewest), signal.SIGTERM), Case((fewest, most), signal.SIGKILL)]
@@ -88,7 +88,7 @@ def _most_processes(config: Config) -> int:
 
 
 def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
-    """SHA-256 of the state after `STEPS`."""
+    """Return the SHA-256 of the state after `STEPS`."""
     for processes in case.processes[:-1]:
         _launch(processes, arguments, folder, case.ended_by)
         if _steps(folder) == STEPS:
@@ -126,7 +126,7 @@ def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: si
 
 
 def _steps(folder: Path) -> int:
-    """Logged so far."""
+    """Return the number of steps logged so far."""
     with contextlib.suppress(OSError):
         lines = RunFolder(folder).metrics.read_text().splitlines()
         return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)

@@ -6,15 +6,15 @@ Every way in (a file, the command line, a sweep's grid) is merged into one mappi
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.data import DataSettings
-from fgssl.settings.declare import NOT_SCIENTIFIC, ChosenByName, NonNegativeInt, settings
+from fgssl.settings.declare import NOT_SCIENTIFIC, ChosenByName, NonNegativeInt, added_later, settings
 from fgssl.settings.decoder import DECODERS, DecoderSettings, LightDecoderSettings
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.settings.layers import Place, merge, nested, override, parse_overrides, read_yaml
+from fgssl.settings.layers import Layer, Place, locate, nested, parse_overrides, read_yaml
 from fgssl.settings.methods import METHODS, MethodSettings, MoCoV2Settings
 from fgssl.settings.training import ResourceSettings, TrainingSettings
 from fgssl.settings.validation import choices, validate
@@ -23,16 +23,20 @@ from fgssl.settings.views import ViewSettings
 
 @settings
 class StartSource:
-    """Where weights come from: exactly one of the two."""
+    """Where weights come from: exactly one of these."""
 
     file: str | None = None
     """A weights file (timm or torchvision key names)."""
     run: str | None = None
-    """The name of a finished run folder beside this one; in a sweep, `stage` names it."""
+    """The name of a finished run folder beside this one."""
+    stage: str | None = added_later(default=None)
+    """In a sweep, the stage whose run at the same seed is meant."""
 
     def __post_init__(self) -> None:
-        if (self.file is None) == (self.run is None):
-            raise ValueError("give exactly one of `file` and `run` (in a sweep also `stage`)")
+        given = [key for key, value in dataclasses.asdict(self).items() if value is not None]
+        if len(given) != 1:
+            taken = f", not {', '.join(given)}; null takes one back" if given else ""
+            raise ValueError(f"give exactly one of `file`, `run` and (in a sweep) `stage`{taken}")
 
 
 @settings
@@ -164,7 +168,7 @@ CHOICES: Collection[tuple[str, ...]] = frozenset(choices(Config))
 """Paths of the settings whose `name` chooses their class: method, decoder, training.optimizer and what lies in them."""
 
 
-def parse(mapping: Mapping[str, Any], source: str | Place) -> Config:
+def parse(mapping: Mapping[str, object], source: str | Place) -> Config:
     """Validate a mapping; raise a `SettingsError` with every problem. `source` is named where no key has a place."""
     return canonical(validate(mapping, Config, source))
 
@@ -174,14 +178,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     mapping = read_yaml(path)
     if "arms" in mapping or "presets" in mapping:
         raise SettingsError([Problem(str(path), "", f"no run's config but a sweep: fgssl sweep {path}")])
-    return parse(overridden(mapping, overrides), str(path))
+    mapping = overridden(mapping, overrides)
+    config = parse(mapping, str(path))
+    for role, source in config.start.sources.items():
+        if source.stage is not None:
+            place = locate(mapping, ["start", role, "stage"], Place(str(path)))
+            raise SettingsError(
+                [place.problem(f"{source.stage!r} is not allowed: only a sweep has stages, give `run`")]
+            )
+    return config
 
 
-def overridden(mapping: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> Layer:
     """Lay `["a.b=1", ...]` over a config's mapping."""
-    given, merged = parse_overrides(overrides), merge(mapping, {})
+    given, merged = parse_overrides(overrides), Layer(mapping)
     for key, value in given.items():
-        merged = override(merged, nested(key, value, given.places[key]), CHOICES)
+        merged = merged.override(nested(key, value, given.places[key]), CHOICES)
     return merged
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,9 +14,9 @@ SCHEMA = 1
 """Part of every fingerprint; raised when the meaning of a setting changes."""
 
 
-def to_mapping(config: Any) -> dict[str, Any]:
+def to_mapping(config: Any) -> layers.Layer:
     """Return plain values, as YAML holds them."""
-    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config)), parse_constant=float))
+    return layers.Layer(json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def to_yaml(config: Any) -> str:

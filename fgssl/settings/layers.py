@@ -1,4 +1,4 @@
-"""YAML files and the command line -> one mapping that knows where each of its keys was written.
+"""YAML files and the command line -> layers of settings, which know where each of their keys was written.
 
 A fault is met long after its file was read and merged with others. `locate` then finds the file, the line and the key
 as the user wrote it there.
@@ -8,11 +8,12 @@ import dataclasses
 import io
 import re
 import sys
-import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from pydantic_core import CoreSchema, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import YAMLError
@@ -39,22 +40,79 @@ class Place:
         return Problem(self.source, self.key, message, self.line)
 
 
-class Written(dict[str, Any]):
-    """A mapping with the place of each key."""
+class Layer(dict[str, Any]):
+    """A mapping of settings with the place of each key that somebody wrote; it may be laid over another one."""
 
-    def __init__(self, content: Mapping[str, Any], places: Mapping[str, Place]) -> None:
+    def __init__(
+        self, content: Mapping[str, object] = MappingProxyType({}), places: Mapping[str, Place] | None = None
+    ) -> None:
+        """`places`: by key; None: those of `content`, if it has any."""
         super().__init__(content)
-        self.places = dict(places)
+        self.places = dict(getattr(content, "places", {}) if places is None else places)
 
-    def only(self, keys: Collection[str]) -> "Written":
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        """Let settings classes hold layers as they were written."""
+        return core_schema.no_info_wrap_validator_function(
+            cls._validated, core_schema.dict_schema(core_schema.str_schema())
+        )
+
+    @classmethod
+    def _validated(cls, given: Any, as_mapping: Callable[[object], object]) -> "Layer":
+        as_mapping(given)
+        return cls(given)
+
+    def only(self, keys: Collection[str]) -> "Layer":
         """Return a copy that holds no other keys."""
-        return Written({key: value for key, value in self.items() if key in keys}, self.places)
+        return Layer({key: value for key, value in self.items() if key in keys}, self.places)
+
+    def merge(self, above: Mapping[str, object], choices: Collection[tuple[str, ...]] = ()) -> "Layer":
+        """Merge deeply into a new layer; `above` wins, also as the place of a key that both have.
+
+        `choices` are the paths of settings whose `name` chooses a kind, in which `*` stands for any key. Where `above`
+        chooses another kind, nothing of this layer is kept.
+        """
+        another = () in choices and "name" in self and "name" in above and self["name"] != above["name"]
+        below = Layer() if another else self
+        merged = Layer(below, below.places | getattr(above, "places", {}))
+        for key, value in above.items():
+            old = merged.get(key)
+            if isinstance(old, Mapping) and isinstance(value, Mapping):
+                value = Layer(old).merge(value, [path[1:] for path in choices if path and path[0] in (key, "*")])
+            merged[key] = value
+        return merged
+
+    def override(self, above: "Layer", choices: Collection[tuple[str, ...]]) -> "Layer":
+        """`merge` the command line; warn on stderr of the settings that another `name` drops."""
+        merged = self.merge(above, choices)
+        kept = merged.leaves()
+        if dropped := [key for key in self.leaves() if not overlaps(key, kept)]:
+            names = " and ".join(key for key in above.leaves() if key.rpartition(".")[2] == "name")
+            print(f"WARNING: command line: another {names} drops these settings: {', '.join(dropped)}", file=sys.stderr)
+        return merged
+
+    def leaves(self) -> dict[str, object]:
+        """Flatten to {dotted key: leaf}; an empty mapping counts as a leaf."""
+        found: dict[str, object] = {}
+        for key, value in self.items():
+            inner = Layer(value).leaves() if isinstance(value, Mapping) else {}
+            found |= {f"{key}.{leaf}": held for leaf, held in inner.items()} or {str(key): value}
+        return found
+
+    def at(self, key: str, otherwise: Any = None) -> Any:
+        """Return what lies at a dotted key; `otherwise` if nothing does."""
+        inner: Any = self
+        for part in key.split("."):
+            if not isinstance(inner, Mapping) or part not in inner:
+                return otherwise
+            inner = inner[part]
+        return inner
 
 
-class WrittenList(list[Any]):
+class LayerList(list[Any]):
     """A list with the place of each item, by its index as text."""
 
-    def __init__(self, items: Iterable[Any], places: Mapping[str, Place]) -> None:
+    def __init__(self, items: Iterable[object], places: Mapping[str, Place]) -> None:
         super().__init__(items)
         self.places = dict(places)
 
@@ -66,11 +124,11 @@ def locate(content: Any, path: Sequence[str], top: Place) -> Place:
     """
     place, missing = top, tuple(path)
     for depth, part in enumerate(path, 1):
-        if not isinstance(content, Written | WrittenList):
+        if not isinstance(content, Layer | LayerList):
             break
         if part in content.places:
             place, missing = content.places[part], tuple(path[depth:])
-        if isinstance(content, Written):
+        if isinstance(content, Layer):
             content = content.get(part)
         else:
             content = content[int(part)] if part in content.places else None
@@ -80,12 +138,12 @@ def locate(content: Any, path: Sequence[str], top: Place) -> Place:
 # ------------------------------------------------------------------------------------------------ YAML
 
 
-def read_yaml(path: Path) -> Written:
+def read_yaml(path: Path) -> Layer:
     """Read the mapping in a YAML 1.2 file; raise a `SettingsError` if there is none or a key is given twice."""
     try:
         node = _yaml().compose(path.read_text(encoding="utf-8"))
         reader = _Reader(Place(str(path)))
-        content = Written({}, {}) if node is None else reader.value(node, "")
+        content = Layer() if node is None else reader.value(node, "")
     except FileNotFoundError:
         raise SettingsError([Problem(str(path), "", "no such file")]) from None
     except (OSError, ValueError, YAMLError, RecursionError) as error:
@@ -93,8 +151,8 @@ def read_yaml(path: Path) -> Written:
     if reader.problems:
         raise SettingsError(reader.problems)
     if content is None:
-        return Written({}, {})
-    if not isinstance(content, Written):
+        return Layer()
+    if not isinstance(content, Layer):
         raise SettingsError([Problem(str(path), "", f"must hold `key: value` pairs, not {_shown(content)}")])
     return content
 
@@ -103,12 +161,12 @@ def _shown(content: Any) -> str:
     return "a list" if isinstance(content, list) else repr(content)
 
 
-def to_yaml(content: Mapping[str, Any]) -> str:
+def to_yaml(content: Mapping[str, object]) -> str:
     """Write plain values as YAML 1.2, which `read_yaml` reads as the same values."""
     yaml = _yaml()
     yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, 120
     yaml.representer.sort_base_mapping_type_on_output = False
-    for kind, plain in ((Written, dict), (WrittenList, list)):
+    for kind, plain in ((Layer, dict), (LayerList, list)):
         yaml.representer.add_representer(kind, yaml.representer.yaml_representers[plain])
     text = io.StringIO()
     yaml.dump(content, text)
@@ -143,7 +201,7 @@ class _Reader:
         if isinstance(node, SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
             keys = [f"{key}.{index}" for index in range(len(node.value))]
             places = {str(index): self._place(item, keys[index]) for index, item in enumerate(node.value)}
-            return WrittenList(map(self.value, node.value, keys), places)
+            return LayerList(map(self.value, node.value, keys), places)
         return self._plain(node)
 
     def _plain(self, node: Any) -> Any:
@@ -153,16 +211,16 @@ class _Reader:
             message = f"{node.value!r} does not fit the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} before it"
             raise ConstructorError(problem=message, problem_mark=node.start_mark) from None
 
-    def _mapping(self, node: MappingNode, key: str) -> Written:
-        written = Written({}, {})
+    def _mapping(self, node: MappingNode, key: str) -> Layer:
+        written = Layer()
         own: dict[str, Place] = {}
         for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 for merged in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
                     below = self.value(merged, key)
-                    if not isinstance(below, Written):
+                    if not isinstance(below, Layer):
                         raise ValueError("`<<` takes a mapping or a list of mappings")
-                    written = Written({**below, **written}, {**below.places, **written.places})
+                    written = Layer({**below, **written}, {**below.places, **written.places})
                 continue
             if not isinstance(key_node, ScalarNode):
                 self.problems.append(self._place(key_node, key).problem("a list or a mapping is no key: write a name"))
@@ -186,13 +244,13 @@ class _Reader:
 # -------------------------------------------------------------------------------------------- command line
 
 
-def parse_overrides(overrides: Sequence[str]) -> Written:
+def parse_overrides(overrides: Sequence[str]) -> Layer:
     """Read `["a.b=1", ...]` as a mapping of dotted keys to values, in order.
 
     A value that begins with `[`, `{`, a quote or `!` is YAML. Any other is one plain value as it stands, whatever
     `#` or `: ` it holds.
     """
-    parsed, problems = Written({}, {}), list[Problem]()
+    parsed, problems = Layer(), list[Problem]()
     for override in overrides:
         key, equals, text = override.partition("=")
         place = Place(COMMAND_LINE, key)
@@ -218,59 +276,7 @@ def _value_node(text: str) -> Any:
     return ScalarNode(yaml.resolver.resolve(ScalarNode, text, (True, False)), text)
 
 
-# ----------------------------------------------------------------------------------------------- merging
-
-
-def merge(
-    below: Mapping[str, Any], above: Mapping[str, Any], choices: Collection[tuple[str, ...]] = ()
-) -> dict[str, Any]:
-    """Merge two mappings deeply into a new one; `above` wins, also as the place of a key that both have.
-
-    `choices` are the paths of settings whose `name` chooses a kind, in which `*` stands for any key. Where `above`
-    chooses another kind, nothing of `below` is kept.
-    """
-    if () in choices and "name" in below and "name" in above and below["name"] != above["name"]:
-        below = {}
-    places = getattr(below, "places", {}) | getattr(above, "places", {})
-    merged = Written(below, places) if places else dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[key] = merge(old, value, [path[1:] for path in choices if path and path[0] in (key, "*")])
-        else:
-            merged[key] = value
-    return merged
-
-
-def override(
-    below: Mapping[str, Any], above: Mapping[str, Any], choices: Collection[tuple[str, ...]]
-) -> dict[str, Any]:
-    """`merge` the command line; warn on stderr of the settings of `below` that another `name` drops."""
-    merged = merge(below, above, choices)
-    kept = leaves(merged)
-    if dropped := [key for key in leaves(below) if not overlaps(key, kept)]:
-        names = " and ".join(key for key in leaves(above) if key.rpartition(".")[2] == "name")
-        print(f"WARNING: command line: another {names} drops these settings: {', '.join(dropped)}", file=sys.stderr)
-    return merged
-
-
-def leaves(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Flatten to {dotted key: leaf}; an empty mapping counts as a leaf."""
-    found: dict[str, Any] = {}
-    for key, value in mapping.items():
-        inner = leaves(value) if isinstance(value, Mapping) else {}
-        found |= {f"{key}.{leaf}": held for leaf, held in inner.items()} or {str(key): value}
-    return found
-
-
-def at(mapping: Mapping[str, Any], key: Any, otherwise: Any = None) -> Any:
-    """Return what lies at a dotted key; `otherwise` if nothing does."""
-    inner: Any = mapping
-    for part in str(key).split("."):
-        if not isinstance(inner, Mapping) or part not in inner:
-            return otherwise
-        inner = inner[part]
-    return inner
+# ------------------------------------------------------------------------------------------- dotted keys
 
 
 def overlaps(key: str, others: Iterable[str]) -> bool:
@@ -278,11 +284,12 @@ def overlaps(key: str, others: Iterable[str]) -> bool:
     return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)
 
 
-def nested(path: str | Sequence[str], value: Any, place: Place | None = None) -> dict[str, Any]:
+def nested(path: str | Sequence[str], value: object, place: Place | None = None) -> Layer:
     """Return `{"a": {"b": 1}}` for the path "a.b" (or its parts) and the value 1, written at `place`."""
-    for part in reversed(path.split(".") if isinstance(path, str) else path):
-        value = {part: value}
-        if place is not None:
-            value = Written(value, {part: place})
-            place = dataclasses.replace(place, key=place.key.removesuffix(part).removesuffix("."))
-    return typing.cast(dict[str, Any], value)
+    *above, last = path.split(".") if isinstance(path, str) else path
+    layer = Layer({last: value}, {} if place is None else {last: place})
+    if not above:
+        return layer
+    return nested(
+        above, layer, place and dataclasses.replace(place, key=place.key.removesuffix(last).removesuffix("."))
+    )

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.declare import ChosenByName, adapter
-from fgssl.settings.layers import Place, locate, merge
+from fgssl.settings.layers import Layer, Place, locate
 
 T = typing.TypeVar("T", bound=object)
 
 
-def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> T:
+def validate(mapping: Mapping[str, object], kind: type[T], source: str | Place) -> T:
     """Return `mapping` as an instance of the settings class `kind`; raise a `SettingsError` with all problems.
 
     Each problem is at the place where its key was written; `source` is the place of the mapping itself.
@@ -26,12 +26,12 @@ def validate(mapping: Mapping[str, Any], kind: type[T], source: str | Place) -> 
     try:
         return adapter(kind).validate_python(mapping)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
     except ValidationError as error:
-        raise SettingsError(_placed(_problems(error, kind, mapping), mapping, source)) from None
+        raise SettingsError(_placed(_faults(error, kind, mapping), mapping, source)) from None
 
 
 def without_faults(
-    mapping: Any, kind: type, source: str | Place, instead: Mapping[str, Any] = MappingProxyType({})
-) -> tuple[dict[str, Any], list[Problem]]:
+    mapping: Any, kind: type, source: str | Place, instead: Mapping[str, object] = MappingProxyType({})
+) -> tuple[Layer, list[Problem]]:
     """Return the part of `mapping` that is valid, so that other things can be checked against it, and all problems.
 
     `instead` holds values for the keys that are missing or faulty as a whole; by itself it must be valid.
@@ -40,24 +40,24 @@ def without_faults(
     while True:
         try:
             adapter(kind).validate_python(content)
-            return content, problems
+            return Layer(content), problems
         except ValidationError as error:
-            found = _problems(error, kind, content)
-            problems = problems or _placed(found, mapping, source)
+            faults = _faults(error, kind, content)
+            problems = problems or _placed(faults, mapping, source)
             if content == instead:
                 raise SettingsError(problems) from None
-            sound = _without(content, [problem.key.split(".") for problem in found if problem.key])
-            whole = any(not problem.key for problem in found)
+            sound = _without(content, [key.split(".") for key, _ in faults if key])
+            whole = any(not key for key, _ in faults)
             filled = {key: value for key, value in instead.items() if whole or key in content.keys() - sound.keys()}
-            sound = merge(filled, sound)
+            sound = Layer(filled).merge(sound)
             content = dict(instead) if sound == content else sound
 
 
-def _without(content: Any, keys: Sequence[Sequence[str]]) -> dict[str, Any]:
+def _without(content: object, keys: Sequence[Sequence[str]]) -> Layer:
     """Leave out the keys that `keys` lead to, as far as they lead through mappings."""
     if not isinstance(content, Mapping):
-        return {}
-    rest = merge(content, {})
+        return Layer()
+    rest = Layer(content)
     for name, value in content.items():
         inner = [key[1:] for key in keys if key[0] == str(name)]
         if inner and isinstance(value, Mapping) and all(inner):
@@ -67,10 +67,10 @@ def _without(content: Any, keys: Sequence[Sequence[str]]) -> dict[str, Any]:
     return rest
 
 
-def _placed(problems: Sequence[Problem], mapping: Any, source: str | Place) -> list[Problem]:
+def _placed(faults: Iterable[tuple[str, str]], mapping: object, source: str | Place) -> list[Problem]:
     top = Place(source) if isinstance(source, str) else source
-    places = [locate(mapping, problem.key.split(".") if problem.key else (), top) for problem in problems]
-    return list(dict.fromkeys(place.problem(found.message) for place, found in zip(places, problems, strict=True)))
+    placed = [locate(mapping, key.split(".") if key else (), top).problem(message) for key, message in faults]
+    return list(dict.fromkeys(placed))
 
 
 # ------------------------------------------------------------------------------------------ problems
@@ -100,41 +100,40 @@ def _resolve(kind: Any, given: object, location: Iterable[int | str]) -> tuple[l
     return key, classes
 
 
-def _problems(error: ValidationError, kind: type, given: object, source: str = "") -> list[Problem]:
-    problems = []
+def _faults(error: ValidationError, kind: type, given: object) -> list[tuple[str, str]]:
+    """Return the dotted key and the message of each fault."""
+    found: list[tuple[str, str]] = []
     for detail in error.errors(include_url=False):
         location, value = detail["loc"], detail["input"]
-        key, classes = _resolve(kind, given, location)
-        dotted = ".".join(key)
-        if detail["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            _, owners = _resolve(kind, given, location[:-1])
-            known = sorted({field.name for owner in owners for field in dataclasses.fields(owner)})
-            problems.append(Problem(source, dotted, unknown(str(location[-1]), known)))
-        elif detail["type"] == "value_error":
-            for line in str(detail["ctx"]["error"]).splitlines():
-                problems.append(Problem(source, dotted, line))
-        elif detail["type"] == "union_tag_invalid":
-            tag, allowed = str(detail["ctx"]["tag"]), detail["ctx"]["expected_tags"].replace("'", "").split(", ")
-            problems.append(Problem(source, f"{dotted}.name", unknown(tag, allowed, what="name")))
-        elif detail["type"] == "missing" and isinstance(location[-1], int):
-            problems.append(Problem(source, ".".join(key[:-1]), f"{value!r} is not allowed: too few values"))
-        elif detail["type"] == "missing":
-            problems.append(Problem(source, ".".join(key[:-1]), f"`{key[-1]}` is missing: it has no default"))
-        elif detail["type"] == "dataclass_type":
-            keys = ", ".join(field.name for cls in classes for field in dataclasses.fields(cls))
-            if problems and problems[-1].key == dotted:  # the other branch of a union has spoken
-                problems[-1] = Problem(source, dotted, f"{problems[-1].message}, or a mapping with the keys {keys}")
-            else:
-                problems.append(
-                    Problem(source, dotted, f"{value!r} is not allowed: give a mapping with the keys {keys}")
-                )
-        elif detail["type"] == "string_type" and isinstance(value, int | float):
-            problems.append(
-                Problem(source, dotted, f"{value!r} is not allowed: YAML reads no string here, put it in quotes")
-            )
-        else:
-            problems.append(Problem(source, dotted, f"{value!r} is not allowed: {detail['msg'].lower()}"))
-    return problems
+        parts, classes = _resolve(kind, given, location)
+        key, above, refused = ".".join(parts), ".".join(parts[:-1]), f"{value!r} is not allowed"
+        match detail["type"]:
+            case "unexpected_keyword_argument" | "extra_forbidden":
+                found.append((key, unknown(str(location[-1]), sorted(_keys(_resolve(kind, given, location[:-1])[1])))))
+            case "value_error":
+                found += [(key, line) for line in str(detail["ctx"]["error"]).splitlines()]
+            case "union_tag_invalid":
+                allowed = detail["ctx"]["expected_tags"].replace("'", "").split(", ")
+                found.append((f"{key}.name", unknown(str(detail["ctx"]["tag"]), allowed, what="name")))
+            case "missing" if isinstance(location[-1], int):
+                found.append((above, f"{refused}: too few values"))
+            case "missing":
+                found.append((above, f"`{parts[-1]}` is missing: it has no default"))
+            case "dataclass_type":
+                mapping = f"a mapping with the keys {', '.join(_keys(classes))}"
+                if found and found[-1][0] == key:  # the other branch of a union has spoken
+                    found[-1] = (key, f"{found[-1][1]}, or {mapping}")
+                else:
+                    found.append((key, f"{refused}: give {mapping}"))
+            case "string_type" if isinstance(value, int | float):
+                found.append((key, f"{refused}: YAML reads no string here, put it in quotes"))
+            case _:
+                found.append((key, f"{refused}: {detail['msg'].lower()}"))
+    return found
+
+
+def _keys(classes: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(field.name for cls in classes for field in dataclasses.fields(cls)))
 
 
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:

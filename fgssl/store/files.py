@@ -38,11 +38,8 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the mapping in a file written by `write_atomically`, or None if there is no such file."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
+    """Return the mapping in a file of JSON, or None if there is no such file; damage is an error of `read_record`."""
+    return read_record(path, dict[str, Any])
 
 
 def read_record(
@@ -54,8 +51,9 @@ def read_record(
 ) -> T | None:
     """Return the record in a file that holds `record_json`, or None if there is no such file.
 
-    Keys that `kind` lacks are passed over, unless it forbids them. Raises a `UserError` of one line that closes with
-    `advice` if the file is damaged, of another form, or of another `schema` than the given one.
+    `kind` is a dataclass, whose file may have further keys unless it forbids them, or a type such as `float`. Raises a
+    `UserError` of one line that closes with `advice` if the file is damaged, of another form, or of another `schema`
+    than the given one.
     """
     try:
         content = json.loads(path.read_text())
@@ -69,7 +67,7 @@ def read_record(
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors()]
         reason = "; ".join(fault.removeprefix(": ") for fault in faults)
-    except (PermissionError, ValueError) as error:  # among them: not JSON, or not UTF-8
+    except (PermissionError, IsADirectoryError, ValueError) as error:  # among them: not JSON, or not UTF-8
         reason = str(error)
     raise UserError(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
 

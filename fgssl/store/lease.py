@@ -13,10 +13,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from fgssl.errors import LeaseError, UserError
-from fgssl.store.files import lock, read_json, record_json, write_atomically
+from fgssl.store.files import lock, record_json, write_atomically
 from fgssl.store.records import Evaluation, Progress, Trained
 
 _GUARD_PATIENCE_S = 60.0
@@ -56,9 +56,9 @@ class Lease:
 
     def check(self) -> None:
         """Raise a `LeaseError` if another process has taken the folder over."""
-        record = read_json(self.path / "lease")
-        if record is None or record.get("lease_id") != self.lease_id:
-            raise LeaseError(f"{self.path}: process {self.lease_id} lost its lease to {record}; it stops here")
+        record = _record(self.path)
+        if _fields(record).get("lease_id") != self.lease_id:
+            raise LeaseError(f"{self.path}: process {self.lease_id} lost its lease to {record!r}; it stops here")
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
@@ -98,13 +98,9 @@ def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
         locked = lock(file, patience_s=1.0)  # a look by `holder` takes the lock for a moment
         lease = Lease(path, uuid.uuid4().hex[:12])
         with guarded(path):  # nobody takes over between this look and what follows from it
-            try:
-                record = (path / "lease").read_text().strip()
-                there = (path / "lease").stat()
-            except OSError as error:
-                raise LeaseError(f"{path / 'lease'}: cannot be read: {error.strerror}") from error
+            record = _record(path)
             theirs = _generation(record)
-            free = locked and os.path.samestat(there, os.fstat(file.fileno()))
+            free = locked and os.path.samestat((path / "lease").stat(), os.fstat(file.fileno()))
             if not free and not (generation and theirs and generation > theirs):
                 raise LeaseError(f"{path}: another process is at work here: {record}")
             if generation and theirs and generation < theirs:
@@ -128,7 +124,7 @@ def guarded(path: Path) -> Iterator[None]:
 def holder(path: Path) -> str | None:
     """Return the record of the process that holds the lease of the run folder `path`, or None if it is free."""
     try:
-        with (path / "lease").open() as file:
+        with (path / "lease").open(errors="replace") as file:
             if not lock(file, how=fcntl.LOCK_SH):
                 return file.read().strip() or "a process that has just started"
     except FileNotFoundError:
@@ -136,10 +132,25 @@ def holder(path: Path) -> str | None:
     return None
 
 
+def _record(path: Path) -> str:
+    try:
+        return (path / "lease").read_text(errors="replace").strip()
+    except OSError as error:
+        raise LeaseError(f"{path / 'lease'}: cannot be read: {error.strerror}") from error
+
+
+def _fields(record: str) -> dict[str, Any]:
+    """Return the fields of a lease's record; none if nobody wrote it, or it is damaged."""
+    try:
+        fields = json.loads(record)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def _generation(record: str) -> Generation | None:
     """Return the generation of a lease's writer, or None if no scheduler started it or nobody wrote."""
-    try:
-        job, restart = json.loads(record)["generation"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return job, restart
+    match _fields(record).get("generation"):
+        case [int(job), int(restart)]:
+            return job, restart
+    return None

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import JsonValue
+
 from fgssl.errors import DataError
 from fgssl.store.files import file_sha256
 
@@ -40,7 +42,7 @@ class Shard:
 class Manifest:
     dataset: str
     source: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, JsonValue]
     levels: tuple[Level, ...]
     splits: Mapping[str, tuple[Shard, ...]]
     class_counts: Mapping[str, tuple[tuple[int, ...], ...]]

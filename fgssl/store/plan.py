@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, JsonValue
 
 from fgssl.errors import UserError
+from fgssl.settings.config import Config
 from fgssl.settings.measure import Column
 from fgssl.store.files import read_record
 
@@ -20,8 +20,7 @@ class PlannedRun:
     seed: int
     run: str
     """Name of its run folder."""
-    config: dict[str, Any]
-    """All its settings, resolved."""
+    config: Config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +32,12 @@ class PlannedStage(PlannedRun):
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """A row of the table: one point of the grid, a run for each seed."""
+    """A row of the table: an arm with one choice of its grid's values, and a run for each seed."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     cell: str
     arm: str
-    grid: dict[str, Any]
+    grid: dict[str, JsonValue]
     """Dotted keys that this cell varies; a cell of another arm need not have them."""
     columns: list[Column]
     """The measures of its runs; none else is missing in it."""

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
-from fgssl.errors import Problem, SettingsError, UserError
+from fgssl.errors import UserError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.store import lease as leases
@@ -87,7 +87,7 @@ class RunFolder:
     def failure(self) -> str | None:
         """Return the traceback of the newest failure, if the run failed."""
         try:
-            return (self.path / "failure.txt").read_text()
+            return (self.path / "failure.txt").read_text(errors="replace")
         except FileNotFoundError:
             return self.failures_of_others(patience_s=0.0) or None  # the first process had no time to tell
 
@@ -102,7 +102,7 @@ class RunFolder:
         while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)
         files.sort(key=lambda file: file.stat().st_mtime)
-        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text()}\n" for file in files)
+        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace')}\n" for file in files)
 
     def config(self) -> configs.Config:
         """Return the settings that the run was made with."""
@@ -128,17 +128,11 @@ class RunFolder:
     def _claim(self, config: configs.Config, lease: Lease) -> None:
         if not self.config_file.exists():
             lease.write("config.yaml", fingerprints.to_yaml(config))
-        there = fingerprints.training_fingerprint(self.config())
-        if there != fingerprints.training_fingerprint(config):
-            raise SettingsError(
-                [
-                    Problem(
-                        str(self.config_file),
-                        "",
-                        f"this folder belongs to another config (fingerprint {there}, asked for "
-                        f"{fingerprints.training_fingerprint(config)}); choose another --out or move the folder away",
-                    )
-                ]
+        there, asked = map(fingerprints.training_fingerprint, (self.config(), config))
+        if there != asked:
+            raise UserError(
+                f"{self.config_file}: this folder belongs to another config (fingerprint {there}, asked for {asked}); "
+                "choose another --out or move the folder away"
             )
 
     def _clear_leftovers(self) -> None:

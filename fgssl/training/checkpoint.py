@@ -36,7 +36,7 @@ class Checkpoint:
     environments: tuple[Environment, ...]
     """The environments that the training went through, the newest last."""
     state_sha256: str | None = None
-    """`state_sha256` of the method and the optimizer; None only until it is written."""
+    """`state_sha256` of the state; None only until it is written."""
 
     def require(
         self, fingerprint: str, data_version: str, start_sha256: Mapping[str, str | None] | None = None
@@ -102,7 +102,7 @@ class Writer:
             pending.result()
 
     def _copied(self, value: Any, *names: Any) -> Any:
-        """`value` in the memory kept for it: new memory would cost several times the copying, in page faults."""
+        """Copy `value` into the memory kept for it: new memory would cost several times the copying, in page faults."""
         if isinstance(value, dict):
             copied = copy.copy(value)  # with the versions that torch notes on a module's state
             copied.update({name: self._copied(item, *names, name) for name, item in value.items()})
@@ -141,7 +141,7 @@ class Writer:
                 step=checkpoint.step,
                 identity=checkpoint.identity,
                 environments=checkpoint.environments,
-                state_sha256=state_sha256({name: checkpoint.state[name] for name in _RESULT}),
+                state_sha256=state_sha256(checkpoint.state),
                 sha256={_STATE: _write_hashed(aside / _STATE, checkpoint.state)},
             )
             write_atomically(aside / COMPLETE, record_json(mark))
@@ -157,18 +157,21 @@ class Writer:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _intact(self, path: Path) -> bool:
-        """Whether it can be read; one of an earlier process is tried once, one of this process is known to be whole."""
+        """Return whether it can be read; one of an earlier process is tried once, one of this process is whole."""
         if path not in self._checked:
             try:
-                _read(path, in_memory=False)
+                read(path, in_memory=False)
                 self._checked[path] = True
             except DamagedCheckpointError:
                 self._checked[path] = False
         return self._checked[path]
 
 
-def state_sha256(state: Mapping[str, Any]) -> str:
-    """Of names, types, shapes and numbers; wherever the tensors lie, however they lie, in whatever order of names."""
+def state_sha256(state: State) -> str:
+    """Return the hash of the method and the optimizer in `state`.
+
+    It is of names, types, shapes and numbers, wherever and however the tensors lie, in whatever order of names.
+    """
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:
@@ -190,12 +193,12 @@ def state_sha256(state: Mapping[str, Any]) -> str:
         else:
             raise TypeError(f"a state holds tensors and plain values, not {type(value).__name__}")
 
-    add(state)
+    add({name: state[name] for name in _RESULT})
     return digest.hexdigest()
 
 
 def latest(folder: Path, identity: Identity) -> Checkpoint | None:
-    """The newest intact checkpoint, or None. Raises where it cannot be continued with `identity`."""
+    """Return the newest intact checkpoint, or None; raise where it cannot be continued with `identity`."""
     for path in _newest_first(folder):
         try:
             found = read(path)
@@ -207,12 +210,8 @@ def latest(folder: Path, identity: Identity) -> Checkpoint | None:
     return None
 
 
-def read(path: Path) -> Checkpoint:
-    """One checkpoint folder; a `DamagedCheckpointError` where it is not whole."""
-    return _read(path, in_memory=True)
-
-
-def _read(path: Path, in_memory: bool) -> Checkpoint:
+def read(path: Path, in_memory: bool = True) -> Checkpoint:
+    """Return the checkpoint in a folder; raise a `DamagedCheckpointError` where it is not whole."""
     try:
         mark = read_record(path / COMPLETE, CheckpointMark)
         found = file_sha256(path / _STATE)
@@ -229,16 +228,12 @@ def _read(path: Path, in_memory: bool) -> Checkpoint:
     return Checkpoint(mark.step, state, mark.identity, mark.environments, mark.state_sha256)
 
 
-def delete_all(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _newest_first(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"step-{'[0-9]' * 8}"), reverse=True)
 
 
 def _delete(path: Path) -> None:
-    """Whatever lies there, if anything."""
+    """Delete whatever lies there, if anything."""
     try:
         if path.is_dir():
             shutil.rmtree(path)
@@ -249,7 +244,7 @@ def _delete(path: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """To the disk: which files the folder holds, under which names."""
+    """Flush to the disk which files the folder holds, under which names."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

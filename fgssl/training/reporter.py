@@ -1,4 +1,4 @@
-"""What a running training tells: metrics.jsonl, progress.json, a bar on a terminal or plain lines elsewhere."""
+"""What a running training reports: metrics.jsonl, progress.json, a bar on a terminal or plain lines elsewhere."""
 
 import json
 import sys
@@ -18,7 +18,20 @@ _PLAIN_LINE_EVERY_S = 10.0
 _PROGRESS_EVERY_S = 1.0
 
 
-class Reporter:
+class Listener:
+    """Hears how a training goes and keeps it to itself, as on processes that do not write."""
+
+    last: dict[str, float] = {}  # noqa: RUF012
+    """The newest metrics."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Keep the metrics of a step; `step` counts those done."""
+
+    def advance(self, step: int, loss: float) -> None:
+        """Show that `step` steps are done."""
+
+
+class Reporter(Listener):
     """Writes under the run's lease. `start_step` steps were done by earlier processes; later lines of them are cut."""
 
     def __init__(self, lease: Lease, title: str, start_step: int, total_steps: int, images_per_step: int) -> None:
@@ -53,7 +66,6 @@ class Reporter:
             self._bar.stop()
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Keep the metrics of a step; `step` counts those done."""
         self.last = metrics
         try:
             with self.lease.publishing(), self._file.open("a") as file:
@@ -62,7 +74,6 @@ class Reporter:
             raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error
 
     def advance(self, step: int, loss: float) -> None:
-        """Show that `step` steps are done."""
         now = time.monotonic()
         rate = (step - self.start_step) * self.images_per_step / max(now - self._began, 1e-9)
         if self._bar:
@@ -80,18 +91,6 @@ class Reporter:
                 step=step, total_steps=self.total_steps, loss=loss, images_per_s=rate, updated=time.time()
             )
             self.lease.write_record(PROGRESS, record, durable=False)
-
-
-class Silence:
-    """The reporter of processes that do not write."""
-
-    last: dict[str, float] = {}  # noqa: RUF012
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        pass
-
-    def advance(self, step: int, loss: float) -> None:
-        pass
 
 
 def _keep_lines_until(file: Path, step: int) -> dict[str, float]:

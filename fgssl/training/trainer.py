@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +20,8 @@ from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import TrainingSettings
 from fgssl.training.engines.engine import Engine, State
 from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
+from fgssl.training.reporter import Listener
 from fgssl.views.maker import ViewMaker
-
-
-class Listener(Protocol):
-    """Is told what happens: `fgssl.training.reporter`."""
-
-    last: dict[str, float]
-    """The newest metrics."""
-
-    def log(self, step: int, metrics: dict[str, float]) -> None: ...
-    def advance(self, step: int, loss: float) -> None: ...
 
 
 @dataclass
@@ -115,7 +106,7 @@ class Trainer:
             group["weight_decay"] = scheduled.weight_decay.at(progress)
 
     def state(self) -> State:
-        """All that the steps done so far leave behind; called by all processes."""
+        """Return all that the steps done so far leave behind; called by all processes."""
         return {**self.engine.state(), "wall_s": self.wall_s}
 
     def resume(self, step: int, state: State) -> None:

@@ -14,14 +14,14 @@ class BalancedSum:
         self._partial: list[tuple[int, Tensor]] = []  # (terms, their sum), fewer and fewer terms
 
     def add(self, term: Tensor) -> None:
-        """`term` is this sum's own from now on."""
+        """Add `term`, which is this sum's own from now on."""
         terms = 1
         while self._partial and self._partial[-1][0] == terms:
             terms, term = 2 * terms, self._partial.pop()[1].add_(term)
         self._partial.append((terms, term))
 
     def total(self) -> Tensor:
-        """The sum of all terms; raises `IndexError` where there was none."""
+        """Return the sum of all terms; raise `IndexError` where there was none."""
         _, total = self._partial.pop()
         while self._partial:
             total = self._partial.pop()[1].add_(total)

@@ -16,12 +16,12 @@ from fgssl.settings.views import ViewRecipe, ViewSettings
 
 
 def to_unit(images: Tensor) -> Tensor:
-    """(N, H, W, C) uint8 -> (N, C, H, W) float in [0, 1]."""
+    """Return uint8 images (N, H, W, C) as floats (N, C, H, W) in [0, 1]."""
     return images.permute(0, 3, 1, 2).float().div_(255)
 
 
 def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
-    """Pixels minus the mean, over the standard deviation, channel by channel."""
+    """Return pixels minus the mean, over the standard deviation, channel by channel."""
     mean = torch.tensor(settings.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(settings.std, device=images.device).view(1, 3, 1, 1)
     return (images - mean) / std
@@ -59,14 +59,14 @@ def augmented(
 
 
 def randomly_flipped(images: Tensor, seed: int, epoch: int, rows: NDArray[np.int64]) -> Tensor:
-    """Each image mirrored left to right with probability 0.5, a function of (seed, epoch, row)."""
+    """Mirror each image left to right with probability 0.5, a function of (seed, epoch, row)."""
     numbers = torch.from_numpy(randomness.uniform(seed, "flip", epoch, rows=rows, columns=1)[:, 0])
     flipped = (numbers < 0.5).to(images.device).view(-1, 1, 1, 1)
     return torch.where(flipped, images.flip(-1), images)
 
 
 def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRecipe) -> Tensor:
-    """Brightness, contrast, saturation and hue, each image in its own random order.
+    """Change brightness, contrast, saturation and hue, each image in its own random order.
 
     `factors` (N, 4) uniform numbers for the strengths; `order` (N, 4), sorted, says which operation comes when.
     """
@@ -86,7 +86,7 @@ def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRec
 
 
 def grayscale(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 1, H, W), ITU-R 601 weights as torchvision has them."""
+    """Return (N, 1, H, W) of (N, 3, H, W) by ITU-R 601 weights as torchvision has them."""
     red, green, blue = images.unbind(dim=1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
@@ -105,7 +105,7 @@ def saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Shift of the hue by `turns` in HSV; (N, 1, 1, 1) in [-0.5, 0.5]."""
+    """Shift the hue by `turns` in HSV; (N, 1, 1, 1) in [-0.5, 0.5]."""
     top, which = images.max(dim=1, keepdim=True)
     chroma = top - images.amin(dim=1, keepdim=True)
     safe = chroma.masked_fill(chroma == 0, 1)
@@ -124,7 +124,7 @@ def solarize(images: Tensor, threshold: float) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
-    """Each image with its own sigma (N,), pixels; the kernel reaches three of the largest."""
+    """Blur each image with its own sigma (N,), pixels; the kernel reaches three of the largest."""
     number, channels, height, width = images.shape
     radius = min(math.ceil(3 * largest_sigma), height - 1, width - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)

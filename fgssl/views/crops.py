@@ -13,8 +13,10 @@ _TRIES = 10
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """An upright RGB image; gray, palette, CMYK, transparent and 16-bit ones are converted. Raises OSError when
-    unreadable."""
+    """Return an upright RGB image; gray, palette, CMYK, transparent and 16-bit ones are converted.
+
+    Raises `OSError` when it cannot be read.
+    """
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
     if image.mode.startswith("I"):  # 16 bit: Pillow would clip instead of scale
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
@@ -22,14 +24,14 @@ def decode(encoded: bytes) -> Image.Image:
 
 
 def resized(image: Image.Image, size: int) -> NDArray[np.uint8]:
-    """The whole image as (size, size, 3), by bilinear interpolation with antialiasing."""
+    """Return the whole image as (size, size, 3), by bilinear interpolation with antialiasing."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
 def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[np.uint8]:
-    """Shorter side to `shorter_side`, then the middle `size` x `size`: (size, size, 3)."""
+    """Resize the shorter side to `shorter_side` and take the middle `size` x `size`: (size, size, 3)."""
     width, height = image.size
     shorter = min(width, height)
     # Rounded down, as torchvision does.
@@ -39,7 +41,7 @@ def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[
 
 
 def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N, tries, 4) uniform numbers that decide each image's crop."""
+    """Return (N, tries, 4) uniform numbers that decide each image's crop."""
     numbers = randomness.uniform(seed, f"crop/{stream}", view_key, view, rows=rows, columns=_TRIES * 4)
     return numbers.reshape(len(rows), _TRIES, 4)
 
@@ -47,8 +49,10 @@ def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray
 def random_crop_box(
     width: int, height: int, numbers: NDArray[np.float64], area: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """RandomResizedCrop's box (left, top, right, bottom): a share of the area, ratio 3/4 to 4/3; the middle if no
-    try of `numbers` (tries, 4) fits (torchvision's rule)."""
+    """Return RandomResizedCrop's box (left, top, right, bottom): a share of the area, ratio 3/4 to 4/3.
+
+    It is the middle if no try of `numbers` (tries, 4) fits, as torchvision has it.
+    """
     low, high = math.log(3 / 4), math.log(4 / 3)
     for share, ratio, across, down in numbers:
         crop_area = width * height * (area[0] + (area[1] - area[0]) * share)
@@ -66,6 +70,6 @@ def random_crop_box(
 def random_resized_crop(
     image: Image.Image, numbers: NDArray[np.float64], area: tuple[float, float], size: int
 ) -> NDArray[np.uint8]:
-    """(size, size, 3)"""
+    """Return a random crop of the image, resized: (size, size, 3)."""
     box = random_crop_box(*image.size, numbers=numbers, area=area)
     return np.asarray(image.crop(box).resize((size, size), Image.Resampling.BILINEAR))

@@ -21,11 +21,12 @@ class ViewMaker:
 
     def view(self, crops: Tensor, view: int, view_key: int, rows: NDArray[np.int64]) -> Tensor:
         """Return uint8 crops (n, H, W, C) of dataset `rows` (n,) as the view of this number: (n, C, H, W)."""
-        shards = (slice(start, start + self._shard_size) for start in range(0, len(crops), self._shard_size))
-        return torch.cat([self._shard(crops[part], view, view_key, rows[part]) for part in shards])
-
-    def _shard(self, crops: Tensor, view: int, view_key: int, rows: NDArray[np.int64]) -> Tensor:
-        return self._input(color.augmented(color.to_unit(crops), self.recipes[view], self._seed, view_key, view, rows))
+        shards = []
+        for start in range(0, len(crops), self._shard_size):
+            part = slice(start, start + self._shard_size)
+            images, recipe = color.to_unit(crops[part]), self.recipes[view]
+            shards.append(self._input(color.augmented(images, recipe, self._seed, view_key, view, rows[part])))
+        return torch.cat(shards)
 
     def original(self, images: Tensor) -> Tensor:
         """Return resized uint8 images (n, H, W, C) as networks see them: (n, C, H, W)."""

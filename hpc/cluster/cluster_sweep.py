@@ -20,8 +20,8 @@ from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
 from hpc.cluster.site.requests import request
+from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.retries import Retries
-from hpc.sweeps.stages import Stage, SweepPlan
 
 SCHEMA = 2
 _SHOWN = 5
@@ -88,28 +88,28 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
     """
     grid = plan.grid
     blocks = job_blocks(plan)
-    names = list(dict.fromkeys([*grid.stages, *(point.arm for point in grid.points)]))
+    names = list(dict.fromkeys([*grid.stages, *(cell.arm for cell in grid.cells)]))
     jobs = read_jobs(grid.jobs, str(grid.file), names)
-    by_run: dict[str, list[Stage]] = {}
-    for stage in plan.stages:
-        by_run.setdefault(stage.run, []).append(stage)
+    by_name: dict[str, list[SweepRun]] = {}
+    for run in plan.runs:
+        by_name.setdefault(run.run, []).append(run)
     runs, problems = [], list[Problem]()
-    for run, stages in by_run.items():
-        job, origin = jobs[blocks[run]]
-        config = stages[0].config
+    for name, same in by_name.items():
+        job, origin = jobs[blocks[name]]
+        config = same[0].config
         problems += _process_problems(config, job, origin)
         try:
-            asked = request(job, profile, config.resources.device != "cpu", grid.name, origin)
+            asked = request(job, profile, config.resources.device != "cpu", grid.settings.name, origin)
         except SettingsError as error:
             problems += error.problems
             continue
         runs.append(
             ClusterRun(
-                run=run,
-                label=" + ".join(dict.fromkeys(stage.label for stage in stages)),
-                needs=tuple(dict.fromkeys(need for stage in stages for need in stage.needs if need in by_run)),
-                results=RunFolder(Path(run)).results([stage.config for stage in stages]),
-                configs=tuple(to_mapping(stage.config) for stage in stages),
+                run=name,
+                label=" + ".join(dict.fromkeys(run.label for run in same)),
+                needs=tuple(dict.fromkeys(need for run in same for need in run.needs if need in by_name)),
+                results=RunFolder(Path(name)).results([run.config for run in same]),
+                configs=tuple(to_mapping(run.config) for run in same),
                 request=asked,
             )
         )
@@ -120,8 +120,10 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
 
 def job_blocks(plan: SweepPlan) -> dict[str, str]:
     """Return the block of `jobs` of each run: its arm, or its stage."""
-    arms = {plan.runs[point.cell, seed].run: point.arm for point in plan.grid.points for seed in plan.grid.seeds}
-    return {stage.run: stage.kind for stage in reversed(plan.stages)} | arms
+    arms = {
+        plan.of_cell[cell.name, seed].run: cell.arm for cell in plan.grid.cells for seed in plan.grid.settings.seeds
+    }
+    return {run.run: run.stage for run in reversed(plan.runs) if run.stage is not None} | arms
 
 
 def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Iterator[Problem]:

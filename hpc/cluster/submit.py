@@ -23,9 +23,9 @@ from hpc.cluster.site.job_settings import DEFAULT
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import described
 from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import SweepPlan
 
 
 def submit(
@@ -72,14 +72,14 @@ def _cluster_sweep(
     plan: SweepPlan, profile: Profile, runs: Sequence[ClusterRun], out: Path
 ) -> tuple[ClusterSweep, str]:
     """Return the sweep as it will be written, and why it has no keeper; empty if it has one."""
-    keeper, why_none = keeper_request(plan.grid.name, out, profile)
+    keeper, why_none = keeper_request(plan.grid.settings.name, out, profile)
     sweep = ClusterSweep(
-        name=plan.grid.name,
+        name=plan.grid.settings.name,
         keeper=keeper,
         profile=profile.name,
         scheduler=profile.scheduler,
         limits={run.request.partition or "": profile.limits_of(run.request.partition) for run in runs},
-        retries=plan.grid.retries,
+        retries=plan.grid.settings.retries,
         code=str(out.absolute() / "code" / "frozen-at-submission"),
         folder=str(Path.cwd()),
         runs=tuple(runs),
@@ -102,7 +102,7 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     out.mkdir(parents=True, exist_ok=True)
     store = JobStore(out)
     store.make()
-    draw_inputs(plan.stages, out)
+    draw_inputs(plan.runs, out)
     write_atomically(out / "plan.json", record_json(plan.record()))
     code = freeze(packages(), out.absolute() / "code")
     cluster_sweep.write(dataclasses.replace(sweep, code=str(code)), out)
@@ -117,7 +117,7 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
             check_kept_plan(plan, out)
         except UserError as error:
             yield str(error)
-    yield from input_problems(plan.stages, out, None)
+    yield from input_problems(plan.runs, out, None)
     if dry_run:
         return
     program = build_scheduler(profile.scheduler).submit_command

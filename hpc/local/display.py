@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpc.sweeps.overview import counted, duration
-from hpc.sweeps.stages import Stage
+from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import OVER, State, run_folder
 
 _PLAIN_SUMMARY_EVERY_S = 30.0
@@ -20,10 +20,10 @@ _MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, 
 
 
 class Display:
-    """Shows the states of `stages`, whose run folders lie in `out`/runs."""
+    """Shows the states of `runs`, whose run folders lie in `out`/runs."""
 
-    def __init__(self, stages: Sequence[Stage], out: Path, console: Console | None = None) -> None:
-        self._stages, self._out = stages, out
+    def __init__(self, runs: Sequence[SweepRun], out: Path, console: Console | None = None) -> None:
+        self._runs, self._out = runs, out
         self._console = console or Console()
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._shown: dict[str, State] = {}
@@ -49,17 +49,17 @@ class Display:
             self._live.update(self._table(states), refresh=True)
             return
         first = not self._shown
-        for stage in self._stages:
-            state = states[stage.key]
+        for run in self._runs:
+            state = states[run.key]
             quiet = (first and state is not State.RUNNING) or state in (State.PENDING, State.WAITING)
-            if state is not self._shown.get(stage.key) and not quiet:
+            if state is not self._shown.get(run.key) and not quiet:
                 over = sum(state in OVER for state in states.values())
-                self.say(f"[{self._clock()}] {state:7} {stage.label} ({over} of {len(states)} over)")
-            self._shown[stage.key] = state
+                self.say(f"[{self._clock()}] {state:7} {run.label} ({over} of {len(states)} over)")
+            self._shown[run.key] = state
         if time.monotonic() - self._summarized > _PLAIN_SUMMARY_EVERY_S:
             self._summarized = time.monotonic()
-            running = [stage for stage in self._stages if states[stage.key] is State.RUNNING]
-            at_work = "; ".join(f"{stage.label}: {', '.join(filter(None, self._progress(stage)))}" for stage in running)
+            running = [run for run in self._runs if states[run.key] is State.RUNNING]
+            at_work = "; ".join(f"{run.label}: {', '.join(filter(None, self._progress(run)))}" for run in running)
             self.say(f"[{self._clock()}] {counted(states.values())}; {at_work}")
 
     def _table(self, states: Mapping[str, State]) -> Group:
@@ -67,24 +67,24 @@ class Display:
         for column in ("run", "state", "step", "loss", "images/s", "ETA"):
             table.add_column(column, justify="left" if column in ("run", "state") else "right")
         room = max(5, self._console.height - 4)
-        by_interest = sorted(self._stages, key=lambda stage: _MOST_INTERESTING.index(states[stage.key]))
-        kept = {stage.key for stage in by_interest[:room]}
-        for stage in self._stages:
-            if stage.key in kept:
-                state = states[stage.key]
-                columns = self._progress(stage) if state is State.RUNNING else ("", "", "", "")
-                table.add_row(stage.label, Text(state, style=_COLORS.get(state, "")), *columns)
-        left_out = f", {len(self._stages) - len(kept)} rows not shown" if len(kept) < len(self._stages) else ""
+        by_interest = sorted(self._runs, key=lambda run: _MOST_INTERESTING.index(states[run.key]))
+        kept = {run.key for run in by_interest[:room]}
+        for run in self._runs:
+            if run.key in kept:
+                state = states[run.key]
+                columns = self._progress(run) if state is State.RUNNING else ("", "", "", "")
+                table.add_row(run.label, Text(state, style=_COLORS.get(state, "")), *columns)
+        left_out = f", {len(self._runs) - len(kept)} rows not shown" if len(kept) < len(self._runs) else ""
         return Group(table, Text(f"{counted(states.values())}, {self._clock()} so far{left_out}", style="bold"))
 
-    def _progress(self, stage: Stage) -> tuple[str, str, str, str]:
-        progress = run_folder(stage, self._out).progress()
+    def _progress(self, run: SweepRun) -> tuple[str, str, str, str]:
+        progress = run_folder(run, self._out).progress()
         if progress is None:
             return ("starting", "", "", "")
         step, total, rate = progress.step, progress.total_steps, progress.images_per_s
         if step >= total:
-            return ("evaluating" if stage.config.evaluation else "finishing", "", "", "")
-        left_s = (total - step) * stage.config.training.global_batch_size / max(rate, 1e-9)
+            return ("evaluating" if run.config.evaluation else "finishing", "", "", "")
+        left_s = (total - step) * run.config.training.global_batch_size / max(rate, 1e-9)
         eta = duration(left_s) if rate > 0 else "?"
         if self._live:
             return (f"{step}/{total}", f"{progress.loss:.4f}", f"{rate:.0f}", eta)

@@ -1,25 +1,21 @@
-"""Work order -> job on this machine, by submitit."""
+"""Work order -> job on this machine: a process that makes runs, `hpc.local.launch`."""
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from submitit.local.local import LocalExecutor, LocalJob
 
 from fgssl.store.files import read_record
-from hpc.local.launch import CURRENT, EXIT, STOPPED, CurrentRun, WorkExit, WorkOrder, work
+from hpc.local.launch import CURRENT, ORDER, STOPPED, WorkOrder
 from hpc.ranks import THREADS
 
-_YEAR_MINUTES = 365 * 24 * 60
-"""submitit ends a local job after 2 minutes unless told otherwise."""
-_CONTROLLER_LOG = "controller.log"
+_LOG = "output.log"
 
 
 @dataclass(frozen=True)
@@ -39,19 +35,30 @@ class LocalMachine:
     def submit(self, order: WorkOrder, device: str | None) -> "Job":
         """Start a job; `device` is a GPU as `CUDA_VISIBLE_DEVICES` names it, or None for no choice."""
         order.job.mkdir(parents=True)
-        variables = dict.fromkeys(THREADS, str(order.threads))
-        if device is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = device
-        submitter = _Submitter(order.job, order.code, variables)
-        submitter.update_parameters(timeout_min=_YEAR_MINUTES)
-        submitted = submitter.submit(work, order)
-        return Job(order.job, submitter.process, submitted.paths.stderr)
+        (order.job / ORDER).write_bytes(pickle.dumps(order))
+        environment = {
+            **os.environ,
+            **dict.fromkeys(THREADS, str(order.threads)),
+            **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(order.code), os.environ.get("PYTHONPATH")])),
+            "PYTHONSAFEPATH": "1",  # the working directory's code is not the submission's
+        }
+        with (order.job / _LOG).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-u", "-m", "hpc.local.launch", str(order.job / ORDER)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return Job(order.job, process)
 
     def cancel(self, jobs: "Sequence[Job]", grace_s: float) -> None:
         """Tell jobs to save and leave, wait, end by force what is still there after `grace_s` seconds."""
         local = [job for job in jobs if job.poll() is None]
         for job in local:
-            job.process.send_signal(signal.SIGTERM)  # the controller hands it on to the work
+            job.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + grace_s
         try:
             while time.monotonic() < deadline and any(job.poll() is None for job in local):
@@ -63,28 +70,20 @@ class LocalMachine:
 
 
 class Job:
-    """A controller and the work under it; they lead a process group named by the controller's id."""
+    """A process that makes runs; it leads a process group of its own."""
 
-    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]", stderr: Path) -> None:
-        self.folder, self.process, self._stderr = folder, process, stderr
+    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+        self.folder, self.process = folder, process
 
     def poll(self) -> Outcome | None:
         """Return how it ended; None while it runs."""
-        controller_status = self.process.poll()
-        if controller_status is None:
+        status = self.process.poll()
+        if status is None:
             return None
-        record = read_record(self.folder / EXIT, WorkExit)
-        if record is None:
-            self.kill()  # the controller died first: the work under it must not go on unseen
-        status = record.status if record is not None else controller_status
-        if status == 0 and record is not None:
+        if status == 0:
             return Outcome(True, None, "")
-        words = f"the job {_ending(status)}"
-        for log in (self._stderr, self.folder / _CONTROLLER_LOG):
-            if tail := _tail(log):
-                words += f"; the end of {log}:\n{tail}"
-                break
-        return Outcome(False, self.current(), words)
+        log = self.folder / _LOG
+        return Outcome(False, self.current(), f"the job {_ending(status)}; the end of {log}:\n{_tail(log)}")
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -93,47 +92,7 @@ class Job:
 
     def current(self) -> str | None:
         """Return the name of the run it is at."""
-        record = read_record(self.folder / CURRENT, CurrentRun)
-        return None if record is None else record.run
-
-
-class _Submitter(LocalExecutor):
-    """submitit's local executor, but for how the controller is started.
-
-    Its own way shares the terminal's process group, knows GPUs by number only (no MIG) and hides them all by default.
-    """
-
-    def __init__(self, folder: Path, code: Path, variables: Mapping[str, str]) -> None:
-        super().__init__(folder)
-        self._code, self._variables = code, variables
-
-    def _submit_command(self, command: str) -> "LocalJob[Any]":
-        minutes = self.parameters["timeout_min"]
-        environment = {
-            **os.environ,
-            **self._variables,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(self._code), os.environ.get("PYTHONPATH")])),
-            "PYTHONSAFEPATH": "1",  # the working directory's code is not the submission's
-            "SUBMITIT_EXECUTOR": "local",
-            "SUBMITIT_LOCAL_COMMAND": command,
-            "SUBMITIT_LOCAL_NTASKS": "1",
-            "SUBMITIT_LOCAL_NODEID": "0",
-            "SUBMITIT_LOCAL_JOB_NUM_NODES": "1",
-            "SUBMITIT_LOCAL_TIMEOUT_S": str(minutes * 60),
-            "SUBMITIT_LOCAL_SIGNAL_DELAY_S": "30",
-            "SUBMITIT_LOCAL_WITH_SHELL": "",
-            "SUBMITIT_STDERR_TO_STDOUT": "",
-        }
-        with (Path(self.folder) / _CONTROLLER_LOG).open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "hpc.local.launch", str(self.folder)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        return LocalJob(folder=self.folder, job_id=str(self.process.pid), process=self.process)
+        return read_record(self.folder / CURRENT, str)
 
 
 def _ending(status: int) -> str:
@@ -144,7 +103,4 @@ def _ending(status: int) -> str:
 
 
 def _tail(file: Path, lines: int = 30) -> str:
-    try:
-        return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
-    except FileNotFoundError:
-        return ""
+    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])

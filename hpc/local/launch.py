@@ -1,13 +1,15 @@
-"""What a job runs, on the far side of `hpc.local.executor`: a controller, and under it one run after the other.
+"""What a job runs, on the far side of `hpc.local.executor`: one run after the other.
 
 Importing torch and its kin costs seconds, so a job takes runs of its work order until none is left that it could start.
 The lease on a run folder decides between jobs that want the same run.
 
-    job folder/current.json   the run at work; still there when the job died of it
-    job folder/exit.json      exit status of the work, written by the controller
+    job folder/order.pickle   its work order
+    job folder/current.json   name of the run at work; still there when the job died of it
 """
 
 import fcntl
+import json
+import pickle
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,38 +17,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from submitit.local.local import Controller
-
 from fgssl.errors import LeaseError
-from fgssl.store.files import read_record, record_json, write_atomically
-from hpc.sweeps.stages import Stage
+from fgssl.store.files import read_record, write_atomically
+from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import State, states
 
-CURRENT, EXIT, ALIVE, TAKING = "current.json", "exit.json", "alive", "taking"
+ORDER, CURRENT, ALIVE, TAKING = "order.pickle", "current.json", "alive", "taking"
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a job that was told to stop, and did."""
-
-
-@dataclass(frozen=True)
-class CurrentRun:
-    """The run that a job makes just now."""
-
-    run: str
-
-
-@dataclass(frozen=True)
-class WorkExit:
-    """How the work of a job ended."""
-
-    status: int
-    """Exit status, negative for a signal."""
 
 
 @dataclass(frozen=True)
 class WorkOrder:
     """Stateless, so that it can be started again at any time: all state is on disk."""
 
-    stages: tuple[Stage, ...]
+    runs: tuple[SweepRun, ...]
     """In an order in which needs come first."""
     out: Path
     code: Path
@@ -66,18 +51,18 @@ def work(order: WorkOrder) -> None:
     from fgssl.run.execution import execute  # torch: only here, only now
 
     held_by_others: set[str] = set()
-    for stage in _startable(order, held_by_others):
-        print(f"---- {stage.label}: {stage.run}", flush=True)
+    for run in _startable(order, held_by_others):
+        print(f"---- {run.label}: {run.run}", flush=True)
         try:
-            execute(stage.config, order.out)
+            execute(run.config, order.out)
         except LeaseError as error:
             print(error, flush=True)
-            held_by_others.add(stage.key)
+            held_by_others.add(run.key)
         _stop_when_told()  # libraries and runs set handlers of their own
         (order.job / CURRENT).unlink()
 
 
-def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
+def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]:
     """Yield the first run that could start, taken by this job and looked for anew each time.
 
     Ends when there is none, or no sweep any more. Jobs look and take one after the other: were a run taken twice, the
@@ -87,22 +72,21 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[Stage]:
     while _sweep_lives(order.job.parent):
         with (order.job.parent / TAKING).open("a") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            found = states(order.stages, order.out, done=frozenset(done))
+            found = states(order.runs, order.out, done=frozenset(done))
             done |= {key for key, state in found.items() if state is State.DONE}
-            others = [read_record(file, CurrentRun) for file in order.job.parent.glob(f"*/{CURRENT}")]
-            taken = {other.run for other in others if other is not None}
+            taken = {read_record(file, str) for file in order.job.parent.glob(f"*/{CURRENT}")}
             pending = (
-                stage
-                for stage in order.stages
-                if found[stage.key] is State.PENDING
-                and stage.config.resources.threads == order.threads
-                and stage.key not in held_by_others
-                and stage.run not in taken
+                run
+                for run in order.runs
+                if found[run.key] is State.PENDING
+                and run.config.resources.threads == order.threads
+                and run.key not in held_by_others
+                and run.run not in taken
             )
-            if (stage := next(pending, None)) is None:
+            if (run := next(pending, None)) is None:
                 return
-            write_atomically(order.job / CURRENT, record_json(CurrentRun(stage.run)))
-        yield stage
+            write_atomically(order.job / CURRENT, json.dumps(run.run))
+        yield run
 
 
 def _sweep_lives(submission: Path) -> bool:
@@ -116,29 +100,13 @@ def _sweep_lives(submission: Path) -> bool:
 
 
 def _stop_when_told() -> None:
-    """Undo submitit's handlers: they ignore TERM, and requeue on USR2 what resumes by itself when started again.
-
-    While a run trains, its own handler saves a checkpoint first.
-    """
+    """Leave with a status of its own on TERM. While a run trains, its own handler saves a checkpoint first."""
     signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGUSR2, _stop)
-    signal.signal(signal.SIGCONT, signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise SystemExit(STOPPED)
 
 
-class _Controller(Controller):
-    """submitit's controller, which also keeps the exit status of the work: it alone tells of a kill."""
-
-    def wait(self, freq: int = 24) -> list[int | None]:
-        codes = list(super().wait(freq))
-        (status,) = codes
-        assert status is not None  # `wait` returns once the work has ended
-        write_atomically(self.folder / EXIT, record_json(WorkExit(status)))
-        return codes
-
-
 if __name__ == "__main__":
-    _Controller(Path(sys.argv[1])).run()
+    work(pickle.loads(Path(sys.argv[1]).read_bytes()))

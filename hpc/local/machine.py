@@ -1,4 +1,4 @@
-"""GPUs and cores of this machine, without submitit, so that a plan is printed quickly."""
+"""GPUs and cores of this machine."""
 
 import functools
 import os

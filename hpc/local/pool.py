@@ -13,7 +13,7 @@ from fgssl.errors import LeaseError, UserError
 from hpc.local.display import Display
 from hpc.local.executor import Job, LocalMachine, Outcome
 from hpc.local.launch import ALIVE, CURRENT, WorkOrder
-from hpc.sweeps.stages import Stage
+from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import OVER, State, run_folder, states
 
 _POLL_S = 0.5
@@ -24,11 +24,11 @@ _EARLY_DEATHS = 3
 
 
 class LocalSweep:
-    """Keeps at most `jobs` jobs at work on `stages` (needs first), on `devices` in turn where there are any."""
+    """Keeps at most `jobs` jobs at work on `runs` (needs first), on `devices` in turn where there are any."""
 
     def __init__(
         self,
-        stages: Sequence[Stage],
+        runs: Sequence[SweepRun],
         out: Path,
         machine: LocalMachine,
         display: Display,
@@ -37,12 +37,12 @@ class LocalSweep:
         devices: Sequence[str],
         code: Path,
     ) -> None:
-        self._stages, self._out, self._machine, self._display = tuple(stages), out.absolute(), machine, display
+        self._runs, self._out, self._machine, self._display = tuple(runs), out.absolute(), machine, display
         self._max_jobs, self._devices, self._code = jobs, devices, code.absolute()
         self._live: dict[Job, str | None] = {}  # job -> its device
         self._started = self._early_deaths = 0
         self._begun: set[Job] = set()  # of the live ones, those that were seen at a run
-        self._done: frozenset[str] = frozenset()  # keys of stages; what is done stays so
+        self._done: frozenset[str] = frozenset()  # keys of runs; what is done stays so
         self._failures: dict[str, str] = {}
 
     def run(self) -> dict[str, State]:
@@ -68,17 +68,17 @@ class LocalSweep:
     def failures(self, final: Mapping[str, State]) -> dict[str, str]:
         """Label of each failed run -> its first traceback, or how its job ended."""
         found = {}
-        for stage in self._stages:
-            if final[stage.key] is State.FAILED:
-                found[stage.label] = run_folder(stage, self._out).failure() or self._failures.get(stage.run, "")
+        for run in self._runs:
+            if final[run.key] is State.FAILED:
+                found[run.label] = run_folder(run, self._out).failure() or self._failures.get(run.run, "")
         return found
 
     def _forget_old_failures(self) -> None:
         """Failures of earlier attempts are tried again."""
-        for stage in self._stages:
-            folder = run_folder(stage, self._out)
-            if folder.failure() is not None and not folder.done(stage.config):
-                with contextlib.suppress(LeaseError), folder.lease(stage.config) as lease:
+        for run in self._runs:
+            folder = run_folder(run, self._out)
+            if folder.failure() is not None and not folder.done(run.config):
+                with contextlib.suppress(LeaseError), folder.lease(run.config) as lease:
                     lease.clear_failure()
 
     def _reconcile(self) -> dict[str, State]:
@@ -90,7 +90,7 @@ class LocalSweep:
             elif job not in self._begun and job.current() is not None:
                 self._begun.add(job)
                 self._early_deaths = 0
-        current = states(self._stages, self._out, self._failures, self._done)
+        current = states(self._runs, self._out, self._failures, self._done)
         self._done = frozenset(key for key, state in current.items() if state is State.DONE)
         return current
 
@@ -106,35 +106,35 @@ class LocalSweep:
         self._early_deaths = 0
         if outcome.clean:
             return
-        left = [stage for stage in self._stages if stage.run == outcome.run]
-        stage, folder = left[0], run_folder(left[0], self._out)
-        if all(folder.done(stage.config) for stage in left) or folder.holder() is not None:
+        left = [run for run in self._runs if run.run == outcome.run]
+        run, folder = left[0], run_folder(left[0], self._out)
+        if all(folder.done(run.config) for run in left) or folder.holder() is not None:
             # It failed after its last file was written, or another process is at it: nothing to keep, and nothing that
             # tells other jobs to leave the run alone.
             (job.folder / CURRENT).unlink(missing_ok=True)
             return
-        self._failures[stage.run] = folder.failure() or outcome.reason
+        self._failures[run.run] = folder.failure() or outcome.reason
         if folder.failure() is None:
-            with contextlib.suppress(UserError), folder.lease(stage.config) as lease:
+            with contextlib.suppress(UserError), folder.lease(run.config) as lease:
                 lease.write("failure.txt", outcome.reason)
 
     def _start_jobs(self, current: Mapping[str, State], submission: Path) -> None:
         """As many as there is room and work for. Runs of other processes (a killed sweep's, a second sweep's) take room
         too; they are adopted when they end."""
-        ours = {run for job in self._live if (run := job.current()) is not None}
-        others = {stage.run for stage in self._stages if current[stage.key] is State.RUNNING} - ours
-        ready = [stage for stage in self._stages if current[stage.key] is State.PENDING and stage.run not in ours]
+        ours = {name for job in self._live if (name := job.current()) is not None}
+        others = {run.run for run in self._runs if current[run.key] is State.RUNNING} - ours
+        ready = [run for run in self._runs if current[run.key] is State.PENDING and run.run not in ours]
         unoccupied = sum(job.current() is None for job in self._live)  # starting, or between two runs
         room = self._max_jobs - len(self._live) - len(others)
-        for stage in ready[unoccupied : unoccupied + max(0, room)]:
+        for run in ready[unoccupied : unoccupied + max(0, room)]:
             self._started += 1
             device = min(self._devices, key=list(self._live.values()).count, default=None)
             order = WorkOrder(
-                stages=self._stages,
+                runs=self._runs,
                 out=self._out,
                 code=self._code,
                 job=submission / f"job-{self._started:03d}",
-                threads=stage.config.resources.threads,
+                threads=run.config.resources.threads,
             )
             self._live[self._machine.submit(order, device)] = device
 

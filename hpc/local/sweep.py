@@ -9,21 +9,21 @@ from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
 from hpc.local.machine import cores, gpus, unused_gpus
 from hpc.sweeps.output_folder import check_kept_plan
-from hpc.sweeps.overview import runs
+from hpc.sweeps.overview import number_of_runs
+from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_problems
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import Stage, SweepPlan
 from hpc.sweeps.state import State
 
 
-def default_jobs(stages: Sequence[Stage]) -> int:
+def default_jobs(runs: Sequence[SweepRun]) -> int:
     """Return how many runs fit at a time: one a GPU, else one for each `resources.threads` cores."""
-    on_gpus = 0 if all(stage.config.resources.device == "cpu" for stage in stages) else len(gpus())
-    return on_gpus or max(1, cores() // max(stage.config.resources.threads for stage in stages))
+    on_gpus = 0 if all(run.config.resources.device == "cpu" for run in runs) else len(gpus())
+    return on_gpus or max(1, cores() // max(run.config.resources.threads for run in runs))
 
 
 def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int, dry_run: bool) -> int:
-    """Do the runs that are missing and write the table; `before` is the state of each stage now.
+    """Do the runs that are missing and write the table; `before` is the state of each run now.
 
     Returns 0 if all runs are done and 1 if some failed. A dry run returns 2 and prints why if the sweep could not start
     now; otherwise that raises a `UserError`.
@@ -35,10 +35,10 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
             "another --out to run here"
         )
     if dry_run:
-        if problems := input_problems(plan.stages, out, gpus()):
+        if problems := input_problems(plan.runs, out, gpus()):
             print("\n".join(["it could not start now:", *problems]), flush=True)
         return 2 if problems else 0
-    check_inputs(plan.stages, out, gpus())
+    check_inputs(plan.runs, out, gpus())
     out.mkdir(parents=True, exist_ok=True)
     record = record_json(plan.record())
     write_atomically(out / "plan.json", record)
@@ -55,16 +55,16 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
 
 
 def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
-    from hpc.local.display import Display  # rich and submitit: not for a dry run or a finished sweep
+    from hpc.local.display import Display  # rich: not for a dry run or a finished sweep
     from hpc.local.executor import LocalMachine
     from hpc.local.pool import LocalSweep
 
-    for warning in unused_gpus(jobs, [stage.config.resources.device for stage in plan.stages]):
+    for warning in unused_gpus(jobs, [run.config.resources.device for run in plan.runs]):
         print(f"WARNING: {warning}", file=sys.stderr)
-    draw_inputs(plan.stages, out)
+    draw_inputs(plan.runs, out)
     code = freeze(packages(), out / "code")
-    with Display(plan.stages, out) as display:
-        running = LocalSweep(plan.stages, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)
+    with Display(plan.runs, out) as display:
+        running = LocalSweep(plan.runs, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)
         final = running.run()
     return final, running.failures(final)
 
@@ -74,4 +74,4 @@ def _print_failures(failures: Mapping[str, str], skipped: int) -> None:
         print(f"\nFAILED {label}\n{failure.rstrip()}", file=sys.stderr)
     if failures:
         left_out = f", {skipped} that need them were not started" if skipped else ""
-        print(f"\n{runs(len(failures))} failed{left_out}; the same command tries them again", file=sys.stderr)
+        print(f"\n{number_of_runs(len(failures))} failed{left_out}; the same command tries them again", file=sys.stderr)

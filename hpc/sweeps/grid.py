@@ -1,8 +1,4 @@
-"""A sweep -> its grid points, every one a valid config.
-
-`start: {encoder: {stage: pretrain}}` becomes the symbolic run `stage:pretrain`, which `hpc.sweeps.stages` replaces
-by the name of that stage's run at the same seed.
-"""
+"""A sweep -> the cells of its table and the stages that they start from, every one a valid config."""
 
 import dataclasses
 import itertools
@@ -17,25 +13,23 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.report.reference import reference_values
 from fgssl.settings.config import CHOICES, Config, StartSettings, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping, training_fingerprint
-from fgssl.settings.layers import Place, at, locate, merge, nested
+from fgssl.settings.layers import Layer, Place, locate, nested
 from fgssl.settings.validation import unknown
-from hpc.sweeps.retries import Retries
 from hpc.sweeps.starts import misfits
-from hpc.sweeps.sweep_file import Arm, Sweep, read_sweep
+from hpc.sweeps.sweep_file import Arm, Sweep, SweepSettings, read_sweep
 
-_STAGE = "stage:"
 _ROLES = tuple(entry.name for entry in dataclasses.fields(StartSettings))
 
 
 @dataclass(frozen=True)
-class Point:
-    """One cell of the table: an arm with one choice of its grid's values; runs once per seed."""
+class Cell:
+    """One row of the table: an arm with one choice of its grid's values; runs once per seed."""
 
-    cell: str
+    name: str
     arm: str
-    grid: Mapping[str, Any]
+    grid: Mapping[str, object]
     config: Config
-    """At seed 0, with symbolic starts."""
+    """At seed 0, started from stages by their names."""
     published: Mapping[str, float]
     """Measures of the paper, by name; empty where it has none of this dataset and these settings."""
 
@@ -45,20 +39,13 @@ class Grid:
     """A sweep, expanded and checked."""
 
     file: Path
-    name: str
-    title: str
-    source: str
     preset: str | None
-    seeds: tuple[int, ...]
-    baseline: str | None
-    """Name of the cell that differences are taken to."""
-    points: Sequence[Point]
-    stages: Mapping[str, Config]
-    """At seed 0, with symbolic starts."""
-    measured_minutes: float | None
-    jobs: Mapping[str, Any]
+    settings: SweepSettings
+    jobs: Layer
     """Requests of jobs on a cluster, as written; its keys know where."""
-    retries: Retries
+    cells: Sequence[Cell]
+    stages: Mapping[str, Config]
+    """At seed 0, started from stages by their names."""
 
 
 def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Grid:
@@ -74,32 +61,18 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
         for name in sweep.stages
         if (config := _config(_stage_mapping(sweep, name), sweep, sweep.place("stages", name), faults))
     }
-    points = [point for name, arm in sweep.arms.items() for point in _points(name, arm, sweep, faults)]
+    cells = [cell for name, arm in sweep.arms.items() for cell in _cells(name, arm, sweep, faults)]
     _check_circles(stages, sweep, faults)
-    _check_what_stages_train(stages, points, sweep, faults)
-    _check_points(points, sweep, faults)
-    baseline = _baseline(sweep, faults)
+    _check_what_stages_train(stages, cells, sweep, faults)
+    _check_cells(cells, sweep, faults)
+    _check_baseline(sweep, faults)
     faults.raise_all()
-    return Grid(
-        file=file,
-        name=sweep.settings.name,
-        title=sweep.settings.title,
-        source=sweep.settings.source,
-        preset=sweep.preset,
-        seeds=sweep.settings.seeds,
-        baseline=baseline,
-        points=points,
-        stages=stages,
-        measured_minutes=sweep.settings.measured_minutes,
-        jobs=sweep.content.get("jobs", {}),
-        retries=sweep.settings.retries,
-    )
+    return Grid(file, sweep.preset, sweep.settings, sweep.content.get("jobs", Layer()), cells, stages)
 
 
 def needed_stages(config: Config) -> dict[str, str]:
-    """Role (`encoder`, ...) -> name of the stage that the config starts from."""
-    runs = {role: source.run for role, source in config.start.sources.items()}
-    return {role: run.removeprefix(_STAGE) for role, run in runs.items() if run and run.startswith(_STAGE)}
+    """Return the name of the stage that each network (`encoder`, ...) starts from."""
+    return {role: source.stage for role, source in config.start.sources.items() if source.stage is not None}
 
 
 class _Faults:
@@ -126,7 +99,7 @@ class _Faults:
 # ------------------------------------------------------------------------------------------- expansion
 
 
-def _points(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Point]:
+def _cells(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Cell]:
     values: dict[str, Sequence[Any]] = {}
     for key, choices in arm.grid.items():
         place = sweep.place("arms", name, "grid", key)
@@ -142,7 +115,7 @@ def _points(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Poin
         chosen = dict(zip(values, combination, strict=True))
         config = _config(_arm_mapping(sweep, name, chosen), sweep, sweep.place("arms", name), faults)
         if config is not None:
-            yield Point(_cell_name(name, chosen), name, chosen, config, _published(name, arm, config, sweep, faults))
+            yield Cell(_cell_name(name, chosen), name, chosen, config, _published(name, arm, config, sweep, faults))
 
 
 def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Faults) -> Mapping[str, float]:
@@ -150,7 +123,7 @@ def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Fault
         return {}
     settings = to_mapping(config)
     match = {
-        column: at(settings, value, otherwise=value) if "." in str(value) else value
+        column: settings.at(str(value), otherwise=value) if "." in str(value) else value
         for column, value in arm.reference.match.items()
     }
     try:
@@ -160,37 +133,40 @@ def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Fault
         return {}
 
 
-def _stage_mapping(sweep: Sweep, name: str) -> dict[str, Any]:
+def _stage_mapping(sweep: Sweep, name: str) -> Layer:
     """A stage is measured only where it says so itself: nothing reads its measures."""
     partial = sweep.stages[name]
     measured = {} if "evaluation" in partial else {"evaluation": None}
-    return merge(merge(sweep.content.get("settings", {}), partial, CHOICES), measured)
+    return sweep.settings.settings.merge(partial, CHOICES).merge(measured)
 
 
-def _arm_mapping(sweep: Sweep, name: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    mapping = merge(sweep.content.get("settings", {}), sweep.content["arms"][name].get("settings", {}), CHOICES)
+def _arm_mapping(sweep: Sweep, name: str, chosen: Mapping[str, object]) -> Layer:
+    mapping = sweep.settings.settings.merge(sweep.arms[name].settings, CHOICES)
     for key, value in chosen.items():
-        mapping = merge(mapping, nested(key, value, sweep.place("arms", name, "grid", key)), CHOICES)
+        mapping = mapping.merge(nested(key, value, sweep.place("arms", name, "grid", key)), CHOICES)
     return mapping
 
 
-def _cell_name(arm: str, chosen: Mapping[str, Any]) -> str:
+def _cell_name(arm: str, chosen: Mapping[str, object]) -> str:
     return " ".join([arm, *(f"{key.rsplit('.', 1)[-1]}={_value_name(value)}" for key, value in chosen.items())])
 
 
-def _value_name(value: Any) -> str:
+def _value_name(value: object) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{key}:{_value_name(item)}" for key, item in value.items())
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _config(mapping: dict[str, Any], sweep: Sweep, top: Place, faults: _Faults) -> Config | None:
+def _config(mapping: Layer, sweep: Sweep, top: Place, faults: _Faults) -> Config | None:
     """Return the validated config at seed 0, or None after adding its problems; `top` is the arm or the stage."""
     if "seed" in mapping:
         faults.add(locate(mapping, ["seed"], top), "a sweep's seeds are listed in `seeds`")
-    symbolic = _with_symbolic_starts(mapping, sweep, top, faults)
+    for role in _ROLES:
+        stage = mapping.at(f"start.{role}.stage")
+        if isinstance(stage, str) and stage not in sweep.stages:
+            faults.add(locate(mapping, ["start", role, "stage"], top), unknown(stage, list(sweep.stages), what="stage"))
     try:
-        return None if symbolic is None else parse(merge(symbolic, {"seed": 0}), top)
+        return parse(mapping.merge({"seed": 0}), top)
     except SettingsError as error:
         for problem in error.problems:
             if problem == top.problem(problem.message):  # of the config as a whole
@@ -198,35 +174,6 @@ def _config(mapping: dict[str, Any], sweep: Sweep, top: Place, faults: _Faults) 
             else:
                 faults.problems.append(problem)
         return None
-
-
-def _with_symbolic_starts(mapping: dict[str, Any], sweep: Sweep, top: Place, faults: _Faults) -> dict[str, Any] | None:
-    start = mapping.get("start")
-    if not isinstance(start, Mapping):
-        return mapping
-    symbolic, valid = merge(start, {}), True
-    for role in _ROLES:
-        source = start.get(role)
-        if not isinstance(source, Mapping) or "stage" not in source:
-            continue
-        others = {key: value for key, value in source.items() if key != "stage"}
-        stage = source["stage"]
-        if stage is None:
-            symbolic[role] = others
-        elif any(value is not None for value in others.values()):
-            given = ", ".join(key for key, value in source.items() if value is not None)
-            message = f"give exactly one of `stage`, `file` and `run`, not {given}; null takes one back"
-            faults.add(locate(mapping, ["start", role], top), message)
-            valid = False
-        elif stage not in list(sweep.stages):  # whatever is written there, hashable or not
-            message = unknown(str(stage), list(sweep.stages), what="stage")
-            faults.add(locate(mapping, ["start", role, "stage"], top), message)
-            valid = False
-        else:
-            symbolic[role] = {"run": f"{_STAGE}{stage}"}
-    mapping = merge(mapping, {})
-    mapping["start"] = symbolic
-    return mapping if valid else None
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -264,12 +211,12 @@ def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) 
 
 
 def _check_what_stages_train(
-    stages: Mapping[str, Config], points: Sequence[Point], sweep: Sweep, faults: _Faults
+    stages: Mapping[str, Config], cells: Sequence[Cell], sweep: Sweep, faults: _Faults
 ) -> None:
     """Add a fault for each start that its stage does not train, or that does not fit."""
     configs = [(config, _stage_mapping(sweep, name), sweep.place("stages", name)) for name, config in stages.items()]
     configs += [
-        (point.config, _arm_mapping(sweep, point.arm, point.grid), sweep.place("arms", point.arm)) for point in points
+        (cell.config, _arm_mapping(sweep, cell.arm, cell.grid), sweep.place("arms", cell.arm)) for cell in cells
     ]
     for config, mapping, top in configs:
         for role, stage in needed_stages(config).items():
@@ -277,36 +224,35 @@ def _check_what_stages_train(
                 faults.add(locate(mapping, ["start", role, "stage"], top), f"stage {stage!r} {misfit}")
 
 
-def _check_points(points: Sequence[Point], sweep: Sweep, faults: _Faults) -> None:
-    seen: dict[tuple[str, str], Point] = {}
-    for point in points:
-        place = sweep.place("arms", point.arm)
-        if point.config.evaluation is None:
+def _check_cells(cells: Sequence[Cell], sweep: Sweep, faults: _Faults) -> None:
+    seen: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        place = sweep.place("arms", cell.arm)
+        if cell.config.evaluation is None:
             faults.add(place, "evaluation is empty, but a cell of the table must be measured")
             continue
-        same = seen.setdefault((training_fingerprint(point.config), evaluation_fingerprint(point.config)), point)
-        if same is not point and same.config.start != point.config.start:
+        same = seen.setdefault((training_fingerprint(cell.config), evaluation_fingerprint(cell.config)), cell)
+        if same is not cell and same.config.start != cell.config.start:
             faults.add(
                 place,
-                f"cell {point.cell!r} differs from cell {same.cell!r} in the path of a start file only, which names no "
+                f"cell {cell.name!r} differs from cell {same.name!r} in the path of a start file only, which names no "
                 "run: give each file a sweep and an --out of its own",
             )
-        elif same is not point:
-            faults.add(place, f"cell {point.cell!r} is the same config as cell {same.cell!r}: remove one of them")
-    if len(datasets := sorted({point.config.data.dataset for point in points})) > 1:
+        elif same is not cell:
+            faults.add(place, f"cell {cell.name!r} is the same config as cell {same.name!r}: remove one of them")
+    if len(datasets := sorted({cell.config.data.dataset for cell in cells})) > 1:
         faults.add(
             sweep.place("arms"), f"one table is about one dataset, not {', '.join(datasets)}: one sweep for each"
         )
 
 
-def _baseline(sweep: Sweep, faults: _Faults) -> str | None:
+def _check_baseline(sweep: Sweep, faults: _Faults) -> None:
     name = sweep.settings.baseline
     alone = [arm for arm, arm_settings in sweep.arms.items() if not arm_settings.grid]
     if name is not None and name in sweep.arms and name not in alone:
         faults.add(sweep.place("baseline"), f"{name!r} has a grid, so it is several cells: take an arm without one")
     elif name is not None and sweep.settings.arms.get(name) is None:
         faults.add(sweep.place("baseline"), unknown(name, alone, what="arm"))
-    return name
 
 
 def _repeated(values: Sequence[Any]) -> list[Any]:

@@ -1,15 +1,12 @@
 """An earlier sweep's plan in an output folder: may a new one take its place?"""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from fgssl.errors import SettingsError, UserError
-from fgssl.settings.config import parse
+from fgssl.errors import UserError
 from fgssl.settings.fingerprints import evaluation_fingerprint, not_scientific, to_mapping
-from fgssl.settings.layers import leaves, overlaps
+from fgssl.settings.layers import overlaps
 from fgssl.store.plan import PlannedRun, read_plan
-from hpc.sweeps.stages import Stage, SweepPlan
+from hpc.sweeps.plan import SweepPlan, SweepRun
 
 _SHOWN = 3
 
@@ -28,13 +25,13 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
         kept = read_plan(out)
     except UserError as error:
         raise UserError(f"{error}\nTo go on: {advice}") from None
-    if kept.sweep != plan.grid.name:
-        raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.name!r}: {advice}")
+    if kept.sweep != plan.grid.settings.name:
+        raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.settings.name!r}: {advice}")
     differences = [
-        f"  {stage.label}: {difference}"
+        f"  {run.label}: {difference}"
         for cell in kept.cells
-        for run in cell.runs
-        if (stage := plan.runs.get((cell.cell, run.seed))) and (difference := _difference(run, stage))
+        for before in cell.runs
+        if (run := plan.of_cell.get((cell.cell, before.seed))) and (difference := _difference(before, run))
     ]
     if differences:
         more = [f"  and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
@@ -42,24 +39,18 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
         raise UserError(f"{file}: is the plan of a table of other runs:\n{lines}\nTo go on: {advice}")
 
 
-def _difference(kept: PlannedRun, stage: Stage) -> str:
+def _difference(kept: PlannedRun, run: SweepRun) -> str:
     """Return what makes them two results; empty where they are one.
 
     The evaluations are compared as fingerprints: settings that the kept plan does not know yet make no difference.
     """
-    if kept.run == stage.run and _evaluation(kept.config) == evaluation_fingerprint(stage.config):
+    if kept.run == run.run and evaluation_fingerprint(kept.config) == evaluation_fingerprint(run.config):
         return ""
-    before, after, free = leaves(kept.config), leaves(to_mapping(stage.config)), list(not_scientific(stage.config))
+    before, after = to_mapping(kept.config).leaves(), to_mapping(run.config).leaves()
+    free = list(not_scientific(run.config))
     changes = [
         f"{key} {before.get(key)} there, {after.get(key)} now"
         for key in {**before, **after}
         if before.get(key) != after.get(key) and not overlaps(key, free)
     ]
-    return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {stage.run}"
-
-
-def _evaluation(config: Mapping[str, Any]) -> str | None:
-    try:
-        return evaluation_fingerprint(parse(config, ""))
-    except SettingsError:  # of a version with other settings
-        return None
+    return "; ".join([*changes[:_SHOWN], *(["..."] if len(changes) > _SHOWN else [])]) or f"{kept.run}, now {run.run}"

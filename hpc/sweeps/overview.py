@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpc.sweeps.estimate import minutes_left
-from hpc.sweeps.stages import POINT, Stage, SweepPlan
+from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.state import State, run_folder
 
 INTERRUPTED = "INTERRUPTED"
@@ -15,32 +15,34 @@ INTERRUPTED = "INTERRUPTED"
 def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
     """Print the runs of each cell by state; `jobs` is the number of runs at a time here, or None on a cluster."""
     grid = plan.grid
-    print(f"{grid.name}: {grid.title}" + (f" ({grid.source})" if grid.source else ""))
+    print(
+        f"{grid.settings.name}: {grid.settings.title}" + (f" ({grid.settings.source})" if grid.settings.source else "")
+    )
     at_a_time = f", {jobs} at a time" if jobs else ""
-    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.seeds))}, into {out}{at_a_time}")
-    width = max(len(name) for name in [*grid.stages, *(point.cell for point in grid.points)])
+    print(f"preset {grid.preset or 'none'}, seeds {', '.join(map(str, grid.settings.seeds))}, into {out}{at_a_time}")
+    width = max(len(name) for name in [*grid.stages, *(cell.name for cell in grid.cells)])
 
-    def line(name: str, stages: Sequence[Stage]) -> str:
-        return f"  {name:{width}}  {counted(_shown(current[stage.key], stage, out) for stage in stages)}"
+    def line(name: str, runs: Sequence[SweepRun]) -> str:
+        return f"  {name:{width}}  {counted(_shown(current[run.key], run, out) for run in runs)}"
 
-    for kind in dict.fromkeys(stage.kind for stage in plan.stages if stage.kind != POINT):
-        print(f"{line(kind, [stage for stage in plan.stages if stage.kind == kind])}, shared")
-    for point in grid.points:
-        print(line(point.cell, [plan.runs[point.cell, seed] for seed in grid.seeds]))
+    for stage in dict.fromkeys(run.stage for run in plan.runs if run.stage is not None):
+        print(f"{line(stage, [run for run in plan.runs if run.stage == stage])}, shared")
+    for cell in grid.cells:
+        print(line(cell.name, [plan.of_cell[cell.name, seed] for seed in grid.settings.seeds]))
     left = sum(state is not State.DONE for state in current.values())
     minutes = minutes_left(plan, current, out, jobs or 1)
     estimate = "" if not left else f", about {minutes:.0f} minutes" if minutes is not None else ", time not known yet"
-    print(f"{runs(len(plan.stages))}, {len(plan.stages) - left} done, {left} to do{estimate}", flush=True)
+    print(f"{number_of_runs(len(plan.runs))}, {len(plan.runs) - left} done, {left} to do{estimate}", flush=True)
 
 
 def counted(states: Iterable[str], order: Iterable[str] = (INTERRUPTED, *State)) -> str:
     """Count states in words, in this order, e.g. `3 runs: 1 pending, 2 done`."""
     counts = Counter(states)
     parts = [f"{counts[state]} {state.lower()}" for state in order if counts[state]]
-    return f"{runs(counts.total())}: {', '.join(parts)}"
+    return f"{number_of_runs(counts.total())}: {', '.join(parts)}"
 
 
-def runs(number: int) -> str:
+def number_of_runs(number: int) -> str:
     """Return `1 run`, or `2 runs`."""
     return "1 run" if number == 1 else f"{number} runs"
 
@@ -52,6 +54,6 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _shown(state: State, stage: Stage, out: Path) -> str:
-    begun = state is State.PENDING and any(run_folder(stage, out).checkpoints.glob("step-*"))
+def _shown(state: State, run: SweepRun, out: Path) -> str:
+    begun = state is State.PENDING and any(run_folder(run, out).checkpoints.glob("step-*"))
     return INTERRUPTED if begun else state

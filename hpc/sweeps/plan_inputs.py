@@ -12,40 +12,40 @@ from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
-from hpc.sweeps.stages import Stage
+from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import run_folder
 
 
-def check_inputs(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> None:
+def check_inputs(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None) -> None:
     """Raise one `UserError` with all `input_problems`, if there are any."""
-    if problems := input_problems(stages, out, gpus):
+    if problems := input_problems(runs, out, gpus):
         raise UserError("\n".join(problems))
 
 
-def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | None) -> list[str]:
+def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None) -> list[str]:
     """Return all that unfinished runs lack, then the finished runs whose inputs have changed; each once.
 
     `gpus` are those that jobs may use; None where jobs run elsewhere. Nothing is written.
     """
     missing: list[str] = []
     changed: list[str] = []
-    planned = {stage.run for stage in stages}
+    planned = {run.run for run in runs}
     manifest, sha256 = functools.cache(_manifest), functools.cache(file_sha256)
-    for stage in stages:
-        folder = run_folder(stage, out)
-        done, record = folder.done(stage.config), folder.trained()
-        if stage.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
+    for run in runs:
+        folder = run_folder(run, out)
+        done, record = folder.done(run.config), folder.trained()
+        if run.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
             missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
-            shards = shards_folder(stage.config.data, out / "data")
+            shards = shards_folder(run.config.data, out / "data")
             present = manifest(shards)
         except DataError as error:
             # Shards that are gone are no matter to a finished run; other ones in their place are.
-            missing += [] if done and not _packed(stage.config.data.folder) else [str(error)]
+            missing += [] if done and not _packed(run.config.data.folder) else [str(error)]
         else:
-            missing += [] if done else unmet(stage.config, present or toy_manifest(stage.config.data.toy))
+            missing += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
             changed += _other_data(record, present, shards, folder.path)
-        for role, source in stage.config.start.sources.items():
+        for role, source in run.config.start.sources.items():
             file = start_file(source, role, out)
             lacking = [] if done else _missing_start(role, source, file, foreign=source.run not in planned)
             missing += lacking
@@ -53,24 +53,24 @@ def input_problems(stages: Sequence[Stage], out: Path, gpus: Sequence[str] | Non
     return list(dict.fromkeys([*missing, *changed]))
 
 
-def input_cautions(stages: Sequence[Stage], out: Path) -> list[str]:
+def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:
     """Return warnings about the data of unfinished runs; each once. Nothing is written."""
     found: list[str] = []
     manifest = functools.cache(_manifest)
-    for stage in stages:
-        if run_folder(stage, out).done(stage.config):
+    for run in runs:
+        if run_folder(run, out).done(run.config):
             continue
         try:
-            present = manifest(shards_folder(stage.config.data, out / "data"))
+            present = manifest(shards_folder(run.config.data, out / "data"))
         except DataError:  # among the `input_problems`
             continue
-        found += cautions(stage.config, present or toy_manifest(stage.config.data.toy))
+        found += cautions(run.config, present or toy_manifest(run.config.data.toy))
     return list(dict.fromkeys(found))
 
 
-def draw_inputs(stages: Sequence[Stage], out: Path) -> None:
+def draw_inputs(runs: Sequence[SweepRun], out: Path) -> None:
     """Draw the embedded sets that runs train on, before the first of them would."""
-    for data in {stage.config.data for stage in stages}:
+    for data in {run.config.data for run in runs}:
         if data.embedded:
             ensure_toy(data, out / "data")
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fgssl.store.run_folder import RunFolder
-from hpc.sweeps.stages import Stage
+from hpc.sweeps.plan import SweepRun
 
 
 class State(StrEnum):
@@ -25,32 +25,32 @@ OVER = frozenset({State.DONE, State.FAILED, State.SKIPPED})
 """Nothing more becomes of these in this sweep."""
 
 
-def run_folder(stage: Stage, out: Path) -> RunFolder:
-    return RunFolder.in_output(out, stage.run)
+def run_folder(run: SweepRun, out: Path) -> RunFolder:
+    return RunFolder.in_output(out, run.run)
 
 
 def states(
-    stages: Sequence[Stage], out: Path, failures: Mapping[str, str] | None = None, done: frozenset[str] = frozenset()
+    runs: Sequence[SweepRun], out: Path, failures: Mapping[str, str] | None = None, done: frozenset[str] = frozenset()
 ) -> dict[str, State]:
-    """State of every stage by its key; `stages` in an order in which needs come first.
+    """Return the state of every run by its key; `runs` are in an order in which needs come first.
 
     `failures` holds runs that are known to have failed though their folder does not say so (killed, disk full);
     `done` holds keys that are known to be done and are not looked up again.
     """
     found: dict[str, State] = {}
     of_run: dict[str, State] = {}
-    for stage in stages:
-        folder = run_folder(stage, out)
-        state = "DONE" if stage.key in done else folder.state(stage.config)
+    for run in runs:
+        folder = run_folder(run, out)
+        state = "DONE" if run.key in done else folder.state(run.config)
         if state == "DONE" or state == "RUNNING":
-            found[stage.key] = State(state)
-        elif state == "FAILED" or stage.run in (failures or {}):
-            found[stage.key] = State.FAILED
+            found[run.key] = State(state)
+        elif state == "FAILED" or run.run in (failures or {}):
+            found[run.key] = State.FAILED
         else:
-            found[stage.key] = _by_needs([of_run[need] for need in stage.needs if need in of_run])
+            found[run.key] = _by_needs([of_run[need] for need in run.needs if need in of_run])
         # For what needs it, a trained run is done, measured or not.
-        trained = found[stage.key] is not State.DONE and folder.trained() is not None
-        of_run[stage.run] = State.DONE if trained else found[stage.key]
+        trained = found[run.key] is not State.DONE and folder.trained() is not None
+        of_run[run.run] = State.DONE if trained else found[run.key]
     return found
 
 

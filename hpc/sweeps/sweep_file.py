@@ -20,18 +20,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from fgssl.settings.config import CHOICES, Config
 from fgssl.settings.declare import NonNegativeInt, PositiveFloat, settings
 from fgssl.settings.layers import (
+    Layer,
     Place,
-    Written,
-    leaves,
     locate,
-    merge,
     nested,
     overlaps,
-    override,
     parse_overrides,
     read_yaml,
 )
@@ -45,7 +44,7 @@ class ReferenceSettings:
 
     table: str
     """Name of a file in `reference/` beside the sweep, without its ending."""
-    match: dict[str, Any] = field(default_factory=dict)
+    match: dict[str, JsonValue] = field(default_factory=dict)
     """Column of the table -> a fixed value, or the dotted key whose value is looked up."""
 
 
@@ -53,8 +52,8 @@ class ReferenceSettings:
 class Arm:
     """One line of a figure, or one row of a table: cells that differ in their grid values only."""
 
-    settings: dict[str, Any] = field(default_factory=dict)
-    grid: dict[str, Any] = field(default_factory=dict)
+    settings: Layer = field(default_factory=Layer)
+    grid: Layer = field(default_factory=Layer)
     """Dotted key -> list of values; several keys are crossed."""
     reference: ReferenceSettings | None = None
 
@@ -70,10 +69,10 @@ class SweepSettings:
     baseline: str | None = None
     """Name of an arm without a grid."""
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
-    settings: dict[str, Any] = field(default_factory=dict)
-    stages: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    arms: dict[str, dict[str, Any] | None] = field(default_factory=dict)
-    jobs: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    settings: Layer = field(default_factory=Layer)
+    stages: dict[str, Layer | None] = field(default_factory=dict)
+    arms: dict[str, Layer | None] = field(default_factory=dict)
+    jobs: dict[str, Layer | None] = field(default_factory=dict)
     retries: Retries = Retries()
     measured_minutes: PositiveFloat | None = None
     """Wall time of all runs on 2 cores, for the estimate before any run has finished."""
@@ -91,16 +90,16 @@ class Sweep:
 
     file: Path
     preset: str | None
-    content: Mapping[str, Any]
+    content: Layer
     """As it is written, without faulty values; its keys know where."""
     settings: SweepSettings
-    arms: Mapping[str, Arm]
-    problems: Sequence[Problem]
+    arms: dict[str, Arm]
+    problems: list[Problem]
     """Found so far; the expansion adds its own, so that all are shown at once."""
 
     @property
-    def stages(self) -> Mapping[str, Mapping[str, Any]]:
-        return {name: self.content["stages"][name] for name, stage in self.settings.stages.items() if stage is not None}
+    def stages(self) -> Mapping[str, Layer]:
+        return {name: stage for name, stage in self.settings.stages.items() if stage is not None}
 
     def place(self, *path: str) -> Place:
         return locate(self.content, path, Place(str(self.file)))
@@ -115,32 +114,31 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
         raise SettingsError([Problem(str(file), "", f"no sweep but one run's config: fgssl train {file}")])
     chosen, block = _preset(file, content, preset)
-    extended = read_yaml(file.parent / str(block["extends"])) if block.get("extends") is not None else Written({}, {})
+    extended = read_yaml(file.parent / str(block["extends"])) if block.get("extends") is not None else Layer()
     problems = list[Problem]()
     for layer, own in ((extended, ()), (content, ("preset", "presets")), (block, ("extends",))):
         problems += _unknown_keys(layer, own)
-    merged: dict[str, Any] = {}
-    for layer in (extended, content, block):
-        merged = merge(merged, layer.only(_SWEEP_KEYS), _CHOICES)
+    layers = [layer.only(_SWEEP_KEYS) for layer in (extended, content, block)]
+    merged = Layer()
+    for layer in layers:
+        merged = merged.merge(layer, _CHOICES)
     command_line = _command_line(merged, overrides, problems)
-    merged = override(merged, command_line, _CHOICES)
+    merged = merged.override(command_line, _CHOICES)
 
     merged, found = without_faults(merged, SweepSettings, str(file), instead={"name": file.stem})
-    sweep = Sweep(file, chosen, merged, validate(merged, SweepSettings, str(file)), {}, ())
     problems += found
-    arms = {}
-    for name, mapping in sweep.settings.arms.items():
+    sweep = Sweep(file, chosen, merged, validate(merged, SweepSettings, str(file)), {}, problems)
+    for name, arm in sweep.settings.arms.items():
         try:
-            if mapping is not None:
-                arms[name] = validate(merged["arms"][name], Arm, sweep.place("arms", name))
+            if arm is not None:
+                sweep.arms[name] = validate(arm, Arm, sweep.place("arms", name))
         except SettingsError as error:
             # The expansion goes on without this arm, so that the other arms' faults are found too.
             problems += error.problems
-    layers = (extended, content.only(_SWEEP_KEYS), block, command_line)  # starts of other presets count for nothing
-    started = {name for layer in layers for name in _named_stages(layer)}
+    started = {name for layer in (*layers, command_line) for name in _named_stages(layer)}
     shared = extended["stages"] if isinstance(extended.get("stages"), Mapping) else ()
     problems += _mistyped_stages(sweep, {*started, *(name for name in sweep.stages if name in shared)})
-    return dataclasses.replace(sweep, arms=arms, problems=problems)
+    return sweep
 
 
 def preset_names(file: Path) -> list[str]:
@@ -149,7 +147,7 @@ def preset_names(file: Path) -> list[str]:
     return list(presets) if isinstance(presets, Mapping) else []
 
 
-def _preset(file: Path, content: Written, preset: str | None) -> tuple[str | None, Written]:
+def _preset(file: Path, content: Layer, preset: str | None) -> tuple[str | None, Layer]:
     """Return the chosen preset's name and block."""
     presets = content.get("presets") or {}
     place = locate(content, ["presets"], Place(str(file)))
@@ -163,10 +161,10 @@ def _preset(file: Path, content: Written, preset: str | None) -> tuple[str | Non
         place = Place(COMMAND_LINE, "--preset") if preset is not None else locate(content, ["preset"], Place(str(file)))
         # Alone: what the preset would have brought is missed everywhere else.
         raise SettingsError([place.problem(unknown(str(chosen), list(presets), what="preset"))])
-    return (str(chosen), presets[chosen] or Written({}, {})) if chosen is not None else (None, Written({}, {}))
+    return (None, Layer()) if chosen is None else (str(chosen), presets[chosen] or Layer())
 
 
-def _unknown_keys(layer: Written, own: Sequence[str]) -> Iterator[Problem]:
+def _unknown_keys(layer: Layer, own: Sequence[str]) -> Iterator[Problem]:
     known = (*_SWEEP_KEYS, *own)
     for key in layer:
         if key not in known:
@@ -199,57 +197,52 @@ def _named_stages(content: Any) -> Iterator[str]:
 # ------------------------------------------------------------------------------------------ command line
 
 
-def _command_line(merged: Mapping[str, Any], overrides: Sequence[str], problems: list[Problem]) -> dict[str, Any]:
+def _command_line(merged: Layer, overrides: Sequence[str], problems: list[Problem]) -> Layer:
     """Return the overrides as a layer of the sweep, after adding the problems of those that have no place in it."""
-    given, layer = parse_overrides(overrides), dict[str, Any]()
+    given, layer = parse_overrides(overrides), Layer()
     for key, value in given.items():
-        path = _command_line_path(merged, key, value, problems)
-        if path is not None:
-            layer = merge(layer, nested(path, value, given.places[key]), _CHOICES)
+        try:
+            path = _command_line_path(merged, key, value)
+        except ValueError as error:
+            problems.append(Problem(COMMAND_LINE, key, str(error)))
+        else:
+            layer = layer.merge(nested(path, value, given.places[key]), _CHOICES)
     return layer
 
 
-def _command_line_path(merged: Mapping[str, Any], key: str, value: Any, problems: list[Problem]) -> list[str] | None:
-    """Return where an override goes in the sweep, or None after adding a problem."""
-    parts = key.split(".")
-    first = parts[0]
+def _command_line_path(merged: Layer, key: str, value: object) -> list[str]:
+    """Return where an override goes in the sweep; raise a `ValueError` with the message if nowhere."""
+    first, *rest = parts = key.split(".")
     if first in ("preset", "presets"):
-        problems.append(Problem(COMMAND_LINE, key, "choose a preset with --preset NAME"))
-    elif first == "seed":
-        problems.append(Problem(COMMAND_LINE, key, f"a sweep has several: seeds=[{value}]"))
-    elif first in _CONFIG_KEYS:
-        setters = _who_sets(merged, parts, value)
-        if not setters:
-            return ["settings", *parts]
-        problems.append(
-            Problem(
-                COMMAND_LINE,
-                key,
+        raise ValueError("choose a preset with --preset NAME")
+    if first == "seed":
+        raise ValueError(f"a sweep has several: seeds=[{value}]")
+    if first in _CONFIG_KEYS:
+        if setters := _who_sets(merged, parts, value):
+            raise ValueError(
                 f"{' and '.join(setters)} set this key and would win over it: give settings.{key}=... to change all "
-                f"the others, or {setters[0]}=... to change that one",
+                f"the others, or {setters[0]}=... to change that one"
             )
-        )
-    elif first not in _ON_COMMAND_LINE:
-        problems.append(Problem(COMMAND_LINE, key, unknown(first, [*_ON_COMMAND_LINE, *_CONFIG_KEYS])))
-    elif first in ("arms", "stages") and len(parts) > 1 and parts[1] not in (merged.get(first) or {}):
-        problems.append(Problem(COMMAND_LINE, key, unknown(parts[1], list(merged.get(first) or {}), what=first[:-1])))
-    elif first == "arms" and len(parts) > 3 and parts[2] == "grid":
+        return ["settings", *parts]
+    if first not in _ON_COMMAND_LINE:
+        raise ValueError(unknown(first, [*_ON_COMMAND_LINE, *_CONFIG_KEYS]))
+    if first in ("arms", "stages") and rest and rest[0] not in (merged.get(first) or {}):
+        raise ValueError(unknown(rest[0], list(merged.get(first) or {}), what=first[:-1]))
+    if first == "arms" and len(rest) > 2 and rest[1] == "grid":
         return [*parts[:3], ".".join(parts[3:])]  # a grid's keys are dotted, not nested
-    else:
-        return parts
-    return None
+    return parts
 
 
-def _who_sets(merged: Mapping[str, Any], parts: Sequence[str], value: Any) -> list[str]:
+def _who_sets(merged: Layer, parts: Sequence[str], value: object) -> list[str]:
     """Return dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
     setters = []
-    keys = leaves(nested(parts, value))
+    keys = nested(parts, value).leaves()
     for kind, inside in (("arms", "settings."), ("stages", "")):
         for name, entry in (merged.get(kind) or {}).items():
             if not isinstance(entry, Mapping):
                 continue
             there = entry if kind == "stages" else entry.get("settings") or {}
-            set_there = leaves(there) if isinstance(there, Mapping) else {}
+            set_there = Layer(there).leaves() if isinstance(there, Mapping) else {}
             setters += [f"{kind}.{name}.{inside}{key}" for key in keys if overlaps(key, set_there)]
             grid = entry.get("grid") if kind == "arms" else None
             if isinstance(grid, Mapping):

@@ -41,5 +41,8 @@ def test_a_figure_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.M
     (running / "metrics.jsonl").write_text('{"step": 0, "lo')
 
     assert draw("losses", tmp_path) == (55.0, {("base", 0): (5, 3)}, {("base", 1): [2.5, 1.5]})
+    (out.folder("base", 1) / "metrics.jsonl").write_text('{"step": 0, "loss": 2.5}\n{"step": 1, "lo')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be read as logged metrics"):
+        draw("losses", tmp_path)
     with pytest.raises(UserError, match="unknown figure 'loses': did you mean 'losses'"):
         draw("loses", tmp_path)

@@ -198,6 +198,6 @@ def test_planning_with_shipped_methods_imports_no_torch() -> None:
     code = (
         "import sys; from pathlib import Path; from hpc.sweeps.grid import expand; from fgssl.settings.methods import "
         "METHODS; import pkgutil; [pkgutil.resolve_name(path) for path in METHODS.values()]; "
-        "assert expand(Path('sweeps/smoke.yaml')).points; print({'torch', 'torchvision', 'timm'} & set(sys.modules))"
+        "assert expand(Path('sweeps/smoke.yaml')).cells; print({'torch', 'torchvision', 'timm'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

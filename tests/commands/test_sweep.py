@@ -17,8 +17,8 @@ from fgssl.settings.data import ToySettings
 from fgssl.settings.fingerprints import run_name
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
+from hpc.sweeps.plan import plan
 from hpc.sweeps.snapshot import packages
-from hpc.sweeps.stages import plan
 
 SWEEP = """
 name: tiny
@@ -119,7 +119,7 @@ def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
 
 def test_a_dry_run_shows_interrupted_runs(sweep, capsys):
     made = plan(expand(sweep))
-    first, second = (stage.config for stage in made.stages[:2])
+    first, second = (run.config for run in made.runs[:2])
     for config in (first, second):
         (_out(sweep) / "runs" / run_name(config) / "checkpoints" / "step-00000005").mkdir(parents=True)
     with RunFolder(_out(sweep) / "runs" / run_name(second)).lease(second):
@@ -176,7 +176,7 @@ def test_a_finished_sweep_ends_at_once_without_torch(sweep, faked):
 
 @pytest.mark.usefixtures("faked")
 def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, capsys):
-    failing = plan(expand(sweep)).runs["long epochs=5", 1].config
+    failing = plan(expand(sweep)).of_cell["long epochs=5", 1].config
     _out(sweep).mkdir(parents=True)
     (_out(sweep) / "behavior.json").write_text(f'{{"{run_name(failing)}": "fail"}}')
     assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 1

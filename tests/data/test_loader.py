@@ -188,7 +188,7 @@ def test_evaluation_crops_the_middle_where_a_resize_is_set() -> None:
 def test_the_probes_random_crops_are_a_function_of_seed_epoch_and_image() -> None:
     def cropped(seed: int, epoch: int, batch_size: int) -> NDArray[np.uint8]:
         batches = evaluation_batches(
-            InMemory(), VIEWS, batch_size=batch_size, threads=1, random_crop_seed=seed, epoch=epoch
+            InMemory(), VIEWS, batch_size=batch_size, threads=1, seed=seed, random_view_epoch=epoch
         )
         return np.concatenate([batch.images[0] for batch in batches])
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fgssl.data.sampling import balanced_rows_of_step, epoch_of_step, rows_by_class, rows_of_step, steps_per_epoch
+from fgssl.data.sampling import balanced_rows_of_step, rows_by_class, rows_of_step, steps_per_epoch
 
 
 def test_the_last_partial_batch_is_dropped() -> None:
     assert [steps_per_epoch(size, 32) for size in (31, 32, 63, 64, 100)] == [0, 1, 1, 2, 3]
-    assert [epoch_of_step(step, 100, 32) for step in range(7)] == [0, 0, 0, 1, 1, 1, 2]
 
 
 def test_an_epoch_shows_every_image_at_most_once() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hpc.sweeps.grid import expand
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 
 ROOT = Path(__file__).parents[2]
 NO_RESULTS = {"wall_s"}
@@ -120,7 +120,7 @@ def test_killed_sweeps_end_in_the_same_rows(tmp_path: Path) -> None:
     assert _results(out) == _results(tmp_path / "undisturbed")
     assert {row["state"] for row in _results(out)} == {"DONE"}
     # Nothing of the attempts that were killed is left beside the results.
-    runs = [stage.run for stage in plan(expand(sweep)).stages]
+    runs = [run.run for run in plan(expand(sweep)).runs]
     assert sorted(folder.name for folder in (out / "runs").iterdir()) == sorted(set(runs))
     leftovers = [file for file in (out / "runs").glob("*/checkpoints") if file.exists()]
     assert not leftovers

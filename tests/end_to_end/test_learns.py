@@ -11,7 +11,7 @@ import pytest
 
 from fgssl.run.execution import execute
 from fgssl.settings import config as configs
-from fgssl.settings.layers import merge
+from fgssl.settings.layers import Layer
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measure:
     out = tmp_path_factory.mktemp("learns")
 
     def measure(method: dict[str, Any], training: dict[str, Any], seed: int) -> dict[str, float]:
-        mapping = merge(SETTINGS, {"seed": seed, "method": method, "training": training}, configs.CHOICES)
+        mapping = Layer(SETTINGS).merge({"seed": seed, "method": method, "training": training}, configs.CHOICES)
         config = configs.parse(mapping, "test")
         found = execute(config, out).evaluation(config)
         assert found is not None

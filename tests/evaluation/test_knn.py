@@ -11,7 +11,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from fgssl.errors import NonFiniteError
 from fgssl.evaluation import knn
 from fgssl.evaluation.knn import weighted_knn
-from fgssl.evaluation.measures.knn import KNN
 
 
 def clustered(seed: int) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor, NDArray[np.int64]]:
@@ -39,10 +38,9 @@ def test_equals_scikit_learn(
             weights=lambda distances: np.exp((1 - distances) / temperature),
         ).fit(train.double().numpy(), train_labels + 5)
         expected = 100 * oracle.score(test.double().numpy(), test_labels + 5)
-        settings = KNN(neighbors=neighbors, temperature=temperature)
-        measures = weighted_knn(train, train_labels + 5, test, test_labels + 5, settings)
+        percent = weighted_knn(train, train_labels + 5, test, test_labels + 5, neighbors, temperature)
         assert 10 < expected < 95
-        assert measures == {"knn": pytest.approx(expected, abs=1e-9)}
+        assert percent == pytest.approx(expected, abs=1e-9)
 
 
 def test_one_near_image_outvotes_two_far_ones_at_a_low_temperature() -> None:
@@ -51,38 +49,33 @@ def test_one_near_image_outvotes_two_far_ones_at_a_low_temperature() -> None:
     # Equal where exp(cos 10 / t) = 2 exp(cos 40 / t): t = (cos 10 - cos 40) / ln 2.
     even = (math.cos(math.radians(10)) - math.cos(math.radians(40))) / math.log(2)
     for temperature, percent in ((0.99 * even, 100.0), (1.01 * even, 0.0), (1e-5, 100.0)):
-        settings = KNN(neighbors=3, temperature=temperature)
         for near, far in ((0, 1), (1, 0)):
             labels, truth = np.array([near, far, far]), np.array([near])
-            assert weighted_knn(train, labels, query, truth, settings) == {"knn": percent}
+            assert weighted_knn(train, labels, query, truth, 3, temperature) == percent
 
 
 def test_of_equally_near_images_the_first_rows_count() -> None:
     train = torch.tensor([[1.0, 0.0]] * 6 + [[1.0, 0.1]])
-    settings = KNN(neighbors=4)
     query, truth = torch.tensor([[1.0, 0.1]]), np.array([7])
     # Next to the last row, rows 0, 1 and 2 are taken.
-    assert weighted_knn(train, np.array([7, 7, 7, 9, 9, 9, 9]), query, truth, settings)["knn"] == 100.0
-    assert weighted_knn(train, np.array([9, 9, 7, 7, 7, 7, 9]), query, truth, settings)["knn"] == 0.0
+    assert weighted_knn(train, np.array([7, 7, 7, 9, 9, 9, 9]), query, truth, 4, 0.07) == 100.0
+    assert weighted_knn(train, np.array([9, 9, 7, 7, 7, 7, 9]), query, truth, 4, 0.07) == 0.0
 
 
 def test_of_equal_votes_the_smaller_label_wins() -> None:
     train, query = torch.ones(2, 3), torch.ones(1, 3)
-    settings = KNN(neighbors=2)
     for labels in ([4, 2], [2, 4]):
-        assert weighted_knn(train, np.array(labels), query, np.array([2]), settings)["knn"] == 100.0
+        assert weighted_knn(train, np.array(labels), query, np.array([2]), 2, 0.07) == 100.0
 
 
 def test_a_test_class_without_training_images_is_wrong() -> None:
-    settings = KNN(neighbors=1)
-    assert weighted_knn(torch.eye(2), np.array([0, 1]), torch.eye(2), np.array([0, 9]), settings)["knn"] == 50.0
+    assert weighted_knn(torch.eye(2), np.array([0, 1]), torch.eye(2), np.array([0, 9]), 1, 0.07) == 50.0
 
 
 def test_errors() -> None:
     labels = np.array([0, 1])
     broken = torch.tensor([[1.0, torch.nan], [0.0, 1.0]])
-    settings = KNN(neighbors=1)
     with pytest.raises(NonFiniteError, match="kNN: the features of the training images"):
-        weighted_knn(broken, labels, torch.eye(2), labels, settings)
+        weighted_knn(broken, labels, torch.eye(2), labels, 1, 0.07)
     with pytest.raises(NonFiniteError, match="kNN: the features of the test images"):
-        weighted_knn(torch.eye(2), labels, broken, labels, settings)
+        weighted_knn(torch.eye(2), labels, broken, labels, 1, 0.07)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,19 +11,12 @@ import torch
 
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation import linear
-from fgssl.evaluation.linear import (
-    LinearClassifiers,
-    choose_learning_rates,
-    fit,
-    fixed_linear_probe,
-    label_subsets,
-    selected_linear_probe,
-)
+from fgssl.evaluation.linear import SGD, LinearClassifiers, best_learning_rates, fit, label_subsets, validation_splits
 from fgssl.evaluation.measures.linear import LinearProbe
-from fgssl.evaluation.splits import grouped_split
 from fgssl.randomness import permutation
 
 SETTINGS = LinearProbe(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
+TRAINING = SGD(15, 32, SETTINGS.momentum, SETTINGS.weight_decay, SETTINGS.milestones)
 
 
 def mixture(
@@ -35,10 +30,22 @@ def mixture(
     return train, labels, test, labels.copy()
 
 
-def probe(data: tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray], **kwargs: object) -> dict[str, float]:
+def probe(
+    data: tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray],
+    views: Callable[[int], torch.Tensor] | None = None,
+    **kwargs: object,
+) -> dict[str, float]:
     train, train_labels, test, test_labels = data
-    settings = dataclasses.replace(SETTINGS, **kwargs)  # type: ignore[arg-type]
-    return selected_linear_probe(train, train_labels, np.arange(len(train)), test, test_labels, settings, seed=0)
+    features = SimpleNamespace(
+        train=SimpleNamespace(groups=np.arange(len(train))),
+        train_labels=train_labels,
+        test_labels=test_labels,
+        of_train=train,
+        of_test=test,
+        of_random_train_views=views,
+        seed=0,
+    )
+    return dataclasses.replace(SETTINGS, **kwargs).value(features)  # type: ignore[arg-type]
 
 
 def test_separable_classes_reach_100_percent() -> None:
@@ -63,13 +70,13 @@ def test_noise_alone_gives_chance() -> None:
 def test_steps_equal_torch_sgd_and_autograd(weight_decay: float) -> None:
     features, labels, *_ = mixture(images=50, width=6, classes=3, spread=1.0)
     features = features.double()
-    settings = dataclasses.replace(SETTINGS, weight_decay=weight_decay, milestones=(0.4, 0.8), epochs=10)
-    (trained,) = fit(lambda epoch: features, labels, [np.arange(50)], [(0.5,)], settings, seed=7)
+    sgd = SGD(10, 32, 0.9, weight_decay, (0.4, 0.8))
+    (trained,) = fit(lambda epoch: features, labels, [np.arange(50)], [(0.5,)], sgd, seed=7)
 
     layer = torch.nn.Linear(6, 3, dtype=torch.float64)
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5, momentum=settings.momentum, weight_decay=weight_decay)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.5, momentum=0.9, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[4, 8], gamma=0.1)
     targets = torch.from_numpy(labels)
     for epoch in range(10):
@@ -86,9 +93,9 @@ def test_rates_in_one_pass_equal_single_fits() -> None:
     train, labels, test, _ = mixture(images=300, width=12, classes=6, spread=1.0)
     train, test = train.double(), test.double()  # wide matrices are summed in another order: rounding alone differs
     rows, rates = np.arange(300), (0.1, 1.0, 10.0)
-    (together,) = fit(lambda epoch: train, labels, [rows], [rates], SETTINGS, seed=0)
+    (together,) = fit(lambda epoch: train, labels, [rows], [rates], TRAINING, seed=0)
     for index, rate in enumerate(rates):
-        (alone,) = fit(lambda epoch: train, labels, [rows], [(rate,)], SETTINGS, seed=0)
+        (alone,) = fit(lambda epoch: train, labels, [rows], [(rate,)], TRAINING, seed=0)
         torch.testing.assert_close(together.weight[index], alone.weight[0], rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(together.logits(test)[:, index], alone.logits(test)[:, 0], rtol=1e-6, atol=1e-6)
 
@@ -98,7 +105,7 @@ def test_is_deterministic_and_a_function_of_the_seed() -> None:
     assert probe(data) == probe(data)
     train, labels, *_ = data
     one, other = (
-        fit(lambda epoch: train, labels, [np.arange(200)], [(1.0,)], SETTINGS, seed=seed)[0].weight for seed in (0, 1)
+        fit(lambda epoch: train, labels, [np.arange(200)], [(1.0,)], TRAINING, seed=seed)[0].weight for seed in (0, 1)
     )
     assert not torch.equal(one, other)
 
@@ -128,16 +135,16 @@ def test_test_labels_change_no_weight_and_no_rate(monkeypatch: pytest.MonkeyPatc
 def test_the_rate_is_the_best_on_the_held_out_part() -> None:
     train, labels, *_ = mixture(images=300, width=16, classes=10, spread=2.0)
     groups = np.arange(300) // 20 + 1000 * labels  # tracks of one class each
-    settings = dataclasses.replace(SETTINGS, label_fractions=(0.5,), learning_rates=(30.0, 0.0001, 0.1))
-    (rows,) = label_subsets(labels, settings, seed=3)
-    (chosen,) = choose_learning_rates(train, labels, groups, [rows], settings, seed=3)
+    rates = (30.0, 0.0001, 0.1)
+    splits = validation_splits(labels, groups, label_subsets(labels, [0.5], seed=3), 0.2, seed=3)
+    (chosen,) = best_learning_rates(train, labels, splits, rates, TRAINING, seed=3)
 
-    fitted, validated = grouped_split(labels[rows], groups[rows], settings.validation_fraction, seed=3)
-    assert not set(groups[rows[fitted]]) & set(groups[rows[validated]])
+    ((fitted, validated),) = splits
+    assert not set(groups[fitted]) & set(groups[validated])
     accuracy: dict[float, float] = {}
-    for rate in sorted(settings.learning_rates):
-        (alone,) = fit(lambda epoch: train, labels, [rows[fitted]], [(rate,)], settings, seed=3)
-        (percent,) = alone.accuracy(train[rows[validated]], torch.from_numpy(labels[rows[validated]]))
+    for rate in sorted(rates):
+        (alone,) = fit(lambda epoch: train, labels, [fitted], [(rate,)], TRAINING, seed=3)
+        (percent,) = alone.accuracy(train[validated], torch.from_numpy(labels[validated]))
         assert percent is not None
         accuracy[rate] = percent
     assert len(set(accuracy.values())) == 3
@@ -181,26 +188,24 @@ def test_nothing_to_hold_out_is_an_error_unless_there_is_nothing_to_choose() -> 
     assert probe(data, label_fractions=(0.2,), learning_rates=(1.0,))["learning_rate_20"] == 1.0
 
 
-def test_fixed_recipe_asks_for_features_once_an_epoch_and_takes_the_first_rate() -> None:
-    train, labels, test, test_labels = mixture(images=200, width=16, classes=5, spread=0.1)
+def test_fixed_recipe_asks_for_features_once_an_epoch_and_takes_its_rate() -> None:
+    data = train, *_ = mixture(images=200, width=16, classes=5, spread=0.1)
     asked = []
 
     def features(epoch: int) -> torch.Tensor:
         asked.append(epoch)
         return train + 0.1 * torch.randn(train.shape, generator=torch.Generator().manual_seed(epoch))
 
-    settings = dataclasses.replace(SETTINGS, learning_rates=(3.0, 0.1))
-    measures = fixed_linear_probe(features, labels, test, test_labels, settings, seed=0)
+    measures = probe(data, features, recipe="fixed", learning_rates=(3.0,))
     assert asked == list(range(15))
     assert measures["learning_rate_20"] == 3.0
     assert measures["linear_100"] == measures["linear_20"] == 100.0
 
 
 def test_fixed_recipe_on_constant_features_is_the_selected_one_with_one_rate() -> None:
-    train, labels, test, test_labels = mixture(images=200, width=16, classes=10, spread=1.5)
-    settings = dataclasses.replace(SETTINGS, learning_rates=(1.0,))
-    fixed = fixed_linear_probe(lambda epoch: train, labels, test, test_labels, settings, seed=0)
-    assert fixed == probe((train, labels, test, test_labels), learning_rates=(1.0,))
+    data = train, *_ = mixture(images=200, width=16, classes=10, spread=1.5)
+    fixed = probe(data, lambda epoch: train, recipe="fixed", learning_rates=(1.0,))
+    assert fixed == probe(data, learning_rates=(1.0,))
 
 
 def test_a_test_class_without_training_images_counts_as_wrong() -> None:
@@ -215,7 +220,7 @@ def test_small_data_take_seconds_on_one_thread() -> None:
     torch.set_num_threads(1)
     try:
         start = time.process_time()
-        selected_linear_probe(data[0], data[1], np.arange(960), data[2], data[3], LinearProbe(), seed=0)
+        probe(data, **vars(LinearProbe()))
         assert time.process_time() - start < 6  # about 1 s; a loop over images or rates takes many times that
     finally:
         torch.set_num_threads(threads)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from hpc.sweeps.grid import expand
+from hpc.sweeps.plan import SweepPlan, plan
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import SweepPlan, plan
 from hpc.sweeps.state import State, states
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 
@@ -58,13 +58,13 @@ class SmallSweep:
 
     def run(self, kind_or_cell: str, seed: int = 0) -> str:
         """Name of the run of a shared stage or of a cell."""
-        of_stage = [stage.run for stage in self.plan.stages if (stage.kind, stage.seed) == (kind_or_cell, seed)]
-        return of_stage[0] if of_stage else self.plan.runs[kind_or_cell, seed].run
+        of_stage = [run.run for run in self.plan.runs if (run.stage, run.seed) == (kind_or_cell, seed)]
+        return of_stage[0] if of_stage else self.plan.of_cell[kind_or_cell, seed].run
 
     def states(self) -> dict[str, State]:
         """State by label."""
-        found = states(self.plan.stages, self.out)
-        return {stage.label: found[stage.key] for stage in self.plan.stages}
+        found = states(self.plan.runs, self.out)
+        return {run.label: found[run.key] for run in self.plan.runs}
 
 
 @pytest.fixture

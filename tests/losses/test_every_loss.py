@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fgssl.errors import NoPositivesError, UserError
-from fgssl.losses import at_least_fp32, hcl, info_nce, n_pairs, negative_cosine, nt_xent, supcon
+from fgssl.losses import at_least_fp32, hcl, info_nce_per_row, n_pairs, negative_cosine, nt_xent, supcon
 
 Loss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
@@ -31,9 +31,9 @@ def labeled(loss: Callable[..., Tensor], *options: object) -> Loss:
 
 LOSSES: dict[str, Loss] = {
     "nt_xent": lambda first, second, labels, temperature: nt_xent(first, second, temperature),
-    "info_nce": lambda first, second, labels, temperature: info_nce(
+    "info_nce": lambda first, second, labels, temperature: info_nce_per_row(
         first, second, QUEUE.to(at_least_fp32(first).dtype), temperature
-    ),
+    ).mean(),
     "negative_cosine": lambda first, second, labels, temperature: negative_cosine(first, second),
     "supcon": labeled(supcon),
     "n_pairs": labeled(n_pairs),
@@ -131,7 +131,7 @@ def test_a_temperature_that_is_not_above_0(name: str, temperature: float) -> Non
 
 def test_wrong_shapes_are_named() -> None:
     rows, labels = torch.randn(6, 8), torch.arange(6)
-    for two_views in (nt_xent, lambda first, second, _: info_nce(first, second, rows, 0.1)):
+    for two_views in (nt_xent, lambda first, second, _: info_nce_per_row(first, second, rows, 0.1)):
         with pytest.raises(ValueError, match=r"\(6, 8\) and \(1, 8\)"):
             two_views(rows, rows[:1], 0.1)
     with pytest.raises(ValueError, match=r"\(8,\) and \(8,\)"):
@@ -139,7 +139,7 @@ def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match=r"\(6, 8\) and \(6, 7\)"):
         negative_cosine(rows, rows[:, :7])
     with pytest.raises(ValueError, match=r"queue of shape \(6, 7\).*\(K, 8\)"):
-        info_nce(rows, rows, rows[:, :7], 0.1)
+        info_nce_per_row(rows, rows, rows[:, :7], 0.1)
     for by_label in (supcon, n_pairs):
         with pytest.raises(ValueError, match=r"labels of shape \(6, 1\).*\(6,\)"):
             by_label(rows, labels[:, None], 0.1)

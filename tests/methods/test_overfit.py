@@ -81,9 +81,8 @@ def test_overfits(
     queue = () if "method=" in override or "method.base=" in override else ("method.base.queue_size=8",)
     method = tiny_method(*small, *queue, override)
     batch = blotches()
-    if hasattr(method, "fill_bank"):
-        method.fill_bank([batch.original])
-    steps = 75 if hasattr(method, "fill_bank") else 150  # with synthesized pairs a step has twice as many passes
+    method.prepare(lambda number: [batch.original])
+    steps = 75 if hasattr(method, "bank") else 150  # with synthesized pairs a step has twice as many passes
     optimizer = torch.optim.SGD(method.trained_parameters(), lr=0.1, momentum=0.9)
     start = parameters_to_vector(method.encoder.parameters()).detach()
     separations, losses, errors = [], [], []
@@ -100,5 +99,5 @@ def test_overfits(
     assert separations[-1] > floor
     assert losses[-1] < losses[1] - 0.5  # at step 0 the keys in MoCo v2's queue are random, and easy
     assert (parameters_to_vector(method.encoder.parameters()) - start).norm() > 0.1 * start.norm()
-    if hasattr(method, "fill_bank"):
+    if hasattr(method, "bank"):
         assert errors[-1] < 0.6 * errors[0]

@@ -96,7 +96,7 @@ def test_synthesized_pairs_on_simsiam_are_equation_8(tiny_method: Make, random_b
     """L_P is the symmetric negative cosine through the predictor, Grad-CAM goes through head and predictor."""
     method, batch = tiny_method(f"method.base={SIMSIAM}", "method.noise.threshold={quantile: 0.5}"), random_batch()
     assert batch.original is not None
-    method.fill_bank(batch.original.split(16))
+    method.prepare(lambda number: batch.original.split(16))
     base, decoder = copy.deepcopy(method.base), copy.deepcopy(method.decoder)
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
 

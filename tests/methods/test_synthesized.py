@@ -30,7 +30,7 @@ def make(tiny_method: Make, random_batch: Callable[..., Batch]) -> Callable[...,
         assert isinstance(method, Synthesized)
         originals = random_batch(step=99, images=64).original
         assert originals is not None
-        method.fill_bank(originals.split(16))
+        method.prepare(lambda number: originals.split(16))
         return method
 
     return filled
@@ -68,7 +68,7 @@ def test_the_loss_is_equation_8(
     keys = global_target(copy.deepcopy(method), batch, 32, 0)
     assert keys is not None
 
-    by_views = losses.info_nce(head(encoder(batch.views[0])), keys, base.queue, 0.2)
+    by_views = losses.info_nce_per_row(head(encoder(batch.views[0])), keys, base.queue, 0.2).mean()
     features = encoder(batch.original)
     rebuilt = decoder(features)
     error = ((rebuilt - batch.original) ** 2).mean()
@@ -200,7 +200,7 @@ def test_a_part_of_the_bank_is_used_while_it_fills(
     method = tiny_method()
     batch = random_batch()
     assert batch.original is not None
-    method.fill_bank([batch.original[:16]])
+    method.prepare(lambda number: [batch.original[:16]])
     seen = []
     original = Perturbation.__call__
 
@@ -226,7 +226,7 @@ def test_the_bank_starts_with_features_of_the_start_encoder(
     originals = random_batch(images=48).original
     assert originals is not None
     before = {name: buffer.clone() for name, buffer in method.base.named_buffers()}
-    method.fill_bank(originals.split(16))
+    method.prepare(lambda number: originals.split(16))
     expected = torch.cat([copy.deepcopy(method.encoder)(group) for group in originals.split(16)])
     torch.testing.assert_close(method.bank[-48:], expected.detach())
     assert int(method.bank_filled) == 48

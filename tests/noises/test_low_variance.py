@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
+from fgssl.settings.noise import QuantileThreshold
 
 INFINITE = math.inf
 
@@ -89,8 +90,8 @@ def test_thresholds_that_are_numbers_quantiles_and_infinite() -> None:
     spreads = spread(bank_of(1024), "std", "column")
     assert low_variance_dimensions(spreads, INFINITE).all()
     assert not low_variance_dimensions(spreads, 0.0).any()
-    assert low_variance_dimensions(spreads, INFINITE, quantile=0.25).sum() == 10  # of 40
-    assert not low_variance_dimensions(spreads, INFINITE, quantile=0.0).any()
+    assert low_variance_dimensions(spreads, QuantileThreshold(quantile=0.25)).sum() == 10  # of 40
+    assert not low_variance_dimensions(spreads, QuantileThreshold(quantile=0.0)).any()
     # The bound of the default statistic is 0.031: 0.05 already takes every dimension.
     assert torch.equal(low_variance_dimensions(spreads, 0.05), low_variance_dimensions(spreads, INFINITE))
 

@@ -1,5 +1,6 @@
 """The published numbers under sweeps/reference."""
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ def test_nothing_published_gives_nothing() -> None:
     assert reference_values("table7_tau", "cub200", {"tau": None}, FOLDER) == {}
     # An empty field is no number.
     assert reference_values("table3_sota", "cars", {"method": "dilo"}, FOLDER) == {}
+
+
+@pytest.mark.parametrize("size", [0, 3, 12, 20, 24, 30])
+def test_a_table_that_was_cut_is_named(size: int, tmp_path: Path) -> None:
+    file = tmp_path / "cut.csv"
+    file.write_bytes(b"method,linear_cub200,rank1_cub200\nmocov2,1,2\n"[:size] + b"\nb\xff" * (size == 30))
+    with pytest.raises(UserError, match=re.escape(f"{file}: ")):
+        reference_values("cut", "cub200", {"method": "mocov2"}, tmp_path)
 
 
 def test_outliers_are_a_measure_of_their_level_and_their_decrease_is_none() -> None:

@@ -11,10 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from fgssl.data import loader
-from fgssl.data.shards import ShardedSplit
 from fgssl.evaluation import features
 from fgssl.evaluation.ranking import retrieval
-from fgssl.run.data import packed_shards
+from fgssl.run.data import open_splits
 from fgssl.run.execution import execute
 from fgssl.settings.config import Config
 from fgssl.store.features import Origin, read_features
@@ -60,7 +59,8 @@ def test_both_splits_lie_in_one_file_by_row(tiny_config: Tiny, tmp_path: Path) -
     folder = execute(config, tmp_path)
     kept = read_features(folder.features)
     assert kept is not None
-    test = ShardedSplit(packed_shards(config, tmp_path), "test")
+    _, test = open_splits(config, tmp_path)
+    assert test is not None
     found = {split: (len(one), one.dtype.name) for split, one in kept.splits.items()}
     assert found == {"train": (192, "float32"), "test": (len(test), "float32")}
     assert kept.origin == Origin(data_version=test.version, encoder_sha256=file_sha256(folder.encoder))
@@ -81,9 +81,9 @@ def test_rounding_is_for_the_file_alone(tiny_config: Tiny, tmp_path: Path, encod
     assert "features.safetensors" not in files(folder)
     rounded, folder = found("float16")
     assert {found.dtype for found in load_file(folder.features).values()} == {np.dtype("float16")}
-    assert encoded == [48, 192] * 2
+    assert encoded == [192, 48] * 2
     again, folder = found("float32")  # float16 features are not read again
-    assert encoded == [48, 192] * 3
+    assert encoded == [192, 48] * 3
     assert exact == rounded == again
 
 

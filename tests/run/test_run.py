@@ -18,7 +18,7 @@ from fgssl.run.execution import execute
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.settings.layers import merge, nested
+from fgssl.settings.layers import Layer, nested
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.trainer import Trainer
 
@@ -48,7 +48,7 @@ def tiny(**overrides: object) -> Config:
     """`a__b=1` sets a.b."""
     mapping = dict(TINY)
     for key, value in overrides.items():
-        mapping = merge(mapping, nested(key.replace("__", "."), value), configs.CHOICES)
+        mapping = Layer(mapping).merge(nested(key.replace("__", "."), value), configs.CHOICES)
     return configs.parse(mapping, "test")
 
 

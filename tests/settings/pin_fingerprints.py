@@ -3,15 +3,16 @@
 A run folder is found again by its fingerprint: if one changes, everybody's runs of that sweep are trained again.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fgssl.settings.config import Config
+from fgssl.settings.config import Config, StartSource
 from fgssl.settings.fingerprints import evaluation_fingerprint, scientific, training_fingerprint
-from fgssl.settings.layers import leaves
-from hpc.sweeps.grid import expand
+from fgssl.settings.layers import Layer
+from hpc.sweeps.grid import expand, needed_stages
 from hpc.sweeps.sweep_file import preset_names
 
 PINNED = Path(__file__).with_name("fingerprints.json")
@@ -30,7 +31,7 @@ runs, and `runs` by label, each with its fingerprints and the `settings` that di
 
 def table() -> Table:
     """Compute the fingerprints as they are now."""
-    defaults = leaves(scientific(Config()))
+    defaults = Layer(scientific(Config())).leaves()
     cases = [(file, preset) for file in sorted(SWEEPS.glob("*.yaml")) for preset in preset_names(file)]
     return {
         "defaults": defaults,
@@ -40,9 +41,9 @@ def table() -> Table:
 
 def _of(file: Path, preset: str, defaults: Mapping[str, Any]) -> Table:
     grid = expand(file, preset)
-    configs = {f"stage {name}": config for name, config in grid.stages.items()}
-    configs |= {point.cell: point.config for point in grid.points}
-    own = {label: _differences(defaults, leaves(scientific(config))) for label, config in configs.items()}
+    configs = {f"stage {name}": _started(config) for name, config in grid.stages.items()}
+    configs |= {cell.name: _started(cell.config) for cell in grid.cells}
+    own = {label: _differences(defaults, Layer(scientific(config)).leaves()) for label, config in configs.items()}
     first = next(iter(own.values()))
     shared = {
         key: value
@@ -58,6 +59,12 @@ def _of(file: Path, preset: str, defaults: Mapping[str, Any]) -> Table:
         for label, config in configs.items()
     }
     return {"settings": shared, "runs": runs}
+
+
+def _started(config: Config) -> Config:
+    """Return the config with a run in place of each stage that it starts from, as a plan has it."""
+    starts = {role: StartSource(run=f"stage:{name}") for role, name in needed_stages(config).items()}
+    return dataclasses.replace(config, start=dataclasses.replace(config.start, **starts))
 
 
 def _differences(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

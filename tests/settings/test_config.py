@@ -9,7 +9,7 @@ import pytest
 from fgssl.errors import SettingsError
 from fgssl.settings.config import CHOICES, Config, canonical, load, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping, to_yaml, training_fingerprint
-from fgssl.settings.layers import merge, nested, parse_overrides
+from fgssl.settings.layers import Layer, nested, parse_overrides
 from fgssl.settings.methods import MoCoV2Settings
 
 
@@ -22,7 +22,7 @@ def _problems(mapping):
 def _config(**overrides) -> Config:
     mapping: dict = {}
     for key, value in overrides.items():
-        mapping = merge(mapping, nested(key.replace("__", "."), value), CHOICES)
+        mapping = Layer(mapping).merge(nested(key.replace("__", "."), value), CHOICES)
     return parse(mapping, "test")
 
 
@@ -31,17 +31,17 @@ def _config(**overrides) -> Config:
 
 def test_merge_is_deep_and_above_wins():
     below = {"a": {"x": 1, "y": 2}, "b": 3}
-    assert merge(below, {"a": {"y": 5, "z": 6}, "b": {"c": 1}}) == {"a": {"x": 1, "y": 5, "z": 6}, "b": {"c": 1}}
+    assert Layer(below).merge({"a": {"y": 5, "z": 6}, "b": {"c": 1}}) == {"a": {"x": 1, "y": 5, "z": 6}, "b": {"c": 1}}
     assert below == {"a": {"x": 1, "y": 2}, "b": 3}
 
 
 def test_merge_of_another_choice_keeps_nothing_of_the_old_one():
     sgd = {"training": {"epochs": 3, "optimizer": {"name": "sgd", "momentum": 0.5}}}
     adam = {"training": {"optimizer": {"name": "adam"}}}
-    assert merge(sgd, adam, CHOICES) == {"training": {"epochs": 3, "optimizer": {"name": "adam"}}}
-    assert merge(sgd, {"training": {"optimizer": {"name": "sgd"}}}, CHOICES) == sgd
+    assert Layer(sgd).merge(adam, CHOICES) == {"training": {"epochs": 3, "optimizer": {"name": "adam"}}}
+    assert Layer(sgd).merge({"training": {"optimizer": {"name": "sgd"}}}, CHOICES) == sgd
     faster = {"training": {"optimizer": {"learning_rate": 1}}}
-    assert merge(sgd, faster, CHOICES)["training"]["optimizer"]["momentum"] == 0.5
+    assert Layer(sgd).merge(faster, CHOICES)["training"]["optimizer"]["momentum"] == 0.5
 
 
 def test_the_choices_are_those_of_the_types():
@@ -51,19 +51,21 @@ def test_the_choices_are_those_of_the_types():
 
 def test_merge_of_another_base_keeps_the_method_around_it():
     below = {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "mocov2", "queue_size": 128}}}
-    merged = merge(below, {"method": {"base": {"name": "simsiam"}}}, CHOICES)
+    merged = Layer(below).merge({"method": {"base": {"name": "simsiam"}}}, CHOICES)
     assert merged == {"method": {"name": "synthesized", "bank_size": 64, "base": {"name": "simsiam"}}}
 
 
 def test_another_encoder_keeps_the_settings_around_its_name():
     """They are of every encoder alike: nothing of them is bound to the name."""
     below = {"encoder": {"name": "resnet18", "stem": "small_image", "arguments": {"drop_rate": 0.1}}}
-    merged = merge(below, {"encoder": {"name": "resnet34"}}, CHOICES)
+    merged = Layer(below).merge({"encoder": {"name": "resnet34"}}, CHOICES)
     assert merged == {"encoder": below["encoder"] | {"name": "resnet34"}}
 
 
 def test_merge_with_null_empties():
-    assert merge({"start": {"encoder": {"run": "x"}}}, {"start": {"encoder": None}}) == {"start": {"encoder": None}}
+    assert Layer({"start": {"encoder": {"run": "x"}}}).merge({"start": {"encoder": None}}) == {
+        "start": {"encoder": None}
+    }
 
 
 def test_overrides_are_yaml_values():
@@ -203,6 +205,15 @@ def test_numbers_with_an_exponent_are_numbers_and_strings_are_strings(tmp_path: 
 
 def test_start_is_one_of_file_and_run():
     assert "exactly one" in _problems({"start": {"encoder": {"file": "a", "run": "b"}}})["start.encoder"]
+
+
+def test_a_single_run_starts_from_no_stage(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("start:\n  encoder: {stage: pretrain}\n")
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    words = "start.encoder.stage: 'pretrain' is not allowed: only a sweep has stages, give `run`"
+    assert str(caught.value) == f"{file}:2: {words}"
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "\x00"])

@@ -6,7 +6,7 @@ import pytest
 
 from fgssl.errors import COMMAND_LINE, SettingsError
 from fgssl.settings.config import CHOICES, load
-from fgssl.settings.layers import Place, Written, locate, merge, nested, parse_overrides, read_yaml, to_yaml
+from fgssl.settings.layers import Layer, Place, locate, nested, parse_overrides, read_yaml, to_yaml
 
 TEXT = """\
 # a comment
@@ -25,7 +25,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "config.yaml"
 
 
-def _read(file: Path, text: str) -> Written:
+def _read(file: Path, text: str) -> Layer:
     file.write_text(text)
     return read_yaml(file)
 
@@ -127,7 +127,7 @@ def test_the_line_of_every_key_or_of_its_nearest_parent(file, key, line):
 def test_a_merged_key_is_where_the_layer_that_won_wrote_it(tmp_path):
     below = _read(tmp_path / "below.yaml", "a: {x: 1, y: 2}\nb: {name: sgd, momentum: 0.5}\nc: [1, 2, 3]\n")
     above = _read(tmp_path / "above.yaml", "\na:\n  y: 3\nb: {name: adam}\nc: [4]\n")
-    merged = merge(below, above, {("b",)})
+    merged = Layer(below).merge(above, {("b",)})
     assert merged == {"a": {"x": 1, "y": 3}, "b": {"name": "adam"}, "c": [4]}
 
     def place(key: str) -> tuple[str, int | None]:

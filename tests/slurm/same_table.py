@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgssl.settings.layers import merge, to_yaml
+from fgssl.settings.layers import Layer, to_yaml
 from hpc.cluster import cluster_sweep
 from hpc.cluster.job_store import JobStore
 from tests.conftest import TINY
@@ -87,7 +87,7 @@ class Both:
 def tables(slurm: Cluster, folder: Path, sweep: Mapping[str, Any], chance: random.Random, told_to_leave: int) -> Both:
     """Of the sweep on the cluster and on this machine; raises `AssertionError` where it takes too long."""
     file = folder / "twelve.yaml"
-    file.write_text(to_yaml({**sweep, "settings": merge(merge(TINY, EXACT), START)}))
+    file.write_text(to_yaml({**sweep, "settings": Layer(TINY).merge(EXACT).merge(START)}))
     there, here = folder / "cluster", folder / "local"
     began, told = time.monotonic(), 0
     _run("fgssl", "sweep", str(file), "--cluster", "generic", "--out", str(there))

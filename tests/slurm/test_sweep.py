@@ -25,8 +25,8 @@ from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import Report, synchronize
 from hpc.sweeps.grid import expand
+from hpc.sweeps.plan import SweepPlan, plan
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import SweepPlan, plan
 from tests.slurm.conftest import Cluster
 
 pytestmark = pytest.mark.slurm
@@ -99,7 +99,7 @@ class Swept:
         (self.out / "go").touch()
 
     def run(self, cell: str, seed: int) -> str:
-        return self.plan.runs[cell, seed].run
+        return self.plan.of_cell[cell, seed].run
 
     def logged(self, name: str) -> Counter[str]:
         return Counter(record["run"] for record in self.records(name))
@@ -166,7 +166,7 @@ def written_sweep(
         keeper=keeper_request("small", out, site)[0],
         keeper_rest_s=3,
         limits={run.request.partition or "": site.limits_of(run.request.partition) for run in runs},
-        retries=planned.grid.retries,
+        retries=planned.grid.settings.retries,
         code=str(code),
         folder=str(out),
         runs=tuple(runs),

@@ -114,9 +114,10 @@ def test_one_that_hesitates_does_not_put_a_newer_one_out(
     assert (folder.path / "note").read_text() == "the third's"
 
 
-def test_a_lease_that_names_nobody_is_lost(config: Config, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"{}", b"{", b"[5]", b'{"lease_id": "x\xff', b"null", b'{"generation": 5}'])
+def test_a_lease_that_names_nobody_is_lost(content: bytes, config: Config, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     with folder.lease(config) as lease:
-        (folder.path / "lease").write_text("{}")
+        (folder.path / "lease").write_bytes(content)
         with pytest.raises(LeaseError, match="lost its lease"):
             lease.write("note", "ours")

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,32 @@ def test_a_run_with_a_damaged_record_is_neither_done_nor_missing(
     (tmp_path / "trained.json").write_text("{")
     with pytest.raises(UserError, match=r"trained\.json"):
         RunFolder(tmp_path).done(tiny_config())
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_a_record_that_was_cut_anywhere_is_named(record: object, tmp_path: Path) -> None:
+    file, whole = tmp_path / "record.json", record_json(record).encode()
+    for size in range(len(whole) - 2):
+        file.write_bytes(whole[:size])
+        with pytest.raises(UserError) as caught:
+            read_record(file, type(record))
+        assert str(caught.value).startswith(f"{file}: cannot be read as a record of kind {type(record).__name__} (")
+        assert str(caught.value).endswith("delete it to have it made anew")
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"{}]", b"\xff", b'{"run": "no\xc3', b"[1, 2"])
+@pytest.mark.parametrize("kind", [dict[str, str], float, list[int]])
+def test_a_plain_value_that_is_damaged_is_named(kind: Any, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "value").write_bytes(content)
+    words = f"{tmp_path / 'value'}: cannot be read as a record of kind {kind.__name__}"
+    with pytest.raises(UserError, match=re.escape(words)):
+        read_record(tmp_path / "value", kind)
+
+
+def test_a_folder_in_place_of_a_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trained.json").mkdir()
+    with pytest.raises(UserError, match=r"trained\.json.*Is a directory"):
+        RunFolder(tmp_path).trained()
 
 
 def test_damaged_progress_is_none(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_newest_few_are_kept(lease: Lease, save: Callable[..., None]) -> Non
     assert names(lease) == ["step-00000100", "step-00001000"]
     save(1001, keep=1)
     assert names(lease) == ["step-00001001"]
-    checkpoint.delete_all(lease.path / "checkpoints")
+    shutil.rmtree(lease.path / "checkpoints")
     assert newest(lease) is None
 
 
@@ -355,6 +355,10 @@ def numbers() -> torch.Tensor:
     return torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
 
 
+def hash_of(method: dict[Any, Any]) -> str:
+    return state_sha256({"method": method, "optimizer": {}})
+
+
 def test_the_hash_is_of_the_numbers_not_of_how_they_lie() -> None:
     first = {"a": numbers(), "b": [{"lr": 0.1, "betas": (0.9, 0.999)}], "c": {0: torch.tensor(1.0), 10: None}}
     other = numbers().contiguous(memory_format=torch.channels_last).requires_grad_()
@@ -364,8 +368,8 @@ def test_the_hash_is_of_the_numbers_not_of_how_they_lie() -> None:
         "a": other,
     }
     assert other.stride() != numbers().stride()
-    assert state_sha256(first) == state_sha256(second)
-    assert state_sha256({"a": numbers()[:, :, ::2]}) == state_sha256({"a": numbers()[:, :, ::2].clone()})
+    assert hash_of(first) == hash_of(second)
+    assert hash_of({"a": numbers()[:, :, ::2]}) == hash_of({"a": numbers()[:, :, ::2].clone()})
 
 
 def test_the_hash_changes_with_all_that_counts() -> None:
@@ -402,9 +406,9 @@ def test_the_hash_changes_with_all_that_counts() -> None:
         {"0": 1},
         {},
     ]
-    assert len({state_sha256(state) for state in states}) == len(states)
+    assert len({hash_of(state) for state in states}) == len(states)
     with pytest.raises(TypeError, match="plain values, not set"):
-        state_sha256({"a": {1, 2}})
+        hash_of({"a": {1, 2}})
 
 
 def test_the_hash_of_method_and_optimizer_is_kept_and_the_same_after_reading(lease: Lease) -> None:
@@ -419,7 +423,7 @@ def test_the_hash_of_method_and_optimizer_is_kept_and_the_same_after_reading(lea
             writer.save(Checkpoint(step, {**result, "wall_s": float(step)}, MINE, ()))
     for step in (1, 2):
         found = checkpoint.read(lease.path / "checkpoints" / f"step-{step:08d}")
-        assert found.state.pop("wall_s") == step
+        assert found.state["wall_s"] == step
         assert found.state_sha256 == state_sha256(found.state) == state_sha256(result)
         assert found.state["method"]._metadata == network.state_dict()._metadata  # type: ignore[attr-defined]
 

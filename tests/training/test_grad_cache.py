@@ -35,8 +35,8 @@ def test_micro_batches_change_nothing(
     losses, gradients, states, metrics = [], [], [], []
     for shard_size in (64, 32):
         method = tiny_method(*every_method).to(dtype)
-        if hasattr(method, "fill_bank"):
-            method.fill_bank(in_precision(random_batch(step=9, images=64), dtype).original.split(16))  # type: ignore[union-attr]
+        originals = in_precision(random_batch(step=9, images=64), dtype).original.split(16)  # type: ignore[union-attr]
+        method.prepare(lambda number: originals)  # noqa: B023
         output, online, target = accumulate_gradient(method, batch, shard_size, seed=0)
         gradients.append({name: p.grad for name, p in method.named_parameters() if p.grad is not None})
         method.after_step(online, target, 0.5)
@@ -93,7 +93,7 @@ def test_half_precision_networks_give_a_single_precision_loss(
     losses = []
     for context in (nullcontext, autocast):
         method = tiny_method()
-        method.fill_bank(random_batch(step=9, images=64).original.split(16))  # type: ignore[union-attr]
+        method.prepare(lambda number: random_batch(step=9, images=64).original.split(16))  # type: ignore[union-attr]
         output, _, target = accumulate_gradient(method, random_batch(), 32, 0, context)
         assert target is not None
         assert output.loss.dtype == target.dtype == torch.float32

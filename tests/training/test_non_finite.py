@@ -17,7 +17,7 @@ from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
 from fgssl.settings.config import Config
 from fgssl.training.engines.build import build_engine
-from fgssl.training.reporter import Silence
+from fgssl.training.reporter import Listener
 from fgssl.training.trainer import Trainer
 from fgssl.views.maker import ViewMaker
 
@@ -71,7 +71,7 @@ def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPa
 def test_the_error_names_step_and_rows(what: str, said: str, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at(4, what, trainer, monkeypatch)
     with pytest.raises(NonFiniteError) as caught:
-        trainer.train(batches, Silence(), lambda state: None, Interruption())
+        trainer.train(batches, Listener(), lambda state: None, Interruption())
     message = str(caught.value)
     assert message.startswith("step 4 (epoch 1): loss ")
     assert said in message
@@ -81,5 +81,5 @@ def test_the_error_names_step_and_rows(what: str, said: str, trainer: Trainer, m
 
 
 def test_finite_values_go_through(trainer: Trainer) -> None:
-    trainer.train(batches, Silence(), lambda state: None, Interruption())
+    trainer.train(batches, Listener(), lambda state: None, Interruption())
     assert trainer.step == 6

@@ -1,10 +1,10 @@
-"""An image file -> the bytes that are stored, decoded once to know that they are whole."""
+"""An image file -> what is stored of it, decoded once to know that it is whole."""
 
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgssl.data.source import UnreadableImageError
+from fgssl.data.source import Sample, UnreadableImageError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -14,11 +14,13 @@ _STORED_AS_THEY_ARE = ("JPEG", "MPO", "PNG")  # MPO: the JPEG of cameras that ap
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
-def encoded_image(path: Path) -> bytes:
-    """The bytes to store: JPEG and PNG files as they are, other formats losslessly as PNG.
+def file_sample(path: Path, labels: tuple[int, ...], source_id: str, group: str = "") -> Sample:
+    """Return the sample of an image file; raise `UnreadableImageError` if it cannot be read."""
+    return Sample(_encoded(path), labels, source_id, group)
 
-    Raises `UnreadableImageError` naming the file.
-    """
+
+def _encoded(path: Path) -> bytes:
+    """Return the bytes to store: JPEG and PNG files as they are, other formats losslessly as PNG."""
     from PIL import Image, ImageOps
 
     try:
@@ -38,7 +40,7 @@ def encoded_image(path: Path) -> bytes:
 
 
 def png(image: "Image.Image") -> bytes:
-    """Lossless and fast to write: level 1 is a few percent larger than the default."""
+    """Encode without loss and fast: level 1 is a few percent larger than the default."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()

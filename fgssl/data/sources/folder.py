@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from fgssl.data.source import Sample, Source, SourceDataset
-from fgssl.data.sources.encoded_image import SUFFIXES, encoded_image
+from fgssl.data.sources.encoded_image import SUFFIXES, file_sample
 from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import Level, listed
@@ -40,7 +40,7 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     faults: list[str] = []
     strangers: list[str] = []
     there = {entry.name for entry in _entries(root) if entry.is_dir()}
-    arguments: dict[str, object] = {"seed": options.seed}
+    arguments: dict[str, float] = {"seed": options.seed}
     if there & {"train", "test"}:
         if faults_here := _beside_splits(root, there):
             raise DataError(listed(faults_here, "fault in the layout", "faults in the layout"))
@@ -98,7 +98,7 @@ def _beside_splits(root: Path, there: set[str]) -> list[str]:
 
 
 def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[str, ...] = ()) -> list[_Image]:
-    """All images below `root`; `parents` are the class folders above them, coarsest first."""
+    """Return all images below `root`; `parents` are the class folders above them, coarsest first."""
     folders, files = [], []
     for entry in _entries(root):
         if entry.is_dir():
@@ -120,7 +120,7 @@ def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[
 
 
 def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
-    """A seeded share of each class for the test, at least one image and not all of them."""
+    """Take a seeded share of each class for the test, at least one image and not all of them."""
     import numpy as np
 
     from fgssl.randomness import uniform
@@ -154,17 +154,13 @@ def _recipes(images: Sequence[_Image], root: Path, levels: Sequence[Level]) -> l
     numbers = [{name: number for number, name in enumerate(level.classes)} for level in levels]
     return [
         partial(
-            _sample,
+            file_sample,
             image.path,
             tuple(level[name] for level, name in zip(numbers, image.classes, strict=True)),
             image.path.relative_to(root).as_posix(),
         )
         for image in images
     ]
-
-
-def _sample(path: Path, labels: tuple[int, ...], source_id: str) -> Sample:
-    return Sample(encoded_image(path), labels, source_id)
 
 
 SOURCE = Source(

@@ -14,8 +14,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from fgssl.data.source import Sample, Source, SourceDataset
-from fgssl.data.sources.encoded_image import encoded_image
+from fgssl.data.source import Source, SourceDataset
+from fgssl.data.sources.encoded_image import file_sample
 from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import Level, listed
@@ -105,7 +105,8 @@ def read(root: Path, options: GTSRBSettings) -> SourceDataset:
         ),
         splits={
             split: [
-                partial(_sample, path, sign, path.relative_to(base).as_posix(), track) for path, sign, track in rows
+                partial(file_sample, path, (sign, _GROUP_OF[sign]), path.relative_to(base).as_posix(), track)
+                for path, sign, track in rows
             ]
             for split, rows in splits.items()
         },
@@ -124,7 +125,7 @@ def _base(root: Path) -> Path:
 
 
 def _training(images: Path, faults: list[str]) -> list[tuple[Path, int, str]]:
-    """(file, class, group) of each training image; the group is `class_track`."""
+    """Return (file, class, group) of each training image; the group is `class_track`."""
     rows = []
     for sign in range(len(SIGNS)):
         folder = images / f"{sign:05d}"
@@ -146,7 +147,7 @@ def _test(base: Path, root: Path, faults: list[str]) -> list[tuple[Path, int, st
 
 
 def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple[Path, int]]:
-    """The (file, class) of each row that has both; everything else becomes a fault."""
+    """Return (file, class) of each row that has both; everything else becomes a fault."""
     try:
         with annotations.open(newline="") as file:
             rows = list(csv.DictReader(file, delimiter=";"))
@@ -172,10 +173,6 @@ def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple
             good.append((folder / name, int(stated)))
     faults += [f"{folder / name}: has no row in {annotations}" for name in sorted(files - named)]
     return good
-
-
-def _sample(path: Path, sign: int, source_id: str, track: str) -> Sample:
-    return Sample(encoded_image(path), (sign, _GROUP_OF[sign]), source_id, group=track)
 
 
 SOURCE = Source(

@@ -29,7 +29,7 @@ def draw(species: int, nuisances: Nuisances, details: NDArray[np.float64], image
 
 
 def _ellipse(x: float, y: float, half_width: float, half_height: float, start: float = 0.0, end: float = 2.0) -> Points:
-    """`start` and `end` in half turns."""
+    """Return the arc of an ellipse; `start` and `end` are in half turns."""
     return _arc(start, end) * (half_width, half_height) + (x, y)
 
 
@@ -92,14 +92,14 @@ def _cap_on_stem(scene: Scene, genus: Genus, color: Color, width: float, rim: fl
 
 
 def _dome(genus: Genus, width: float, rim: float, height: float) -> Points:
-    """Upper outline of the cap, from right to left."""
+    """Return the upper outline of the cap, from right to left."""
     across, up = _arc(0.0, 1.0).T
     up = 1 - np.abs(across) ** 1.15 if genus.roundness > 1 else np.abs(up) ** genus.roundness
     return np.stack([width * across, rim + height * up], axis=1)
 
 
 def _amanita(body: _Body, ring: bool, small_warts: bool) -> None:
-    """Warts few and large, or many and small, over about the same area."""
+    """Draw warts, few and large or many and small, over about the same area."""
     places = _SMALL_WARTS if small_warts else _LARGE_WARTS
     size = (0.062 if small_warts else 0.110) * body.width
     warts = [_ellipse(x * body.width, body.rim + y * body.genus.cap_height, 1.15 * size, size) for x, y in places]
@@ -160,7 +160,7 @@ def _dark_top(body: _Body, half_width: float) -> None:
 def _funnel(
     scene: Scene, genus: Genus, color: Color, width: float, rim: float, *, dark_rim: bool, fine_ridges: bool
 ) -> None:
-    """Cantharellus: a vase whose ridges run down the outside, seen slightly from above."""
+    """Draw Cantharellus: a vase whose ridges run down the outside, seen slightly from above."""
     level = np.linspace(0, 1, 16)
     half = genus.stem_foot + (width - genus.stem_foot) * level**2.6
     sides = _band(np.stack([-half, rim * level], 1), np.stack([half, rim * level], 1))

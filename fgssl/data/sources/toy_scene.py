@@ -40,11 +40,11 @@ class Scene:
         self._middle = np.array([0.5 + nuisances.x_shift, 0.5 + nuisances.y_shift]) * side
 
     def pixels(self, points: Points) -> list[float]:
-        """x, y, x, y ... on the canvas, as the pen takes them."""
+        """Return x, y, x, y ... on the canvas, as the pen takes them."""
         return list(((points - _MIDDLE) @ self._rotation.T * self._unit + self._middle).ravel().tolist())
 
     def mask(self, outline: Points) -> Image.Image:
-        """255 inside of the outline, 0 outside."""
+        """Return 255 inside of the outline, 0 outside."""
         mask = Image.new("L", (self.side, self.side))
         ImageDraw.Draw(mask).polygon(self.pixels(outline), fill=255)
         return mask
@@ -69,7 +69,7 @@ class Scene:
         self.pen.polygon(self.pixels(outline), fill=_rgb(color))
 
     def shadow(self, half_width: float) -> None:
-        """On the ground below the foot, level however the fungus leans."""
+        """Paint a shadow on the ground below the foot, level however the fungus leans."""
         x, y = self.pixels(np.zeros((1, 2)))
         color = toned(_KINDS[int(self.nuisances.background_kind)][1], 0.55)
         half, flat = half_width * self._unit, 0.05 * self._unit
@@ -79,7 +79,7 @@ class Scene:
         self.pen.line(self.pixels(points), fill=_rgb(color), width=max(1, round(width * self._unit)), joint="curve")
 
     def within(self, mask: Image.Image, color: Color, outlines: Sequence[Points], opacity: float = 1.0) -> None:
-        """Outlines painted inside of `mask` only."""
+        """Paint outlines inside of `mask` only."""
         marks = Image.new("L", mask.size)
         pen = ImageDraw.Draw(marks)
         for outline in outlines:
@@ -89,7 +89,7 @@ class Scene:
         self.image.paste(_rgb(color), mask=clipped)
 
     def finished(self) -> Image.Image:
-        """Downscaled, in the light of the scene."""
+        """Return the picture, downscaled, in the light of the scene."""
         small = self.image.reduce(_SUPERSAMPLING)
         warmth = self.nuisances.warmth
         light = self.nuisances.brightness * np.array([1 + 0.16 * warmth, 1.0, 1 - 0.20 * warmth])
@@ -102,12 +102,12 @@ def _rgb(color: Color) -> tuple[int, int, int]:
 
 
 def toned(color: Color, factor: float, hue: float = 0.0) -> Color:
-    """Lighter or darker, and turned towards warm (hue > 0) or cold."""
+    """Return the color lighter or darker, and turned towards warm (hue > 0) or cold."""
     return color[0] * factor * (1 + 0.16 * hue), color[1] * factor, color[2] * factor * (1 - 0.20 * hue)
 
 
 def background(scene: Scene, details: NDArray[np.float64]) -> None:
-    """Sky, ground, fallen leaves; `details` are numbers in [0, 1)."""
+    """Paint sky, ground and fallen leaves; `details` are numbers in [0, 1)."""
     nuisances, side = scene.nuisances, scene.side
     sky, ground, _ = (toned(color, 1.0, nuisances.background_hue) for color in _KINDS[int(nuisances.background_kind)])
     height = np.linspace(0, 1, 16)[:, None]
@@ -130,7 +130,7 @@ def background(scene: Scene, details: NDArray[np.float64]) -> None:
 
 
 def grass(scene: Scene, blades: NDArray[np.float64]) -> None:
-    """One blade per row of `blades` (B, 5), numbers in [0, 1)."""
+    """Paint one blade per row of `blades` (B, 5), numbers in [0, 1)."""
     nuisances, side = scene.nuisances, scene.side
     for x, height, lean, width, tone in blades:
         color = toned(_KINDS[int(nuisances.background_kind)][2], 0.75 + 0.6 * tone, nuisances.background_hue)

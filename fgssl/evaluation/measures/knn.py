@@ -32,4 +32,5 @@ class KNN(Measure):
     def value(self, features: "Features") -> dict[str, float]:
         from fgssl.evaluation.knn import weighted_knn
 
-        return weighted_knn(features.of_train, features.train_labels, features.of_test, features.test_labels, self)
+        train, test = (features.of_train, features.train_labels), (features.of_test, features.test_labels)
+        return {"knn": weighted_knn(*train, *test, self.neighbors, self.temperature)}

@@ -63,14 +63,24 @@ class LinearProbe(Measure):
     def check(self, splits: "Splits") -> None:
         from fgssl.evaluation.linear import label_subsets, validation_splits
 
-        if self.recipe == "selected" and len(set(self.learning_rates)) > 1:
-            labels, seed = splits.train_labels, splits.seed
-            validation_splits(labels, splits.train.groups, label_subsets(labels, self, seed), self, seed)
+        labels, seed = splits.train_labels, splits.seed
+        if len(set(self.learning_rates)) > 1:
+            subsets = label_subsets(labels, self.label_fractions, seed)
+            validation_splits(labels, splits.train.groups, subsets, self.validation_fraction, seed)
 
     def value(self, features: "Features") -> dict[str, float]:
-        from fgssl.evaluation.linear import fixed_linear_probe, selected_linear_probe
+        from fgssl.evaluation import linear
 
-        test = (features.of_test, features.test_labels, self, features.seed)
-        if self.recipe == "fixed":
-            return fixed_linear_probe(features.of_random_train_views, features.train_labels, *test)
-        return selected_linear_probe(features.of_train, features.train_labels, features.train.groups, *test)
+        labels, seed = features.train_labels, features.seed
+        sgd = linear.SGD(self.epochs, self.batch_size, self.momentum, self.weight_decay, self.milestones)
+        subsets = linear.label_subsets(labels, self.label_fractions, seed)
+        rates = [self.learning_rates[0]] * len(subsets)
+        if len(set(self.learning_rates)) > 1:
+            splits = linear.validation_splits(labels, features.train.groups, subsets, self.validation_fraction, seed)
+            rates = linear.best_learning_rates(features.of_train, labels, splits, self.learning_rates, sgd, seed)
+        train = features.of_random_train_views if self.recipe == "fixed" else lambda epoch: features.of_train
+        trained = linear.fit(train, labels, subsets, [(rate,) for rate in rates], sgd, seed)
+        accuracies = linear.accuracies(trained, features.of_test, features.test_labels)
+        return {f"linear_{percent}": value for percent, value in zip(self.percents, accuracies, strict=True)} | {
+            f"learning_rate_{percent}": rate for percent, rate in zip(self.percents, rates, strict=True)
+        }

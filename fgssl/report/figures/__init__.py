@@ -44,8 +44,15 @@ def _features(plan: PlanRecord, out: Path) -> dict[tuple[str, int], KeptFeatures
 
 def _metrics(plan: PlanRecord, out: Path) -> dict[tuple[str, int], list[dict[str, float]]]:
     done = {place: folder.metrics for place, folder in _folders(plan, out) if folder.trained() is not None}
-    logged = {place: file.read_text().splitlines() for place, file in done.items() if file.is_file()}
-    return {place: list(map(json.loads, lines)) for place, lines in logged.items()}
+    return {place: _logged(file) for place, file in done.items() if file.is_file()}
+
+
+def _logged(file: Path) -> list[dict[str, float]]:
+    try:
+        return list(map(json.loads, file.read_text().splitlines()))
+    except ValueError as error:
+        advice = "put back the file as it was, or delete its run folder and train the run again"
+        raise UserError(f"{file}: cannot be read as logged metrics ({error}): {advice}") from None
 
 
 def _folders(plan: PlanRecord, out: Path) -> Iterator[tuple[tuple[str, int], RunFolder]]:

@@ -49,7 +49,7 @@ class Engine(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """`method` and `optimizer`: the whole of both on every process, alike for every engine and any number of
+        """Return `method` and `optimizer`, the whole of both on every process, alike for every engine and any number of
         processes; tensors may be those that training goes on to change."""
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Engine(ABC):
         """Go on from a `state`."""
 
     def whole(self) -> AbstractContextManager[Any]:
-        """Within it every process can read all weights of the method."""
+        """Let every process read all weights of the method within it."""
         return nullcontext()
 
 

@@ -24,6 +24,7 @@ from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state
 
 _OLDEST = (0, 19, 8)
 """Older ones give wrong gradients of several shards (0.18.1, stage 2) and take steps that are not finite."""
+_LOGGER = logging.getLogger("DeepSpeed")
 _LARGEST_BUCKET = 50_000_000  # numbers that are reduced at once; DeepSpeed reserves room for as many
 
 
@@ -45,13 +46,14 @@ class Zero(Engine):
         self._parameters = [parameter for group in self._groups for parameter in group]
         self._zero = _deepspeed(world)
         method.to(memory_format=torch.contiguous_format)  # DeepSpeed copies weights flat; images stay channels last
-        with _silent():
-            self._engine, *_ = self._zero.initialize(
-                SimpleNamespace(device_rank=world.device.index or 0),
-                model=method,
-                optimizer=optimizer,
-                config=self._config(clip_norm),
-            )
+        _LOGGER.setLevel(logging.ERROR)  # without its warnings of an optimizer that it was not tested with
+        self._engine, *_ = self._zero.initialize(
+            SimpleNamespace(device_rank=world.device.index or 0),
+            model=method,
+            optimizer=optimizer,
+            config=self._config(clip_norm),
+        )
+        _LOGGER.setLevel(logging.WARNING)
         world.share_patience()
         self._optimizer = optimizer  # of this process's partitions from now on
         if stage == 3:
@@ -223,7 +225,7 @@ class Zero(Engine):
 
     @contextmanager
     def _partitions(self) -> Iterator[None]:
-        """Within it the optimizer's groups hold this process's partitions, as without stage 3 they always do."""
+        """Let the optimizer's groups hold this process's partitions within it, as they always do without stage 3."""
         self._engine.optimizer._set_fp32_optimizer_param_groups()
         try:
             yield
@@ -232,7 +234,7 @@ class Zero(Engine):
 
 
 def _deepspeed(world: World) -> Any:
-    """The package `deepspeed`, for this process's device, without compiling anything."""
+    """Return the package `deepspeed`, for this process's device, without compiling anything."""
     try:
         installed = metadata.version("deepspeed")
     except metadata.PackageNotFoundError:
@@ -247,19 +249,7 @@ def _deepspeed(world: World) -> Any:
     import deepspeed
 
     deepspeed.ops.__compatible_ops__ = {}  # else, on the CPU, it looks for a compiler and builds for a minute
-    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    _LOGGER.setLevel(logging.WARNING)
     if world.size == 1:  # perhaps without a process group, which DeepSpeed wants
         deepspeed.init_distributed(auto_mpi_discovery=False, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     return deepspeed
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without DeepSpeed's warnings at the start, of an optimizer that it was not tested with."""
-    logger = logging.getLogger("DeepSpeed")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

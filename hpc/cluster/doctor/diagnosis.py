@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fgssl.settings.fingerprints import to_mapping
-from fgssl.settings.layers import at, leaves, merge, nested, overlaps, parse_overrides, read_yaml, to_yaml
+from fgssl.settings.layers import Layer, nested, overlaps, parse_overrides, read_yaml, to_yaml
 from hpc.cluster.site.profile import PartitionSettings, Profile
 from hpc.cluster.site.profile_files import PREFIX, load_profile, profile_file
 
@@ -46,11 +46,11 @@ class Diagnosis:
         self.source = self.profile.scheduler
         """Name of the scheduler, with its version."""
         self._file, self._overrides = file, overrides
-        self._content: dict[str, Any] = read_yaml(file)
+        self._content = read_yaml(file)
         self._given = {key.removeprefix(PREFIX): value for key, value in parse_overrides(overrides).items()}
         for key, value in self._given.items():
-            self._content = merge(self._content, nested(key, value))
-        self._stated = leaves(self._content)
+            self._content = self._content.merge(nested(key, value))
+        self._stated = self._content.leaves()
 
     def add(self, verdict: Verdict, subject: str, message: str) -> None:
         self.findings.append(Finding(verdict, subject, message))
@@ -61,7 +61,7 @@ class Diagnosis:
             return
         stated = self._stated.get(key)
         below = re.sub(r"^partitions\.[^.]+\.", "", key)
-        if stated is None and value in (at(to_mapping(self.profile), key), at(_OF_A_PARTITION, below)):
+        if stated is None and value in (to_mapping(self.profile).at(key), _OF_A_PARTITION.at(below)):
             return  # the default: it need not be said
         if overlaps(key, self._given) and not _agree(stated, value):
             if stated is not None:
@@ -77,7 +77,7 @@ class Diagnosis:
 
     def confirm(self, key: str) -> None:
         """Mark a value of the profile as seen to work."""
-        if (stated := at(self._content, key)) is not None:
+        if (stated := self._content.at(key)) is not None:
             self.values[key] = stated
 
     def add_unverified(self) -> None:
@@ -101,10 +101,10 @@ class Diagnosis:
         content["sources"] = [*(content.get("sources") or ()), source]
         return to_yaml(content)
 
-    def _filled(self) -> dict[str, Any]:
+    def _filled(self) -> Layer:
         content = self._content
         for key, value in self.values.items():
-            content = merge(content, nested(key, value))
+            content = content.merge(nested(key, value))
         return content
 
     def _unverified(self) -> list[str]:

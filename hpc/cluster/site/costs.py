@@ -12,7 +12,7 @@ from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.profile import BillingSettings, Profile
 from hpc.cluster.site.requests import for_runs
 from hpc.sweeps.estimate import kind_of, mean_wall_s
-from hpc.sweeps.stages import SweepPlan
+from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.state import run_folder
 
 _TERABYTE = 10**12
@@ -34,13 +34,13 @@ class Work:
 
 def work_of(orders: Iterable[PlannedOrder], plan: SweepPlan, out: Path) -> list[Work]:
     """Return orders with the time and room that runs of the same method and length took, where some are done."""
-    stages = {stage.run: stage for stage in plan.stages}
-    done = [stage for stage in plan.stages if run_folder(stage, out).done(stage.config)]
+    runs = {run.run: run for run in plan.runs}
+    done = [run for run in plan.runs if run_folder(run, out).done(run.config)]
     means = mean_wall_s(done, out)
-    sizes = {kind_of(stage): _files_and_bytes(run_folder(stage, out).path) for stage in done}
+    sizes = {kind_of(run): _files_and_bytes(run_folder(run, out).path) for run in done}
     work = []
     for order in orders:
-        kind = kind_of(stages[order.elements[0].runs[0]])
+        kind = kind_of(runs[order.elements[0].runs[0]])
         files, size = sizes.get(kind, (0, 0))
         work.append(
             Work(

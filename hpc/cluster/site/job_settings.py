@@ -8,7 +8,7 @@ from typing import Any
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
-from fgssl.settings.layers import Place, locate, merge
+from fgssl.settings.layers import Layer, Place, locate
 from fgssl.settings.validation import unknown, validate, without_faults
 from hpc.cluster.site.profile import Minutes
 
@@ -67,7 +67,7 @@ def read_jobs(blocks: Any, source: str, names: Sequence[str]) -> Mapping[str, tu
         message = f"{blocks!r} is not allowed: give `{DEFAULT}: {{...}}` and blocks of stages and arms"
         raise SettingsError([top.problem(message)])
     faults: list[Problem] = []
-    sound: dict[str, dict[str, Any]] = {}
+    sound: dict[str, Layer] = {}
     for name, block in blocks.items():
         place = locate(blocks, [str(name)], top)
         if name not in (DEFAULT, *names):
@@ -75,10 +75,10 @@ def read_jobs(blocks: Any, source: str, names: Sequence[str]) -> Mapping[str, tu
             continue
         sound[name], found = without_faults({} if block is None else block, JobSettings, place)
         faults += found
-    default, jobs = sound.get(DEFAULT, {}), {}
+    default, jobs = sound.get(DEFAULT, Layer()), {}
     for name in (DEFAULT, *names):
-        own = sound.get(name, {})
-        job = validate(merge(default, own), JobSettings, source)
+        own = sound.get(name, Layer())
+        job = validate(default.merge(own), JobSettings, source)
         keys = [entry.name for entry in fields(JobSettings)]
         defaults = frozenset(key for key in keys if key not in default and key not in own)
         places = {key: locate(blocks, [name if key in own else DEFAULT, key], top) for key in keys}

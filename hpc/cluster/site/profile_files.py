@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
-from fgssl.settings.layers import Place, Written, leaves, locate, merge, nested, overlaps, parse_overrides, read_yaml
+from fgssl.settings.layers import Layer, Place, locate, nested, overlaps, parse_overrides, read_yaml
 from fgssl.settings.validation import unknown, validate, without_faults
 from hpc.cluster.site.profile import PartitionSettings, Profile
 
@@ -34,12 +34,12 @@ def read_profile(file: Path, overrides: Sequence[str] = ()) -> tuple[Profile, li
     given, problems = _given(overrides)
     try:
         file = profile_file(file)
-        content: dict[str, Any] = read_yaml(file)
+        content = read_yaml(file)
     except SettingsError as error:
         return validate(_unknown(file), Profile, str(file)), [*error.problems, *problems]
     top = Place(str(file))
     for key, value in given.items():
-        content = merge(content, nested(key, value, given.places[key]))
+        content = content.merge(nested(key, value, given.places[key]))
     for key in [key for key in content if key not in _KEYS]:
         problems.append(locate(content, [str(key)], top).problem(unknown(str(key), _KEYS)))
         del content[key]
@@ -78,8 +78,8 @@ def profile_file(given: Path) -> Path:
     raise SettingsError([Problem(COMMAND_LINE, "--cluster", message)])
 
 
-def _given(overrides: Sequence[str]) -> tuple[Written, list[Problem]]:
-    given, problems = Written({}, {}), list[Problem]()
+def _given(overrides: Sequence[str]) -> tuple[Layer, list[Problem]]:
+    given, problems = Layer(), list[Problem]()
     parsed = parse_overrides(overrides)
     for key, value in parsed.items():
         if key.startswith(PREFIX):
@@ -90,9 +90,9 @@ def _given(overrides: Sequence[str]) -> tuple[Written, list[Problem]]:
     return given, problems
 
 
-def _mark_problems(content: Mapping[str, Any], top: Place) -> Iterator[Problem]:
+def _mark_problems(content: Layer, top: Place) -> Iterator[Problem]:
     """Yield a problem for each key in `unverified` that is not a value of the file."""
-    marks, keys = content.get("unverified"), [key for key, value in leaves(content).items() if value is not None]
+    marks, keys = content.get("unverified"), [key for key, value in content.leaves().items() if value is not None]
     for mark in marks if isinstance(marks, Sequence) and not isinstance(marks, str) else ():
         if not any(str(mark) == key or key.startswith(f"{mark}.") for key in keys):
             near = difflib.get_close_matches(str(mark), keys, n=1, cutoff=0.5)
@@ -101,12 +101,12 @@ def _mark_problems(content: Mapping[str, Any], top: Place) -> Iterator[Problem]:
             yield locate(content, ["unverified"], top).problem(message)
 
 
-def _partitions(content: Mapping[str, Any], top: Place, problems: list[Problem]) -> Any:
+def _partitions(content: Layer, top: Place, problems: list[Problem]) -> Any:
     """Return each partition without its faults, after adding them; found here, a mistyped key gets a suggestion."""
     partitions = content.get("partitions")
     if not isinstance(partitions, Mapping):
         return partitions
-    sound = merge(partitions, {})
+    sound = Layer(partitions)
     for name, entry in partitions.items():
         place = locate(content, ["partitions", str(name)], top)
         sound[name], found = without_faults({} if entry is None else entry, PartitionSettings, place)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import SettingsError
-from fgssl.settings.layers import leaves, read_yaml, to_yaml
+from fgssl.settings.layers import read_yaml, to_yaml
 from hpc.cluster.site.profile import PartitionSettings, Profile
 from hpc.cluster.site.profile_files import load_profile, read_profile
 
@@ -46,7 +46,7 @@ def test_a_shipped_profile_loads_and_names_what_its_values_were_read_in(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_the_marks_of_a_shipped_profile_are_keys_of_its_file(name):
-    keys = leaves(read_yaml(SLURM / f"{name}.yaml"))
+    keys = read_yaml(SLURM / f"{name}.yaml").leaves()
     for mark in load_profile(SLURM / f"{name}.yaml").unverified:
         assert any(key == mark or key.startswith(f"{mark}.") for key in keys), mark
 

@@ -1,4 +1,4 @@
-"""The sweep's loop, with real submitit jobs and faked runs."""
+"""The sweep's loop, with real jobs and faked runs."""
 
 import io
 import json
@@ -32,11 +32,11 @@ from hpc.local.executor import LocalMachine
 from hpc.sweeps.grid import expand
 from hpc.local.pool import LocalSweep
 from hpc.sweeps.snapshot import freeze, packages
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 
 file, out, jobs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-stages, code = plan(expand(file)).stages, freeze(packages(), out / "code")
-LocalSweep(stages, out, LocalMachine(), Display(stages, out), jobs=jobs, devices=(), code=code).run()
+runs, code = plan(expand(file)).runs, freeze(packages(), out / "code")
+LocalSweep(runs, out, LocalMachine(), Display(runs, out), jobs=jobs, devices=(), code=code).run()
 """
 
 
@@ -47,8 +47,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _sweep(small, code: Path, jobs: int = 2, console: Console | None = None) -> LocalSweep:
-    display = Display(small.plan.stages, small.out, console or Console(file=io.StringIO()))
-    return LocalSweep(small.plan.stages, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)
+    display = Display(small.plan.runs, small.out, console or Console(file=io.StringIO()))
+    return LocalSweep(small.plan.runs, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -79,7 +79,7 @@ def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
 def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake_code):
     final = _sweep(small, fake_code).run()
     assert set(final.values()) == {State.DONE}
-    assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)  # the fake checks the order
+    assert sorted(small.executed()) == sorted(run.run for run in small.plan.runs)  # the fake checks the order
     assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run" / "execution.py"}
     assert len({attempt["pid"] for attempt in small.attempts()}) <= 2  # a job makes many runs; one may make them all
     threads = {(attempt["env"]["OMP_NUM_THREADS"], attempt["env"]["PYTHONSAFEPATH"]) for attempt in small.attempts()}
@@ -154,8 +154,8 @@ class _EarlyDeath:
 def test_early_deaths_with_work_between_them_do_not_add_up(small, fake_code):
     failing = [small.run("pretrain", 0), small.run("base", 1)]  # each ends its job: three jobs are needed
     small.behave(*((run, "fail") for run in failing))
-    machine, display = _StumblingMachine(), Display(small.plan.stages, small.out, Console(file=io.StringIO()))
-    sweep = LocalSweep(small.plan.stages, small.out, machine, display, jobs=1, devices=(), code=fake_code)
+    machine, display = _StumblingMachine(), Display(small.plan.runs, small.out, Console(file=io.StringIO()))
+    sweep = LocalSweep(small.plan.runs, small.out, machine, display, jobs=1, devices=(), code=fake_code)
     assert State.PENDING not in sweep.run().values()
     assert machine.submitted == 9
 
@@ -173,7 +173,7 @@ def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
     monkeypatch.setattr(RunFolder, "trained", counted)
     sweep = _sweep(small, fake_code)
     sweep.run()
-    assert len(reads) == len(small.plan.stages)
+    assert len(reads) == len(small.plan.runs)
     before = reads.copy()
     for _ in range(3):
         sweep._reconcile()
@@ -250,7 +250,7 @@ def test_two_sweeps_at_once_make_every_run_once(small, fake_sources):
     assert [process.wait(90) for process in both] == [0, 0]
     for process in both:
         process.communicate()
-    assert sorted(small.executed()) == sorted(stage.run for stage in small.plan.stages)
+    assert sorted(small.executed()) == sorted(run.run for run in small.plan.runs)
 
 
 def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
@@ -258,19 +258,19 @@ def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
     text = io.StringIO()
     _sweep(small, fake_code, console=Console(file=text, width=200)).run()
     lines = text.getvalue().splitlines()
-    assert sum("DONE" in line for line in lines) == len(small.plan.stages) - 1
+    assert sum("DONE" in line for line in lines) == len(small.plan.runs) - 1
     assert any("FAILED  base, seed 1" in line for line in lines)
 
 
 def test_live_table_on_a_terminal(small):
     run = RunFolder(small.out / "runs" / small.run("pretrain"))
-    [stage] = [stage for stage in small.plan.stages if stage.run == run.path.name]
-    with run.lease(stage.config) as lease:
+    [planned] = [one for one in small.plan.runs if one.run == run.path.name]
+    with run.lease(planned.config) as lease:
         lease.write_record(PROGRESS, Progress(step=30, total_steps=70, loss=5.25, images_per_s=64.0, updated=0.0))
         text = io.StringIO()
         console = Console(file=text, force_terminal=True, width=120, height=50)
         states = small.states()
-        with Display(small.plan.stages, small.out, console) as display:
-            display.update({stage.key: states[stage.label] for stage in small.plan.stages})
+        with Display(small.plan.runs, small.out, console) as display:
+            display.update({run.key: states[run.label] for run in small.plan.runs})
     assert all(part in text.getvalue() for part in ("30/70", "5.2500", "1:20", "10 runs:", "1 running", "WAITING"))
     assert json.loads((run.path / "progress.json").read_text())["step"] == 30

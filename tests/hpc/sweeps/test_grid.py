@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import SettingsError
-from fgssl.settings.layers import merge, nested, to_yaml
+from fgssl.settings.layers import Layer, nested, to_yaml
 from fgssl.settings.methods import MoCoV2Settings, SynthesizedSettings
 from hpc.sweeps.grid import expand, needed_stages
 
@@ -45,11 +45,11 @@ def test_order_is_preset_file_then_sweep_then_preset_block_then_command_line(tmp
         preset="a",
         presets={"a": {"extends": "low.yaml", "settings": {"training": {"epochs": 3}}}, "b": None},
     )
-    [point] = expand(file).points
-    assert (point.config.training.epochs, point.config.training.schedule) == (3, "constant")
-    assert (point.config.training.warm_up_epochs, point.config.data.dataset) == (0.5, "low")
-    assert expand(file, None, ["training.epochs=4"]).points[0].config.training.epochs == 4
-    assert expand(file, "b").points[0].config.training.epochs == 2
+    [cell] = expand(file).cells
+    assert (cell.config.training.epochs, cell.config.training.schedule) == (3, "constant")
+    assert (cell.config.training.warm_up_epochs, cell.config.data.dataset) == (0.5, "low")
+    assert expand(file, None, ["training.epochs=4"]).cells[0].config.training.epochs == 4
+    assert expand(file, "b").cells[0].config.training.epochs == 2
 
 
 def test_arm_settings_and_grid_lie_over_the_shared_settings(tmp_path):
@@ -57,26 +57,26 @@ def test_arm_settings_and_grid_lie_over_the_shared_settings(tmp_path):
         "base": {"settings": {"method": {"noise": {"variant": "none"}}}},
         "noisy": {"settings": {"method": {"pair_weight": 0.25}}, "grid": {SIGMA: [0.1, 1e-3], "encoder.name": ["x"]}},
     }
-    points = expand(_write(tmp_path, arms=arms, baseline="base")).points
-    assert [point.cell for point in points] == [
+    cells = expand(_write(tmp_path, arms=arms, baseline="base")).cells
+    assert [cell.name for cell in cells] == [
         "base",
         "noisy sigma_grad_cam=0.1 name=x",
         "noisy sigma_grad_cam=0.001 name=x",
     ]
-    assert isinstance(points[0].config.method, MoCoV2Settings)  # canonical: no noise is the base method
-    method = points[2].config.method
+    assert isinstance(cells[0].config.method, MoCoV2Settings)  # canonical: no noise is the base method
+    method = cells[2].config.method
     assert isinstance(method, SynthesizedSettings)
     assert isinstance(method.base, MoCoV2Settings)
     assert (method.pair_weight, method.noise.sigma_grad_cam, method.base.queue_size) == (0.25, 0.001, 128)
-    assert points[2].grid == {SIGMA: 0.001, "encoder.name": "x"}
+    assert cells[2].grid == {SIGMA: 0.001, "encoder.name": "x"}
 
 
 def test_another_encoder_in_a_grid_keeps_the_settings_around_its_name(tmp_path):
     encoder = {"name": "resnet50", "stem": "small_image", "batch_norm_group_size": 16}
     arms = {"a": {"grid": {"encoder.name": ["resnet18", "resnet34"]}}}
-    points = expand(_write(tmp_path, settings=BASE | {"encoder": encoder}, arms=arms)).points
-    assert [point.config.encoder.name for point in points] == ["resnet18", "resnet34"]
-    assert {(point.config.encoder.stem, point.config.encoder.batch_norm_group_size) for point in points} == {
+    cells = expand(_write(tmp_path, settings=BASE | {"encoder": encoder}, arms=arms)).cells
+    assert [cell.config.encoder.name for cell in cells] == ["resnet18", "resnet34"]
+    assert {(cell.config.encoder.stem, cell.config.encoder.batch_norm_group_size) for cell in cells} == {
         ("small_image", 16)
     }
 
@@ -90,23 +90,23 @@ def test_another_kind_keeps_nothing_of_the_one_below_wherever_it_is_chosen(tmp_p
     chosen = {"encoder": {"name": "b", "stem": "small_image"}}  # at the other end of the chain, which must fit
     stages = {"s": chosen if where[0] == "arms" else {}}
     arms = {"a": {"settings": {"start": {"encoder": {"stage": "s"}}} | (chosen if where[0] == "stages" else {})}}
-    content = merge({"stages": stages, "arms": arms, "settings": BASE}, below, ())
+    content = Layer({"stages": stages, "arms": arms, "settings": BASE}).merge(below, ())
     grid = expand(_write(tmp_path, **content, preset="p", presets={"p": above}))
-    config = grid.stages["s"] if where[0] == "stages" else grid.points[0].config
+    config = grid.stages["s"] if where[0] == "stages" else grid.cells[0].config
     assert (config.training.optimizer.name, config.training.optimizer.learning_rate) == ("adam", 0.001)
     assert (config.encoder.name, config.encoder.stem) == ("b", "small_image")
 
 
 def test_null_removes_an_arm(tmp_path):
     file = _write(tmp_path, arms={"one": {}, "two": {"settings": {"method": {"pair_weight": 0.1}}}})
-    assert [point.arm for point in expand(file, None, ["arms.one=null"]).points] == ["two"]
+    assert [cell.arm for cell in expand(file, None, ["arms.one=null"]).cells] == ["two"]
     keys = {key for _, key, _ in _errors(_write(tmp_path, baseline="one"), None, ["arms.one=null"])}
     assert keys == {"arms", "baseline"}
 
 
 def test_cell_names_show_every_kind_of_value(tmp_path):
     grid = {"method.noise.threshold": [0.02, float("inf"), {"quantile": 0.5}], "views.horizontal_flip": [True]}
-    cells = [point.cell for point in expand(_write(tmp_path, arms={"a": {"grid": grid}})).points]
+    cells = [cell.name for cell in expand(_write(tmp_path, arms={"a": {"grid": grid}})).cells]
     assert cells == [f"a threshold={value} horizontal_flip=true" for value in ("0.02", "inf", "quantile:0.5")]
 
 
@@ -117,7 +117,7 @@ def test_stages_are_named_by_configs_and_not_measured(tmp_path):
     first, measured = ({"start": {"encoder": {"stage": stage}}} for stage in ("first", "measured"))
     stages = {"first": {"training": {"epochs": 3}}, "measured": {"evaluation": {"label_level": 1}}}
     grid = expand(_write(tmp_path, stages=stages, arms={"a": {"settings": first}, "b": {"settings": measured}}))
-    assert [needed_stages(point.config) for point in grid.points] == [{"encoder": "first"}, {"encoder": "measured"}]
+    assert [needed_stages(cell.config) for cell in grid.cells] == [{"encoder": "first"}, {"encoder": "measured"}]
     assert grid.stages["first"].evaluation is None
     assert grid.stages["measured"].evaluation is not None
 
@@ -125,7 +125,7 @@ def test_stages_are_named_by_configs_and_not_measured(tmp_path):
 def test_a_start_that_canonical_drops_needs_no_stage(tmp_path):
     start = {"start": {"decoder": {"stage": "decoder"}}}
     arms = {"base": {"settings": {"method": {"noise": {"variant": "none"}}} | start}}
-    assert needed_stages(expand(_write(tmp_path, arms=arms, stages={"decoder": {}})).points[0].config) == {}
+    assert needed_stages(expand(_write(tmp_path, arms=arms, stages={"decoder": {}})).cells[0].config) == {}
 
 
 def test_unknown_stage_and_both_stage_and_file(tmp_path):
@@ -133,7 +133,7 @@ def test_unknown_stage_and_both_stage_and_file(tmp_path):
     errors = _errors(_write(tmp_path, settings=BASE | {"start": start}, stages={"pretrain": {"start": None}}))
     keys = {key: message for _, key, message in errors}
     assert "did you mean 'pretrain'?" in keys["settings.start.encoder.stage"]
-    assert "give exactly one of `stage`, `file` and `run`, not stage, file" in keys["settings.start.decoder"]
+    assert "`run` and (in a sweep) `stage`, not file, stage; null takes one back" in keys["settings.start.decoder"]
 
 
 @pytest.mark.parametrize("place", ["settings", "arms", "grid", "another stage"])
@@ -141,7 +141,7 @@ def test_a_stage_that_is_named_somewhere_is_not_mistyped(tmp_path, place):
     start = {"start": _start("pretrain")}
     stages: dict[str, object] = {"pretrain": {"start": {"encoder": None}}}
     contents: dict[str, dict[str, object]] = {
-        "settings": {"settings": merge(BASE, start, ())},
+        "settings": {"settings": Layer(BASE).merge(start, ())},
         "arms": {"arms": {"a": {"settings": start}}},
         "grid": {"arms": {"a": {"grid": {"start.encoder.stage": ["pretrain"]}}}},
         "another stage": {"stages": stages | {"next": start}, "arms": {"a": {"grid": {"start": [_start("next")]}}}},
@@ -286,7 +286,7 @@ def test_a_list_in_place_of_a_name(tmp_path):
     stages = {"pretrain": {"start": {"encoder": None}}}
     start = {"start": {"encoder": {"stage": ["pretrain"]}}}
     _, key, message = _error(_write(tmp_path, stages=stages, arms={"a": {"settings": start}}))
-    assert (key, message[:28]) == ("arms.a.settings.start.encoder.stage", "unknown stage \"['pretrain']\"")
+    assert (key, message[:27]) == ("arms.a.settings.start.encoder.stage", "['pretrain'] is not allowed")
     _, key, message = _error(_write(tmp_path, preset=["a"], presets={"a": {}}))
     assert (key, message[:22]) == ("preset", "unknown preset \"['a']\"")
 
@@ -336,7 +336,7 @@ def test_settings_that_another_name_drops_are_told(tmp_path, capsys):
     file = _write(tmp_path)
     expand(file, None, ["method.pair_weight=0.1"])
     assert capsys.readouterr().err == ""
-    assert expand(file, None, ["method.name=simclr"]).points[0].config.method.name == "simclr"
+    assert expand(file, None, ["method.name=simclr"]).cells[0].config.method.name == "simclr"
     assert capsys.readouterr().err == (
         "WARNING: command line: another settings.method.name drops these settings: settings.method.base.queue_size\n"
     )
@@ -386,8 +386,8 @@ def test_overrides_of_the_sweep_itself(tmp_path):
     arms = {"a": {"settings": {"start": _start("s")}, "grid": {SIGMA: [0.1, 0.2]}}}
     file = _write(tmp_path, arms=arms, stages={"s": {}})
     grid = expand(file, None, ["seeds=[7]", f"arms.a.grid.{SIGMA}=[0.3]", "stages.s.training.epochs=9"])
-    assert grid.seeds == (7,)
-    assert [point.grid[SIGMA] for point in grid.points] == [0.3]
+    assert grid.settings.seeds == (7,)
+    assert [cell.grid[SIGMA] for cell in grid.cells] == [0.3]
     assert grid.stages["s"].training.epochs == 9
 
 
@@ -432,6 +432,7 @@ def test_each_error_names_the_line_of_the_layer_that_wrote_the_key(tmp_path):
         "sweep.yaml:16: presets.p.arms.three.settings.start.encoder.stage",
         "command line: training.epochs",
         "command line: data.folder",
+        "command line: arms.three.grid.method.reconstruction_weight",
     }
 
 
@@ -471,4 +472,4 @@ def test_arms_may_have_names_that_other_yaml_takes_for_truth_values(tmp_path):
     file = tmp_path / "sweep.yaml"
     file.write_text("arms:\n  on: {}\n  off: {settings: {training: {epochs: 1}}}\nseeds: [007, 010]\nname: test\n")
     grid = expand(file)
-    assert ([point.arm for point in grid.points], grid.seeds) == (["on", "off"], (7, 10))
+    assert ([cell.arm for cell in grid.cells], grid.settings.seeds) == (["on", "off"], (7, 10))

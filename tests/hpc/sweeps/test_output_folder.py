@@ -9,7 +9,7 @@ from fgssl.errors import UserError
 from fgssl.store.files import record_json
 from hpc.sweeps.grid import expand
 from hpc.sweeps.output_folder import check_kept_plan
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 
 FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_features=float32")
 """Overrides that change no result."""
@@ -87,7 +87,7 @@ def test_a_plan_of_a_version_without_a_setting_is_the_same_table(kept):
             del run["config"]["evaluation"]["collapse"]
     (kept.out / "plan.json").write_text(json.dumps(record))
     _check(kept)
-    assert "evaluation.collapse None there, True now" in _refusal(kept, "evaluation.collapse=true")
+    assert "evaluation.collapse False there, True now" in _refusal(kept, "evaluation.collapse=true")
 
 
 def test_another_sweep(kept):

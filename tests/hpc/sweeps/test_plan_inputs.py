@@ -14,22 +14,22 @@ from fgssl.store.files import record_json
 from fgssl.store.records import TRAINED, Evaluation, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
+from hpc.sweeps.plan import plan
 from hpc.sweeps.plan_inputs import check_inputs, input_cautions, input_problems
-from hpc.sweeps.stages import plan
 
 TRAINED_ONCE = Trained(steps=1, wall_s=0.0, metrics={}, environments=(), data_version="v1", start={})
 MEASURED = Evaluation(measures={"rank1": 1.0}, wall_s=0.0, code_version="c1", data_version="v1", device="cpu")
 
 
-def _finish(small, stage, **record):
-    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+def _finish(small, run, **record):
+    with RunFolder(small.out / "runs" / run.run).lease(run.config) as lease:
         lease.write("encoder.safetensors", b"weights")
         lease.write_record(TRAINED, dataclasses.replace(TRAINED_ONCE, **record))
 
 
-def _measure(small, stage):
-    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
-        lease.write_record(evaluation_file(stage.config), MEASURED)
+def _measure(small, run):
+    with RunFolder(small.out / "runs" / run.run).lease(run.config) as lease:
+        lease.write_record(evaluation_file(run.config), MEASURED)
 
 
 def _manifest(folder, source):
@@ -40,7 +40,7 @@ def _manifest(folder, source):
 
 
 def test_nothing_is_missing_for_the_embedded_set(small):
-    check_inputs(small.plan.stages, small.out, ())
+    check_inputs(small.plan.runs, small.out, ())
 
 
 def test_everything_missing_at_once(small, sweep_file, tmp_path):
@@ -51,7 +51,7 @@ def test_everything_missing_at_once(small, sweep_file, tmp_path):
         f"arms.grad_cam.settings.start.encoder={{stage: null, file: {tmp_path / 'two.pth'}}}",
     ]
     with pytest.raises(UserError) as caught:
-        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+        check_inputs(plan(expand(sweep_file, None, overrides)).runs, small.out, ())
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
     assert "manifest.json" in lines[0]
@@ -63,7 +63,7 @@ def test_a_start_run_that_is_neither_planned_nor_trained(small, sweep_file):
     overrides = ["arms.base.settings.start.encoder={stage: null, run: mocov2-seed9}", "data.folder=/nowhere"]
     made = plan(expand(sweep_file, None, overrides))
     with pytest.raises(UserError) as caught:
-        check_inputs(made.stages, small.out, ())
+        check_inputs(made.runs, small.out, ())
     lines = str(caught.value).splitlines()
     assert any("/nowhere" in line for line in lines)
     [line] = [line for line in lines if line.startswith("start.encoder.run: mocov2-seed9")]
@@ -74,58 +74,58 @@ def test_a_start_run_that_is_neither_planned_nor_trained(small, sweep_file):
     folder.mkdir(parents=True)
     (folder / "encoder.safetensors").write_bytes(b"weights")
     with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):  # its training is not complete
-        check_inputs(made.stages, small.out, ())
+        check_inputs(made.runs, small.out, ())
     (folder / "trained.json").write_text(record_json(TRAINED_ONCE))
-    check_inputs(made.stages, small.out, ())
+    check_inputs(made.runs, small.out, ())
     (folder / "encoder.safetensors").unlink()
     with pytest.raises(UserError, match=r"start\.encoder\.run: mocov2-seed9"):
-        check_inputs(made.stages, small.out, ())
+        check_inputs(made.runs, small.out, ())
 
 
 def test_cuda_without_a_gpu(small, sweep_file):
-    stages = plan(expand(sweep_file, None, ["resources.device=cuda"])).stages
+    runs = plan(expand(sweep_file, None, ["resources.device=cuda"])).runs
     with pytest.raises(UserError, match=r"^resources\.device: cuda: this machine has no GPU.*auto or cpu$"):
-        check_inputs(stages, small.out, ())
-    check_inputs(stages, small.out, ["0"])
+        check_inputs(runs, small.out, ())
+    check_inputs(runs, small.out, ["0"])
 
 
 def test_finished_runs_of_other_data(small, sweep_file, tmp_path):
     made = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}"]))
     old = _manifest(tmp_path / "shards", "first packing")
-    _finish(small, made.stages[0], data_version=old)
-    check_inputs(made.stages, small.out, ())
+    _finish(small, made.runs[0], data_version=old)
+    check_inputs(made.runs, small.out, ())
     new = _manifest(tmp_path / "shards", "second packing")
     with pytest.raises(UserError, match=rf"trained on other data: version {old[:12]}.*now holds {new[:12]}"):
-        check_inputs(made.stages, small.out, ())
+        check_inputs(made.runs, small.out, ())
 
 
 def test_finished_runs_of_other_weights(small):
-    pretrain, decoder = small.plan.stages[:2]
+    pretrain, decoder = small.plan.runs[:2]
     digest = hashlib.sha256(b"weights").hexdigest()
     _finish(small, pretrain, start={"encoder": None, "decoder": None})
     _finish(small, decoder, start={"encoder": digest, "decoder": None})
-    check_inputs(small.plan.stages, small.out, ())
+    check_inputs(small.plan.runs, small.out, ())
     (small.out / "runs" / pretrain.run / "encoder.safetensors").write_bytes(b"trained again")
     with pytest.raises(UserError, match=r"another start\.encoder.*delete this run folder"):
-        check_inputs(small.plan.stages, small.out, ())
+        check_inputs(small.plan.runs, small.out, ())
 
 
 def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
     overrides = ["arms.grad_cam=null", "data.dataset=birds", f"data.folder={tmp_path / 'gone'}", "seeds=[0]"]
-    [pretrain, base] = plan(expand(sweep_file, None, overrides)).stages
-    for stage in (pretrain, base):
-        _finish(small, stage, data_version="a" * 64)
+    [pretrain, base] = plan(expand(sweep_file, None, overrides)).runs
+    for run in (pretrain, base):
+        _finish(small, run, data_version="a" * 64)
     _measure(small, base)
     check_inputs([pretrain, base], small.out, ())
 
 
 def test_what_the_data_lacks_is_told_once_and_nothing_is_written(small, sweep_file):
     overrides = ["evaluation.label_level=2", "training.global_batch_size=256", "method.base.queue_size=256"]
-    problems = input_problems(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+    problems = input_problems(plan(expand(sweep_file, None, overrides)).runs, small.out, ())
     assert [problem.split(":")[0] for problem in problems] == ["training.global_batch_size", "evaluation.label_level"]
     assert "256 exceeds the 144 training images of dataset 'toy'" in problems[0]
     with pytest.raises(UserError) as caught:
-        check_inputs(plan(expand(sweep_file, None, overrides)).stages, small.out, ())
+        check_inputs(plan(expand(sweep_file, None, overrides)).runs, small.out, ())
     assert str(caught.value).splitlines() == problems
     assert list(small.out.iterdir()) == []
 
@@ -134,21 +134,21 @@ def test_what_packed_data_lack(small, sweep_file, tmp_path):
     version = _manifest(tmp_path / "shards", "test")
     overrides = ["data.dataset=birds", f"data.folder={tmp_path / 'shards'}", "evaluation.nuisances={light: [light]}"]
     made = plan(expand(sweep_file, None, overrides))
-    problems = input_problems(made.stages, small.out, ())
+    problems = input_problems(made.runs, small.out, ())
     assert len(problems) == 1
     assert problems[0].startswith("evaluation.nuisances.light: unknown attribute 'light'")
-    for stage in made.stages:
-        _finish(small, stage, data_version=version)
-    assert input_problems(made.stages, small.out, ()) == problems  # trained, not measured
-    for stage in made.stages:
-        if stage.config.evaluation is not None:
-            _measure(small, stage)
-    assert input_problems(made.stages, small.out, ()) == []
+    for run in made.runs:
+        _finish(small, run, data_version=version)
+    assert input_problems(made.runs, small.out, ()) == problems  # trained, not measured
+    for run in made.runs:
+        if run.config.evaluation is not None:
+            _measure(small, run)
+    assert input_problems(made.runs, small.out, ()) == []
 
 
 def test_every_network_that_a_run_starts_from_is_looked_for(small, tmp_path):
     file = tmp_path / "classifier.pth"
-    first = small.plan.stages[0]
+    first = small.plan.runs[0]
     start = dataclasses.replace(first.config.start, classifier=StartSource(file=str(file)))
     config = dataclasses.replace(first.config, method=CrossEntropySettings(), start=start)
     [problem] = input_problems([dataclasses.replace(first, config=config)], small.out, ())
@@ -156,16 +156,16 @@ def test_every_network_that_a_run_starts_from_is_looked_for(small, tmp_path):
 
 
 def test_a_caution_is_told_once_and_not_of_finished_runs(small, sweep_file, tmp_path):
-    assert input_cautions(small.plan.stages, small.out) == []
-    stages = plan(expand(sweep_file, None, ["method.base.queue_size=256"])).stages
+    assert input_cautions(small.plan.runs, small.out) == []
+    runs = plan(expand(sweep_file, None, ["method.base.queue_size=256"])).runs
     # Of the embedded set before it is packed: 24 species of 6 images.
-    [caution] = input_cautions(stages, small.out)
+    [caution] = input_cautions(runs, small.out)
     assert caution.startswith("queue_size 256 exceeds the 144 training images of dataset 'toy'")
-    for stage in stages:
-        _finish(small, stage)
-        if stage.config.evaluation is not None:
-            _measure(small, stage)
-    assert input_cautions(stages, small.out) == []
+    for run in runs:
+        _finish(small, run)
+        if run.config.evaluation is not None:
+            _measure(small, run)
+    assert input_cautions(runs, small.out) == []
     # What is not there is no matter of cautions.
     gone = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'gone'}"]))
-    assert input_cautions(gone.stages, small.out) == []
+    assert input_cautions(gone.runs, small.out) == []

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fgssl.errors import SettingsError
-from fgssl.settings.layers import merge, to_yaml
+from fgssl.settings.layers import Layer, to_yaml
 from hpc.sweeps.grid import expand
 
 BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views": {"image_size": 32}}
@@ -86,10 +86,10 @@ CLASSIFIER: dict[str, Any] = {
 def test_what_a_stage_trains_must_fit_what_starts_from_it(tmp_path, chain, role, change, there, here):
     assert problems(tmp_path, chain) == []
     message = f"stage 's' has {there}, but what starts its {role} from it has {here}: give both the same"
-    in_arm = merge(chain, {"arms": {"a": {"settings": change}}}, ())
+    in_arm = Layer(chain).merge({"arms": {"a": {"settings": change}}}, ())
     assert problems(tmp_path, in_arm) == [("sweep.yaml", f"settings.start.{role}.stage", message)]
     [(name, value)] = change.items()
-    in_grid = merge(chain, {"arms": {"a": {"grid": {name: [value]}}}}, ())
+    in_grid = Layer(chain).merge({"arms": {"a": {"grid": {name: [value]}}}}, ())
     [(_, _, told)] = problems(tmp_path, in_grid)
     assert told == message
 
@@ -100,12 +100,12 @@ def test_what_has_no_weights_may_differ_from_the_stage(tmp_path, chain):
         "encoder": {"frozen": ["conv1"], "batch_norm_group_size": 64, "arguments": {"drop_path_rate": 0.1}},
         "training": {"epochs": 3},
     }
-    assert problems(tmp_path, merge(chain, {"arms": {"a": {"settings": other}}}, ())) == []
+    assert problems(tmp_path, Layer(chain).merge({"arms": {"a": {"settings": other}}}, ())) == []
 
 
 def test_an_encoder_may_come_from_a_stage_of_other_data_and_image_size(tmp_path):
     other = {"data": {"dataset": "birds"}, "views": {"image_size": 64}, "decoder": {"name": "mirrored_resnet50"}}
-    assert problems(tmp_path, merge(CHAIN, {"arms": {"a": {"settings": other}}}, ())) == []
+    assert problems(tmp_path, Layer(CHAIN).merge({"arms": {"a": {"settings": other}}}, ())) == []
 
 
 def test_a_stage_that_another_stage_starts_from_must_fit_too(tmp_path):

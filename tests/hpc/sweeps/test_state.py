@@ -7,8 +7,8 @@ import pytest
 from fgssl.store.records import TRAINED, Evaluation, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
+from hpc.sweeps.plan import plan
 from hpc.sweeps.plan_inputs import check_inputs
-from hpc.sweeps.stages import plan
 from hpc.sweeps.state import State, states
 
 TRAINED_ONCE = Trained(steps=1, wall_s=0.0, metrics={}, environments=(), data_version="v1", start={})
@@ -18,16 +18,16 @@ MEASURED = Evaluation(measures={"rank1": 1.0}, wall_s=0.0, code_version="c1", da
 @pytest.fixture
 def by_kind(small):
     """Stages of seed 0 by stage or cell."""
-    return {stage.label.removesuffix(", seed 0"): stage for stage in small.plan.stages if stage.seed == 0}
+    return {run.label.removesuffix(", seed 0"): run for run in small.plan.runs if run.seed == 0}
 
 
-def _trained(small, stage):
-    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+def _trained(small, run):
+    with RunFolder(small.out / "runs" / run.run).lease(run.config) as lease:
         lease.write_record(TRAINED, TRAINED_ONCE)
 
 
-def _failed(small, stage):
-    with RunFolder(small.out / "runs" / stage.run).lease(stage.config) as lease:
+def _failed(small, run):
+    with RunFolder(small.out / "runs" / run.run).lease(run.config) as lease:
         lease.write("failure.txt", "Traceback")
 
 
@@ -53,7 +53,7 @@ def test_a_run_of_the_plan_that_is_named_as_start_is_waited_for(small, sweep_fil
     named = small.run("pretrain", 0)
     overrides = ["seeds=[0]", f"arms.base.settings.start.encoder={{stage: null, run: {named}}}"]
     small.plan = plan(expand(sweep_file, None, overrides))
-    check_inputs(small.plan.stages, small.out, ())  # it need not be there yet
+    check_inputs(small.plan.runs, small.out, ())  # it need not be there yet
     assert small.states()["base, seed 0"] is State.WAITING
 
 
@@ -74,14 +74,14 @@ def test_a_failure_skips_what_needs_it_and_what_needs_that(small, by_kind):
 
 
 def test_a_failure_that_could_not_be_written_down(small, by_kind):
-    found = states(small.plan.stages, small.out, {by_kind["pretrain"].run: "disk full"})
+    found = states(small.plan.runs, small.out, {by_kind["pretrain"].run: "disk full"})
     assert found[by_kind["pretrain"].key] is State.FAILED
     assert found[by_kind["decoder"].key] is State.SKIPPED
 
 
 def test_what_needs_a_run_does_not_wait_for_its_evaluation(small, sweep_file):
     small.plan = plan(expand(sweep_file, None, ["stages.pretrain.evaluation={label_level: 1}"]))
-    pretrain = small.plan.stages[0]
+    pretrain = small.plan.runs[0]
     _trained(small, pretrain)
     assert small.states()["pretrain, seed 0"] is State.PENDING
     assert small.states()["decoder, seed 0"] is State.PENDING

@@ -1,0 +1,126 @@
+"""Cells x seeds -> the runs to make, what each needs, and the plan that `aggregate` reads."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fgssl.settings.config import Config, StartSource
+from fgssl.settings.fingerprints import evaluation_fingerprint, run_name
+from fgssl.settings.measure import Column
+from fgssl.store.plan import SCHEMA, PlannedCell, PlannedRun, PlannedStage, PlanRecord
+from hpc.sweeps.grid import Grid, needed_stages
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One run to make: the unit of work."""
+
+    run: str
+    """Name of its run folder."""
+    stage: str | None
+    """Name of the stage whose run it is; None: it is a cell's."""
+    label: str
+    """For people: the stage or the cell, and the seed."""
+    seed: int
+    config: Config
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Runs that must be trained before, of this plan or not."""
+        sources = self.config.start.sources.values()
+        return tuple(dict.fromkeys(source.run for source in sources if source.run is not None))
+
+    @property
+    def key(self) -> str:
+        """Unique in a plan: one run may be measured in two ways."""
+        return f"{self.run}/{evaluation_fingerprint(self.config)}"
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """All runs of a sweep; those that others need come first."""
+
+    grid: Grid
+    runs: Sequence[SweepRun]
+    of_cell: Mapping[tuple[str, int], SweepRun]
+    """The run of each cell's name and seed."""
+
+    def record(self) -> PlanRecord:
+        """Return what `plan.json` holds."""
+        grid, configs = self.grid, [cell.config for cell in self.grid.cells]
+        return PlanRecord(
+            schema=SCHEMA,
+            sweep=grid.settings.name,
+            preset=grid.preset or "",
+            title=grid.settings.title,
+            dataset=configs[0].data.dataset,
+            baseline=grid.settings.baseline,
+            grid_keys=list(dict.fromkeys(key for cell in grid.cells for key in cell.grid)),
+            metrics=list(dict.fromkeys(column.name for config in configs for column in _columns(config))),
+            reference={cell.name: dict(cell.published) for cell in grid.cells if cell.published},
+            cells=[
+                PlannedCell(
+                    cell=cell.name,
+                    arm=cell.arm,
+                    grid=json.loads(json.dumps(cell.grid)),  # plain, without the places of the keys
+                    columns=_columns(cell.config),
+                    runs=[
+                        PlannedRun(seed=run.seed, run=run.run, config=run.config)
+                        for run in (self.of_cell[cell.name, seed] for seed in grid.settings.seeds)
+                    ],
+                )
+                for cell in grid.cells
+            ],
+            stages=[
+                PlannedStage(stage=run.stage, seed=run.seed, run=run.run, config=run.config)
+                for run in self.runs
+                if run.stage is not None
+            ],
+        )
+
+
+def plan(grid: Grid) -> SweepPlan:
+    """Every run once: what several cells start from, and cells that differ in their evaluation, share theirs."""
+    of_stages: dict[str, SweepRun] = {}
+
+    def started(config: Config, seed: int) -> Config:
+        """Return the config at a seed, with the runs of the stages that it starts from."""
+        starts = {role: StartSource(run=shared(name, seed).run) for role, name in needed_stages(config).items()}
+        return dataclasses.replace(config, seed=seed, start=dataclasses.replace(config.start, **starts))
+
+    def shared(stage: str, seed: int) -> SweepRun:
+        config = started(grid.stages[stage], seed)
+        run = SweepRun(run_name(config), stage, f"{stage}, seed {seed}", seed, config)
+        return of_stages.setdefault(run.key, run)
+
+    of_cell = {}
+    for seed in grid.settings.seeds:
+        for cell in grid.cells:
+            config = started(cell.config, seed)
+            of_cell[cell.name, seed] = SweepRun(run_name(config), None, f"{cell.name}, seed {seed}", seed, config)
+    in_cells = {run.run for run in of_cell.values()}
+    first = [run for run in of_stages.values() if run.run not in in_cells]
+    return SweepPlan(grid, _in_order([*first, *of_cell.values()]), of_cell)
+
+
+def _in_order(runs: Sequence[SweepRun]) -> list[SweepRun]:
+    """Return the given order, but what a run needs before it."""
+    by_name: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        by_name.setdefault(run.run, []).append(run)
+    ordered: dict[str, SweepRun] = {}
+
+    def place(run: SweepRun) -> None:
+        for need in run.needs:
+            for needed in by_name.get(need, ()):
+                place(needed)
+        ordered.setdefault(run.key, run)
+
+    for run in runs:
+        place(run)
+    return list(ordered.values())
+
+
+def _columns(config: Config) -> list[Column]:
+    return [] if config.evaluation is None else config.evaluation.columns
