@@ -1,7 +1,7 @@
-"""Features and labels -> measures.
+"""Measures of features and labels.
 
-`outliers` and `retrieval` are offered here and imported when first used: the settings and columns of measures, in this
-package too, are read where there is no torch.
+`outliers` and `retrieval` can be imported from here, and are loaded at their first use: planning reads the settings and
+columns of measures, which lie in this package too, without torch.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Features -> outliers: test images that lie nearer to another class than to their own."""
+"""Outliers: test images that lie nearer to another class than to their own."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from fgssl.evaluation.features import require_finite
 IMAGES_AT_ONCE = 4096
 """Rows of the similarity matrix held in memory; no result depends on it."""
 TIE = 1e-12
-"""Cosines that differ by less are equal: in double precision that much is rounding."""
+"""Largest difference of two cosines that counts as a tie: in double precision it may be rounding."""
 
 
 def outliers(
@@ -22,13 +22,24 @@ def outliers(
     test_features: Tensor | NDArray[Any],
     test_labels: Tensor | NDArray[Any],
 ) -> int:
-    """Return how many test images have the centroid of another class nearest (a measure of *HCL*).
+    """Return the number of test images whose nearest class centroid is not their own class's (*HCL*, Chamidullin).
 
-    Features (N, D) and (M, D) on one device, labels (N,) and (M,), all tensors or arrays. A class's centroid is the
-    mean of its l2-normalized train features; nearest is the largest cosine, of equal ones the smaller label. A zero
-    vector has cosine 0 to all. A test image whose class has no train image is always an outlier.
+    The centroid of a class is the mean of its l2-normalized train features, and the nearest centroid is the one of
+    largest cosine. Among tied centroids the smallest label wins. A zero vector has cosine 0 to every centroid. A test
+    image whose class has no train image is always an outlier.
 
-    Raises `DataError` for a split without images, `NonFiniteError` for features that are not finite.
+    Args:
+        train_features: (N, D), any floating-point type; cosines are computed in float64.
+        train_labels: (N,) integer classes.
+        test_features: (M, D), on the device of `train_features`.
+        test_labels: (M,) integer classes.
+
+    Returns:
+        Count of test images, from 0 (best) to M.
+
+    Raises:
+        DataError: A split has no images.
+        NonFiniteError: Features hold NaN or infinity.
     """
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     for split, features in (("training", train_features), ("test", test_features)):
@@ -37,14 +48,14 @@ def outliers(
         require_finite(features, "outliers", split)
     device = train_features.device
     classes, class_of_row = torch.as_tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
-    # In double: features of an untrained encoder nearly coincide. The sum does for the mean, its length has no effect;
-    # on CUDA it is taken in any order, which differs by less than a tie.
+    # Double precision, because features of an untrained encoder nearly coincide. The sum stands in for the mean, whose
+    # length has no effect. CUDA adds in any order, which differs by less than TIE.
     sums = train_features.new_zeros(len(classes), train_features.shape[1], dtype=torch.float64)
     centroids = normalize(sums.index_add_(0, class_of_row, normalize(train_features.double(), dim=1)), dim=1)  # (C, D)
     labels = torch.as_tensor(test_labels, device=device)
     wrong = 0
     for chunk, own in zip(test_features.split(IMAGES_AT_ONCE), labels.split(IMAGES_AT_ONCE), strict=True):
         cosine = normalize(chunk.double(), dim=1) @ centroids.T  # (Q, C)
-        nearest = (cosine >= cosine.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)  # the first of equal ones
+        nearest = (cosine >= cosine.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)  # the first of those that tie
         wrong += int((classes[nearest] != own).sum())
     return wrong

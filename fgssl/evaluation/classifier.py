@@ -1,4 +1,4 @@
-"""Features and a trained classifier -> its accuracy."""
+"""Accuracy of a classifier that was trained with the encoder."""
 
 import numpy as np
 import torch
@@ -10,18 +10,28 @@ from fgssl.errors import DataError, NonFiniteError
 
 @torch.inference_mode()
 def accuracy(classifier: nn.Module, features: Tensor, labels: NDArray[np.int64]) -> dict[str, float]:
-    """Return the percent `accuracy` of test features (M, D) whose largest logit is at their label (M,).
+    """Return the share of test features whose largest logit is at their label.
 
-    `classifier` takes features to logits (M, C); it is put on their device and into evaluation mode. Raises `DataError`
-    for labels that it has no logit for, `NonFiniteError` for logits that are not finite.
+    Args:
+        classifier: Module from features (M, D) to logits (M, C). It is moved to the device of `features` and put into
+            evaluation mode.
+        features: (M, D) test features, of the classifier's type.
+        labels: (M,) classes, below C.
+
+    Returns:
+        `accuracy` in percent.
+
+    Raises:
+        DataError: A label is C or above.
+        NonFiniteError: Logits hold NaN or infinity.
     """
     logits = classifier.to(features.device).eval()(features)
     if not torch.isfinite(logits).all():
-        raise NonFiniteError("accuracy: the classifier's logits of the test images hold values that are not finite")
+        raise NonFiniteError("accuracy: the classifier's logits of the test images hold NaN or infinity")
     if labels.max() >= logits.shape[1]:
         raise DataError(
-            f"accuracy: the trained classifier has {logits.shape[1]} classes, the test labels go up to {labels.max()}; "
-            "set evaluation.label_level to the level it was trained on (method.level)"
+            f"accuracy: the trained classifier has {logits.shape[1]} classes, but the test labels go up to "
+            f"{labels.max()}: set evaluation.label_level to the level that it was trained on (method.level)"
         )
     correct = logits.argmax(dim=1) == torch.tensor(labels, device=logits.device)
     return {"accuracy": 100 * int(correct.sum()) / len(labels)}

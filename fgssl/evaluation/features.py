@@ -17,17 +17,17 @@ from fgssl.views import color
 
 
 class LabeledImages(Images, Protocol):
-    """A split with what is known of its images."""
+    """A split whose images also have groups and attributes."""
 
     groups: NDArray[np.int64]
-    """(N,) images of one group (a track) are never torn apart."""
+    """(N,) group of each image, such as a track; a validation split never divides a group."""
     attributes: dict[str, NDArray[np.float64]]
-    """(N,) each."""
+    """Recorded attributes by name, (N,) each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """The images of a dataset and the level of their labels that is measured."""
+    """Both splits of a dataset, and the level of the labels that is measured."""
 
     train: LabeledImages
     test: LabeledImages
@@ -36,46 +36,47 @@ class Splits:
 
     @property
     def train_labels(self) -> NDArray[np.int64]:
-        """(N,)"""
+        """Labels (N,) of the train split at `label_level`."""
         return self.train.labels[:, self.label_level]
 
     @property
     def test_labels(self) -> NDArray[np.int64]:
-        """(M,)"""
+        """Labels (M,) of the test split at `label_level`."""
         return self.test.labels[:, self.label_level]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features(Splits):
-    """Features of the images in float32 on one device; a split is encoded when a measure first reads it."""
+    """Float32 features of the images; a split is encoded when a measure first reads it."""
 
     encoder: nn.Module
-    """On `device`."""
+    """Module from images (n, C, H, W) to features (n, D); lies on `device`."""
     views: ViewSettings
     device: torch.device
+    """Device of the encoder and of all features."""
     batch_size: int
-    """Images of a forward pass."""
+    """Number of images per forward pass."""
     threads: int
-    """Readers of images."""
+    """Number of threads that read images."""
     classifier: nn.Module | None = None
-    """The trained classifier of `cross_entropy`: features to logits."""
+    """Trained classifier of `cross_entropy`, from features to logits; None for other methods."""
     known: Mapping[str, Tensor] = field(default_factory=dict)
-    """Features of `train` or `test` that an earlier evaluation computed."""
+    """Features by split (`train`, `test`) that an earlier evaluation computed."""
     encoded: dict[str, Tensor] = field(default_factory=dict, init=False)
     """Features by split that this object computed."""
 
     @functools.cached_property
     def of_train(self) -> Tensor:
-        """(N, D)"""
+        """Features (N, D) of the train split."""
         return self._of("train", self.train)
 
     @functools.cached_property
     def of_test(self) -> Tensor:
-        """(M, D)"""
+        """Features (M, D) of the test split."""
         return self._of("test", self.test)
 
     def of_random_train_views(self, epoch: int) -> Tensor:
-        """Encode one random crop and flip of each training image: (N, D)."""
+        """Return features (N, D) of one random crop and flip of each training image, drawn anew for each epoch."""
         return self._encode(self.train, epoch)
 
     def _of(self, split: str, images: Images) -> Tensor:
@@ -85,7 +86,7 @@ class Features(Splits):
 
     @torch.inference_mode()
     def _encode(self, images: Images, random_view_epoch: int | None) -> Tensor:
-        """Return (N, D) float32, in the order of `images`, by the encoder in evaluation mode, its own BatchNorm."""
+        """Return float32 features (N, D) in the order of `images`, with the encoder in evaluation mode."""
         batches = evaluation_batches(
             images,
             self.views,
@@ -105,6 +106,6 @@ class Features(Splits):
 
 
 def require_finite(features: Tensor, measure: str, split: str) -> None:
-    """Raise the `NonFiniteError` that names the measure and the split, such as `test`."""
+    """Raise a `NonFiniteError` that names the measure and the split (`test`) if features hold NaN or infinity."""
     if not torch.isfinite(features).all():
-        raise NonFiniteError(f"{measure}: the features of the {split} images hold values that are not finite")
+        raise NonFiniteError(f"{measure}: the features of the {split} images hold NaN or infinity")

@@ -1,4 +1,4 @@
-"""Features -> accuracy of a vote of the nearest training images."""
+"""Accuracy of a weighted vote of the nearest training images."""
 
 import numpy as np
 import torch
@@ -20,20 +20,32 @@ def weighted_knn(
     neighbors: int,
     temperature: float,
 ) -> float:
-    """Return the percentage of test images whose neighbors vote for their label (Wu et al. 2018, section 3.4).
+    """Return the accuracy of a weighted vote of the nearest training images (Wu et al. 2018, Sec. 3.4).
 
-    Features (N, D) and (M, D) on one device, labels (N,) and (M,). The K = `neighbors` training images of the largest
-    cosine s vote for their class with weight exp(s / temperature); of equally near ones the first rows count, of equal
-    votes the smaller label. A test class without training images is always wrong.
+    The K = `neighbors` training images of largest cosine s vote for their class with weight exp(s / temperature). Among
+    equally near images the first rows vote, and among equal votes the smallest label wins. A test image whose class has
+    no training image is always wrong.
 
-    Raises `NonFiniteError` for features that are not finite.
+    Args:
+        train_features: (N, D), any floating-point type; cosines are computed in float64.
+        train_labels: (N,) classes.
+        test_features: (M, D), on the device of `train_features`.
+        test_labels: (M,) classes.
+        neighbors: Number K of voters, at most N.
+        temperature: Divisor of the cosines, above 0.
+
+    Returns:
+        Accuracy in percent.
+
+    Raises:
+        NonFiniteError: Features hold NaN or infinity.
     """
     require_finite(train_features, "kNN", "training")
     require_finite(test_features, "kNN", "test")
     device = train_features.device
     classes, class_of_row = torch.tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
     labels = torch.tensor(test_labels, device=device)
-    # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
+    # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
     gallery = normalize(train_features.double(), dim=1)
     correct = 0
     for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
@@ -48,7 +60,10 @@ def weighted_knn(
 
 
 def _nearest(similarity: Tensor, number: int) -> Tensor:
-    """Return columns (Q, K) of the largest similarities, ascending; `topk` would pick any of those that tie."""
+    """Return the columns (Q, K) of the K largest similarities (Q, N), in ascending order of the columns.
+
+    Among ties the first columns are taken; `topk` would take any.
+    """
     last = similarity.topk(number, dim=1).values[:, -1:]
     nearer, level = similarity > last, similarity == last
     places_left = number - nearer.sum(dim=1, keepdim=True)

@@ -1,8 +1,8 @@
-"""Frozen features -> accuracy of a linear classifier at several shares of the labels.
+"""Accuracy of a linear classifier on frozen features, at several shares of the labels.
 
-The protocol of MoCo (He et al. 2020, section 4.1): features as they are, neither centered nor scaled, which is what its
-unusual learning rate of 30 is for; softmax regression by SGD with momentum, the rate stepped down twice. The weights
-start at zero: the problem is convex, so the start needs no randomness.
+The protocol is MoCo's (He et al. 2020, Sec. 4.1): softmax regression by SGD with momentum, whose learning rate is
+stepped down twice. Features are neither centered nor scaled, which explains MoCo's unusual learning rate of 30. The
+weights start at zero: the problem is convex, so a random start would add nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,25 +19,26 @@ from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
 from fgssl.randomness import permutation
 
 Labels = NDArray[np.int64]
+"""(N,) class of each image."""
 
 
 @dataclass(frozen=True)
 class SGD:
-    """How classifiers are trained, each at a learning rate of its own."""
+    """Settings of stochastic gradient descent, except the learning rate."""
 
     epochs: int
     batch_size: int
     momentum: float
     weight_decay: float
     milestones: tuple[float, ...]
-    """Progress at which the rate is multiplied by 0.1."""
+    """Shares of training, in (0, 1), after which the learning rate is multiplied by 0.1."""
 
 
 class LinearClassifiers:
-    """R softmax regressions that see the same batches, one for each learning rate."""
+    """R softmax regressions that see the same batches, one per learning rate."""
 
     def __init__(self, width: int, classes: int, learning_rates: Sequence[float], sgd: SGD, like: Tensor) -> None:
-        """`width` is D, `classes` C; the device and type are those of `like`."""
+        """Start at zero weights for features of width D and C classes, on the device and in the type of `like`."""
         self.learning_rates = tuple(learning_rates)
         self.classes, self._sgd = classes, sgd
         columns = len(self.learning_rates) * classes
@@ -49,15 +50,18 @@ class LinearClassifiers:
 
     @property
     def weight(self) -> Tensor:
-        """(R, D, C)"""
+        """Weights (R, D, C)."""
         return self._weight.view(len(self._weight), -1, self.classes).transpose(0, 1)
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return (N, R, C) for features (N, D)."""
+        """Return the logits (N, R, C) of features (N, D)."""
         return torch.addmm(self._bias, features, self._weight).view(len(features), -1, self.classes)
 
     def step(self, features: Tensor, targets: Tensor, progress: float) -> None:
-        """Take one step of SGD on features (B, D) with one-hot targets (B, C); `progress` in [0, 1) sets the rate."""
+        """Take one step of SGD on features (B, D) and one-hot targets (B, C).
+
+        `progress` in [0, 1) is the share of training done; it decides which milestones have lowered the learning rate.
+        """
         sgd = self._sgd
         residual = self.logits(features).softmax(dim=2).sub_(targets[:, None]).div_(len(features)).flatten(1)
         self._weight_momentum.addmm_(features.T, residual, beta=sgd.momentum)
@@ -70,7 +74,7 @@ class LinearClassifiers:
         self._bias.addcmul_(self._bias_momentum, self._rates, value=-scale)
 
     def accuracy(self, features: Tensor, labels: Tensor) -> list[float | None]:
-        """Return the percentage of features (N, D) classified as labeled (N,) at each rate; None if it diverged."""
+        """Return the accuracy in percent of each classifier on features (N, D); None for one that diverged."""
         correct = (self.logits(features).argmax(dim=2) == labels[:, None]).sum(dim=0)  # (R,)
         finite = torch.isfinite(self._weight.sum(dim=0) + self._bias).view(-1, self.classes).all(dim=1)
         return [
@@ -80,22 +84,33 @@ class LinearClassifiers:
 
 
 def label_subsets(labels: Labels, fractions: Sequence[float], seed: int) -> list[Rows]:
-    """Return the rows whose labels may be used, for each of the label fractions."""
+    """Return for each fraction the rows whose labels may be used, a stratified subset of `labels` (N,)."""
     return [stratified_subset(labels, fraction, seed) for fraction in fractions]
 
 
 def validation_splits(
     labels: Labels, groups: Labels, subsets: list[Rows], fraction: float, seed: int
 ) -> list[tuple[Rows, Rows]]:
-    """Return (rows to fit on, rows held out) for each subset; raise `DataError` where none can be held out."""
+    """Return (rows to fit on, rows held out) for each subset of the rows.
+
+    Args:
+        labels: (N,) classes.
+        groups: (N,) groups; a group is held out as a whole or not at all.
+        subsets: Rows with labels, for each label fraction.
+        fraction: Share of the rows of each class to hold out.
+        seed: Seed of the random choice.
+
+    Raises:
+        DataError: No row of a subset can be held out, because no class has two groups in it.
+    """
     splits = []
     for rows in subsets:
         fit_part, validation_part = grouped_split(labels[rows], groups[rows], fraction, seed)
         if not len(validation_part):
             raise DataError(
-                f"linear probe: none of the classes has two groups among the {len(rows)} labeled images, so none can "
-                "be held out to choose a learning rate; raise evaluation.linear.label_fractions "
-                "or give one rate in evaluation.linear.learning_rates"
+                f"linear probe: no class has two groups among the {len(rows)} labeled images, so no image can be held "
+                "out to choose a learning rate: raise evaluation.linear.label_fractions, or give one rate in "
+                "evaluation.linear.learning_rates"
             )
         splits.append((rows[fit_part], rows[validation_part]))
     return splits
@@ -109,9 +124,18 @@ def best_learning_rates(
     sgd: SGD,
     seed: int,
 ) -> list[float]:
-    """Return the rate that does best on the held-out part of each split; the smallest of equals.
+    """Return for each split the learning rate of highest accuracy on its held-out rows; among ties the smallest.
 
-    Raises `NonFiniteError` where no rate converges.
+    Args:
+        features: (N, D) train features.
+        labels: (N,) classes.
+        splits: (rows to fit on, rows held out), from `validation_splits`.
+        learning_rates: Candidates.
+        sgd: Settings of the training.
+        seed: Seed of the order of the batches.
+
+    Raises:
+        NonFiniteError: Features hold NaN or infinity, or every candidate diverges.
     """
     rates = sorted(set(learning_rates))
     candidates = fit(lambda epoch: features, labels, [fitted for fitted, _ in splits], [rates] * len(splits), sgd, seed)
@@ -141,11 +165,20 @@ def fit(
     sgd: SGD,
     seed: int,
 ) -> list[LinearClassifiers]:
-    """Return the trained classifiers of each subset of rows, one for each of its learning rates.
+    """Return the trained classifiers of each subset of rows.
 
-    `features_at(epoch)` gives all (N, D) features, in float32 on one device; it is called once an epoch, in order. The
-    order of the batches is a pure function of (seed, epoch, size of the subset). Raises `NonFiniteError` for features
-    that are not finite.
+    The order of the batches is a pure function of (seed, epoch, size of the subset).
+
+    Args:
+        features_at: Function from an epoch to all features (N, D), float32; called once per epoch, in order.
+        labels: (N,) classes.
+        subsets: Rows to train on, for each result.
+        learning_rates: Learning rates for each subset; each gets a classifier of its own.
+        sgd: Settings of the training.
+        seed: Seed of the order of the batches.
+
+    Raises:
+        NonFiniteError: Features hold NaN or infinity.
     """
     trained: list[LinearClassifiers] = []
     for epoch in range(sgd.epochs):
@@ -163,9 +196,10 @@ def fit(
 
 
 def accuracies(trained: list[LinearClassifiers], features: Tensor, labels: Labels) -> list[float]:
-    """Return the percentage of test features (M, D) that each one classifies as labeled (M,), at its one rate.
+    """Return the accuracy in percent of each classifier on test features (M, D); each has one learning rate.
 
-    Raises `NonFiniteError` for features that are not finite and for weights that diverged.
+    Raises:
+        NonFiniteError: Features hold NaN or infinity, or the weights of a classifier diverged.
     """
     require_finite(features, "linear probe", "test")
     found = []
@@ -180,7 +214,7 @@ def accuracies(trained: list[LinearClassifiers], features: Tensor, labels: Label
 def _diverged(classifiers: LinearClassifiers) -> NonFiniteError:
     rates = ", ".join(f"{rate:g}" for rate in classifiers.learning_rates)
     return NonFiniteError(
-        f"linear probe: the weights are not finite after training with learning rate {rates}; "
+        f"linear probe: the weights hold NaN or infinity after training with learning rate {rates}: "
         "give smaller evaluation.linear.learning_rates"
     )
 

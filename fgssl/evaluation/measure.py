@@ -1,19 +1,19 @@
-"""A frozen encoder -> its measures, those that the settings ask for."""
+"""Measures of a frozen encoder, as the settings request them."""
 
 from fgssl.evaluation.features import Features, Splits
 from fgssl.settings.evaluation import EvaluationSettings
 
 
 def check(settings: EvaluationSettings, splits: Splits) -> None:
-    """Raise the `DataError` of images that cannot be measured, before the training rather than after it."""
+    """Raise a `DataError` if the images cannot be measured; called before training rather than after it."""
     for measure in settings.measures.values():
         measure.check(splits)
 
 
 def measure(settings: EvaluationSettings, features: Features) -> dict[str, float]:
-    """Return the value of each column in the order of `settings.columns`, and the names beside them.
+    """Return the value of every column, in the order of `settings.columns`, and further values that no table shows.
 
-    The images have passed `check`; a measure raises what it documents.
+    The images must have passed `check`. Each measure documents the errors that it raises.
     """
     values: dict[str, float] = {}
     for each in settings.measures.values():

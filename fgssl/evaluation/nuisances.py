@@ -1,10 +1,10 @@
-"""Features and recorded attributes -> how well a linear model reads light, pose or background from the features.
+"""Nuisance probe: the variance of light, pose or background that a linear model predicts from the features.
 
-What says nothing about the class, a good encoder of classes ignores: lower is better. Ridge regression on standardized
-features, its penalty chosen on held-out training images.
+A good encoder of classes ignores attributes that are independent of the class, so lower is better. The model is a ridge
+regression on standardized features, whose penalty is chosen on held-out training images.
 
-Two traps. Compare encoders of equal width only: from more dimensions a linear model reads more. And rotated features
-score a little differently: least squares would not notice, but the penalty treats the standardized axes alike, and
+There are two traps. Compare only encoders of equal width, since a linear model predicts more from more dimensions.
+Rotated features score a little differently: least squares is invariant to a rotation, but the penalty is not, because
 standardizing depends on the axes.
 """
 
@@ -20,13 +20,14 @@ from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.splits import grouped_split
 
 Attributes = Mapping[str, NDArray[np.float64]]
-"""(N,) values of each attribute."""
+"""Values (N,) of each attribute by its name."""
 
 PENALTIES = tuple(10.0 ** (exponent / 2) for exponent in range(8, -13, -1))
-"""10,000 down to 1e-6, for each training image: the correlation matrix of the features has a mean eigenvalue of 1."""
+"""Candidate penalties per training image, 10,000 down to 1e-6. For scale: the mean eigenvalue of the features'
+correlation matrix is 1."""
 VALIDATION_FRACTION = 0.2
 MOST_CATEGORIES = 8
-"""An attribute with at most so many different values, all integers, is a category."""
+"""Largest number of distinct values, all integers, with which an attribute counts as a category."""
 
 
 def nuisance_probe(
@@ -38,12 +39,26 @@ def nuisance_probe(
     nuisances: Mapping[str, Sequence[str]],
     seed: int,
 ) -> dict[str, float]:
-    """Return percent `nuisance_<name>`: R^2 on the test images, the mean over the attributes `nuisances[name]`.
+    """Return the explained variance R^2 of attributes on the test images, as predicted from the features.
 
-    Features (N, D) and (M, D) on one device; whole `train_groups` (N,) are held out. R^2 is 1 - squared error /
-    squared distance to the test mean, negative where the model does worse than that mean. Of a category both are sums
-    over its one-hot columns. Raises `DataError` as `check_attributes`, `NonFiniteError` for features that are not
-    finite.
+    R^2 is 1 - squared error / squared distance to the test mean; it is negative if the model is worse than that mean.
+    For a category both terms are summed over its one-hot columns.
+
+    Args:
+        train_features: (N, D), any floating-point type; the regression is computed in float64.
+        train_attributes: Attributes of the train images, (N,) each.
+        train_groups: (N,) groups; a group is held out as a whole or not at all.
+        test_features: (M, D), on the device of `train_features`.
+        test_attributes: Attributes of the test images, (M,) each.
+        nuisances: Names of attributes by the name of the result, e.g. {"light": ["brightness", "warmth"]}.
+        seed: Seed of the choice of held-out images.
+
+    Returns:
+        `nuisance_<name>` in percent: the mean of R^2 over the attributes of that name.
+
+    Raises:
+        DataError: An attribute is constant or not finite, or all train images are of one group.
+        NonFiniteError: Features hold NaN or infinity.
     """
     check_attributes(nuisances, train_attributes, test_attributes)
     fitted, validated = validation_split(train_groups, seed)
@@ -61,7 +76,7 @@ def nuisance_probe(
 
 
 def check_attributes(nuisances: Mapping[str, Sequence[str]], train: Attributes, test: Attributes) -> None:
-    """Raise a `DataError` with every attribute of `nuisances` that has nothing to read."""
+    """Raise a `DataError` that lists every attribute of `nuisances` that is constant or not finite in a split."""
     faults = [
         f"evaluation.nuisances.{key}: attribute {name}: {fault}"
         for key, names in nuisances.items()
@@ -75,24 +90,31 @@ def check_attributes(nuisances: Mapping[str, Sequence[str]], train: Attributes, 
 def _faults(train: NDArray[np.float64], test: NDArray[np.float64]) -> Iterable[str]:
     for split, values in (("training", train), ("test", test)):
         if not np.isfinite(values).all():
-            yield f"values of the {split} images are not finite; mend them and pack again, or leave it out"
+            yield f"values of the {split} images are NaN or infinite: correct them and pack again, or leave it out"
         elif values.min() == values.max():
-            yield f"all {len(values)} {split} images have the value {values[0]:g}: nothing to read; leave it out"
+            yield f"all {len(values)} {split} images have the value {values[0]:g}, so nothing varies: leave it out"
 
 
 def validation_split(groups: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (rows to fit on, rows held out), whatever their class; raise `DataError` where there is only one group."""
+    """Return (rows to fit on, rows held out) of the groups (N,), whatever their class.
+
+    Raises:
+        DataError: All images are of one group.
+    """
     fitted, validated = grouped_split(np.zeros_like(groups), groups, VALIDATION_FRACTION, seed)
     if not len(validated):
         raise DataError(
             f"evaluation.nuisances: the {len(groups)} training images are all of one group, so none can be held out "
-            "to choose a penalty; pack images of several groups or leave evaluation.nuisances empty"
+            "to choose a penalty: pack images of several groups, or leave evaluation.nuisances empty"
         )
     return fitted, validated
 
 
 def _targets(attribute: NDArray[np.float64], values: NDArray[np.float64], like: Tensor) -> Tensor:
-    """Return (N, A): the attribute, or one-hot columns of a category; `values` are all that it takes in both splits."""
+    """Return the attribute (N,) as one column (N, 1), or as one-hot columns (N, A) if it is a category.
+
+    `values` (A,) are the distinct values of the attribute in both splits.
+    """
     if len(values) <= MOST_CATEGORIES and (values == np.round(values)).all():
         columns = (attribute[:, None] == values).astype(np.float64)
     else:
@@ -108,7 +130,10 @@ def _scores(
     test: Tensor,
     test_targets: Sequence[Tensor],
 ) -> list[float]:
-    """Return percent R^2 of each attribute, at the penalty that suits it best; the largest of equals."""
+    """Return the R^2 of each attribute in percent, at the penalty of least error on the held-out rows.
+
+    Among equally good penalties the largest is taken.
+    """
     rows, held_out = (torch.tensor(part, device=train.device) for part in (fitted, validated))
     widths = torch.tensor([targets.shape[1] for targets in train_targets], device=train.device)
     targets, truth = torch.cat(list(train_targets), dim=1), torch.cat(list(test_targets), dim=1)  # (N, A), (M, A)
@@ -119,22 +144,22 @@ def _scores(
     tried = Ridge(train[rows], targets[rows])
     penalties = train.new_tensor(PENALTIES)
     errors = [by_attribute(tried.predict(train[held_out], penalty) - targets[held_out]) for penalty in penalties]
-    best = penalties[torch.stack(errors).argmin(dim=0)]  # one for each attribute, the first of equals
+    best = penalties[torch.stack(errors).argmin(dim=0)]  # one per attribute, the first of those that tie
     predicted = Ridge(train, targets).predict(test, best.repeat_interleave(widths))
     unexplained, total = by_attribute(predicted - truth), by_attribute(truth - truth.mean(dim=0))
     return (100 * (1 - unexplained / total)).tolist()
 
 
 class Ridge:
-    """Ridge regression of targets (N, A) on features (N, D), with an intercept, for any number of penalties.
+    """Ridge regression of targets (N, A) on features (N, D) with an intercept, solved once for all penalties.
 
-    Minimizes squared error + penalty * N * squared weights of the standardized features.
+    It minimizes squared error + penalty * N * squared weights of the standardized features.
     """
 
     def __init__(self, features: Tensor, targets: Tensor) -> None:
-        """Both in double, on one device. A feature that never varies here is left out."""
+        """Factorize float64 features and targets on one device; a feature that is constant here gets no weight."""
         self._mean, self._target_mean = features.mean(dim=0), targets.mean(dim=0)
-        constant = features.amax(dim=0) == features.amin(dim=0)  # by its values: its std may be off 0 by rounding
+        constant = features.amax(dim=0) == features.amin(dim=0)  # by value: rounding may leave its std above 0
         self._std = features.std(dim=0, correction=0).masked_fill(constant, torch.inf)
         standardized = self._standardized(features)
         # X^T X = V diag(e) V^T once; (X^T X + p)^-1 = V diag(1 / (e + p)) V^T for every penalty p.
@@ -144,7 +169,7 @@ class Ridge:
         self._projected = self._vectors.T @ covariance  # (D, A)
 
     def predict(self, features: Tensor, penalty: Tensor) -> Tensor:
-        """Return (M, A) for features (M, D); `penalty` is one number, or (A,) one for each target."""
+        """Return predicted targets (M, A) for features (M, D); `penalty` is a scalar, or (A,) with one per target."""
         weights = self._vectors @ (self._projected / (self._eigenvalues[:, None] + penalty))
         return self._target_mean + self._standardized(features) @ weights
 

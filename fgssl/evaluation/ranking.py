@@ -1,4 +1,4 @@
-"""Features -> rank-1, rank-5 and mAP of leave-one-out retrieval."""
+"""Rank-1, rank-5 and mAP of leave-one-out retrieval."""
 
 from typing import Any
 
@@ -15,19 +15,27 @@ QUERIES_AT_ONCE = 512
 
 
 def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> dict[str, float]:
-    """Return percent `rank1`, `rank5`, `mAP` of features (N, D) with labels (N,), each image a query to all others.
+    """Return rank-1, rank-5 and mAP of leave-one-out retrieval, in which each image is a query to all others.
 
-    Both are tensors or arrays; the features decide the device.
-    Cosine similarity; equal ones stand in the order of the rows. Rank-k: any of the k nearest has the query's label.
-    mAP: average precision over the whole ranking. All are means over the queries that have a positive; images
-    without one stay in the gallery.
+    The gallery is ranked by cosine similarity, and ties stand in the order of the rows. Rank-k is the share of queries
+    with an image of their label among the k nearest. mAP is the mean over queries of the average precision over the
+    whole ranking. All three are over the queries that have a positive; images without one stay in the gallery.
 
-    Raises `DataError` where no two images share a label, `NonFiniteError` for features that are not finite.
+    Args:
+        features: (N, D), any floating-point type, tensor or array; cosines are computed in float64 on its device.
+        labels: (N,) integer classes, tensor or array.
+
+    Returns:
+        `rank1`, `rank5` and `mAP` in percent.
+
+    Raises:
+        DataError: No two images share a label.
+        NonFiniteError: Features hold NaN or infinity.
     """
     features = torch.as_tensor(features)
     labels = torch.as_tensor(labels, device=features.device)
     require_finite(features, "retrieval", "test")
-    # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
+    # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
     directions = normalize(features.double(), dim=1)
     totals = torch.zeros(4, dtype=torch.float64, device=features.device)
     for start in range(0, len(features), QUERIES_AT_ONCE):
@@ -35,21 +43,21 @@ def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) ->
     rank1, rank5, precision, queries = totals.tolist()
     if not queries:
         raise DataError(
-            f"retrieval: no two of the {len(features)} test images share a label, so no query has a positive; "
-            "take a coarser evaluation.label_level or a test split with several images a class"
+            f"retrieval: no two of the {len(features)} test images share a label, so no query has a positive: "
+            "take a coarser evaluation.label_level, or a test split with several images per class"
         )
     return {"rank1": 100 * rank1 / queries, "rank5": 100 * rank5 / queries, "mAP": 100 * precision / queries}
 
 
 def _sums(directions: Tensor, labels: Tensor, start: int) -> Tensor:
-    """Return (4,) sums over a chunk of queries: rank-1 hits, rank-5 hits, average precision, answered queries."""
+    """Return sums (4,) over a chunk of queries: rank-1 and rank-5 hits, average precision, queries with a positive."""
     queries = torch.arange(start, min(start + QUERIES_AT_ONCE, len(directions)), device=directions.device)  # (Q,)
     similarity = directions[queries] @ directions.T  # (Q, N)
-    similarity.diagonal(start).fill_(-torch.inf)  # leave one out: the query itself comes last
+    similarity.diagonal(start).fill_(-torch.inf)  # the query itself comes last, and is cut off
     ranking = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
     hits = labels[ranking] == labels[queries, None]  # (Q, N-1)
     answered = hits.any(dim=1)
-    found = hits.cumsum(dim=1)  # of integers: on CUDA a cumulative sum of floats is not deterministic
+    found = hits.cumsum(dim=1)  # integers, because a cumulative sum of floats is not deterministic on CUDA
     place = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
     precision = (found / place * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)
     at_1, at_5 = (hits[:, :k].any(dim=1).sum() for k in (1, 5))

@@ -1,4 +1,8 @@
-"""Losses: functions of tensors, one formula a file."""
+"""Losses as pure functions of tensors, one formula per file.
+
+Every loss l2-normalizes its embeddings itself and computes in float32 even under autocast (in float64 if the embeddings
+are float64). It returns a scalar tensor, except `info_nce_per_row`, which returns one number per row.
+"""
 
 from fgssl.losses.hcl import hcl, target_mass
 from fgssl.losses.info_nce import info_nce_per_row

@@ -1,4 +1,4 @@
-"""The logits of in-batch softmaxes."""
+"""Logits of in-batch softmaxes."""
 
 import torch
 import torch.nn.functional as F
@@ -9,14 +9,21 @@ from fgssl.losses.shapes import require_temperature
 
 
 def cosine_logits(embeddings: Tensor, temperature: float) -> Tensor:
-    """Return cosine / temperature of all pairs of embeddings (M, D), which are normalized here: (M, M), fp32 or finer.
+    """Return the cosine similarity of every pair of embeddings, divided by the temperature.
+
+    Args:
+        embeddings: (M, D), any floating-point type; normalized here.
+        temperature: Divisor of the cosines, above 0.
+
+    Returns:
+        (M, M) logits in float32, or float64 if the embeddings are float64.
 
     Raises:
-        ValueError: another shape, which is named, or a temperature that is not above 0.
+        ValueError: `embeddings` is not a matrix, or `temperature` is not above 0.
     """
     require_temperature(temperature)
     if embeddings.ndim != 2:
-        raise ValueError(f"embeddings of shape {tuple(embeddings.shape)}: must be (M, D), one row an embedding")
-    with torch.autocast(embeddings.device.type, enabled=False):  # which would take the product in half precision
+        raise ValueError(f"embeddings of shape {tuple(embeddings.shape)}: must be (M, D), one embedding per row")
+    with torch.autocast(embeddings.device.type, enabled=False):  # autocast would take the product in half precision
         rows = F.normalize(at_least_fp32(embeddings), dim=1)  # (M, D)
         return rows @ rows.T / temperature

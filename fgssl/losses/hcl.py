@@ -1,6 +1,8 @@
-"""HCL, the hierarchical contrastive loss: SupCon with soft positive pairs on coarser levels of labels (Chamidullin,
-*Contrastive Learning for Fine-grained Visual Recognition*). No full description is public; these formulas follow the
-paper's words."""
+"""HCL, the hierarchical contrastive loss: SupCon with soft positive pairs on coarser levels of labels.
+
+The loss is Chamidullin's (*Contrastive Learning for Fine-grained Visual Recognition*). No full description of it is
+public, so the formulas here follow the paper's words.
+"""
 
 import itertools
 import math
@@ -23,22 +25,33 @@ def hcl(
     temperature: float,
     weighting: Weighting = "pair",
 ) -> Tensor:
-    """Return a cross-entropy with soft targets over all pairs; a scalar in fp32 or finer.
+    """Return the cross-entropy of the in-batch softmax against soft targets over all pairs (*HCL*, Chamidullin).
 
-    embeddings (M, D) are l2-normalized here; labels (M, L), finest level first; level_weights (L,) begin above 0 and
-    never rise: (1, lambda) for species and genus. p_ij is the softmax over all rows but i.
+    p_ij is the softmax of cosine / temperature over all rows except i. Two weightings define the targets:
 
-    `pair`: -mean_i [sum_j w_ij log p_ij / sum_j w_ij], w_ij the weight of the finest level that i and j share (0 if
-    none). Anchors without a weight leave the mean.
+    - `pair`: -mean_i [sum_j w_ij log p_ij / sum_j w_ij], where w_ij is the weight of the finest level that i and j
+      share, and 0 if they share none. The mean is over the anchors that have a positive weight.
+    - `mass`: sum_l (w_l - w_{l+1}) SupCon_l / w_1, where the weight after the last level is 0. Terms whose coefficient
+      is 0 are left out. The mean in SupCon_l is over the anchors that have a positive at level l.
 
-    `mass`: sum_l (w_l - w_{l+1}) SupCon_l / w_1, the weight beyond the last level being 0. Terms of coefficient 0 are
-    left out; anchors without a positive at level l leave the mean of SupCon_l.
+    For nested labels and weights (1, lambda), lambda = 0 is SupCon on species and lambda = 1 is SupCon on genus, in
+    both weightings.
 
-    For nested labels lambda = 0 is SupCon on species and lambda = 1 SupCon on genus, in both.
+    Args:
+        embeddings: (M, D), any floating-point type; l2-normalized here. Each view of an image is a row.
+        labels: (M, L) integer classes, finest level first.
+        level_weights: L weights that begin above 0, never rise and end at 0 or above: (1, lambda) for species and
+            genus.
+        temperature: Divisor of the cosines, above 0.
+        weighting: `pair` or `mass`.
+
+    Returns:
+        Scalar in nats, float32, or float64 if the embeddings are float64.
 
     Raises:
-        ValueError: shapes, weights or a weighting that do not fit, a temperature that is not above 0;
-            `NoPositivesError`, if no anchor has a positive (`mass`: at one of the levels whose coefficient is not 0).
+        ValueError: The shapes do not fit each other, `level_weights` or `weighting` is not allowed, or `temperature` is
+            not above 0.
+        NoPositivesError: No anchor has a positive; under `mass`, at one of the levels whose coefficient is not 0.
     """
     log_p = log_softmax_without_self(embeddings, temperature)  # (M, M)
     require_labels(labels, len(log_p), len(level_weights))
@@ -46,12 +59,23 @@ def hcl(
 
 
 def target_mass(labels: Tensor, level_weights: Sequence[float], weighting: Weighting = "pair") -> Tensor:
-    """Return the share of the targets' mass on pairs whose finest shared level is l, mean over anchors: (L,), of sum 1.
+    """Return the share of the targets of `hcl` that lies on pairs of each level.
 
-    With many pairs of the genus for each of the species, most of the mass may lie on the genus even for a small lambda.
+    A batch has far more pairs of one genus than of one species, so most of the mass may lie on the genus even if its
+    weight is small.
+
+    Args:
+        labels: (M, L) integer classes, finest level first.
+        level_weights: As in `hcl`.
+        weighting: As in `hcl`.
+
+    Returns:
+        (L,) float64 shares that sum to 1: entry l is the mass on pairs whose finest shared level is l, averaged over
+        anchors.
 
     Raises:
-        ValueError: as `hcl`.
+        ValueError: `labels`, `level_weights` or `weighting` is not allowed, as in `hcl`.
+        NoPositivesError: No anchor has a positive, as in `hcl`.
     """
     require_labels(labels, len(labels), len(level_weights))
     targets = _targets(labels, level_weights, weighting, torch.float64)
@@ -59,7 +83,7 @@ def target_mass(labels: Tensor, level_weights: Sequence[float], weighting: Weigh
 
 
 def _targets(labels: Tensor, level_weights: Sequence[float], weighting: Weighting, dtype: torch.dtype) -> Tensor:
-    """Return the weight of each log p_ij: (M, M), of sum 1."""
+    """Return the weight of each log p_ij, (M, M); the weights sum to 1."""
     weights = [*level_weights, 0.0]
     falling = all(finer >= coarser for finer, coarser in itertools.pairwise(weights))
     if not (0 < weights[0] < math.inf and falling):
@@ -80,7 +104,7 @@ def _targets(labels: Tensor, level_weights: Sequence[float], weighting: Weightin
 
 
 def _pairs_by_finest_level(labels: Tensor) -> list[Tensor]:
-    """Return the pairs that share a level and no finer one, for each level: L times (M, M) bool."""
+    """Return for each level a mask (M, M) of the pairs that share this level but no finer one."""
     pairs = []
     finer = torch.zeros(len(labels), len(labels), dtype=torch.bool, device=labels.device)
     for level in labels.T:

@@ -9,18 +9,29 @@ from fgssl.losses.shapes import require_pairs, require_temperature
 
 
 def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Return the loss of each query, (N,), in fp32 or finer.
+    """Return the InfoNCE loss of each query against its key and a queue of negatives.
 
-    query, key (N, D) are a positive pair row by row; queue (K, D) holds the negatives. All are l2-normalized here.
+    Row i is -log softmax of the positive logit cos(query_i, key_i) / temperature among itself and the K negative logits
+    cos(query_i, queue_k) / temperature (van den Oord et al. 2018; He et al. 2020, MoCo, Eq. 1).
+
+    Args:
+        query: (N, D), any floating-point type; l2-normalized here, as are `key` and `queue`.
+        key: (N, D); row i is the positive of `query` row i. Detach it if it must get no gradient.
+        queue: (K, D) negatives, shared by all queries.
+        temperature: Divisor of the cosines, above 0.
+
+    Returns:
+        (N,) losses in nats, float32, or float64 if the inputs are float64; take their mean to train.
 
     Raises:
-        ValueError: shapes that do not fit, a temperature that is not above 0; `NoPositivesError`, if N = 0.
+        ValueError: The shapes do not fit each other, or `temperature` is not above 0.
+        NoPositivesError: N is 0.
     """
     require_temperature(temperature)
     require_pairs(query, key)
     if queue.ndim != 2 or queue.shape[1] != query.shape[1]:
         raise ValueError(f"queue of shape {tuple(queue.shape)}: must be (K, {query.shape[1]}), as wide as the queries")
-    with torch.autocast(query.device.type, enabled=False):  # which would take the product in half precision
+    with torch.autocast(query.device.type, enabled=False):  # autocast would take the product in half precision
         query, key, queue = (F.normalize(at_least_fp32(rows), dim=1) for rows in (query, key, queue))
         positive = (query * key).sum(dim=1, keepdim=True)  # (N, 1)
         negative = query @ queue.T  # (N, K)

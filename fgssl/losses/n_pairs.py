@@ -1,4 +1,4 @@
-"""n-pairs over cosine similarities: `npairs_loss` of TensorFlow Addons, as Guan's course uses it."""
+"""n-pairs over cosine similarities: `npairs_loss` of TensorFlow Addons, as the course (Guan) uses it."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,13 +9,23 @@ from fgssl.losses.shapes import require_labels
 
 
 def n_pairs(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return the mean cross-entropy of the softmax over all M rows, anchor included; a scalar in fp32 or finer.
+    """Return the mean cross-entropy between the softmax over all rows and the rows that share the anchor's label.
 
-    embeddings (M, D) are l2-normalized here, the logits are cosine / temperature. An anchor's target is spread evenly
-    over the rows of its label, labels (M,), again itself included: unlike in SupCon, every anchor has a positive.
+    Both the softmax of cosine / temperature and the evenly spread target include the anchor itself. Unlike in SupCon,
+    every anchor therefore has a positive. The formula is `npairs_loss` of TensorFlow Addons on cosine similarities, as
+    the course (Guan) uses it.
+
+    Args:
+        embeddings: (M, D), any floating-point type; l2-normalized here.
+        labels: (M,) integer classes.
+        temperature: Divisor of the cosines, above 0.
+
+    Returns:
+        Scalar in nats, float32, or float64 if the embeddings are float64.
 
     Raises:
-        ValueError: shapes that do not fit, a temperature that is not above 0; `NoPositivesError`, if there are no rows.
+        ValueError: The shapes do not fit each other, or `temperature` is not above 0.
+        NoPositivesError: M is 0.
     """
     logits = cosine_logits(embeddings, temperature)  # (M, M)
     require_labels(labels, len(logits))

@@ -1,4 +1,4 @@
-"""NT-Xent: in-batch softmax over the 2N images (Chen et al. 2020, SimCLR, Eq. 1)."""
+"""NT-Xent: in-batch softmax over the 2N views (Chen et al. 2020, SimCLR, Eq. 1)."""
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,21 @@ from fgssl.losses.without_self import log_softmax_without_self
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Return the mean over the 2N anchors, self excluded; a scalar in fp32 or finer.
+    """Return the mean over all 2N anchors of -log p(partner), with the softmax over the 2N - 1 other rows.
 
-    first, second (N, D) are a positive pair row by row; l2-normalized here.
+    The logits are cosine / temperature (Chen et al. 2020, SimCLR, Eq. 1).
+
+    Args:
+        first: (N, D) embeddings of one view, any floating-point type; l2-normalized here.
+        second: (N, D) embeddings of the other view; row i is the positive of `first` row i.
+        temperature: Divisor of the cosines, above 0.
+
+    Returns:
+        Scalar in nats, float32, or float64 if the inputs are float64.
 
     Raises:
-        ValueError: shapes that differ, a temperature that is not above 0; `NoPositivesError`, if N = 0.
+        ValueError: The shapes differ or are not (N, D), or `temperature` is not above 0.
+        NoPositivesError: N is 0.
     """
     require_pairs(first, second)
     log_p = log_softmax_without_self(torch.cat([first, second]), temperature)  # (2N, 2N)

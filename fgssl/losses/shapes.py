@@ -1,5 +1,8 @@
-"""What the losses are given, checked: a wrong shape would broadcast into a wrong loss, an empty batch into NaN, a
-negative temperature would push positives apart."""
+"""Checks of the losses' arguments.
+
+Without them a wrong shape would broadcast into a wrong loss, an empty batch would give NaN, and a negative temperature
+would push positives apart.
+"""
 
 from torch import Tensor
 
@@ -7,31 +10,36 @@ from fgssl.errors import NoPositivesError
 
 
 def require_pairs(first: Tensor, second: Tensor) -> None:
-    """Require two tensors (N, D), N >= 1, that are compared row by row.
+    """Require two tensors of one shape (N, D), N >= 1, whose rows are compared in pairs.
 
     Raises:
-        ValueError: other shapes, which are named; `NoPositivesError`, if N = 0.
+        ValueError: The shapes differ, or are not (N, D).
+        NoPositivesError: N is 0.
     """
     if first.ndim != 2 or first.shape != second.shape:
         raise ValueError(
-            f"shapes {tuple(first.shape)} and {tuple(second.shape)}: must both be one (N, D), a pair in each row"
+            f"shapes {tuple(first.shape)} and {tuple(second.shape)}: must be the same (N, D), one pair per row"
         )
     if not len(first):
         raise NoPositivesError("an empty batch has no positive pair: give at least one row")
 
 
 def require_labels(labels: Tensor, rows: int, levels: int | None = None) -> None:
-    """Require labels (M,) of `rows` embeddings, or (M, L) where the number of `levels` is given.
+    """Require labels (rows,), or (rows, levels) if `levels` is given.
 
     Raises:
-        ValueError: another shape, which is named.
+        ValueError: The labels have another shape.
     """
     expected = (rows,) if levels is None else (rows, levels)
     if tuple(labels.shape) != expected:
-        raise ValueError(f"labels of shape {tuple(labels.shape)}: must be {expected}, one row for each embedding")
+        raise ValueError(f"labels of shape {tuple(labels.shape)}: must be {expected}, one row per embedding")
 
 
 def require_temperature(temperature: float) -> None:
-    """Require a number above 0; raise a `ValueError` otherwise."""
-    if not temperature > 0:  # also of NaN
+    """Require a number above 0.
+
+    Raises:
+        ValueError: The temperature is 0, negative or NaN.
+    """
+    if not temperature > 0:  # not `<= 0`, which NaN would pass
         raise ValueError(f"temperature {temperature}: must be above 0")

@@ -7,14 +7,22 @@ from fgssl.losses.without_self import equal_labels, log_softmax_without_self, pa
 
 
 def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return -mean_i [mean of log p_ij over the positives j of anchor i]; a scalar in fp32 or finer.
+    """Return -mean_i [mean of log p_ij over the positives j of anchor i] (Khosla et al. 2020, SupCon, Eq. 2, L_out).
 
-    embeddings (M, D) are l2-normalized here; positives are the other rows of the same label, labels (M,). p_ij is the
-    softmax over all rows but i. Anchors without a positive leave the mean.
+    p_ij is the softmax of cosine / temperature over all rows except i. The positives of an anchor are the other rows of
+    its label. The outer mean is over the anchors that have a positive.
+
+    Args:
+        embeddings: (M, D), any floating-point type; l2-normalized here. Each view of an image is a row.
+        labels: (M,) integer classes.
+        temperature: Divisor of the cosines, above 0.
+
+    Returns:
+        Scalar in nats, float32, or float64 if the embeddings are float64.
 
     Raises:
-        ValueError: shapes that do not fit, a temperature that is not above 0; `NoPositivesError`, if no anchor has a
-            positive.
+        ValueError: The shapes do not fit each other, or `temperature` is not above 0.
+        NoPositivesError: No two rows share a label.
     """
     log_p = log_softmax_without_self(embeddings, temperature)  # (M, M)
     require_labels(labels, len(log_p))

@@ -1,4 +1,4 @@
-"""The softmax over all other rows of a batch, and the pairs among them that are positive."""
+"""In-batch softmax over all other rows, and its targets."""
 
 import torch
 from torch import Tensor
@@ -8,9 +8,9 @@ from fgssl.losses.cosine_logits import cosine_logits
 
 
 def log_softmax_without_self(embeddings: Tensor, temperature: float) -> Tensor:
-    """Return log p_ij of embeddings (M, D) over all j != i, from `cosine_logits`; (M, M), in fp32 or finer.
+    """Return log p_ij, (M, M), of the softmax of `cosine_logits` of embeddings (M, D) over all j != i.
 
-    The diagonal, which has no probability, is 0, so that a target of 0 there adds nothing.
+    The diagonal has no probability. It is 0, so that a target of 0 there adds nothing.
     """
     logits = cosine_logits(embeddings, temperature)  # (M, M)
     self_pairs = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
@@ -18,18 +18,18 @@ def log_softmax_without_self(embeddings: Tensor, temperature: float) -> Tensor:
 
 
 def equal_labels(labels: Tensor) -> Tensor:
-    """Return which pairs of labels (M,) are the same, a row and itself left out; (M, M) bool."""
+    """Return a mask (M, M) of the pairs of distinct rows whose labels (M,) are equal."""
     return (labels[:, None] == labels).fill_diagonal_(False)
 
 
 def pair_targets(weights: Tensor, what: str) -> Tensor:
-    """Return targets of a cross-entropy over all pairs, from the pairs' weights >= 0: both (M, M), targets of sum 1.
+    """Return targets of a cross-entropy over all pairs, (M, M) with sum 1, from the pairs' weights >= 0, (M, M).
 
-    Each anchor's weights are divided by their sum, and by the number of anchors that have any: the others leave the
-    mean.
+    Each anchor's weights are divided by their sum and by the number of anchors with a positive weight, so that the
+    other anchors leave the mean.
 
     Raises:
-        NoPositivesError: no anchor has any; the message says that no two rows share `what`.
+        NoPositivesError: No anchor has a positive weight. `what` names in the message what rows would have to share.
     """
     totals = weights.sum(dim=1, keepdim=True)  # (M, 1)
     anchors = totals > 0

@@ -23,7 +23,7 @@ def test_the_classifier_is_in_evaluation_mode() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match=r"has 2 classes, the test labels go up to 4; set evaluation.label_level"):
+    with pytest.raises(DataError, match=r"has 2 classes, but the test labels go up to 4: set evaluation.label_level"):
         accuracy(nn.Linear(3, 2), torch.eye(3), np.array([0, 4, 1]))
     with pytest.raises(NonFiniteError, match="logits of the test images"):
         accuracy(nn.Identity(), torch.full((2, 2), torch.nan), np.array([0, 1]))

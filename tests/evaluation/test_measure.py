@@ -244,7 +244,7 @@ def test_what_cannot_be_measured_is_refused_before_training() -> None:
 def test_training_images_of_one_group_have_nothing_to_hold_out() -> None:
     train, test = splits()
     train.groups = np.zeros(60, dtype=np.int64)
-    with pytest.raises(DataError, match="linear probe: none of the classes has two groups"):
+    with pytest.raises(DataError, match="linear probe: no class has two groups"):
         checked(evaluation(linear=PROBE), train, test)
     with pytest.raises(DataError, match=r"evaluation.nuisances: the 60 training images are all of one group"):
         checked(with_keys(NOTHING, nuisances={"light": ("brightness",)}), train, test)
@@ -254,6 +254,8 @@ def test_training_images_of_one_group_have_nothing_to_hold_out() -> None:
 
 def test_no_classifier_to_measure() -> None:
     train, test = splits()
-    with pytest.raises(SettingsError, match=r"evaluation.classifier: true, but no classifier was trained"):
+    with pytest.raises(
+        SettingsError, match=r"evaluation.classifier: is true, but only cross_entropy trains a classifier"
+    ):
         measured(evaluation(linear=None, retrieval=False, classifier=True), ENCODER, train, test)
     assert test.reads == 0

@@ -300,7 +300,7 @@ def test_all_faults_of_the_attributes_are_named_at_once() -> None:
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
     assert "evaluation.nuisances.place: attribute still: all 400 training images have the value 1" in lines[0]
-    assert "attribute broken: values of the training images are not finite" in lines[1]
+    assert "attribute broken: values of the training images are NaN or infinite" in lines[1]
     with pytest.raises(DataError, match="all 400 test images have the value 1"):
         check_attributes({"a": ("still",)}, test, train)
 

@@ -113,5 +113,5 @@ def test_takes_arrays_too() -> None:
 def test_errors() -> None:
     with pytest.raises(DataError, match="no query has a positive"):
         retrieval(torch.eye(3), torch.tensor([0, 1, 2]))
-    with pytest.raises(NonFiniteError, match="not finite"):
+    with pytest.raises(NonFiniteError, match="NaN or infinity"):
         retrieval(torch.tensor([[1.0], [float("nan")]]), torch.tensor([0, 0]))

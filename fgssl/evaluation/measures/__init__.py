@@ -1,1 +1,1 @@
-"""The measures, one a file: `fgssl.settings.measure` has their contract, `fgssl.settings.evaluation` their list."""
+"""Measures, one per file; their contract is `fgssl.settings.measure`, their registry `fgssl.settings.evaluation`."""

@@ -1,4 +1,4 @@
-"""Accuracy of the classifier that was trained with the encoder."""
+"""Measure `classifier`: accuracy of the classifier that was trained with the encoder."""
 
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,14 @@ class ClassifierAccuracy(Measure):
     """Accuracy of the classifier that `cross_entropy` trained."""
 
     def columns(self) -> list[Column]:
+        """Return the column `accuracy`, in percent."""
         return [Column(name="accuracy", unit="percent")]
 
     def value(self, features: "Features") -> dict[str, float]:
+        """Return `accuracy`; raise a `SettingsError` if the method trained no classifier."""
         from fgssl.evaluation.classifier import accuracy
 
         if features.classifier is None:
-            message = "true, but no classifier was trained: only cross_entropy trains one (method.name); set it false"
+            message = "is true, but only cross_entropy trains a classifier (method.name): set it to false"
             raise SettingsError([Problem("config", "evaluation.classifier", message)])
         return accuracy(features.classifier, features.of_test, features.test_labels)

@@ -1,4 +1,4 @@
-"""How evenly the test features are spread and how many dimensions they fill."""
+"""Measure `collapse`: spread of the test features, and number of dimensions that they fill."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ class Collapse(Measure):
     """Spread and effective rank of the test features."""
 
     def columns(self) -> list[Column]:
-        spread = "1 where the features' directions are spread evenly, 0 where they are all the same"
+        """Return the columns `feature_std` and `effective_rank`."""
+        spread = "1 if the features' directions are spread evenly, 0 if they are all the same"
         rank = "number of dimensions that the features fill"
         return [
             Column(name="feature_std", unit="number", note=spread),
@@ -22,9 +23,11 @@ class Collapse(Measure):
         ]
 
     def label_levels(self, label_level: int) -> dict[str, int]:
+        """Return no levels, since collapse is a property of the features alone."""
         return {}
 
     def value(self, features: "Features") -> dict[str, float]:
+        """Return both columns, as `fgssl.collapse` defines them."""
         from fgssl.collapse import effective_rank, normalized_std
         from fgssl.evaluation.features import require_finite
 

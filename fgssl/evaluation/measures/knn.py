@@ -1,4 +1,4 @@
-"""Accuracy of a vote of the nearest training images."""
+"""Measure `knn`: accuracy of a weighted vote of the nearest training images."""
 
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,16 @@ class KNN(Measure):
     """Weighted vote of the nearest training images (Wu et al. 2018, arXiv:1805.01978)."""
 
     neighbors: PositiveInt = 20
+    """Number K of training images that vote, at most all of them."""
     temperature: PositiveFloat = 0.07
+    """Divisor of the cosines, whose exponential weighs a vote; Wu et al. use 0.07."""
 
     def columns(self) -> list[Column]:
+        """Return the column `knn`, in percent."""
         return [Column(name="knn", unit="percent")]
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        """Return a message if the dataset has fewer training images than `neighbors`."""
         images = manifest.count("train")
         if self.neighbors <= images:
             return []
@@ -30,6 +34,7 @@ class KNN(Measure):
         ]
 
     def value(self, features: "Features") -> dict[str, float]:
+        """Return `knn`, the accuracy of `weighted_knn`."""
         from fgssl.evaluation.knn import weighted_knn
 
         train, test = (features.of_train, features.train_labels), (features.of_test, features.test_labels)

@@ -1,4 +1,4 @@
-"""How well light, pose or background can be read from the features."""
+"""Measure `nuisances`: variance of light, pose or background that a linear model predicts from the features."""
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
@@ -15,34 +15,40 @@ if TYPE_CHECKING:
 
 @settings
 class Nuisances(Measure):
-    """Recorded attributes that a linear model reads from the features; a good encoder of species ignores them."""
+    """Recorded attributes that a linear model predicts from the features; a good encoder of species ignores them."""
 
     written: ClassVar[Any] = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
     attributes: dict[str, tuple[str, ...]]
-    """Name in the table -> attributes of the data, e.g. {light: [brightness, warmth]}; the key's value itself."""
+    """Attributes of the data by a name for the table, e.g. {light: [brightness, warmth]}. In the YAML this mapping is
+    the value of the key `nuisances` itself."""
 
     @classmethod
     def default(cls) -> dict[str, tuple[str, ...]]:
+        """Return no attributes."""
         return {}
 
     @classmethod
     def asked(cls, value: dict[str, tuple[str, ...]]) -> Self | None:
+        """Return the measure, or None if no attributes are named."""
         return cls(attributes=value) if value else None
 
     def columns(self) -> list[Column]:
-        note = "percent of the attributes' variance that a linear model reads from the features"
+        """Return the columns `nuisance_<name>`, in percent; lower is better."""
+        note = "percent of the attributes' variance that a linear model predicts from the features"
         return [
             Column(name=f"nuisance_{name}", unit="percent", lower_is_better=True, note=note) for name in self.attributes
         ]
 
     def label_levels(self, label_level: int) -> dict[str, int]:
+        """Return no levels, since attributes take the place of labels."""
         return {}
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        """Return a message for each attribute that the dataset does not record."""
         if not manifest.attributes:
             return [
                 f"evaluation.nuisances: {manifest.title} records no attributes of its images: leave it out ({{}}), or "
-                "take data that has them, such as toy"
+                "take data that has attributes, such as toy"
             ]
         return [
             f"evaluation.nuisances.{name}: {unknown(attribute, manifest.attributes, what='attribute')}"
@@ -52,12 +58,14 @@ class Nuisances(Measure):
         ]
 
     def check(self, splits: "Splits") -> None:
+        """Raise a `DataError` for constant or infinite attributes, and if no image can be held out."""
         from fgssl.evaluation.nuisances import check_attributes, validation_split
 
         check_attributes(self.attributes, splits.train.attributes, splits.test.attributes)
         validation_split(splits.train.groups, splits.seed)
 
     def value(self, features: "Features") -> dict[str, float]:
+        """Return the explained variance of each column, from `nuisance_probe`."""
         from fgssl.evaluation.nuisances import nuisance_probe
 
         return nuisance_probe(

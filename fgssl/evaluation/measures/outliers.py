@@ -1,4 +1,4 @@
-"""Test images that lie nearer to another class than to their own."""
+"""Measure `outliers`: test images that lie nearer to another class than to their own."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -13,21 +13,24 @@ if TYPE_CHECKING:
 
 @settings
 class Outliers(Measure):
-    """Test images whose nearest class centroid is another class's, counted for each named level."""
+    """Count of test images whose nearest class centroid is another class's, per level of the labels (*HCL*)."""
 
     levels: Annotated[dict[str, NonNegativeInt], Field(min_length=1)]
-    """Name in the table -> level of the labels, e.g. {species: 0, genus: 1}."""
+    """Levels of the labels by a name for the table, e.g. {species: 0, genus: 1}."""
     centroids: Literal["train", "test"] = "train"
-    """The split whose features the centroids are means of."""
+    """Split whose features are averaged into the centroids."""
 
     def columns(self) -> list[Column]:
-        note = "number of test images whose nearest class centroid is not their class's"
+        """Return the columns `outliers_<name>`, each a count; lower is better."""
+        note = "number of test images whose nearest class centroid is not their own class's"
         return [Column(name=f"outliers_{name}", unit="count", lower_is_better=True, note=note) for name in self.levels]
 
     def label_levels(self, label_level: int) -> dict[str, int]:
+        """Return the level of each column by the key that chooses it."""
         return {f"evaluation.outliers.levels.{name}": level for name, level in self.levels.items()}
 
     def value(self, features: "Features") -> dict[str, float]:
+        """Return the number of outliers at each level, from `outliers`."""
         from fgssl.evaluation.centroids import outliers
 
         if self.centroids == "train":

@@ -1,4 +1,4 @@
-"""Retrieval of test images of the same class."""
+"""Measure `retrieval`: ranks of the test images of a query's class."""
 
 from typing import TYPE_CHECKING
 
@@ -12,25 +12,29 @@ if TYPE_CHECKING:
 
 @settings
 class Retrieval(Measure):
-    """Leave-one-out retrieval: each test image is a query to all others."""
+    """Leave-one-out retrieval, in which each test image is a query to all others."""
 
     @classmethod
     def default(cls) -> bool:
+        """Return true: retrieval is measured unless it is turned off."""
         return True
 
     def columns(self) -> list[Column]:
+        """Return the columns `rank1`, `rank5` and `mAP`, in percent."""
         return [Column(name=name, unit="percent") for name in ("rank1", "rank5", "mAP")]
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        """Return a message if no two test images share a class at this level."""
         if "test" not in manifest.splits or max(manifest.class_counts["test"][label_level]) > 1:
             return []
         return [
             f"evaluation.retrieval: no two of the {manifest.count('test')} test images of {manifest.title} share a "
             f"{manifest.levels[label_level].name} (evaluation.label_level {label_level}): take a coarser level, pack a "
-            "test split with several images a class, or set evaluation.retrieval to false"
+            "test split with several images per class, or set evaluation.retrieval to false"
         ]
 
     def value(self, features: "Features") -> dict[str, float]:
+        """Return all three columns, from `retrieval`."""
         from fgssl.evaluation.ranking import retrieval
 
         return retrieval(features.of_test, features.test_labels)
