@@ -1,0 +1,1 @@
+"""Data: sources, packed shards, and batches of crops."""

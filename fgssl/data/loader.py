@@ -1,4 +1,4 @@
-"""Rows -> uint8 batches: threads read, decode and crop into preallocated arrays, a few batches ahead."""
+"""Loader of uint8 batches: threads read, decode and crop images into preallocated arrays, a few batches ahead."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -16,41 +16,47 @@ from fgssl.settings.views import ViewSettings
 from fgssl.views import crops
 
 _AHEAD = 2
-"""Batches read before they are asked for."""
+"""Number of batches that are read ahead of the consumer."""
 
 
 class Images(Protocol):
-    """A split of a dataset: encoded images by row, read from any thread."""
+    """Split of a dataset whose encoded images any thread may read by row."""
 
     labels: NDArray[np.int64]
-    """(N, L), finest level first; L is 0 where there are none."""
+    """Classes (N, L), finest level first; L is 0 for unlabeled data."""
 
     def __len__(self) -> int: ...
-    def read(self, row: int) -> bytes: ...
+
+    def read(self, row: int) -> bytes:
+        """Return the encoded image of one row."""
+
     @property
-    def source_ids(self) -> NDArray[np.str_]: ...
+    def source_ids(self) -> NDArray[np.str_]:
+        """Origin (N,) of each image, for messages."""
 
 
 @dataclass(frozen=True)
 class RawBatch:
+    """Share of a process in one batch, as uint8 arrays on the CPU."""
+
     step: int
     epoch: int
     view_key: int
-    """Key of the views' random numbers: the epoch, or the step if an image can occur twice an epoch."""
+    """Key of the views' random numbers: the epoch, or the step if an image can occur twice per epoch."""
     rows: NDArray[np.int64]
-    """(n,) dataset rows of this process's share of the batch."""
+    """Dataset rows (n,) of this process's share of the batch."""
     global_rows: NDArray[np.int64]
-    """(N,) dataset rows of the whole batch."""
+    """Dataset rows (N,) of the whole batch."""
     labels: NDArray[np.int64]
-    """(n, L), finest level first."""
+    """Classes (n, L), finest level first."""
     images: tuple[NDArray[np.uint8], ...]
-    """Crops and the resized image, each (n, H, W, C); sizes may differ."""
+    """Crops and the resized image, each (n, H, W, C); their sizes may differ."""
 
 
 Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
-"""(decoded image, position in the batch, number of the crop) -> (H, W, C)"""
+"""Function from a decoded image, its position in the batch and the number of the crop to pixels (H, W, C)."""
 Job = tuple[RawBatch, Crop]
-"""A batch whose images are not filled in yet: each image is decoded once and cropped once for each array."""
+"""Batch whose images are still empty, and the function that crops them once per array of the batch."""
 
 
 def training_batches(
@@ -66,10 +72,10 @@ def training_batches(
     threads: int,
     share: slice = slice(None),
 ) -> Iterator[RawBatch]:
-    """Yield the `share` of each global batch: a random crop a view, then (`with_original`) the resized image.
+    """Yield the `share` of each global batch: a random crop per view, then the resized image if `with_original`.
 
-    Crops are a function of (seed, epoch, view, dataset row); with `images_per_class`, which can draw an image twice an
-    epoch, of the step in the epoch's place.
+    Crops are a function of (seed, epoch, view, dataset row). With `images_per_class`, which can draw an image twice per
+    epoch, the step takes the place of the epoch.
     """
     recipes = views.of_each(num_views)
     sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
@@ -105,7 +111,7 @@ def evaluation_batches(
     seed: int = 0,
     random_view_epoch: int | None = None,
 ) -> Iterator[RawBatch]:
-    """Yield all images once, in order: the fixed crop of each, or a linear probe's random one of this epoch."""
+    """Yield every image once, in order: its fixed crop, or a random crop of `random_view_epoch` for a linear probe."""
 
     def job(step: int) -> Job:
         rows = np.arange(step * batch_size, min((step + 1) * batch_size, len(images)))
@@ -115,7 +121,7 @@ def evaluation_batches(
 
         def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
             if numbers is not None:
-                # RandomResizedCrop's default area, as the linear protocol of MoCo has it
+                # The linear protocol of MoCo takes RandomResizedCrop's default area.
                 return crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size)
             if views.evaluation_resize is not None:
                 return crops.center_cropped(image, views.evaluation_resize, views.image_size)
@@ -129,7 +135,7 @@ def evaluation_batches(
 def original_batches(
     images: Images, views: ViewSettings, rows: NDArray[np.int64], batch_size: int, threads: int
 ) -> Iterator[RawBatch]:
-    """Yield the resized images of `rows`, in that order."""
+    """Yield the resized images of `rows`, in their order."""
 
     def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
         return crops.resized(image, views.image_size)
@@ -152,7 +158,7 @@ def _filled(images: Images, jobs: Iterable[Job], threads: int) -> Iterator[RawBa
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
         for batch, crop in jobs:
-            chunks = np.array_split(np.arange(len(batch.rows)), threads)  # one run of positions a thread
+            chunks = np.array_split(np.arange(len(batch.rows)), threads)  # consecutive positions for each thread
             waiting.append((batch, [pool.submit(_fill, images, batch, crop, chunk) for chunk in chunks]))
             if len(waiting) > _AHEAD:
                 yield _result(*waiting.popleft())
@@ -175,7 +181,7 @@ def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int
             image = crops.decode(images.read(row))
             for number, filling in enumerate(batch.images):
                 filling[position] = crop(image, int(position), number)
-        except Exception as error:  # Pillow raises many kinds for broken files
+        except Exception as error:  # Pillow raises many types for broken files
             raise DataError(
-                f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}; mend the image and pack again"
+                f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}: repair it and pack again"
             ) from error

@@ -1,6 +1,6 @@
-"""Where the packed shards of a dataset lie; the embedded set `toy` is drawn there on its first use, and known before.
+"""Location of a dataset's packed shards; the embedded set `toy` is drawn there on its first use.
 
-Light to import: planning a sweep needs neither h5py, numpy nor Pillow.
+The module imports neither h5py, numpy nor Pillow, which planning a sweep does not need.
 """
 
 import dataclasses
@@ -15,14 +15,15 @@ from fgssl.settings.data import DataSettings, ToySettings
 from fgssl.store.manifest import FORMAT, MANIFEST, Manifest, Shard
 
 DRAWING = 1
-"""Version of the toy set's drawings; raised when `fgssl.data.sources.toy*` draw something else, so that no old shards
-are taken."""
+"""Version of the toy set's drawings. Raise it if `fgssl.data.sources.toy*` draw something else, so that shards of older
+drawings are not used."""
 
 
 def shards_folder(data: DataSettings, data_root: Path) -> Path:
-    """Return the folder of shards: `data.folder`, or for the toy set one below `data_root` that may not be packed yet.
+    """Return the folder of shards: `data.folder`, or a folder below `data_root` for the toy set, packed or not.
 
-    Raises a `DataError` that says what to do if the folder is not set, is missing or holds another dataset.
+    Raises:
+        DataError: `data.folder` is not set, does not exist or holds another dataset.
     """
     if data.embedded:
         content = json.dumps([DRAWING, FORMAT, dataclasses.asdict(data.toy)], sort_keys=True)
@@ -47,7 +48,7 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
 
 
 def ensure_toy(data: DataSettings, data_root: Path) -> Path:
-    """Return the `shards_folder`, after packing the embedded set if it is missing; two processes may do so at once."""
+    """Return `shards_folder`, and pack the embedded set if it is missing; two processes may do so at once."""
     folder = shards_folder(data, data_root)
     if data.embedded and not (folder / MANIFEST).exists():
         import fgssl.data.sources.toy as toy  # heavy imports, needed once
@@ -56,13 +57,13 @@ def ensure_toy(data: DataSettings, data_root: Path) -> Path:
         try:
             pack(toy.read(data.toy), folder)
         except DestinationExistsError:
-            if not (folder / MANIFEST).exists():  # not the other process' work
+            if not (folder / MANIFEST).exists():  # otherwise another process has just packed it
                 raise
     return folder
 
 
 def toy_manifest(toy: ToySettings) -> Manifest:
-    """Return the embedded set's manifest without drawing its images: the shards' sizes and hashes are left out."""
+    """Return the embedded set's manifest without drawing its images; sizes and hashes of shards are left empty."""
     per_species = {"train": toy.train_images_per_species, "test": toy.test_images_per_species}
     images = {split: count * len(SPECIES) for split, count in per_species.items()}
     return Manifest(

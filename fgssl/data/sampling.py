@@ -1,4 +1,4 @@
-"""Which images a step sees, as a pure function of seed and step: resuming is an argument, not a state."""
+"""Order of the images as a pure function of seed and step, so that resuming needs no sampler state."""
 
 import functools
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ def _order(seed: int, epoch: int, dataset_size: int) -> NDArray[np.int64]:
 
 
 def rows_of_step(step: int, dataset_size: int, global_batch_size: int, seed: int) -> NDArray[np.int64]:
-    """Return the dataset rows (N,) of the global batch of `step`, from 0 over all epochs: every image once an epoch."""
+    """Return the dataset rows (N,) of the global batch of `step`; within an epoch no image occurs twice.
+
+    Steps are counted from 0 over all epochs.
+    """
     epoch, position = divmod(step, steps_per_epoch(dataset_size, global_batch_size))
     order = _order(seed, epoch, dataset_size)
     return order[position * global_batch_size : (position + 1) * global_batch_size]
@@ -29,9 +32,10 @@ def rows_of_step(step: int, dataset_size: int, global_batch_size: int, seed: int
 def balanced_rows_of_step(
     step: int, rows_of_class: Sequence[NDArray[np.int64]], images_per_class: int, global_batch_size: int, seed: int
 ) -> NDArray[np.int64]:
-    """Return rows (N,) of `images_per_class` images of each of N / images_per_class classes, drawn anew every step.
+    """Return the dataset rows (N,) of a batch with `images_per_class` images of each of its classes.
 
-    In random order: neighbors in a batch share BatchNorm statistics, which must not tell their class.
+    Classes and images are drawn anew at every step. The batch is in random order: neighbors share BatchNorm statistics,
+    which must not reveal their class.
     """
     number = global_batch_size // images_per_class
     classes = randomness.permutation(seed, "balanced classes", step, length=len(rows_of_class))[:number]
@@ -45,6 +49,6 @@ def balanced_rows_of_step(
 
 
 def rows_by_class(labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Return the rows of each class that there is in `labels` (N,)."""
+    """Return the rows of each class that occurs in `labels` (N,), by ascending class."""
     order = np.argsort(labels, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)

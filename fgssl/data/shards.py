@@ -1,14 +1,14 @@
-"""Packed datasets: a folder of plain HDF5 shards and a manifest; how it is written and read.
+"""Packed datasets: writing and reading a folder of plain HDF5 shards and a manifest.
 
     manifest.json        see fgssl.store.manifest
     <split>-00000.h5     images      (bytes,) uint8, contiguous: every encoded image, one after the other
                          offsets     (n + 1,) int64: image i is images[offsets[i]:offsets[i + 1]]
                          labels      (n, L) int64, finest level first; L is 0 for unlabeled images
-                         source_ids  (n,) UTF-8, where each image came from
-                         groups      (n,) int64: images that must stay on one side of a validation split share one
-                         attributes/<name>  (n,) float64: what is known of an image, one dataset each
+                         source_ids  (n,) UTF-8: origin of each image
+                         groups      (n,) int64: images of one group stay on one side of a validation split
+                         attributes/<name>  (n,) float64: one recorded attribute of each image
 
-Images are permuted once, here, so that neighbors in a shard are no neighbors in the source.
+Packing permutes the images once, so that neighbors in a shard are not neighbors in the source.
 """
 
 import bisect
@@ -35,7 +35,7 @@ from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed
 
 
 class DestinationExistsError(DataError):
-    """The folder to pack into is there already."""
+    """Folder to pack into that exists already."""
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -44,8 +44,11 @@ class DestinationExistsError(DataError):
 def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 2**20) -> Manifest:
     """Write `dataset` into the new folder `destination`; a reader sees all of it or nothing.
 
-    A shard takes images until they exceed `shard_bytes`. Raises `DestinationExistsError`, or a `DataError` with every
-    unreadable image, or one that says why the folder cannot be written; nothing is left behind then.
+    A shard is closed before its images would exceed `shard_bytes`. After an error nothing is left behind.
+
+    Raises:
+        DestinationExistsError: The folder exists and is not empty.
+        DataError: Images are unreadable (all are listed), a split is empty, or the folder cannot be written.
     """
     destination = destination.absolute()
     _refuse_existing(destination)
@@ -90,14 +93,14 @@ def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 
 
 
 def _count(batch: Sequence[Sample], counts: list[list[int]]) -> None:
-    """Add the images of `batch` to the number of images of each class, by level."""
+    """Add the images of `batch` to `counts`, the number of images of each class at each level."""
     for sample in batch:
         for of_level, label in zip(counts, sample.labels, strict=True):
             of_level[label] += 1
 
 
 def _publish(temporary: Path, manifest: Manifest, destination: Path) -> None:
-    """Write the manifest, last of all, and give the whole folder its name."""
+    """Write the manifest, the last of all files, and give the folder its final name."""
     with _writing(destination):
         _write(temporary / MANIFEST, manifest.to_json().encode())
         try:
@@ -124,8 +127,8 @@ def _writing(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{destination}: cannot be written: {error.strerror or error}; free space, mend the permissions or choose "
-            "another folder"
+            f"{destination}: cannot be written: {error.strerror or error}: free space, correct the permissions, or "
+            "choose another folder"
         ) from error
 
 
@@ -138,7 +141,7 @@ def _permuted(
         except UnreadableImageError as error:
             unreadable.append(str(error))
             continue
-        if not unreadable:  # otherwise nothing will be packed: only the other unreadable ones are of interest
+        if not unreadable:  # otherwise nothing will be packed, and only further unreadable images matter
             yield sample
 
 
@@ -158,7 +161,7 @@ def _batches(samples: Iterator[Sample], shard_bytes: int) -> Iterator[list[Sampl
 def _shard(
     name: str, samples: Sequence[Sample], levels: Sequence[Level], first: Sample, group_numbers: dict[str, int]
 ) -> bytes:
-    """Return the content of an HDF5 file, made in memory: HDF5 crashes the process when the disk fills up under it."""
+    """Return the content of an HDF5 file, made in memory: on a full disk HDF5 would crash the process."""
     for sample in samples:
         _check(sample, levels, first)
     offsets = np.cumsum([0, *(len(sample.image) for sample in samples)], dtype=np.int64)
@@ -182,7 +185,7 @@ def _shard(
 
 
 def _check(sample: Sample, levels: Sequence[Level], first: Sample) -> None:
-    """Raise a `ValueError` if the sample does not fit the dataset, whose attributes are those of its `first` sample."""
+    """Raise a `ValueError` if the sample does not fit the levels, or has other attributes than the `first` one."""
     fits = len(sample.labels) == len(levels) and all(
         0 <= label < len(level.classes) for label, level in zip(sample.labels, levels, strict=True)
     )
@@ -203,18 +206,19 @@ def _write(path: Path, content: bytes) -> None:
 class ShardedSplit:
     """One split of a packed dataset, read image by image.
 
-    Opening checks the manifest, the shards' sizes and the extents of their datasets (`DataError` otherwise) and reads
-    all but the images. No HDF5 handle is kept: `read` is a `pread` at a known offset, safe over forks and threads.
+    Opening reads everything but the images, and raises a `DataError` unless the manifest, the shards' sizes and the
+    extents of their datasets agree. No HDF5 handle is kept: `read` is a `pread` at a fixed offset, which is safe over
+    forks and threads.
     """
 
     labels: NDArray[np.int64]
-    """(n, L), finest level first."""
+    """Classes (n, L), finest level first."""
     groups: NDArray[np.int64]
-    """(n,); images that share a number belong together."""
+    """Group (n,) of each image; images of one group stay together."""
     source_ids: NDArray[np.str_]
-    """(n,); where each image came from."""
+    """Origin (n,) of each image."""
     attributes: dict[str, NDArray[np.float64]]
-    """(n,) each, by name."""
+    """Recorded attributes by name, (n,) each."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split = folder, split
@@ -229,7 +233,7 @@ class ShardedSplit:
         self.attributes = {
             name: np.concatenate([table.attributes[name] for table in tables]) for name in tables[0].attributes
         }
-        self._offsets = [table.offsets for table in tables]  # of each shard, bytes from the start of its file
+        self._offsets = [table.offsets for table in tables]  # bytes from the start of each shard's file
         self._first_rows = list(itertools.accumulate((shard.count for shard in self._shards), initial=0))
         self._descriptors: list[int] = []
         weakref.finalize(self, _close, self._descriptors)
@@ -249,7 +253,7 @@ class ShardedSplit:
 
     @property
     def version(self) -> str:
-        """Version of the whole dataset, all splits."""
+        """Version of the whole dataset with all its splits."""
         return self.manifest.version
 
     def read(self, row: int) -> bytes:
@@ -262,13 +266,16 @@ class ShardedSplit:
         image = os.pread(self._descriptors[shard], end - start, start)
         if len(image) != end - start:
             path = self.folder / self._shards[shard].file
-            raise DataError(f"{path}: row {row} has {len(image)} of {end - start} bytes: truncated since it was opened")
+            raise DataError(
+                f"{path}: row {row} has {len(image)} of {end - start} bytes: the file was truncated after it was "
+                "opened; pack the dataset again"
+            )
         return image
 
 
 @dataclass(frozen=True)
 class _Table:
-    """Content of one shard but its images."""
+    """Content of one shard, except its images."""
 
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -283,7 +290,7 @@ def _read_table(path: Path, shard: Shard, levels: int) -> _Table:
     except OSError as error:
         raise DataError(f"{path}: shard cannot be read: {error.strerror}; pack the dataset again") from None
     if size != shard.bytes:
-        raise DataError(f"{path}: shard has {size} bytes, the manifest says {shard.bytes}: pack the dataset again")
+        raise DataError(f"{path}: shard has {size} bytes, but {shard.bytes} in the manifest: pack the dataset again")
     try:
         with h5py.File(path, "r", locking=False) as file:  # locks fail on some cluster file systems
             images, offsets = file["images"], file["offsets"][:]

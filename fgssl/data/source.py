@@ -1,6 +1,6 @@
-"""A source of images: what its module declares, and what it hands to `fgssl.data.shards.pack`.
+"""Contract of a source of images: the `Source` that its module declares, and the dataset that it gives to `pack`.
 
-Light to import, so that `fgssl pack --help` and messages need neither numpy nor h5py.
+The module imports neither numpy nor h5py, which `fgssl pack --help` and messages do not need.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,36 +11,36 @@ from fgssl.store.manifest import Level
 
 
 class UnreadableImageError(DataError):
-    """One image that cannot be packed. `pack` reads on and reports all of them at once."""
+    """Image that cannot be packed; `pack` reads on and reports all of them at once."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image, as a source hands it over."""
+    """One image of a source, with its labels."""
 
     image: bytes
-    """Encoded, PNG or JPEG."""
+    """Image file, PNG or JPEG."""
     labels: tuple[int, ...]
-    """One class number per level, finest level first; () if unlabeled."""
+    """One class number per level, finest level first; empty if unlabeled."""
     source_id: str
-    """Where it came from, relative to the source."""
+    """Origin of the image, such as a path relative to the source."""
     group: str = ""
-    """Group of the image: images of one group stay together in a validation split; empty: a group of its own."""
+    """Group of the image. A validation split never divides a group. Empty: the image is a group of its own."""
     attributes: Mapping[str, float] = field(default_factory=dict)
-    """Everything else that is known of the image, by name."""
+    """Recorded attributes by name, such as light and pose."""
 
 
 @dataclass(frozen=True)
 class SourceDataset:
-    """Everything `pack` needs of a source."""
+    """Dataset in the form that `pack` takes."""
 
     name: str
     source: str
     arguments: Mapping[str, str | int | float]
-    """Settings of the source, without paths; part of the version."""
+    """Settings of the source, without paths; they are part of the version."""
     levels: tuple[Level, ...]
     splits: Mapping[str, Sequence[Callable[[], Sample]]]
-    """One function per image, called once, in packing order: no split has to fit into memory."""
+    """One function per image. Each is called once, in packing order, so that no split has to fit into memory."""
     seed: int = 0
     """Seed of the permutation of images in the shards."""
     remarks: tuple[str, ...] = ()
@@ -49,23 +49,24 @@ class SourceDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A source of images, declared as `SOURCE` in its module and registered in `fgssl.data.sources`."""
+    """Source of images, declared as `SOURCE` in its module and registered in `fgssl.data.sources`."""
 
     name: str
     summary: str
-    """One line, for the list of sources."""
+    """Description in one line, for the list of sources."""
     settings: type
-    """Options of `fgssl pack`."""
+    """Settings class whose fields are the options of `fgssl pack`."""
     paths: tuple[str, ...] = ("IMAGES",)
-    """Names of the paths that it reads, as `fgssl pack` takes them before DST."""
+    """Names of the paths that the source reads, as `fgssl pack` takes them before DST."""
     levels: tuple[str, ...]
     """Names of the label levels, finest first; empty if the images decide."""
     how_to_get: str
-    """Where the images come from, under which license, and the commands that unpack them."""
+    """Origin and license of the images, and the commands that unpack them; shown by `fgssl pack NAME --help`."""
     read: Callable[..., SourceDataset]
-    """`read(*paths, settings)` lists and labels the images; raises a `DataError` with all faults. The images themselves
-    are read by the functions in `SourceDataset.splits`. A module imports numpy or Pillow inside of these only."""
+    """Function `read(*paths, settings)` that lists and labels the images, and raises a `DataError` with all faults. It
+    reads no image: the functions in `SourceDataset.splits` do. The module imports numpy or Pillow inside of these
+    functions only."""
 
     def usage(self, destination: str = "DST") -> str:
-        """Return the command that packs it."""
+        """Return the command that packs the source into `destination`."""
         return " ".join(["fgssl pack", self.name, *self.paths, destination])

@@ -1,4 +1,4 @@
-"""Geometry on the CPU: encoded image -> square uint8 crops."""
+"""Square uint8 crops of encoded images, on the CPU."""
 
 import io
 import math
@@ -13,12 +13,13 @@ _TRIES = 10
 
 
 def decode(encoded: bytes) -> Image.Image:
-    """Return an upright RGB image; gray, palette, CMYK, transparent and 16-bit ones are converted.
+    """Return an upright RGB image; gray, palette, CMYK, transparent and 16-bit images are converted.
 
-    Raises `OSError` when it cannot be read.
+    Raises:
+        OSError: The bytes are not a readable image.
     """
     image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
-    if image.mode.startswith("I"):  # 16 bit: Pillow would clip instead of scale
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -34,14 +35,14 @@ def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[
     """Resize the shorter side to `shorter_side` and take the middle `size` x `size`: (size, size, 3)."""
     width, height = image.size
     shorter = min(width, height)
-    # Rounded down, as torchvision does.
+    # Rounded down, as in torchvision.
     image = image.resize((width * shorter_side // shorter, height * shorter_side // shorter), Image.Resampling.BILINEAR)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (N, tries, 4) uniform numbers that decide each image's crop."""
+    """Return uniform numbers (N, tries, 4) that decide the crop of each image."""
     numbers = randomness.uniform(seed, f"crop/{stream}", view_key, view, rows=rows, columns=_TRIES * 4)
     return numbers.reshape(len(rows), _TRIES, 4)
 
@@ -49,9 +50,10 @@ def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray
 def random_crop_box(
     width: int, height: int, numbers: NDArray[np.float64], area: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """Return RandomResizedCrop's box (left, top, right, bottom): a share of the area, ratio 3/4 to 4/3.
+    """Return the box (left, top, right, bottom) of torchvision's RandomResizedCrop.
 
-    It is the middle if no try of `numbers` (tries, 4) fits, as torchvision has it.
+    `area` bounds its share of the image's area; its aspect ratio is between 3/4 and 4/3. If no try of `numbers`
+    (tries, 4) fits into the image, the box is in the middle, as in torchvision.
     """
     low, high = math.log(3 / 4), math.log(4 / 3)
     for share, ratio, across, down in numbers:
@@ -70,6 +72,6 @@ def random_crop_box(
 def random_resized_crop(
     image: Image.Image, numbers: NDArray[np.float64], area: tuple[float, float], size: int
 ) -> NDArray[np.uint8]:
-    """Return a random crop of the image, resized: (size, size, 3)."""
+    """Return a random crop of the image, resized to (size, size, 3)."""
     box = random_crop_box(*image.size, numbers=numbers, area=area)
     return np.asarray(image.crop(box).resize((size, size), Image.Resampling.BILINEAR))

@@ -211,7 +211,7 @@ def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        (["train/a/1.png"], "x/test: is missing, its counterpart is there"),
+        (["train/a/1.png"], "x/test: is missing, but its counterpart is there"),
         (["train/a/1.png", "test/a/1.png", "val/a/1.png"], "x/val: stands beside train and test"),
         (["train/a/1.png", "test/a/1.png", "1.png"], "x/1.png: an image beside train and test"),
         (["a/1.png", "1.png"], "x: holds both images and folders (1.png, a)"),

@@ -124,9 +124,9 @@ def test_all_faults_at_once(root: Path) -> None:
     for expected in (
         "GT-00001.csv, line 3: 00000_00001.ppm is missing in",
         "00002/00001_00000.ppm: has no row in",
-        "00003/00000_00000.ppm: stands in the folder of class 3, but its row says class 4",
+        "00003/00000_00000.ppm: stands in the folder of class 3, but its row has class 4",
         "GT-00005.csv, line 3: a second row for 00000_00000.ppm",
-        "00006/x.ppm: its name does not say track and frame",
+        "00006/x.ppm: its name must give track and frame",
         "GT-00007.csv: cannot be read: No such file or directory",
         "GT-final_test.csv, line 10: class '43' of 00008.ppm is not one of 0-42",
         "GT-final_test.csv, line 11: lacks Filename or ClassId",

@@ -138,9 +138,7 @@ def test_only_the_asked_crops_are_made() -> None:
 @pytest.mark.parametrize("broken", [b"no image", b"\x89PNG\r\n\x1a\n", b""])
 def test_an_unreadable_image_is_named(broken: bytes) -> None:
     images = InMemory(broken={13: broken})
-    with pytest.raises(
-        DataError, match=r"^image folder/image 13\.png \(row 13\) cannot be decoded: .*; mend the image"
-    ):
+    with pytest.raises(DataError, match=r"^image folder/image 13\.png \(row 13\) cannot be decoded: .*: repair it"):
         list(training(images, threads=2))
 
 

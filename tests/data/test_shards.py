@@ -188,7 +188,7 @@ def test_truncated_shard(folder: Path) -> None:
     size = path.stat().st_size
     os.truncate(path, size - 7)
     with pytest.raises(
-        DataError, match=rf"train-00001\.h5: shard has {size - 7} bytes, the manifest says {size}: pack"
+        DataError, match=rf"train-00001\.h5: shard has {size - 7} bytes, but {size} in the manifest: pack"
     ):
         ShardedSplit(folder, "train")
     assert len(ShardedSplit(folder, "test")) == 10
@@ -359,7 +359,7 @@ def test_no_write_permission() -> None:
 
     try:
         message = in_child(try_to_pack)
-        assert message.startswith(f"DataError: {parent}/shards: cannot be written: Permission denied; ")
+        assert message.startswith(f"DataError: {parent}/shards: cannot be written: Permission denied: ")
         assert list(parent.iterdir()) == []
     finally:
         shutil.rmtree(parent)
@@ -371,7 +371,7 @@ def test_write_that_fails_half_way(tmp_path: Path) -> None:
         pack(dataset(count=600), tmp_path / "shards", shard_bytes=4000)
         return "packed"
 
-    assert f"{tmp_path}/shards: cannot be written: File too large; free space" in in_child(try_to_pack)
+    assert f"{tmp_path}/shards: cannot be written: File too large: free space" in in_child(try_to_pack)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -380,6 +380,6 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(DataError, match="cannot be written: No space left on device; free space"):
+    with pytest.raises(DataError, match="cannot be written: No space left on device: free space"):
         pack(dataset(), tmp_path / "shards")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Sources of images by the name that `fgssl pack` takes: each is one module here, and one line below."""
+"""Sources of images: one module each, and one line each in the registry `SOURCES`."""
 
 import pkgutil
 
@@ -9,16 +9,17 @@ SOURCES = {
     "folder": "fgssl.data.sources.folder:SOURCE",
     "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
 }
+"""Dotted paths of the sources by the name that `fgssl pack` takes."""
 
 
 def source_named(name: str) -> Source:
-    """Return a source of `SOURCES`; its module is imported now."""
+    """Return a source of `SOURCES`, and import its module."""
     source: Source = pkgutil.resolve_name(SOURCES[name])
     return source
 
 
 def how_to_pack(dataset: str, folder: str) -> str:
-    """Return advice on how the images of `dataset` come into `folder`."""
+    """Return advice on packing the images of `dataset` into `folder`."""
     if dataset in SOURCES:
         usage = source_named(dataset).usage(folder)
         return f"pack it with `{usage}` (`fgssl pack {dataset} --help` describes how to get the images)"

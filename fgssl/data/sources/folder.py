@@ -1,4 +1,4 @@
-"""Folders of images: class folders one or two levels deep (genus/species), or one flat unlabeled folder."""
+"""Source `folder`: class folders one or two levels deep (genus/species), or one flat unlabeled folder."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,17 @@ from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import Level, listed
 
 LEVEL_NAMES: tuple[tuple[str, ...], ...] = ((), ("class",), ("species", "genus"))
-"""By depth of the class folders."""
+"""Names of the label levels, finest first, by the depth of the class folders."""
 
 
 @settings
 class FolderSettings:
+    """Options of `fgssl pack folder`."""
+
     name: Annotated[str, Field(min_length=1)] | None = None
-    """Name of the dataset; empty: the name of the folder."""
+    """Name of the dataset; the default is the name of the folder."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each class for the test split; used where there are no `train` and `test` folders."""
+    """Share of each class for the test split, if there are no `train` and `test` folders."""
     seed: NonNegativeInt = 0
     """Seed of the split into train and test, and of the order in the shards."""
 
@@ -32,11 +34,11 @@ class FolderSettings:
 class _Image:
     path: Path
     classes: tuple[str, ...]
-    """Finest first; the species' name begins with its genus, as two genera may share a species' name."""
+    """Class names, finest first. A species' name begins with its genus, as two genera may share a species' name."""
 
 
 def read(root: Path, options: FolderSettings) -> SourceDataset:
-    """Find and label the images below `root`; raises a `DataError` with all faults of the layout."""
+    """List and label the images below `root`; raise a `DataError` with all faults of the layout."""
     faults: list[str] = []
     strangers: list[str] = []
     there = {entry.name for entry in _entries(root) if entry.is_dir()}
@@ -79,12 +81,12 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}; give the folder of images") from None
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}: give the folder of images") from None
 
 
 def _beside_splits(root: Path, there: set[str]) -> list[str]:
     faults = [
-        f"{root / split}: is missing, its counterpart is there" for split in ("train", "test") if split not in there
+        f"{root / split}: is missing, but its counterpart is there" for split in ("train", "test") if split not in there
     ]
     faults += [
         f"{root / name}: stands beside train and test; move it away" for name in sorted(there - {"train", "test"})
@@ -120,7 +122,7 @@ def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[
 
 
 def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
-    """Take a seeded share of each class for the test, at least one image and not all of them."""
+    """Return the splits, with a seeded share of each class in `test`: at least one image, and not all."""
     import numpy as np
 
     from fgssl.randomness import uniform

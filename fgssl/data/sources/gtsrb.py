@@ -1,12 +1,12 @@
-"""German Traffic Sign Recognition Benchmark (Stallkamp et al. 2012, doi:10.1016/j.neunet.2012.02.016).
+"""Source `gtsrb`: German Traffic Sign Recognition Benchmark (Stallkamp et al. 2012, doi:10.1016/j.neunet.2012.02.016).
 
-The official layout, as the archives unpack:
+The source reads the official layout, as the archives unpack:
 
     GTSRB/Final_Training/Images/000NN/GT-000NN.csv and TTTTT_FFFFF.ppm: frame F of track T of class N
     GTSRB/Final_Test/Images/NNNNN.ppm
     GT-final_test.csv, in or beside GTSRB or with the test images
 
-The sizes and boxes in the CSV files belong to the original photographs and are ignored.
+It ignores the sizes and boxes in the CSV files, which belong to the original photographs.
 """
 
 import csv
@@ -78,12 +78,14 @@ _GROUP_OF = {sign: number for number, signs in enumerate(GROUPS.values()) for si
 
 @settings
 class GTSRBSettings:
+    """Options of `fgssl pack gtsrb`."""
+
     seed: NonNegativeInt = 0
     """Seed of the order in the shards."""
 
 
 def read(root: Path, options: GTSRBSettings) -> SourceDataset:
-    """Read the annotations below `root` (the GTSRB folder or its parent); a `DataError` lists all their faults."""
+    """Read the annotations below `root`, the GTSRB folder or its parent; raise a `DataError` with all their faults."""
     base = _base(root)
     faults: list[str] = []
     splits = {"train": _training(base / "Final_Training" / "Images", faults), "test": _test(base, root, faults)}
@@ -125,17 +127,17 @@ def _base(root: Path) -> Path:
 
 
 def _training(images: Path, faults: list[str]) -> list[tuple[Path, int, str]]:
-    """Return (file, class, group) of each training image; the group is `class_track`."""
+    """Return (file, class, group) of each training image; the group is its track, as `class_track`."""
     rows = []
     for sign in range(len(SIGNS)):
         folder = images / f"{sign:05d}"
         for path, stated in _annotated(folder / f"GT-{sign:05d}.csv", folder, faults):
             if stated != sign:
-                faults.append(f"{path}: stands in the folder of class {sign}, but its row says class {stated}")
+                faults.append(f"{path}: stands in the folder of class {sign}, but its row has class {stated}")
             elif match := re.fullmatch(r"(\d{5})_\d{5}\.ppm", path.name):
                 rows.append((path, sign, f"{sign:05d}_{match[1]}"))
             else:
-                faults.append(f"{path}: its name does not say track and frame (TTTTT_FFFFF.ppm)")
+                faults.append(f"{path}: its name must give track and frame (TTTTT_FFFFF.ppm)")
     return rows
 
 
@@ -147,7 +149,7 @@ def _test(base: Path, root: Path, faults: list[str]) -> list[tuple[Path, int, st
 
 
 def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple[Path, int]]:
-    """Return (file, class) of each row that has both; everything else becomes a fault."""
+    """Return (file, class) of each row that has both; append all others to `faults`."""
     try:
         with annotations.open(newline="") as file:
             rows = list(csv.DictReader(file, delimiter=";"))

@@ -1,8 +1,8 @@
-"""The embedded set: fungi drawn by code, 6 genera x 4 species.
+"""Source `toy`: the embedded set, fungi drawn by code, 6 genera x 4 species.
 
-A genus is seen at once (shape and color). Its four species differ in two small marks, each there or not: that is the
-fine-grained part. Everything else (`Nuisances`) varies freely, says nothing about the class and is recorded as
-attributes, so that what an encoder ignores can be measured.
+A genus is recognized by shape and color. Its four species are the fine-grained part: they differ in two small marks,
+each present or absent. All other properties (`Nuisances`) are independent of the class and are recorded as attributes,
+so that a measure can show whether an encoder ignores them.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from fgssl.settings.data import ToySettings
 
 
 def read(options: ToySettings) -> SourceDataset:
-    """Return the whole set; nothing is drawn yet."""
+    """Return the whole set, of which nothing is drawn yet."""
     counts = {"train": options.train_images_per_species, "test": options.test_images_per_species}
     return SourceDataset(
         name="toy",
@@ -54,6 +54,6 @@ SOURCE = Source(
     levels=tuple(level.name for level in LEVELS),
     how_to_get="""\
 Nothing has to be downloaded: the images are drawn by code. Runs with `data.dataset=toy` and no `data.folder` pack the
-set on first use; packing it yourself serves to look at it, or to draw another one.""",
+set on first use. Pack it yourself to look at it, or to draw another one.""",
     read=read,
 )

@@ -1,6 +1,6 @@
-"""Content of the toy set's images: genera, species, and all that varies besides. How it is drawn lies beside this.
+"""Content of the toy set's images: genera, species and nuisances. The genera are real, the species are invented.
 
-The genera are real, the species are invented. Light to import: planning a sweep needs neither numpy nor Pillow.
+The module imports neither numpy nor Pillow, which planning a sweep does not need.
 """
 
 import dataclasses
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DETAILS = 160
-"""Uniform numbers of one image for the places of blades, leaves and texture."""
+"""Number of uniform numbers per image that place blades, leaves and texture."""
 
 Color = tuple[float, float, float]
+"""Red, green and blue, 0 to 255."""
 
 
 @dataclass(frozen=True)
 class Genus:
+    """Shape and colors of a genus; a fungus is about 1 high."""
+
     name: str
     species: tuple[str, str, str, str]
-    """Species without marks, with the first mark, with the second, with both."""
+    """Names of the species without marks, with the first mark, with the second, and with both."""
     cap: Color
     stem: Color
     gills: Color
@@ -33,12 +36,13 @@ class Genus:
     rim_height: float
     """Height of the cap's lower edge over the ground."""
     roundness: float
-    """Exponent of the dome, under 1; over 1 means a cone."""
+    """Exponent of the dome's outline below 1; above 1 the cap is a cone."""
     gill_depth: float
     """Half height of the underside, which is seen slightly from below."""
     stem_top: float
+    """Half width of the stem at its top."""
     stem_foot: float
-    """Half widths of the stem at its top and its foot."""
+    """Half width of the stem at its foot."""
 
 
 GENERA = (
@@ -61,33 +65,35 @@ LEVELS = (Level("species", SPECIES), Level("genus", tuple(genus.name for genus i
 
 @dataclass(frozen=True)
 class Nuisances:
-    """Properties that vary from image to image and say nothing about the species."""
+    """Properties that vary from image to image, independently of the species."""
 
     rotation_degrees: float
     x_shift: float
+    """Shift to the right, as a share of the image's side."""
     y_shift: float
-    """Shares of the image's side."""
+    """Shift downwards, as a share of the image's side."""
     scale: float
     brightness: float
     warmth: float
-    """-1 cold ... 1 warm light."""
+    """Tint of the light, from -1 (cold) to 1 (warm)."""
     background_kind: float
-    """0 meadow, 1 woodland, 2 autumn leaves, 3 dusk."""
+    """Kind of background: 0 meadow, 1 woodland, 2 autumn leaves, 3 dusk."""
     background_hue: float
-    """-1 ... 1, around the kind's own colors."""
+    """Shift of the background's colors, from -1 to 1."""
     grass_blades: float
     leaves: float
     cap_width: float
+    """Width of the cap, relative to the genus."""
     stem_length: float
-    """Relative to the genus."""
+    """Length of the stem, relative to the genus."""
     cap_tone: float
-    """-1 ... 1, around the genus' own color."""
+    """Shift of the cap's color, from -1 to 1."""
 
     @classmethod
     def at(cls, seed: int, split: str, species: int, number: int) -> tuple["Nuisances", "NDArray[np.float64]"]:
-        """Return those of one image, and its (DETAILS,) numbers for the small things.
+        """Return the nuisances of one image, and its (DETAILS,) uniform numbers for blades, leaves and texture.
 
-        More images leave the earlier ones alone.
+        They do not depend on the number of images in the set.
         """
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""How the toy set's genera and species are drawn."""
+"""Drawings of the toy set's genera and species."""
 
 import functools
 import math
@@ -14,9 +14,9 @@ from fgssl.data.sources.toy_scene import Points, Scene, background, grass, toned
 
 
 def draw(species: int, nuisances: Nuisances, details: NDArray[np.float64], image_size: int) -> Image.Image:
-    """Draw one RGB image of `image_size` pixels; the same picture at every size.
+    """Draw one RGB image with a side of `image_size` pixels; the picture is the same at every size.
 
-    `nuisances, details = Nuisances.at(seed, split, species, number)` are those of an image of the dataset.
+    `Nuisances.at(seed, split, species, number)` returns the nuisances and details of an image of the dataset.
     """
     scene = Scene(nuisances, image_size)
     background(scene, details[:80])
@@ -45,7 +45,7 @@ def _band(inner: Points, outer: Points) -> Points:
 
 @dataclass(frozen=True)
 class _Body:
-    """A drawn fungus, for its marks to be painted on."""
+    """Drawn fungus on which its marks are painted."""
 
     scene: Scene
     genus: Genus
@@ -55,12 +55,13 @@ class _Body:
     rim: float
     """Height of the cap's lower edge."""
     cap: Image.Image
+    """Mask of the visible part of the cap."""
     stem: Image.Image
-    """Masks of what is seen of them."""
+    """Mask of the visible part of the stem."""
 
 
 def draw_fungus(scene: Scene, genus: Genus, *, first_mark: bool, second_mark: bool) -> None:
-    """Draw the species of `genus` that has these marks, in the scene's pose and form."""
+    """Draw the species of `genus` with these marks, in the pose and form of the scene's nuisances."""
     nuisances = scene.nuisances
     width = genus.half_width * nuisances.cap_width
     rim = genus.rim_height * nuisances.stem_length
@@ -92,14 +93,14 @@ def _cap_on_stem(scene: Scene, genus: Genus, color: Color, width: float, rim: fl
 
 
 def _dome(genus: Genus, width: float, rim: float, height: float) -> Points:
-    """Return the upper outline of the cap, from right to left."""
+    """Return the upper outline of the cap from right to left."""
     across, up = _arc(0.0, 1.0).T
     up = 1 - np.abs(across) ** 1.15 if genus.roundness > 1 else np.abs(up) ** genus.roundness
     return np.stack([width * across, rim + height * up], axis=1)
 
 
 def _amanita(body: _Body, ring: bool, small_warts: bool) -> None:
-    """Draw warts, few and large or many and small, over about the same area."""
+    """Draw warts, few large or many small ones, which cover about the same area."""
     places = _SMALL_WARTS if small_warts else _LARGE_WARTS
     size = (0.062 if small_warts else 0.110) * body.width
     warts = [_ellipse(x * body.width, body.rim + y * body.genus.cap_height, 1.15 * size, size) for x, y in places]
@@ -176,7 +177,7 @@ def _funnel(
     scene.flat(toned(color, 0.60), _ellipse(0, rim - 0.010, 0.60 * width, 0.52 * genus.gill_depth))
 
 
-# Places on the cap: half widths from the middle, cap heights above the rim.
+# Places on the cap, in half widths from the middle and cap heights above the rim.
 _LARGE_WARTS = ((-0.58, 0.36), (0.02, 0.30), (0.60, 0.38), (-0.26, 0.70), (0.30, 0.72))
 _SMALL_WARTS = (
     (-0.68, 0.22), (-0.23, 0.22), (0.22, 0.22), (0.67, 0.22), (-0.48, 0.48), (-0.03, 0.48), (0.42, 0.48),

@@ -1,4 +1,4 @@
-"""Where the toy set's fungi stand: ground, light, pose, clutter, and the canvas on which all is drawn."""
+"""Scenes of the toy set: ground, light, pose, clutter, and the canvas on which everything is drawn."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _SUPERSAMPLING = 4
 _SMOOTH = Image.Resampling.BICUBIC
 
 Points = NDArray[np.float64]
-"""(P, 2) x to the right and y upwards, in a fungus of height 1 that stands on (0, 0)."""
+"""Points (P, 2), x to the right and y upwards, around a fungus of height 1 that stands on (0, 0)."""
 
 
 _KINDS: tuple[tuple[Color, Color, Color], ...] = (  # sky, ground, blades
@@ -23,11 +23,11 @@ _KINDS: tuple[tuple[Color, Color, Color], ...] = (  # sky, ground, blades
     ((92, 84, 132), (48, 58, 78), (44, 84, 84)),
 )
 _MIDDLE = np.array([0.0, 0.5])
-"""Middle of a fungus, which is turned about this point."""
+"""Middle of a fungus, about which it is rotated."""
 
 
 class Scene:
-    """The supersampled canvas and the pose of the fungus on it."""
+    """Supersampled canvas, and the pose of the fungus on it."""
 
     def __init__(self, nuisances: Nuisances, image_size: int) -> None:
         self.nuisances, self.image_size = nuisances, image_size
@@ -40,11 +40,11 @@ class Scene:
         self._middle = np.array([0.5 + nuisances.x_shift, 0.5 + nuisances.y_shift]) * side
 
     def pixels(self, points: Points) -> list[float]:
-        """Return x, y, x, y ... on the canvas, as the pen takes them."""
+        """Return the points on the canvas as x, y, x, y, ..., the form that the pen takes."""
         return list(((points - _MIDDLE) @ self._rotation.T * self._unit + self._middle).ravel().tolist())
 
     def mask(self, outline: Points) -> Image.Image:
-        """Return 255 inside of the outline, 0 outside."""
+        """Return a mask that is 255 inside the outline and 0 outside."""
         mask = Image.new("L", (self.side, self.side))
         ImageDraw.Draw(mask).polygon(self.pixels(outline), fill=255)
         return mask
@@ -52,9 +52,9 @@ class Scene:
     def shaded(self, color: Color, center: tuple[float, float], half: tuple[float, float], mask: Image.Image) -> None:
         """Paint a body that bulges towards the viewer, lit from the upper left."""
         box = mask.getbbox()
-        if box is None:  # out of the picture
+        if box is None:  # it lies outside the picture
             return
-        # (h, 1) and (1, w), pixels from the middle; then (h, w) in the fungus' own coordinates, relative to the body
+        # First (h, 1) and (1, w) in pixels from the middle; then (h, w) in the fungus' coordinates, around the body.
         down = (np.arange(box[1], box[3], dtype=np.float32)[:, None] - np.float32(self._middle[1])) / self._unit
         right = (np.arange(box[0], box[2], dtype=np.float32)[None, :] - np.float32(self._middle[0])) / self._unit
         (across_x, up_x), (across_y, up_y) = self._rotation.astype(np.float32).tolist()
@@ -66,20 +66,22 @@ class Scene:
         self.image.paste(Image.fromarray(pixels), box[:2], mask.crop(box))
 
     def flat(self, color: Color, outline: Points) -> None:
+        """Paint the inside of the outline in one color."""
         self.pen.polygon(self.pixels(outline), fill=_rgb(color))
 
     def shadow(self, half_width: float) -> None:
-        """Paint a shadow on the ground below the foot, level however the fungus leans."""
+        """Paint a shadow on the ground below the foot; it stays level if the fungus leans."""
         x, y = self.pixels(np.zeros((1, 2)))
         color = toned(_KINDS[int(self.nuisances.background_kind)][1], 0.55)
         half, flat = half_width * self._unit, 0.05 * self._unit
         self.pen.ellipse((x - 0.7 * half, y - flat, x + 1.3 * half, y + flat), fill=_rgb(color))
 
     def line(self, color: Color, points: Points, width: float) -> None:
+        """Paint a line through the points; `width` is in heights of the fungus."""
         self.pen.line(self.pixels(points), fill=_rgb(color), width=max(1, round(width * self._unit)), joint="curve")
 
     def within(self, mask: Image.Image, color: Color, outlines: Sequence[Points], opacity: float = 1.0) -> None:
-        """Paint outlines inside of `mask` only."""
+        """Paint the parts of outlines that lie inside `mask`."""
         marks = Image.new("L", mask.size)
         pen = ImageDraw.Draw(marks)
         for outline in outlines:
@@ -89,7 +91,7 @@ class Scene:
         self.image.paste(_rgb(color), mask=clipped)
 
     def finished(self) -> Image.Image:
-        """Return the picture, downscaled, in the light of the scene."""
+        """Return the picture, downscaled and in the light of the scene."""
         small = self.image.reduce(_SUPERSAMPLING)
         warmth = self.nuisances.warmth
         light = self.nuisances.brightness * np.array([1 + 0.16 * warmth, 1.0, 1 - 0.20 * warmth])
@@ -102,12 +104,12 @@ def _rgb(color: Color) -> tuple[int, int, int]:
 
 
 def toned(color: Color, factor: float, hue: float = 0.0) -> Color:
-    """Return the color lighter or darker, and turned towards warm (hue > 0) or cold."""
+    """Return the color times `factor`, shifted towards warm (hue > 0) or cold (hue < 0)."""
     return color[0] * factor * (1 + 0.16 * hue), color[1] * factor, color[2] * factor * (1 - 0.20 * hue)
 
 
 def background(scene: Scene, details: NDArray[np.float64]) -> None:
-    """Paint sky, ground and fallen leaves; `details` are numbers in [0, 1)."""
+    """Paint sky, ground and fallen leaves; `details` are uniform numbers in [0, 1)."""
     nuisances, side = scene.nuisances, scene.side
     sky, ground, _ = (toned(color, 1.0, nuisances.background_hue) for color in _KINDS[int(nuisances.background_kind)])
     height = np.linspace(0, 1, 16)[:, None]
@@ -130,7 +132,7 @@ def background(scene: Scene, details: NDArray[np.float64]) -> None:
 
 
 def grass(scene: Scene, blades: NDArray[np.float64]) -> None:
-    """Paint one blade per row of `blades` (B, 5), numbers in [0, 1)."""
+    """Paint one blade of grass per row of `blades` (B, 5), uniform numbers in [0, 1)."""
     nuisances, side = scene.nuisances, scene.side
     for x, height, lean, width, tone in blades:
         color = toned(_KINDS[int(nuisances.background_kind)][2], 0.75 + 0.6 * tone, nuisances.background_hue)
