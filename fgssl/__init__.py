@@ -1,0 +1,1 @@
+"""Self-supervised and supervised pre-training for fine-grained recognition."""

@@ -1,0 +1,1 @@
+"""Decoders: networks from features to images."""

@@ -1,4 +1,4 @@
-"""Decoders: feature (N, D) -> image (N, 3, H, W) of normalized pixels, no output activation."""
+"""Decoders from features (N, D) to images (N, 3, H, W) of normalized pixels, without output activation."""
 
 import dataclasses
 import pkgutil
@@ -10,7 +10,7 @@ from fgssl.settings.decoder import DecoderSettings
 
 
 def build_decoder(settings: DecoderSettings, feature_width: int, image_size: int, group_size: int) -> nn.Module:
-    """Return the decoder with random weights, BatchNorm in groups of `group_size` samples."""
+    """Return the decoder with random weights, and BatchNorm in groups of `group_size` samples."""
     arguments = dataclasses.asdict(settings)
     del arguments["name"]
     decoder: nn.Module = pkgutil.resolve_name(settings.implementation)(feature_width, image_size, **arguments)

@@ -1,4 +1,4 @@
-"""A decoder for images of about 32 pixels."""
+"""Decoder for images of about 32 pixels."""
 
 import math
 
@@ -6,7 +6,11 @@ from torch import nn
 
 
 def light_decoder(feature_width: int, image_size: int, width: int) -> nn.Sequential:
-    """Build Linear to `width` channels at 4x4, then (nearest x2, 3x3 conv, BatchNorm, ReLU) up to `image_size`."""
+    """Build a decoder (N, feature_width) -> (N, 3, image_size, image_size).
+
+    A linear layer makes `width` channels at 4x4. Blocks of nearest x2 upsampling, 3x3 convolution, BatchNorm and ReLU
+    follow up to `image_size`, each with half the channels, but at least 16.
+    """
     layers: list[nn.Module] = [nn.Linear(feature_width, width * 16), nn.ReLU(), nn.Unflatten(1, (width, 4, 4))]
     for _ in range(int(math.log2(image_size // 4))):
         narrower = max(16, width // 2)

@@ -1,0 +1,1 @@
+"""Encoders: timm models, and the weights, freezing and BatchNorm that training needs."""

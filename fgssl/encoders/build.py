@@ -1,4 +1,4 @@
-"""A timm model without its classifier: image (N, C, H, W) -> feature (N, D)."""
+"""Encoders: timm models without their classifier, from images (N, C, H, W) to features (N, D)."""
 
 from collections.abc import Collection
 from typing import Any
@@ -16,27 +16,35 @@ from fgssl.settings.encoder import EncoderSettings
 from fgssl.settings.validation import unknown
 
 _REFUSALS = (AssertionError, RuntimeError, ValueError, IndexError)
-"""Errors of models for an image size that they cannot take; no attribute lists the sizes of every model."""
+"""Errors that timm's models raise for an image size that they cannot take. They must be tried, since no attribute lists
+the sizes of every model."""
 
 
 def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Collection[int] = ()) -> nn.Module:
-    """Return an encoder of random weights, its BatchNorm in groups, `settings.frozen` frozen.
+    """Return an encoder with random weights, grouped BatchNorm, and the parts in `settings.frozen` frozen.
 
-    Raises a `SettingsError` for an unknown name, for arguments that do not fit, and for a model that does not make one
-    vector of each image of `image_size` px, or of a size that `views.recipes` makes for training.
+    Args:
+        settings: Name and arguments of the model.
+        image_size: Side in pixels of the images that are measured, and of views without a recipe of their own.
+        recipe_sizes: Sides in pixels of the training views.
+
+    Raises:
+        SettingsError: The name is unknown, the arguments do not fit the model, or the model does not turn an image of
+            one of these sizes into one vector.
     """
     if not timm.is_model(settings.name):
         raise SettingsError([Problem("config", "encoder.name", _unknown_name(settings.name))])
     if "pretrained" in settings.arguments:
         message = (
-            "nothing is downloaded: save the weights to a file where there is internet, and give start.encoder.file"
+            "is not supported, because nothing is downloaded: save the weights to a file on a machine with internet "
+            "access, and give it as start.encoder.file"
         )
         raise SettingsError([Problem("config", "encoder.arguments.pretrained", message)])
     arguments: dict[str, Any] = {**settings.arguments}
     try:
         encoder = timm.create_model(settings.name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
-        message = f"timm.create_model({settings.name!r}, {settings.arguments}) refuses them: {error}"
+        message = f"timm.create_model({settings.name!r}, {settings.arguments}) rejects them: {error}"
         raise SettingsError([Problem("config", "encoder.arguments", message)]) from error
     if random_layers := _random_layers(encoder):
         message = (
@@ -58,7 +66,10 @@ def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Coll
 
 
 def small_image_stem(encoder: nn.Module) -> None:
-    """Make a ResNet's first convolution 3x3 of stride 1 and drop its max-pooling (He et al. 2016, CIFAR-10 form)."""
+    """Replace a ResNet's first convolution by a 3x3 one of stride 1 and remove its max-pooling.
+
+    This is the form for CIFAR-10 of He et al. (2016). Raises a `SettingsError` if the encoder is not such a ResNet.
+    """
     if not (isinstance(getattr(encoder, "conv1", None), nn.Conv2d) and hasattr(encoder, "maxpool")):
         message = f"small_image fits ResNets with one first convolution, not {type(encoder).__name__}: take standard"
         raise SettingsError([Problem("config", "encoder.stem", message)])
@@ -113,7 +124,7 @@ def _require_recipe_fit(encoder: nn.Module, name: str, size: int) -> None:
 
 @torch.no_grad()
 def _of_blank_image(encoder: nn.Module, size: int) -> Any:
-    """Return (1, D) if it is a model that makes one vector of an image."""
+    """Return the encoder's output for a black image, of shape (1, D) if it turns an image into one vector."""
     return encoder.eval()(torch.zeros(1, 3, size, size))
 
 
@@ -139,7 +150,7 @@ def _size_advice(encoder: nn.Module, name: str, image_size: int) -> str:
 
 def _random_layers(encoder: nn.Module) -> list[str]:
     """Return the names of layers with active dropout or stochastic depth."""
-    of_patches = (PatchDropout, PatchDropoutWithIndices)  # timm builds these only where some are to be dropped
+    of_patches = (PatchDropout, PatchDropoutWithIndices)  # timm builds these only if some patches are to be dropped
     return [
         name
         for name, layer in encoder.named_modules()

@@ -1,4 +1,4 @@
-"""Feature maps inside an encoder that are forgotten and computed again for the gradient (Chen et al. 2016)."""
+"""Activation checkpointing: feature maps are discarded and recomputed for the gradient (Chen et al. 2016)."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from fgssl.errors import Problem, SettingsError
 
 
 def checkpoint_activations(encoder: nn.Module) -> None:
-    """Let the encoder forget its feature maps; raise a `SettingsError` if it has no such option."""
+    """Turn on activation checkpointing; raise a `SettingsError` if the model does not support it in timm."""
     try:
         encoder.set_grad_checkpointing(True)  # type: ignore[operator]
     except (AttributeError, AssertionError, NotImplementedError) as error:

@@ -1,4 +1,4 @@
-"""Parts of an encoder that training leaves as they are: no gradient, and evaluation mode throughout."""
+"""Frozen parts of an encoder, which training leaves unchanged: no gradient, and evaluation mode throughout."""
 
 from collections.abc import Iterable
 
@@ -7,14 +7,18 @@ from torch import nn
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.validation import unknown
 
-_MARK = "frozen_by_settings"  # an attribute of the module itself, so that a deep copy (a key encoder) keeps it
+_MARK = "frozen_by_settings"  # set on the module itself, so that a deep copy (a key encoder) keeps it
 
 
 def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
-    """Freeze modules or parameters by their names in `encoder`, a module with all below it; `all` is the encoder.
+    """Freeze modules and parameters of `encoder` by their names, and return the encoder.
 
-    Frozen parameters ask for no gradient; frozen modules are in evaluation mode, so that a BatchNorm uses its running
-    statistics and does not move them. Raises a `SettingsError` with all names that are unknown or hold no weights.
+    The name of a module freezes everything below it, and `all` freezes the whole encoder. Frozen parameters require no
+    gradient. Frozen modules stay in evaluation mode, in which a BatchNorm uses its running statistics and does not
+    update them.
+
+    Raises:
+        SettingsError: Names are unknown or belong to modules without weights; all of them are listed.
     """
     modules = {"all": encoder, **{name: module for name, module in encoder.named_modules() if name}}
     parameters = dict(encoder.named_parameters())
@@ -42,7 +46,7 @@ def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def train_unfrozen(module: nn.Module) -> nn.Module:
-    """Call `module.train()`, but leave every frozen module inside it in evaluation mode."""
+    """Call `module.train()`, keep every frozen module inside it in evaluation mode, and return `module`."""
     module.train()
     for child in module.modules():
         if getattr(child, _MARK, False):

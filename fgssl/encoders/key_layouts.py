@@ -1,8 +1,8 @@
-"""Names of weights as other libraries write them -> timm's, for networks that are the same but for the names.
+"""Renaming of weights from other libraries' keys to timm's, for networks that differ in nothing but the keys.
 
-torchvision's VisionTransformer and SwinTransformer (v1), and the first release of Swin. timm's models under the new
-names have torchvision's epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) and its exact GELU, unless
-`encoder.arguments` change them. ResNets need nothing: both libraries name their weights alike.
+Supported are torchvision's VisionTransformer and SwinTransformer (v1), and the first release of Swin. timm's models
+have the same epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) and the same exact GELU as torchvision's, unless
+`encoder.arguments` changes them. ResNets need no renaming, since both libraries use the same keys.
 """
 
 import re
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 Rule = tuple[str, str | Callable[[re.Match[str]], str] | None]
-"""A pattern that the whole key matches, and its name in timm; None: timm has no such weight (or no classifier)."""
+"""Pattern for a whole key, and the replacement that gives timm's key; None drops the weight (timm has none, or it
+belongs to the classifier)."""
 
 _BLOCK = r"encoder\.layers\.encoder_layer_(\d+)\."
 TORCHVISION_VIT: tuple[Rule, ...] = (
@@ -22,7 +23,7 @@ TORCHVISION_VIT: tuple[Rule, ...] = (
     (_BLOCK + r"ln_([12])\.(\w+)", r"blocks.\1.norm\2.\3"),
     (_BLOCK + r"self_attention\.in_proj_(\w+)", r"blocks.\1.attn.qkv.\2"),
     (_BLOCK + r"self_attention\.out_proj\.(\w+)", r"blocks.\1.attn.proj.\2"),
-    # linear_1 and linear_2 in files from before torchvision 0.14, among them the published ones.
+    # The published files are older than torchvision 0.14 and have linear_1 and linear_2.
     (_BLOCK + r"mlp\.(?:0|linear_1)\.(\w+)", r"blocks.\1.mlp.fc1.\2"),
     (_BLOCK + r"mlp\.(?:3|linear_2)\.(\w+)", r"blocks.\1.mlp.fc2.\2"),
     (r"encoder\.ln\.(\w+)", r"norm.\1"),
@@ -31,7 +32,10 @@ TORCHVISION_VIT: tuple[Rule, ...] = (
 
 
 def _stage(match: re.Match[str]) -> str:
-    """Name stages (features.1, 3, 5, 7) and downsampling (2, 4, 6), which timm has at the start of the next stage."""
+    """Return timm's key of a weight in a stage (features.1, 3, 5, 7) or a downsampling (2, 4, 6).
+
+    timm counts a downsampling to the stage that follows it.
+    """
     place, rest = int(match[1]), match[2]
     rest = rest.replace("mlp.0.", "mlp.fc1.").replace("mlp.3.", "mlp.fc2.")
     return f"layers.{place // 2}.{'blocks' if place % 2 else 'downsample'}.{rest}"
@@ -54,10 +58,12 @@ FIRST_SWIN: tuple[Rule, ...] = (
 
 @dataclass(frozen=True)
 class KeyLayout:
+    """Keys of one library, and their names in timm."""
+
     marker: str
-    """A key that only this layout has."""
+    """Key that identifies the layout, since no other has it."""
     rules: tuple[Rule, ...]
-    """Rules for its keys; the first that matches holds, and a key that none matches stays as it is."""
+    """Rules for the keys. The first that matches applies; a key without a match stays as it is."""
 
 
 LAYOUTS: dict[str, KeyLayout] = {
@@ -66,11 +72,11 @@ LAYOUTS: dict[str, KeyLayout] = {
     # timm's first stage does not begin with a downsampling
     "first Swin": KeyLayout("layers.0.downsample.reduction.weight", FIRST_SWIN),
 }
-"""Layouts of keys that are read besides timm's own."""
+"""Supported layouts besides timm's own, by name."""
 
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict under timm's names."""
+    """Return the state dict under timm's keys, without the weights that timm does not have."""
     rules = next((layout.rules for layout in LAYOUTS.values() if layout.marker in state), ())
     renamed = {_renamed(key, rules): value for key, value in state.items()}
     return {key: value for key, value in renamed.items() if key is not None}

@@ -1,4 +1,4 @@
-"""Config -> method, with its start weights."""
+"""Construction of a method from a config, with its start weights."""
 
 import pkgutil
 from collections.abc import Sequence
@@ -20,22 +20,23 @@ from fgssl.settings.config import Config
 from fgssl.settings.methods import MethodSettings, ProjectedSettings
 
 Start = dict[str, Path | None]
-"""Weights files of `encoder`, `decoder` and `classifier`; None: random."""
+"""Weights files of `encoder`, `decoder` and `classifier`; None for random weights."""
 RANDOM_START: Start = {"encoder": None, "decoder": None, "classifier": None}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of a method, which is built as `implementation(settings, parts)`."""
+    """Parts from which a method is built, as `implementation(settings, parts)`."""
 
     config: Config
     encoder: nn.Module
     start: Start
     classes: tuple[int, ...]
-    """Number of classes of each level of the labels, finest first; () where there are none."""
+    """Number of classes at each level of the labels, finest first; empty for unlabeled data."""
 
     @property
     def seed(self) -> int:
+        """Seed of the run."""
         return self.config.seed
 
     @property
@@ -45,22 +46,22 @@ class Parts:
 
     @property
     def group_size(self) -> int:
-        """Samples that share BatchNorm statistics."""
+        """Number of samples that share BatchNorm statistics."""
         return self.config.encoder.batch_norm_group_size
 
     def method(self, settings: MethodSettings) -> Method:
-        """Return the method of `settings` on these parts, such as the base of another method."""
+        """Return the method of `settings`, built from these parts, such as the base of another method."""
         method: Method = pkgutil.resolve_name(settings.implementation)(settings, self)
         return method
 
     def projector(self, settings: ProjectedSettings) -> nn.Module:
-        """Return the head of `settings`: (N, D) -> (N, P)."""
+        """Return the projection head of `settings`, from features (N, D) to projections (N, P)."""
         widths = (self.feature_width, settings.hidden_width, settings.projection_width)
         return group_batch_norms(projector(*widths, settings.head_batch_norm), self.group_size)
 
     def decoder(self) -> nn.Module:
-        """Return the decoder that training starts from: weights of `start`, or random ones."""
-        assert self.config.decoder is not None  # refused when the settings were validated
+        """Return the decoder that training starts from, with the weights of `start` or random ones."""
+        assert self.config.decoder is not None  # validation of the settings requires it
         _seed_torch(self.config, "decoder")
         image_size = self.config.views.image_size
         decoder = build_decoder(self.config.decoder, self.feature_width, image_size, self.group_size)
@@ -68,13 +69,13 @@ class Parts:
         return decoder
 
     def load_start(self, role: str, network: nn.Module) -> None:
-        """Load the weights that the network of this role (`encoder`, ...) starts from, if there are any."""
+        """Load the start weights of a role (`encoder`, ...) into its network, if there are any."""
         if (file := self.start[role]) is not None:
             load_weights(network, file)
 
 
 def start_encoder(config: Config, start: Start) -> nn.Module:
-    """Return the encoder that training starts from: weights of `start`, or random ones, a function of the seed."""
+    """Return the encoder that training starts from, with the weights of `start` or random ones, drawn by the seed."""
     _seed_torch(config, "encoder")
     views = config.views
     encoder = build_encoder(
@@ -86,14 +87,18 @@ def start_encoder(config: Config, start: Start) -> nn.Module:
 
 
 def build_method(config: Config, start: Start, classes: Sequence[int]) -> Method:
-    """Return the method of `config` on fresh networks, for data with so many `classes` at each level, finest first."""
+    """Return the method of `config` with its start weights.
+
+    `classes` are the numbers of classes at each level of the labels, finest first. Raises a `SettingsError` if the
+    method trains nothing.
+    """
     if not config.method.trains:
         raise SettingsError([Problem("config", "method.name", f"{config.method.name} trains nothing")])
     parts = Parts(config, start_encoder(config, start), start, tuple(classes))
-    _seed_torch(config, "head")  # alike whatever the encoder drew
+    _seed_torch(config, "head")  # so that the head does not depend on the encoder
     return parts.method(config.method)
 
 
 def _seed_torch(config: Config, network: str) -> None:
-    """Draw the start weights of each network from a stream of its own: a function of the seed alone."""
+    """Set torch's seed for the start weights of one network, which are then a function of the run's seed alone."""
     torch.manual_seed(int(randomness.stream_key(config.seed, f"weights/{network}", ())[0]))

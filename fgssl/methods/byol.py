@@ -17,6 +17,8 @@ from fgssl.settings.methods import BYOLSettings
 
 
 class BYOL(Method):
+    """Online network with a predictor, and a target network that follows it as a moving average."""
+
     online_views = (0, 1)
     target_views = (0, 1)
 
@@ -32,13 +34,16 @@ class BYOL(Method):
 
     @torch.no_grad()
     def target(self, *views: Tensor) -> Tensor:
+        """Return the target projections of both views side by side, (N, 2P)."""
         return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2P)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `prediction_first` and `prediction_second`, (N, P) each."""
         first, second = (self.predictor(self.head(self.encoder(view))) for view in batch.views)  # (N, P) each
         return {"prediction_first": first, "prediction_second": second}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the squared distance of each prediction to the other view's target projection, summed over both."""
         assert target is not None
         first, second = target.chunk(2, dim=1)
         # Eq. 2 and its mirror image: |p - z|^2 of unit vectors is 2 - 2 cos
@@ -47,6 +52,7 @@ class BYOL(Method):
         return Output(one + other, {"projection_std": normalized_std(first)})
 
     def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        """Move the target network towards the online one; the momentum rises to 1 along a cosine."""
         momentum = Schedule(self.settings.momentum, end=1.0).at(progress)
         update_ema(self.encoder, self.target_encoder, momentum)
         update_ema(self.head, self.target_head, momentum)

@@ -1,4 +1,4 @@
-"""Networks that follow others as a moving average of their weights."""
+"""Exponential moving average of a network's weights."""
 
 import torch
 from torch import nn
@@ -6,6 +6,6 @@ from torch import nn
 
 @torch.no_grad()
 def update_ema(online: nn.Module, average: nn.Module, momentum: float) -> None:
-    """Set average <- momentum * average + (1 - momentum) * online, parameters only."""
+    """Set average <- momentum * average + (1 - momentum) * online for all parameters, but not for buffers."""
     weights = [parameter.detach() for parameter in online.parameters()]
     torch._foreach_lerp_(list(average.parameters()), weights, 1 - momentum)

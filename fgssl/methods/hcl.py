@@ -1,6 +1,6 @@
 """HCL: supervised contrastive learning on several levels of labels (Chamidullin).
 
-A pair of one species is a positive of weight 1, a pair of one genus only a soft positive of weight lambda.
+A pair of one species is a positive of weight 1; a pair of one genus is only a soft positive of weight lambda.
 """
 
 import torch
@@ -15,6 +15,8 @@ from fgssl.settings.methods import HCLSettings
 
 
 class HCL(Method):
+    """Encoder and projector, trained by `losses.hcl`."""
+
     online_views = (0, 1)
 
     def __init__(self, settings: HCLSettings, parts: Parts) -> None:
@@ -24,10 +26,12 @@ class HCL(Method):
         self.head = parts.projector(settings)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `projections` (N, V, P) of V views and `labels` (N, L)."""
         projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)
         return {"projections": projections, "labels": batch.labels[:, : len(self.settings.level_weights)]}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return `losses.hcl` over all views, and the share of the targets' mass on each level."""
         settings = self.settings
         embeddings = online["projections"].flatten(0, 1)  # (N*V, P)
         labels = online["labels"].repeat_interleave(self.num_views, dim=0)  # (N*V, L)

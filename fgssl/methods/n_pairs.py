@@ -1,4 +1,4 @@
-"""n-pairs: a batch's cosine similarities against who shares a class with whom, itself included (Guan's course)."""
+"""n-pairs: in-batch softmax of cosine similarities against the pairs of one class, anchor included (Guan)."""
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from fgssl.settings.methods import NPairsSettings
 
 
 class NPairs(Method):
+    """Encoder and a one-layer projector, trained by `losses.n_pairs`."""
+
     online_views = (0,)
 
     def __init__(self, settings: NPairsSettings, parts: Parts) -> None:
@@ -21,9 +23,11 @@ class NPairs(Method):
         self.head = nn.Sequential(nn.Linear(parts.feature_width, settings.projection_width), nn.ReLU())
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `embeddings` (N, P) and `labels` (N,)."""
         embeddings = self.head(self.encoder(batch.views[0]))  # (N, P)
         return {"embeddings": embeddings, "labels": batch.labels[:, self.settings.level]}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return `losses.n_pairs` of the batch."""
         loss = losses.n_pairs(online["embeddings"], online["labels"], self.settings.temperature)
         return Output(loss, {"projection_std": normalized_std(online["embeddings"].detach())})

@@ -15,6 +15,8 @@ from fgssl.settings.methods import SimSiamSettings
 
 
 class SimSiam(Pairable):
+    """Encoder, projector and predictor; the gradient stops at the view that is predicted."""
+
     online_views = (0, 1)
 
     def __init__(self, settings: SimSiamSettings, parts: Parts) -> None:
@@ -27,15 +29,18 @@ class SimSiam(Pairable):
         self.predictor = group_batch_norms(predictor(width, settings.predictor_width), parts.group_size)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return projections `z1`, `z2` and predictions `p1`, `p2`, (N, P) each."""
         z1, z2 = (self.head(self.encoder(view)) for view in batch.views)  # (N, P)
         return {"z1": z1, "z2": z2, "p1": self.predictor(z1), "p2": self.predictor(z2)}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the negative cosine of each prediction to the other view's projection, mean over both (Eq. 2)."""
         z1, z2 = online["z1"].detach(), online["z2"].detach()  # stop-gradient
         loss = losses.negative_cosine(online["p1"], z2) / 2 + losses.negative_cosine(online["p2"], z1) / 2
         return Output(loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(z1)})
 
     def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        """Return the predictor as a group of its own if its learning rate stays constant."""
         if not self.settings.constant_predictor_rate:
             return super().parameter_groups(learning_rate, weight_decay)
         predictor = list(self.predictor.parameters())
@@ -46,16 +51,19 @@ class SimSiam(Pairable):
             ParameterGroup(predictor, constant, weight_decay),
         ]
 
-    # ------------------------------------------------------------------- what synthesized pairs ask for
+    # ------------------------------------------------------------------------- as a base of Synthesized Pairs
 
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
+        """Return the negative cosine (N,) of each feature's prediction to the second view's projection."""
         prediction = losses.at_least_fp32(self.predictor(self.head(features)))
         return -F.cosine_similarity(prediction, losses.at_least_fp32(online["z2"].detach()), dim=1)
 
     def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
+        """Return projections and predictions of both images of each pair, (N, P) each."""
         z1, z2 = self.head(first), self.head(second)
         return {"pair_z1": z1, "pair_z2": z2, "pair_p1": self.predictor(z1), "pair_p2": self.predictor(z2)}
 
     def pair_loss(self, online: Embeddings) -> Tensor:
+        """Return the loss of SimSiam on the pairs."""
         z1, z2 = online["pair_z1"].detach(), online["pair_z2"].detach()
         return losses.negative_cosine(online["pair_p1"], z2) / 2 + losses.negative_cosine(online["pair_p2"], z1) / 2

@@ -12,6 +12,8 @@ from fgssl.settings.methods import SupConSettings
 
 
 class SupCon(Method):
+    """Encoder and projector, trained by `losses.supcon`."""
+
     online_views = (0, 1)
 
     def __init__(self, settings: SupConSettings, parts: Parts) -> None:
@@ -21,10 +23,12 @@ class SupCon(Method):
         self.head = parts.projector(settings)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `projections` (N, V, P) of V views and `labels` (N,)."""
         projections = torch.stack([self.head(self.encoder(view)) for view in batch.views], dim=1)  # (N, V, P)
         return {"projections": projections, "labels": batch.labels[:, self.settings.level]}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return `losses.supcon` over all views."""
         embeddings = online["projections"].flatten(0, 1)  # (N*V, P)
         labels = online["labels"].repeat_interleave(self.num_views)  # (N*V,)
         loss = losses.supcon(embeddings, labels, self.settings.temperature)

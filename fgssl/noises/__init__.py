@@ -1,0 +1,1 @@
+"""Noises that Synthesized Pairs adds to features."""

@@ -1,4 +1,4 @@
-"""The numbers of `fgssl.randomness.normal`, computed on the device: a step draws millions of them."""
+"""Numbers of `fgssl.randomness.normal`, computed on the device, since a step draws millions of them."""
 
 import math
 
@@ -29,14 +29,14 @@ def _uniform(seed: int, stream: str, counters: tuple[int, ...], rows: Tensor, co
 
 
 def _mix(state: Tensor) -> Tensor:
-    """Apply SplitMix64's finalizer to the 64 bits that int64 holds; products wrap around as unsigned ones do."""
+    """Apply SplitMix64's finalizer to the 64 bits of each int64; signed products wrap around like unsigned ones."""
     state = (state ^ _shifted(state, 30)) * _FIRST
     state = (state ^ _shifted(state, 27)) * _SECOND
     return state ^ _shifted(state, 31)
 
 
 def _shifted(state: Tensor, places: int) -> Tensor:
-    """Shift to the right logically: torch's own shift keeps the sign."""
+    """Shift to the right and fill with zeros; torch's own shift keeps the sign."""
     return (state >> places) & ((1 << (64 - places)) - 1)
 
 

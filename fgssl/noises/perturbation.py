@@ -1,4 +1,4 @@
-"""The noise that synthesized pairs add to a feature vector (*Synthesized Pairs*, Sec. 3.3 to 3.5)."""
+"""Noise that *Synthesized Pairs* adds to a feature vector (Sec. 3.3 to 3.5)."""
 
 import pkgutil
 from dataclasses import dataclass
@@ -14,49 +14,58 @@ from fgssl.settings.noise import VARIANTS, NoiseSettings
 
 @dataclass(frozen=True)
 class Noise:
+    """Noise of a batch, and its measures."""
+
     delta: Tensor
-    """(N, D), to be added to the features."""
+    """Noise (N, D) to be added to the features."""
     measures: dict[str, Tensor]
-    """Each (N,): what to log of it, per image."""
+    """Values to log, by name, (N,) each."""
 
 
 @dataclass(frozen=True)
 class Deviations:
-    """Standard deviations of the paper's two noises; each variant is made of them."""
+    """Standard deviations of the paper's two noises, of which every variant is made."""
 
     grad_cam: Tensor
-    """(N, D), Eq. 5."""
+    """Standard deviations (N, D) of Eq. 5."""
     low_variance: Tensor
-    """(D,), Eq. 6."""
+    """Standard deviations (D,) of Eq. 6."""
 
 
 def by_grad_cam(deviations: Deviations) -> Tensor:
+    """Return the deviations (N, D) of the Grad-CAM noise."""
     return deviations.grad_cam
 
 
 def by_low_variance(deviations: Deviations) -> Tensor:
+    """Return the deviations (D,) of the low-variance noise."""
     return deviations.low_variance
 
 
 def alike(deviations: Deviations) -> Tensor:
     """Return one deviation for all dimensions of an image, (N, 1), with the mean square of both noises together.
 
-    It compares where noise is added, not how much.
+    It is a baseline: a comparison with it shows the effect of where noise is added, not of how much.
     """
     return (deviations.grad_cam**2 + deviations.low_variance**2).mean(dim=1, keepdim=True).sqrt()
 
 
 class Perturbation:
-    """The noise of a variant; a function of seed, step and image."""
+    """Noise of one variant, as a pure function of seed, step and image."""
 
     def __init__(self, settings: NoiseSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
         self._terms = {stream: pkgutil.resolve_name(path) for stream, path in VARIANTS[settings.variant].items()}
 
     def __call__(self, features: Tensor, gradient: Tensor, bank: Tensor, step: int, indices: Tensor) -> Noise:
-        """Return the noise of `features` with their `gradient`, both (N, D) without graph.
+        """Return the noise of a batch.
 
-        `bank` (K, D) holds filled rows, `indices` (N,) are dataset rows.
+        Args:
+            features: (N, D), detached.
+            gradient: (N, D), gradient of each image's contrastive loss by its feature, detached.
+            bank: (K, D), the filled rows of the feature bank.
+            step: Number of the step.
+            indices: (N,) dataset rows.
         """
         settings = self.settings
         feature_std = bank.std(dim=0, correction=0).mean()

@@ -1,0 +1,1 @@
+"""Runs: from one config to one run folder."""

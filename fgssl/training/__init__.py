@@ -1,0 +1,1 @@
+"""Training: the loop, a step, checkpoints and progress."""

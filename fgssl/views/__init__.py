@@ -1,0 +1,1 @@
+"""Views: crops on the CPU, colors on the device."""

@@ -70,7 +70,7 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
     "arguments", [{"chanels": [8, 8, 8, 8]}, {"norm_layer": "none"}, {"output_stride": 5}, {"layers": "many"}]
 )
 def test_arguments_that_timm_refuses(arguments: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=r"encoder.arguments: timm.create_model\('resnet18', .* refuses them: "):
+    with pytest.raises(SettingsError, match=r"encoder.arguments: timm.create_model\('resnet18', .* rejects them: "):
         build_encoder(EncoderSettings(name="resnet18", arguments=arguments), 32)
 
 
@@ -215,6 +215,7 @@ def test_a_model_that_gives_no_vector(arguments: dict[str, Any], got: str) -> No
 def test_nothing_is_downloaded() -> None:
     settings = EncoderSettings(name="resnet18", arguments={"pretrained": True})
     with pytest.raises(
-        SettingsError, match=r"encoder.arguments.pretrained: nothing is downloaded: .* start.encoder.file"
+        SettingsError,
+        match=r"encoder.arguments.pretrained: is not supported, because nothing is downloaded: .* start.encoder.file",
     ):
         build_encoder(settings, 32)

@@ -136,15 +136,15 @@ def test_weights_for_another_image_size_say_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         encoder_of("vit_tiny_patch16_224", VIT, 32, torchvision_vit(image_size=64).state_dict(), tmp_path)
     assert str(caught.value).splitlines()[1:] == [
-        "  pos_embed has shape (1, 65, 24), wanted (1, 17, 24): its img_size or patch_size differs; give the file's in "
-        "encoder.arguments, and views.image_size to it"
+        "  pos_embed has shape (1, 65, 24), wanted (1, 17, 24): its img_size or patch_size differs; set "
+        "encoder.arguments and views.image_size to those of the file"
     ]
     arguments = VIT | {"img_size": 64}  # what it says to do
     encoder_of("vit_tiny_patch16_224", arguments, 64, torchvision_vit(image_size=64).state_dict(), tmp_path)
 
 
 def test_weights_for_another_window_say_so(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"wanted \(9, 2\): its window_size or img_size differs; give the file's"):
+    with pytest.raises(CheckpointError, match=r"wanted \(9, 2\): its window_size or img_size differs; set"):
         encoder_of(
             "swin_tiny_patch4_window7_224", SWIN | {"window_size": 2}, 64, torchvision_swin().state_dict(), tmp_path
         )

@@ -1,0 +1,1 @@
+"""Engines, which spread a method, its gradient and its optimizer over processes."""
