@@ -22,7 +22,7 @@ COMMANDS = {
     "retry": "fgssl.commands.retry:command",
     "doctor": "fgssl.commands.doctor:command",
 }
-"""Commands by name, each imported when it is called."""
+"""Dotted paths of the commands by name; each is imported when it is called."""
 
 _COMPLETION = """To complete commands, options, presets and clusters with TAB, add to ~/.bashrc:
 eval "$(_FGSSL_COMPLETE=bash_source fgssl)". Write zsh or fish for those shells."""
@@ -56,8 +56,8 @@ def program() -> None:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. Its exceptions pass through, among them `UserError`."""
-    # Not `program.main`: click's own would take an EOFError or a BrokenPipeError of a training for the user's doing.
+    """Run one command and return its exit code; its exceptions pass through, among them `UserError`."""
+    # click's own `program.main` would swallow an EOFError or a BrokenPipeError of a training.
     try:
         with program.make_context("fgssl", list(arguments)) as context:
             return int(program.invoke(context) or 0)
@@ -69,8 +69,8 @@ def invoke(arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: a `UserError` becomes its message on stderr and exit code 2."""
-    if instruction := os.environ.get("_FGSSL_COMPLETE"):  # noqa: TID251  how a shell asks for completions
+    """Run one command and return its exit code; a `UserError` is printed to stderr and gives 2."""
+    if instruction := os.environ.get("_FGSSL_COMPLETE"):  # noqa: TID251  the shell sets it to get completions
         from click.shell_completion import shell_complete
 
         return shell_complete(program, {}, "fgssl", "_FGSSL_COMPLETE", instruction)

@@ -1,4 +1,4 @@
-"""`python -m fgssl.aggregate`: the same as `fgssl aggregate`."""
+"""Entry point `python -m fgssl.aggregate`, the same as `fgssl aggregate`."""
 
 import sys
 

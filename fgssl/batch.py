@@ -1,4 +1,4 @@
-"""The two records that cross borders: what a method is given, what it gives back."""
+"""Records that a method takes and returns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """The images of one step, or of a share or shard of it, on the device, in fp32."""
+    """Images of one step, of a process's share of it or of a shard of this share, on the device."""
 
     step: int
     indices: Tensor
-    """(N,) int64 dataset rows."""
+    """Dataset rows (N,), int64."""
     labels: Tensor
-    """(N, L) int64 classes, finest level first; L is 0 for unlabeled data."""
+    """Classes (N, L), int64, finest level first; L is 0 for unlabeled data."""
     views: tuple[Tensor, ...]
-    """The augmented views of the online branch, each (N, C, H, W), normalized; their sizes may differ."""
+    """Augmented and normalized views of the online branch, each (N, C, H, W); their sizes may differ."""
     original: Tensor | None
-    """(N, C, H, W), resized only, normalized; None where the method needs none."""
+    """Normalized images (N, C, H, W) that are only resized; None unless the method needs them."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def shards(self, size: int) -> Iterator["Batch"]:
-        """Yield batches of `size` of its rows each, in order."""
+        """Yield batches of `size` consecutive images each; the last one may be smaller."""
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             yield Batch(
@@ -39,13 +39,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Output:
-    """The loss of the global batch and what to log beside it."""
+    """Loss of the global batch, and metrics to log."""
 
     loss: Tensor
-    """Scalar, fp32."""
+    """Scalar, float32 or float64."""
     metrics: dict[str, Tensor]
-    """Detached scalars."""
+    """Detached scalars by name."""
 
 
 Embeddings = dict[str, torch.Tensor]
-"""Per-image results of a method's networks by name, each (N, ...); labels may be among them."""
+"""Results of a method's networks per image, by name, each (N, ...); labels may be among them."""

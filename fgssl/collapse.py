@@ -1,4 +1,4 @@
-"""How near a set of vectors is to collapse: numbers to look at, not losses; they carry no gradient."""
+"""Measures of how near vectors are to collapse; they carry no gradient, since they are no losses."""
 
 import math
 
@@ -11,13 +11,13 @@ from fgssl.losses import at_least_fp32
 
 @torch.no_grad()
 def normalized_std(vectors: Tensor) -> Tensor:
-    """Return the spread of the directions of vectors (N, D): a scalar, 1 if they spread evenly, 0 if all are the same.
+    """Return the spread of the directions of vectors (N, D), a scalar: 1 if they spread evenly, 0 if all are the same.
 
-    The standard deviation over the N l2-normalized vectors, mean over the D dimensions, times sqrt(D) (Chen and He
-    2021, SimSiam, Sec. 4.1 and Fig. 2, which shows it beside 1/sqrt(D)).
+    It is the standard deviation over the N l2-normalized vectors, averaged over the D dimensions, times sqrt(D) (Chen
+    and He 2021, SimSiam, Sec. 4.1 and Fig. 2, which shows it beside 1/sqrt(D)).
 
     Raises:
-        ValueError: not (N, D), or N = 0.
+        ValueError: `vectors` is not (N, D), or it is empty.
     """
     _require_rows(vectors)
     rows = F.normalize(at_least_fp32(vectors), dim=1)
@@ -26,20 +26,20 @@ def normalized_std(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def effective_rank(vectors: Tensor) -> Tensor:
-    """Return the effective number of dimensions that vectors (N, D) vary in: a float64 in [1, min(N - 1, D)], or 0.
+    """Return the effective number of dimensions in which vectors (N, D) vary, a scalar in float64.
 
-    exp of the entropy of the centered vectors' singular values, divided by their sum (Roy and Vetterli 2007, *The
-    effective rank: a measure of effective dimensionality*). It is 0 where the vectors do not vary: all equal, up to
-    the rounding of their type.
+    It is exp of the entropy of the centered vectors' singular values, divided by their sum (Roy and Vetterli 2007, *The
+    effective rank: a measure of effective dimensionality*). It lies in [1, min(N - 1, D)], and is 0 if all vectors are
+    equal up to the rounding of their type.
 
     Raises:
-        ValueError: not (N, D), N = 0, or a value that is not finite.
+        ValueError: `vectors` is not (N, D), it is empty, or it holds NaN or infinity.
     """
     _require_rows(vectors)
     rows = vectors.double()
     if not rows.isfinite().all():
         raise ValueError("vectors hold values that are not finite, which have no rank")
-    rows_from_first = rows - rows[0]  # equal rows become zeros, which no rounding of the mean can move
+    rows_from_first = rows - rows[0]  # equal rows become exact zeros, whatever the rounding of the mean is
     centered = rows_from_first - rows_from_first.mean(dim=0)
     if centered.norm() <= torch.finfo(vectors.dtype).eps * rows.norm():
         return rows.new_zeros(())

@@ -1,4 +1,4 @@
-"""The device of a process, its place among the others, and torch set up for equal bits."""
+"""Device of a process, its place among the others, and torch's settings for reproducible bits."""
 
 import contextlib
 import datetime
@@ -21,27 +21,29 @@ from fgssl.training.grad_cache import Autocast
 def world(resources: ResourceSettings, training: TrainingSettings, processes: Processes = ALONE) -> World:
     """Join the other processes of a run (gloo on CPUs, NCCL on GPUs) and set torch up for it.
 
-    Raises `UserError` where the device asked for is not here, or other processes take part than were started.
+    Raises:
+        UserError: The machine lacks the requested device, or torch finds other processes than the launcher started.
     """
     gpu = torch.cuda.is_available()
     if resources.device == "cuda" and not gpu:
-        raise UserError("resources.device is cuda, but torch sees no GPU here; take `auto` or `cpu`")
+        raise UserError("resources.device is cuda, but torch sees no GPU here: take `auto` or `cpu`")
     if processes.rank == 0:
         _advise(resources, gpu)
     on_cpu = resources.device == "cpu" or not gpu
-    # Where SLURM binds a GPU to each task, each sees one; NCCL refuses one GPU for two.
+    # If SLURM binds a GPU to each task, each sees exactly one. NCCL rejects one GPU for two processes.
     if not on_cpu and processes.local_world_size > torch.cuda.device_count() > 1:
         raise UserError(
             f"{processes.local_world_size} processes on this node, but torch sees {torch.cuda.device_count()} GPUs: "
             "start one process per GPU, or give each node's job more GPUs"
         )
-    # cuBLAS is deterministic with a workspace of its own only; read when the first product is computed.
+    # cuBLAS is deterministic only with this workspace. It reads the variable at the first product.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=training.invariant != "exact")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"  # of convolutions; losses are products of matrices
+    # TF32 is for convolutions alone: losses are products of matrices, and need full precision.
+    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = False
-    # Accelerate keeps its state for the process, but a process makes several runs, each with settings of its own.
+    # Accelerate keeps its state per process, but a process may execute several runs with different settings.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     patience = InitProcessGroupKwargs(timeout=datetime.timedelta(seconds=resources.collective_timeout_s))
@@ -53,19 +55,19 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
         raise missed from error
     if (accelerator.device.type == "cpu") != on_cpu:
         raise RuntimeError(f"Accelerate chose {accelerator.device}, resources.device is {resources.device}")
-    torch.set_num_threads(resources.threads)  # Accelerate has just chosen a number of its own
+    torch.set_num_threads(resources.threads)  # Accelerate has just set another number
     joined = World.joined(accelerator.device)
     if (joined.rank, joined.size) != (processes.rank, processes.world_size):
         raise UserError(
             f"{processes.launcher} started {processes.world_size} processes, of which this is number {processes.rank}, "
-            f"but Accelerate and torch see {joined.size} and call it {joined.rank}: each would train a run of its own; "
-            "start them by torchrun, by `accelerate launch` with a file of hpc/accelerate, or by srun"
+            f"but Accelerate and torch see {joined.size}, of which this is number {joined.rank}, so each would train a "
+            "run of its own: start them by torchrun, by `accelerate launch` with a file of hpc/accelerate, or by srun"
         )
     return joined
 
 
 def autocast(device: torch.device, precision: str) -> Autocast:
-    """Return what makes contexts in which networks compute in `precision`."""
+    """Return a function without arguments that makes a context in which networks compute in `precision`."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in dtypes:
         return contextlib.nullcontext
@@ -73,6 +75,7 @@ def autocast(device: torch.device, precision: str) -> Autocast:
 
 
 def device_name(device: torch.device) -> str:
+    """Return the model of the GPU, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 

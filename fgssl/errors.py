@@ -1,25 +1,26 @@
-"""Errors that a user can correct: shown as they are, without a traceback."""
+"""Errors that a user can correct, which are printed without a traceback, and exit codes of runs."""
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 EXIT_INTERRUPTED = 75
-"""Exit code of a run that was told to stop, saved and left: try again later, that is, requeue it (EX_TEMPFAIL of
-sysexits.h)."""
+"""Exit code of a run that was interrupted and has saved a checkpoint: requeue it (EX_TEMPFAIL of sysexits.h)."""
 
 EXIT_PEER_LOST = 69
-"""Exit code of a process whose run ended because another process did: look at that one (EX_UNAVAILABLE)."""
+"""Exit code of a process that ended because another process of its run did, whose error is the cause (EX_UNAVAILABLE
+of sysexits.h)."""
 
 EXIT_OUT_OF_HANDS = 74
-"""Exit code of a run that could not write: its disk is full for now, or another attempt took it over (EX_IOERR)."""
+"""Exit code of a run that could not write, since its disk is full or another process took over its lease (EX_IOERR of
+sysexits.h)."""
 
 COMMAND_LINE = "command line"
-"""Source of a setting that no file gave."""
+"""Source of a setting that was given on the command line."""
 
 
 class UserError(Exception):
-    """A fault that a user can correct: where it is, what is wrong, what is allowed, what to do."""
+    """Fault that a user can correct: where it is, what is wrong, what is allowed, what to do."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,12 @@ class Problem:
     """One fault in a file of settings."""
 
     source: str
-    """The file, or `COMMAND_LINE`."""
+    """File of the setting, or `COMMAND_LINE`."""
     key: str
     """Dotted key; empty for the file as a whole."""
     message: str
     line: int | None = None
-    """Line of the key in the file."""
+    """Line of the key in the file, if it is there."""
 
     def __str__(self) -> str:
         where = self.source if self.line is None else f"{self.source}:{self.line}"
@@ -40,7 +41,7 @@ class Problem:
 
 
 class SettingsError(UserError):
-    """All problems of the settings at once."""
+    """Faults in the settings, all of them at once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
@@ -48,31 +49,34 @@ class SettingsError(UserError):
 
 
 class DataError(UserError):
-    """A dataset, shard or image that cannot be used as it is."""
+    """Dataset, shard or image that cannot be used as it is."""
 
 
 class NoPositivesError(DataError, ValueError):
-    """A batch in which no row has another one to be pulled to."""
+    """Batch in which no row has a positive."""
 
 
 class CheckpointError(UserError):
-    """A checkpoint or weights file that does not fit."""
+    """Checkpoint or weights file that does not fit."""
 
 
 class NonFiniteError(UserError):
-    """Training met a value that is not finite."""
+    """NaN or infinity in a training or in features."""
 
 
 class PeerLostError(UserError):
-    """Another process of the run ended or does not answer; its own error gives the reason."""
+    """Loss of another process of the run, which ended or does not answer; its own error has the cause."""
 
 
 class LeaseError(UserError):
-    """Another process owns the run folder."""
+    """Run folder that another process owns."""
 
 
 def exit_code(main: Callable[[], int]) -> int:
-    """Run a command's main: a `UserError` becomes its message on stderr and exit code 2."""
+    """Run the main function of a command and return its exit code.
+
+    A `UserError` is printed to stderr and gives 2; a `KeyboardInterrupt` gives 130.
+    """
     try:
         return main()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""`python -m fgssl.evaluate`: the same as `fgssl evaluate`."""
+"""Entry point `python -m fgssl.evaluate`, the same as `fgssl evaluate`."""
 
 import sys
 

@@ -1,12 +1,12 @@
-"""Small networks between feature and loss."""
+"""Heads: small networks between features and loss."""
 
 from torch import nn
 
 
 def projector(feature_width: int, hidden_width: int, projection_width: int, batch_norm: bool = False) -> nn.Sequential:
-    """Build two layers, without BatchNorm (MoCo v2, arXiv:2003.04297) or with it after each. (N, D) -> (N, P).
+    """Build a projector (N, D) -> (N, P) of two layers, with or without BatchNorm after each.
 
-    SimCLR's official code has the latter, there without a shift in the last.
+    MoCo v2 (arXiv:2003.04297) has no BatchNorm. SimCLR's official code has it, there without a shift in the last one.
     """
     if not batch_norm:
         return nn.Sequential(
@@ -24,7 +24,10 @@ def projector(feature_width: int, hidden_width: int, projection_width: int, batc
 
 
 def normalized_projector(feature_width: int, hidden_width: int, projection_width: int) -> nn.Sequential:
-    """Build SimSiam's head: three layers with BatchNorm, the last not affine (arXiv:2011.10566). (N, D) -> (N, P)."""
+    """Build SimSiam's projector (N, D) -> (N, P) of three layers with BatchNorm (Chen and He 2021, arXiv:2011.10566).
+
+    The last BatchNorm is not affine.
+    """
     return nn.Sequential(
         nn.Linear(feature_width, hidden_width, bias=False),
         nn.BatchNorm1d(hidden_width),
@@ -38,7 +41,7 @@ def normalized_projector(feature_width: int, hidden_width: int, projection_width
 
 
 def predictor(projection_width: int, hidden_width: int) -> nn.Sequential:
-    """Build SimSiam's bottleneck, no BatchNorm at its end (arXiv:2011.10566). (N, P) -> (N, P)."""
+    """Build SimSiam's predictor (N, P) -> (N, P), a bottleneck without BatchNorm at its end (arXiv:2011.10566)."""
     return nn.Sequential(
         nn.Linear(projection_width, hidden_width, bias=False),
         nn.BatchNorm1d(hidden_width),

@@ -1,4 +1,4 @@
-"""USR2, TERM and INT only set a flag; all processes agree at the next step boundary, save together, and leave."""
+"""Signals that interrupt a run: USR2, TERM and INT set a flag, and at the next step all processes save and leave."""
 
 import signal
 import threading
@@ -11,11 +11,11 @@ _NOTED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT)
 
 
 class Interruption:
-    """A context within which signals are noted instead of obeyed; a second SIGINT interrupts at once."""
+    """Context in which signals are recorded instead of obeyed; a second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.received = 0
-        """Number of the signal; 0: none."""
+        """Number of the recorded signal; 0 if there is none."""
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -36,19 +36,20 @@ class Interruption:
         self.received = number
 
     def ask(self) -> None:
-        """Do as if TERM had come."""
+        """Record TERM, as if the signal had come."""
         self.received = self.received or signal.SIGTERM
 
     def leave(self, number: int) -> None:
-        """Leave if the processes agreed on a signal: `number` is not 0."""
+        """Raise `Interrupted` unless `number` is 0; it is the signal on which the processes agreed."""
         if number:
             raise Interrupted(number)
 
 
 def leave_when_told(alone: bool) -> None:
-    """Make USR2 and TERM end this process at once from now on, to be started again, except in an `Interruption`.
+    """Make USR2 and TERM raise `Interrupted` in this process from now on, except within an `Interruption`.
 
-    Not `alone`, TERM asks for nothing: launchers send it to the other processes when one has failed.
+    If the process is not `alone`, TERM raises a plain `SystemExit`, which does not requeue the run: launchers send TERM
+    to the other processes when one has failed.
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
@@ -61,7 +62,7 @@ def leave_when_told(alone: bool) -> None:
 
 
 def stop_leaving() -> None:
-    """Let no signal end this process from now on: it has failed, and reports why first."""
+    """Ignore the signals of `leave_when_told` from now on, so that a failed process can report its error first."""
     _leaves.clear()
 
 
@@ -69,7 +70,7 @@ _leaves: set[bool] = set()
 
 
 class Interrupted(SystemExit):
-    """A run was asked to stop and has saved what it had."""
+    """Exit of a run that a signal interrupted; if it was training, it has saved a checkpoint."""
 
     def __init__(self, number: int) -> None:
         super().__init__(EXIT_INTERRUPTED)

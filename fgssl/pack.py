@@ -1,4 +1,4 @@
-"""`python -m fgssl.pack`: the same as `fgssl pack`."""
+"""Entry point `python -m fgssl.pack`, the same as `fgssl pack`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Numbers that change over training, as functions of progress in [0, 1]."""
+"""Schedules of numbers over training, as functions of progress in [0, 1]."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +12,15 @@ def cosine(progress: float) -> float:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A number that goes from `start` to `end` over training: a learning rate, a weight decay, a momentum."""
+    """Course of a number from `start` to `end` over training: a learning rate, a weight decay or a momentum."""
 
     start: float
     end: float = 0.0
-    """Value at progress 1; a constant one never leaves `start`."""
+    """Value at progress 1; ignored if the shape is constant."""
     shape: Literal["constant", "cosine", "linear"] = "cosine"
     warm_up: float = 0.0
-    """Share of training with a linear rise from 0, on top of the shape, which runs over the whole of training."""
+    """Share of training in which the value rises linearly from 0. It multiplies the shape, which runs over the whole of
+    training."""
 
     def at(self, progress: float) -> float:
         """Return the value at `progress` in [0, 1]."""

@@ -1,4 +1,4 @@
-"""`python -m fgssl.sweep`: the same as `fgssl sweep`."""
+"""Entry point `python -m fgssl.sweep`, the same as `fgssl sweep`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`python -m fgssl.train`: the same as `fgssl train`."""
+"""Entry point `python -m fgssl.train`, the same as `fgssl train`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The shards that a run reads: where they lie, and whether they are what the run needs."""
+"""Shards that a run reads: opening them, and checking that they have what the run needs."""
 
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from fgssl.store.run_folder import RunFolder
 
 
 def open_splits(config: Config, out: Path) -> tuple[ShardedSplit, ShardedSplit | None]:
-    """Return the training images and, if anything is measured, the test images; the toy set is packed if missing.
+    """Return the train split and, if anything is measured, the test split; the toy set is packed if it is missing.
 
-    Raises a `DataError` for data that lacks what `config` needs and for images that cannot be measured.
+    Raises:
+        DataError: The dataset lacks something that `config` needs, or its images cannot be measured.
     """
     shards, wanted = ensure_toy(config.data, out / "data"), config.evaluation
     train = ShardedSplit(shards, "train")
@@ -30,7 +31,7 @@ def open_splits(config: Config, out: Path) -> tuple[ShardedSplit, ShardedSplit |
 
 
 def require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
-    """Refuse other shards than the run was trained on; where there are none any more, nothing can be mixed up."""
+    """Raise a `DataError` if the shards are not those that the run was trained on; missing shards are accepted."""
     given = config.data.folder
     shards = Path(given).expanduser() if given else shards_folder(config.data, out / "data")
     if not (shards / MANIFEST).is_file():
@@ -38,6 +39,6 @@ def require_same_data(config: Config, folder: RunFolder, out: Path) -> None:
     trained, present = folder.trained(), Manifest.read(shards).version
     if trained is not None and trained.data_version != present:
         raise DataError(
-            f"{folder.path}: trained on version {trained.data_version[:12]} of {config.data.dataset}, {shards} holds "
-            f"{present[:12]}: give the folder of the same packing as data.folder, or train again with another --out"
+            f"{folder.path}: trained on version {trained.data_version[:12]} of {config.data.dataset}, but {shards} "
+            f"holds {present[:12]}: set data.folder to the shards of that version, or train again with another --out"
         )

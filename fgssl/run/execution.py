@@ -1,4 +1,4 @@
-"""One config -> one run folder: train (or resume), export, evaluate. Started again, it does only what is missing."""
+"""Execution of one config in one run folder: train or resume, export, evaluate; repeated, it does what is missing."""
 
 import contextlib
 import gc
@@ -38,14 +38,24 @@ def execute(
     last_step: int | None = None,
     generation: Generation | None = None,
 ) -> RunFolder:
-    """Make the run folder of `config` complete, in `out`/runs unless `folder` is given; returns it.
+    """Complete the run folder of `config`, and return it.
 
-    With several processes, all call it; the first one writes, and evaluates when the others have left. Training leaves
-    after `last_step` as if told to. An attempt of a newer `generation` takes over from an older one. Raises `UserError`
-    for what a user can correct, `Interrupted` when told to stop (a checkpoint is saved then). The traceback of a
-    failure lies in failure.txt.
+    Every process of the run calls this function. The first one alone writes, and it evaluates after the others have
+    left. The traceback of a failure is written to failure.txt.
+
+    Args:
+        config: Settings of the run.
+        out: Output folder.
+        folder: Run folder; the default is one in `out`/runs, named after the settings.
+        processes: Processes of the run, and the rank of this one.
+        last_step: Step after which training saves and stops, as if interrupted by a signal.
+        generation: Generation of the lease; a newer one takes the run folder over from an older one.
+
+    Raises:
+        UserError: A fault that a user can correct.
+        Interrupted: A signal stopped the run, after a checkpoint was saved.
     """
-    code_version()  # of the code that runs, before anyone edits a file
+    code_version()  # recorded now, before anyone edits a file
     folder = folder or RunFolder.in_output(out, fingerprints.run_name(config))
     if processes.world_size == 1 and folder.done(config):
         require_same_data(config, folder, out)
@@ -61,7 +71,7 @@ def execute(
             raise
         raise lost from error
     finally:
-        gc.collect()  # a process makes several runs: the networks of this one must not wait in memory
+        gc.collect()  # a process may execute several runs, and these networks must not stay in memory
     return folder
 
 
@@ -84,9 +94,9 @@ def _lead(
             stop_leaving()
             text = traceback.format_exc()
             if (lost := peer_lost(error, world)) is not None:
-                text = f"{folder.failures_of_others(patience_s=2.0)}{lost}\n\n{text}"  # the cause first
+                text = f"{folder.failures_of_others(patience_s=2.0)}{lost}\n\n{text}"  # the cause comes first
                 print(text, file=sys.stderr)
-            with contextlib.suppress(UserError):  # a full disk must not hide the failure itself
+            with contextlib.suppress(UserError):  # on a full disk the failure itself must still be raised
                 lease.write("failure.txt", text)
             if isinstance(error, torch.OutOfMemoryError):
                 advice = "lower resources.micro_batch_size (results stay the same up to rounding)"
@@ -96,17 +106,17 @@ def _lead(
 
 
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
-    """Read and train as any process but the first, which writes nothing but why it failed."""
+    """Train as a process that is not the first; it writes nothing but the traceback of its own failure."""
     data_version = world.broadcast("")
     if not data_version:
         return
     try:
         shards = shards_folder(config.data, out / "data")
-        wait_until_visible(shards / MANIFEST)  # the first process, on another node, may just have written it
+        wait_until_visible(shards / MANIFEST)  # the first process may just have written it, on another node
         train = ShardedSplit(shards, "train")
         if train.version != data_version:
             raise DataError(
-                f"{train.folder}: process {world.rank} sees version {train.version[:12]}, the first one "
+                f"{train.folder}: process {world.rank} reads version {train.version[:12]}, but the first process "
                 f"{data_version[:12]}: give all nodes the same shards"
             )
         method = build_method(config, RANDOM_START, classes_of(train))
@@ -132,10 +142,13 @@ def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: 
 
 
 def evaluate_again(config: Config, folder: RunFolder) -> Evaluation:
-    """Return the measures of a trained run under `config`'s evaluation settings; computed once, kept in its folder."""
+    """Return the measures of a trained run under the evaluation settings of `config`.
+
+    They are computed once and kept in the run folder. Raises a `UserError` if the training is not complete.
+    """
     if folder.trained() is None:
         raise UserError(
-            f"{folder.path}: its training is not complete; finish it with `fgssl train`, or give one of its checkpoints"
+            f"{folder.path}: its training is not complete: finish it with `fgssl train`, or give one of its checkpoints"
         )
     evaluation = execute(config, folder.path.parent.parent, folder).evaluation(config)
     assert evaluation is not None

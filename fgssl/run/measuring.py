@@ -1,4 +1,4 @@
-"""The measuring half of a run: an encoder and the shards -> measures."""
+"""Measuring half of a run: measures of an encoder on the shards."""
 
 import time
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from fgssl.training import checkpoint
 
 
 def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measures:
-    """Return the measures of the encoder in one checkpoint of `folder`; they are written nowhere."""
+    """Return the measures of the encoder in one checkpoint of `folder`; nothing is written."""
     train, test = open_splits(config, folder.path.parent.parent)
     assert test is not None
     device = devices.world(config.resources, config.training).device
@@ -43,7 +43,7 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measur
 
 
 def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: ShardedSplit, device: torch.device) -> None:
-    """Measure the exported encoder of a run folder, and leave its features and the record of the evaluation there."""
+    """Measure the exported encoder of a run folder, and write its features and the record of the evaluation there."""
     folder, began = RunFolder(lease.path), time.monotonic()
     encoder = build_encoder(config.encoder, config.views.image_size)
     load_weights(encoder, folder.encoder)
@@ -97,7 +97,7 @@ def _features(
 
 
 def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
-    """Return the classifier that `cross_entropy` exported; None for other methods."""
+    """Return the classifier that `cross_entropy` exported, or None for other methods."""
     file = folder.path / "classifier.safetensors"
     if not file.is_file():
         return None
@@ -109,7 +109,7 @@ def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
 
 
 def _keep(features: Features, dtype: torch.dtype, origin: Origin, lease: Lease) -> None:
-    """Write what was encoded beside what an earlier evaluation kept."""
+    """Write the features that were just encoded, together with those that an earlier evaluation kept."""
     if not features.encoded:
         return
     file = RunFolder(lease.path).features

@@ -1,4 +1,4 @@
-"""One process of a run, from its launch to its exit: importing torch, leaving together, ending at once."""
+"""One process of a run from its launch to its exit: import torch, execute, leave with the others or end at once."""
 
 import os
 import sys
@@ -23,19 +23,30 @@ def make(
     generation: Generation | None = None,
     failing: Callable[[Exception], None] = lambda error: None,
 ) -> None:
-    """Run `fgssl.run.execution.execute` as one of the processes of a run that are to leave together.
+    """Execute a run as one of its processes, which leave together.
 
-    Raises `Interrupted` when told to stop. `failing` hears of a failure; one of several processes ends then.
+    Args:
+        config: Settings of the run.
+        out: Output folder.
+        folder: Run folder.
+        processes: Processes of the run, and the rank of this one.
+        last_step: As in `fgssl.run.execution.execute`, as is `generation`.
+        generation: Generation of the lease.
+        failing: Function that is called with the error of a failure.
+
+    Raises:
+        Interrupted: A signal stopped the run.
+        Exception: The run failed. If it has several processes, this one exits at once instead.
     """
     leave_when_told(alone=processes.world_size == 1)
 
     from fgssl.collectives import leave
-    from fgssl.run.execution import execute  # after validation: importing torch takes seconds
+    from fgssl.run.execution import execute  # imported only after validation, since torch takes seconds
 
     try:
         execute(config, out, folder, processes, last_step, generation)
     except Interrupted:
-        stop_leaving()  # another process that has left already makes srun send TERM to this one
+        stop_leaving()  # when another process has left, srun sends TERM to this one
         leave()
         raise
     except Exception as error:
@@ -47,7 +58,7 @@ def make(
 
 
 def _end_at_once(error: Exception) -> None:
-    """Say why, and end without a word to the other processes: they may be waiting for this one, and it for them."""
+    """Print the error and exit without a further exchange with the other processes, which could wait forever."""
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
     else:

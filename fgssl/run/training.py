@@ -1,4 +1,4 @@
-"""The training half of a run: start weights and shards -> networks, checkpoints and trained.json."""
+"""Training half of a run: from start weights and shards to networks, checkpoints and trained.json."""
 
 import contextlib
 import sys
@@ -41,7 +41,7 @@ from fgssl.views.maker import ViewMaker
 
 
 def start_files(config: Config, out: Path) -> Start:
-    """Return the weights files that `config` starts from; raise one error for all missing ones."""
+    """Return the weights files that `config` starts from; raise a `SettingsError` that lists all missing ones."""
     files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
@@ -56,13 +56,13 @@ def start_files(config: Config, out: Path) -> Start:
 def train_and_export(
     config: Config, out: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
 ) -> None:
-    """Leave the trained networks and, last of all, trained.json in the run folder."""
+    """Train, and write the networks and, as the last file, trained.json into the run folder."""
     start = start_files(config, out)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
     with lease.publishing():
-        RunFolder(lease.path).features.unlink(missing_ok=True)  # of an encoder that is trained anew
+        RunFolder(lease.path).features.unlink(missing_ok=True)  # they belong to an encoder that is now replaced
     if not config.method.trains:
-        world.broadcast(None)  # nothing for the others to do
+        world.broadcast(None)  # the other processes have nothing to do
         lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
         environments = (_environment(config, world),)
         record = Trained(
@@ -80,6 +80,7 @@ def train_and_export(
 
 
 def classes_of(images: ShardedSplit) -> list[int]:
+    """Return the number of classes at each level of the labels, finest first."""
     return [len(level.classes) for level in images.levels]
 
 
@@ -90,7 +91,7 @@ def _environment(config: Config, world: World) -> Environment:
 
 @dataclass(frozen=True)
 class _Owner:
-    """The lease on the run folder and whose checkpoints lie there, held by the one process that writes."""
+    """Lease on the run folder and identity of its checkpoints, held by the one process that writes."""
 
     lease: Lease
     identity: Identity
@@ -103,9 +104,10 @@ class _Owner:
 def train_share(
     config: Config, world: World, method: Method, train: ShardedSplit, owner: _Owner | None, last_step: int | None
 ) -> Trained | None:
-    """Train `method`, from its newest checkpoint if there is one.
+    """Train `method` as one process of `world`, from the newest checkpoint if there is one.
 
-    With `owner`, leave the networks in the run folder and return what to record of the training.
+    The process with the `owner` writes the networks into the run folder and returns the record of the training; all
+    others return None.
     """
     trainer = make_trainer(config, world, method, len(train))
     with contextlib.ExitStack() as stack:
@@ -146,16 +148,16 @@ def train_share(
 
 
 def make_trainer(config: Config, world: World, method: Method, num_images: int) -> Trainer:
-    """Put `method` on the device, with the first process's weights, and build what trains it."""
+    """Return the trainer of `method`, moved to the device with the weights of the first process."""
     training, resources = config.training, config.resources
-    # Kernels round by the layout of weights, and DeepSpeed has one of its own.
+    # Rounding in kernels depends on the layout of weights, and DeepSpeed keeps weights in a layout of its own.
     layout = torch.contiguous_format if training.invariant == "exact" else torch.channels_last
     method.to(world.device).to(memory_format=layout)
     if training.precision == "fp64":
         method.double()
     if resources.activation_checkpointing:
         checkpoint_activations(method.encoder)
-    world.broadcast_into(method.state_dict().values())  # the first process has read the start weights
+    world.broadcast_into(method.state_dict().values())  # only the first process has read the start weights
     refuse_wrong_convolutions(method, world.device, training.precision)
     shard_size, dtype = _shard_size(config, world), next(method.parameters()).dtype
     groups = method.parameter_groups(training.learning_rate, training.weight_decay)
@@ -177,7 +179,7 @@ def make_trainer(config: Config, world: World, method: Method, num_images: int) 
 def _begin(
     config: Config, world: World, trainer: Trainer, train: ShardedSplit, owner: _Owner | None
 ) -> tuple[Environment, ...]:
-    """Resume from the first process's newest checkpoint, or prepare step 0; return the environments so far."""
+    """Resume from the first process's newest checkpoint or prepare step 0, and return the environments so far."""
     own = _environment(config, world)
     newest = None
     if owner is not None:
@@ -198,9 +200,9 @@ def _begin(
 
 
 def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
-    """Wait for the last checkpoint: a process that leaves may end those still at work, and the first one writes.
+    """Wait until the first process has written the last checkpoint, since a process that leaves may end the others.
 
-    Where it cannot be written, nobody asks to be started again.
+    If it cannot be written, every process raises, so that the run is not requeued.
     """
     failure: Exception | None = None
     try:
@@ -210,7 +212,7 @@ def _wait_for_all(writer: checkpoint.Writer | None, world: World) -> None:
         failure = error
     (failed,) = world.agree_max([failure is not None])
     if failed:
-        raise failure or UserError("the first process could not write the last checkpoint; it says why")
+        raise failure or UserError("the first process could not write the last checkpoint; see its error")
 
 
 def _warn_of_other_bits(earlier: Sequence[Environment], now: Environment) -> None:
@@ -225,7 +227,7 @@ def _warn_of_other_bits(earlier: Sequence[Environment], now: Environment) -> Non
 
 
 def _shard_size(config: Config, world: World) -> int:
-    """Return how many images run at once; raise a `UserError` if the batch cannot be divided among the processes."""
+    """Return the number of images per shard; raise a `UserError` if the batch cannot be divided among the processes."""
     training, possible, unit = config.training, configs.possible_processes(config), configs.shard_unit(config)
     exact = training.invariant == "exact"
     if world.size not in possible:
@@ -241,7 +243,7 @@ def _shard_size(config: Config, world: World) -> int:
 def _batches(
     config: Config, method: Method, train: ShardedSplit, world: World
 ) -> Callable[[range], Iterator[RawBatch]]:
-    """Return what yields this process's shares of the batches of some steps."""
+    """Return a function from a range of steps to this process's shares of their batches."""
     training = config.training
     return lambda steps: training_batches(
         train,
@@ -260,7 +262,7 @@ def _batches(
 def _originals(
     config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
 ) -> Iterator[Tensor]:
-    """Yield resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
+    """Yield resized images in BatchNorm groups (group, C, H, W): whole groups of at most `number` images, by seed."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]

@@ -1,5 +1,7 @@
-"""Whether this machine keeps the promise of `invariant: exact`: a short training, again and again, by other numbers of
-processes, told to stop, killed, continued; all must end in the same bits."""
+"""Check of `invariant: exact` on this machine: a short training is repeated and must end in the same bits every time.
+
+The repetitions differ in the number of processes, and in whether they are interrupted or killed and then resumed.
+"""
 
 import contextlib
 import json
@@ -35,27 +37,31 @@ _TAIL_LINES = 30
 
 @dataclass(frozen=True)
 class Case:
-    """A training to `STEPS` by several launches, all but the last of which are ended after their first step."""
+    """Training to `STEPS` by one or more launches, of which all but the last are ended after their first new step."""
 
     processes: tuple[int, ...]
-    """Of each launch."""
+    """Number of processes of each launch."""
     ended_by: signal.Signals | None = None
+    """Signal that ends a launch before its end; None if there is only one launch."""
 
     def __str__(self) -> str:
         first, *others = (f"{number} process{'es' if number > 1 else ''}" for number in self.processes)
-        how = {signal.SIGTERM: "told to stop", signal.SIGKILL: "killed"}
+        how = {signal.SIGTERM: "stopped", signal.SIGKILL: "killed"}
         return ", ".join([first, *(f"{how[self.ended_by]}, then {other}" for other in others if self.ended_by)])
 
 
 def cases(sizes: Sequence[int]) -> list[Case]:
-    """Return the cases for `sizes`, the numbers of processes that can be had, ascending."""
+    """Return the cases for `sizes`, the possible numbers of processes in ascending order."""
     most, fewest = sizes[-1], sizes[0]
     straight = [Case((size,)) for size in sizes]
     return [*straight, Case((most, fewest), signal.SIGTERM), Case((fewest, most), signal.SIGKILL)]
 
 
 def verify(config_file: Path, overrides: Sequence[str], out: Path) -> bool:
-    """Print one line a case and a verdict; what the runs leave lies in `out`/verify-exact."""
+    """Run all cases, print a line for each and a verdict, and return whether all ended in the same bits.
+
+    The runs write into `out`/verify-exact.
+    """
     settings = (*overrides, *_SETTINGS)
     config = configs.load(config_file, settings)
     if not config.method.trains:
@@ -75,7 +81,7 @@ def verify(config_file: Path, overrides: Sequence[str], out: Path) -> bool:
         print(f"  {found[str(case)][:16]}  {case}{same}, {time.monotonic() - began:.0f} s", flush=True)
     passed = len(set(found.values())) == 1
     if len(sizes) == 1:
-        print("only one process was tried: there are no more GPUs here, or the batch cannot be divided")
+        print("only one number of processes was tried: this machine has no more GPUs, or the batch cannot be divided")
     print("verdict: exact, to the last bit" if passed else "verdict: NOT exact: the same training gave different bits")
     return passed
 
@@ -88,11 +94,11 @@ def _most_processes(config: Config) -> int:
 
 
 def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
-    """Return the SHA-256 of the state after `STEPS`."""
+    """Run one case, and return the SHA-256 of the state after `STEPS`."""
     for processes in case.processes[:-1]:
         _launch(processes, arguments, folder, case.ended_by)
         if _steps(folder) == STEPS:
-            print(f"  (all {STEPS} steps were done before it was ended: give larger images or batches)", flush=True)
+            print(f"  (all {STEPS} steps were done before the signal: give larger images or batches)", flush=True)
     _launch(case.processes[-1], arguments, folder, None)
     run = RunFolder(folder)
     record = run.trained() or read_record(run.checkpoints / f"step-{STEPS:08d}" / COMPLETE, CheckpointMark)
@@ -102,7 +108,7 @@ def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
 
 
 def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: signal.Signals | None) -> None:
-    """Train, by one process or by torchrun; `ended_by` comes once the first new step is done."""
+    """Train with one process or by torchrun, and send `ended_by` after the first new step."""
     folder.mkdir(parents=True, exist_ok=True)
     module = ["-m", "fgssl", "train", *arguments, "--run-folder", str(folder), "--stop-after-step", str(STEPS)]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

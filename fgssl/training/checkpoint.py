@@ -1,4 +1,4 @@
-"""Checkpoints: written aside, hashed, marked COMPLETE, renamed; a damaged one is skipped with a warning."""
+"""Checkpoints: written aside, hashed, marked COMPLETE and renamed; a damaged one is skipped with a warning."""
 
 import copy
 import hashlib
@@ -24,24 +24,26 @@ from fgssl.training.engines.engine import State
 
 _STATE = "state.pt"
 _RESULT = ("method", "optimizer")
-"""The parts of a state that depend on nothing but the settings and the data; the time taken does not belong to them."""
+"""Parts of a state that depend on the settings and the data alone; the time taken is not one of them."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """State of a training after a step, and the run to which it belongs."""
+
     step: int
-    """Steps done."""
+    """Number of steps done."""
     state: State
     identity: Identity
     environments: tuple[Environment, ...]
-    """The environments that the training went through, the newest last."""
+    """Environments in which the training has run, the newest last."""
     state_sha256: str | None = None
     """`state_sha256` of the state; None only until it is written."""
 
     def require(
         self, fingerprint: str, data_version: str, start_sha256: Mapping[str, str | None] | None = None
     ) -> None:
-        """Raise a `CheckpointError` that says what does not fit; the start weights count where they are given."""
+        """Raise a `CheckpointError` that lists what does not fit; start weights are compared if they are given."""
         faults = []
         if self.identity.fingerprint != fingerprint:
             faults.append(f"was made by another config (fingerprint {self.identity.fingerprint}, not {fingerprint})")
@@ -60,10 +62,10 @@ class Checkpoint:
 
 
 class Writer:
-    """Writes checkpoints of one run in a thread of its own, one at a time; used as a context manager."""
+    """Context manager that writes the checkpoints of one run in a thread of its own, one at a time."""
 
     def __init__(self, folder: Path, lease: Lease, keep: int) -> None:
-        """`folder` will hold step-<step> of the newest `keep` intact checkpoints."""
+        """Write into `folder`/step-<step>, and keep the newest `keep` intact checkpoints there."""
         self._folder, self._lease, self._keep = folder, lease, keep
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -86,7 +88,7 @@ class Writer:
             self._thread.shutdown()
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Copy the state, which may then change, and return; waits first if the one before is still being written."""
+        """Copy the state and return, while the thread writes the copy; wait first for the previous checkpoint."""
         self.wait()
         with torch.no_grad():
             state = self._copied(checkpoint.state)
@@ -96,15 +98,15 @@ class Writer:
         self._pending = self._thread.submit(self._write, whole)
 
     def wait(self) -> None:
-        """Return when all is on disk; raises what went wrong in the thread."""
+        """Wait until the checkpoint is on disk; raise the error of the thread if it failed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def _copied(self, value: Any, *names: Any) -> Any:
-        """Copy `value` into the memory kept for it: new memory would cost several times the copying, in page faults."""
+        """Copy `value` into memory that is kept for it; page faults of new memory would cost several times the copy."""
         if isinstance(value, dict):
-            copied = copy.copy(value)  # with the versions that torch notes on a module's state
+            copied = copy.copy(value)  # keeps the versions that torch attaches to a module's state
             copied.update({name: self._copied(item, *names, name) for name, item in value.items()})
             return copied
         if isinstance(value, list | tuple):
@@ -123,11 +125,11 @@ class Writer:
     def _write(self, checkpoint: Checkpoint) -> None:
         self._lease.check()
         path = self._folder / f"step-{checkpoint.step:08d}"
-        if not self._intact(path):  # an intact one of this very step stays: there is no moment without it
+        if not self._intact(path):  # an intact one of this step stays, so that it exists at every moment
             self._write_new(path, checkpoint)
             self._checked[path] = True
         there = _newest_first(self._folder)
-        intact = [other for other in there if other <= path and self._intact(other)]  # a later one was skipped
+        intact = [other for other in there if other <= path and self._intact(other)]  # later ones were skipped
         with self._lease.publishing():
             for old in there:
                 if old not in intact[: self._keep]:
@@ -147,17 +149,17 @@ class Writer:
             write_atomically(aside / COMPLETE, record_json(mark))
             _flush(aside)
             with self._lease.publishing():
-                _delete(path)  # damaged
+                _delete(path)  # it is damaged
                 aside.rename(path)
             _flush(self._folder)
-            _flush(self._folder.parent)  # which the folder itself may be new in
+            _flush(self._folder.parent)  # the folder itself may be new in it
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
     def _intact(self, path: Path) -> bool:
-        """Return whether it can be read; one of an earlier process is tried once, one of this process is whole."""
+        """Return whether the checkpoint can be read; one of an earlier process is read once, later answers are kept."""
         if path not in self._checked:
             try:
                 read(path, in_memory=False)
@@ -168,9 +170,9 @@ class Writer:
 
 
 def state_sha256(state: State) -> str:
-    """Return the hash of the method and the optimizer in `state`.
+    """Return the SHA-256 of the method and the optimizer in `state`.
 
-    It is of names, types, shapes and numbers, wherever and however the tensors lie, in whatever order of names.
+    It covers names, types, shapes and numbers, and is independent of devices, memory layouts and the order of names.
     """
     digest = hashlib.sha256()
 
@@ -198,7 +200,7 @@ def state_sha256(state: State) -> str:
 
 
 def latest(folder: Path, identity: Identity) -> Checkpoint | None:
-    """Return the newest intact checkpoint, or None; raise where it cannot be continued with `identity`."""
+    """Return the newest intact checkpoint, or None; raise a `CheckpointError` if it does not belong to `identity`."""
     for path in _newest_first(folder):
         try:
             found = read(path)
@@ -211,7 +213,7 @@ def latest(folder: Path, identity: Identity) -> Checkpoint | None:
 
 
 def read(path: Path, in_memory: bool = True) -> Checkpoint:
-    """Return the checkpoint in a folder; raise a `DamagedCheckpointError` where it is not whole."""
+    """Return the checkpoint in a folder; raise a `DamagedCheckpointError` if it is not whole."""
     try:
         mark = read_record(path / COMPLETE, CheckpointMark)
         found = file_sha256(path / _STATE)
@@ -223,7 +225,7 @@ def read(path: Path, in_memory: bool = True) -> Checkpoint:
         raise DamagedCheckpointError(f"{path}: {_STATE} does not match its SHA-256")
     try:
         state = torch.load(path / _STATE, map_location="cpu", weights_only=True, mmap=not in_memory)
-    except Exception as error:  # of many types, with a text that advises to load it unsafely
+    except Exception as error:  # torch raises many types, and its message advises to load unsafely
         raise DamagedCheckpointError(f"{path}: {_STATE} cannot be loaded by torch {torch.__version__}") from error
     return Checkpoint(mark.step, state, mark.identity, mark.environments, mark.state_sha256)
 
@@ -233,7 +235,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _delete(path: Path) -> None:
-    """Delete whatever lies there, if anything."""
+    """Delete the file or folder at `path` if there is one."""
     try:
         if path.is_dir():
             shutil.rmtree(path)
@@ -244,7 +246,7 @@ def _delete(path: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Flush to the disk which files the folder holds, under which names."""
+    """Flush the folder's list of file names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -253,7 +255,7 @@ def _flush(folder: Path) -> None:
 
 
 def _write_hashed(path: Path, state: State) -> str:
-    """Write `state` to the disk; SHA-256 of the file."""
+    """Write `state` to the disk, and return the SHA-256 of the file."""
     with _HashedFile(path) as file:
         torch.save(state, file)
         if file.error is not None:
@@ -264,13 +266,13 @@ def _write_hashed(path: Path, state: State) -> str:
 
 
 class _HashedFile(io.BufferedWriter):
-    """Hashed while it is written: as fast as reading it again, and like the writing done without Python's lock."""
+    """File that is hashed while it is written: hashing releases Python's lock, and no second read is needed."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path, "wb"))
         self.digest = hashlib.sha256()
         self.error: OSError | None = None
-        """What went wrong first; raised from `write`, torch would hide it behind an error of its own."""
+        """First error of `write`, kept because torch would hide it behind an error of its own if it were raised."""
 
     def write(self, data: Any, /) -> int:
         if self.error is None:
@@ -283,4 +285,4 @@ class _HashedFile(io.BufferedWriter):
 
 
 class DamagedCheckpointError(CheckpointError):
-    """Not whole: the one before it may be."""
+    """Checkpoint that is not whole; an earlier one may be."""

@@ -1,6 +1,6 @@
-"""Convolutions that torch computes wrongly in half precision on CPUs, refused before they train on garbage.
+"""Check for convolutions that torch computes wrongly in half precision on CPUs.
 
-Measured with torch 2.15 and its oneDNN on an Intel CPU with AMX, over 7,000 shapes:
+Two faults were measured over 7,000 shapes with torch 2.15 and its oneDNN on an Intel CPU with AMX:
 
 - The weight gradient of a padded convolution whose input map is smaller than its stride (3x3, stride 2, padding 1 on a
   1x1 map) is partly uninitialized memory: finite, different each time, and also with `ONEDNN_MAX_CPU_ISA` at AVX2.
@@ -20,17 +20,18 @@ from torch.nn.functional import conv2d
 from fgssl.errors import Problem, SettingsError
 
 _LARGEST_ERROR = 0.25
-"""Relative to the largest output. Right results differ by at most 0.004, wrong ones by 0.7 or more."""
+"""Largest accepted error, relative to the largest output. Right results differ by at most 0.004, wrong ones by 0.7 or
+more."""
 _IMAGES_COMPARED = 16
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _PADDED_IN_FORWARD = (Conv2dSame, StdConv2dSame, ScaledStdConv2dSame)
 
 
 def refuse_wrong_convolutions(method: nn.Module, device: torch.device, precision: str) -> None:
-    """Check every convolution of `method` when it first meets a shape, so at the sizes and views that training has.
+    """Make every convolution of `method` check each new input shape, at the sizes that training has.
 
-    A wrong one then raises a `SettingsError` during the first step's forward pass. Nothing is checked on GPUs and in
-    full precision.
+    A convolution that is computed wrongly raises a `SettingsError` in the forward pass of the first step. Nothing is
+    checked on GPUs or in full precision.
     """
     if device.type != "cpu" or precision not in _HALF:
         return
@@ -42,7 +43,7 @@ def refuse_wrong_convolutions(method: nn.Module, device: torch.device, precision
         if isinstance(layer, _PADDED_IN_FORWARD) and getattr(layer, "same_pad", True):
             images = pad_same(images, list(layer.kernel_size), list(layer.stride), list(layer.dilation))
         kind = (layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups)
-        met = (images.shape, *kind, layer.weight.requires_grad)  # a target network's has no gradient to go wrong
+        met = (images.shape, *kind, layer.weight.requires_grad)  # a target network has no weight gradient to check
         if met not in checked:
             checked.add(met)
             _raise_if_wrong(name, layer, images, precision)
@@ -55,7 +56,7 @@ def refuse_wrong_convolutions(method: nn.Module, device: torch.device, precision
 def _raise_if_wrong(name: str, layer: nn.Conv2d, images: Tensor, precision: str) -> None:
     height, width = images.shape[2:]
     described = f"{name} ({layer.extra_repr()}) on a map of {height} x {width}"
-    axes = zip((height, width), layer.stride, layer.padding, strict=False)  # padding may be "same", then stride is 1
+    axes = zip((height, width), layer.stride, layer.padding, strict=False)  # padding may be "same"; stride is 1 then
     if layer.weight.requires_grad and any(size < stride and padding for size, stride, padding in axes):
         message = (
             f"{precision} on a CPU: {described}, smaller than its stride, for which torch returns an uninitialized "
@@ -73,8 +74,8 @@ def _raise_if_wrong(name: str, layer: nn.Conv2d, images: Tensor, precision: str)
 def _output_error(layer: nn.Conv2d, images: Tensor, dtype: torch.dtype) -> float:
     """Return the largest difference between half (`dtype`) and full precision, relative to the largest output.
 
-    Inputs and weights are small integers of the layer's shapes and layouts: exact in both precisions, and no state is
-    touched.
+    Inputs and weights are small integers in the layer's shapes and layouts, which are exact in both precisions. The
+    layer itself is not used, so no state changes.
     """
     generator = torch.Generator().manual_seed(0)
     inputs, weights = (

@@ -1,4 +1,4 @@
-"""Settings -> optimizer."""
+"""Construction of the optimizer from its settings."""
 
 import dataclasses
 import pkgutil
@@ -10,7 +10,7 @@ from fgssl.settings.training import OptimizerSettings
 
 
 def build_optimizer(settings: OptimizerSettings, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-    """Return the optimizer of these groups, in their order; the trainer sets their rates and decays at each step."""
+    """Return the optimizer of `groups` in their order; the trainer sets learning rate and weight decay at each step."""
     # Nothing reads `constant_rate`; it keeps the hashes of states equal to those recorded by earlier versions.
     parameters = [{"params": group.parameters, "constant_rate": group is not groups[0]} for group in groups]
     arguments = dataclasses.asdict(settings)

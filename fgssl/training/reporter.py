@@ -1,4 +1,4 @@
-"""What a running training reports: metrics.jsonl, progress.json, a bar on a terminal or plain lines elsewhere."""
+"""Reports of a running training: metrics.jsonl, progress.json, and a bar on a terminal or plain lines elsewhere."""
 
 import json
 import sys
@@ -19,20 +19,23 @@ _PROGRESS_EVERY_S = 1.0
 
 
 class Listener:
-    """Hears how a training goes and keeps it to itself, as on processes that do not write."""
+    """Receiver of a training's progress that ignores it, for processes that do not write."""
 
     last: dict[str, float] = {}  # noqa: RUF012
-    """The newest metrics."""
+    """Newest metrics by name."""
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Keep the metrics of a step; `step` counts those done."""
+        """Record the metrics after `step` steps."""
 
     def advance(self, step: int, loss: float) -> None:
-        """Show that `step` steps are done."""
+        """Show that `step` steps are done, the last one with this loss."""
 
 
 class Reporter(Listener):
-    """Writes under the run's lease. `start_step` steps were done by earlier processes; later lines of them are cut."""
+    """Receiver of a training's progress that writes and shows it, under the run's lease.
+
+    Earlier processes have done `start_step` steps. Metrics that they logged after this step are truncated.
+    """
 
     def __init__(self, lease: Lease, title: str, start_step: int, total_steps: int, images_per_step: int) -> None:
         self.lease, self.title = lease, title
@@ -66,6 +69,7 @@ class Reporter(Listener):
             self._bar.stop()
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Append the metrics to metrics.jsonl; raise a `UserError` if it cannot be written."""
         self.last = metrics
         try:
             with self.lease.publishing(), self._file.open("a") as file:
@@ -74,6 +78,7 @@ class Reporter(Listener):
             raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error
 
     def advance(self, step: int, loss: float) -> None:
+        """Update the bar, or print a line every 10 s, and write progress.json every second."""
         now = time.monotonic()
         rate = (step - self.start_step) * self.images_per_step / max(now - self._began, 1e-9)
         if self._bar:
@@ -102,7 +107,7 @@ def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
     for line in file.read_text().splitlines():
         try:
             record = json.loads(line)
-        except ValueError:  # the part of a line that a killed process was writing
+        except ValueError:  # a killed process left part of a line
             break
         if record.pop("step") <= step:
             kept.append(line + "\n")

@@ -1,4 +1,4 @@
-"""Settings -> engine."""
+"""Construction of the engine from its settings."""
 
 from fgssl.collectives import World
 from fgssl.methods.method import Method, ParameterGroup
@@ -16,14 +16,14 @@ def build_engine(
     resources: ResourceSettings,
     world: World,
 ) -> Engine:
-    """Return the engine that trains `groups` of `method`, which lies on its device, alike on every process."""
+    """Return the engine that trains the `groups` of `method`, which is on its device with equal weights everywhere."""
     optimizer = build_optimizer(training.optimizer, groups)
     exact, clip_norm = training.invariant == "exact", training.gradient_clip_norm
     if resources.engine == "ddp":
         if exact:
             return Exact(DataParallel(method, optimizer, World(device=world.device)), world, clip_norm)
         return DataParallel(method, optimizer, world, clip_norm, scales_gradient=training.precision == "fp16")
-    from fgssl.training.engines.zero import Zero  # deepspeed is an extra, and takes seconds to import
+    from fgssl.training.engines.zero import Zero  # deepspeed is an optional dependency, and takes seconds to import
 
     stage = int(resources.engine.removeprefix("zero"))
     if exact:
