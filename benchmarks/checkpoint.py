@@ -1,9 +1,9 @@
-"""`python benchmarks/checkpoint.py`: what saving costs a training loop, on one torch thread, saved and not in turns.
+"""Cost of checkpoints to a training loop on one torch thread: `python benchmarks/checkpoint.py`.
 
-The state is a ResNet-50's with SGD's momentum, the steps are a small network's: a save costs seconds, whatever a step
-takes. Each round runs the same steps three times: with nothing else, with `Writer`, and with a thread that saves by way
-of memory. Read the ratios, on a machine that does nothing else: only the CPU seconds mean something beside other work.
-Another file system is another --folder.
+The state is that of a ResNet-50 with SGD's momentum. The steps are those of a small network, since the cost of a save
+does not depend on them. Each round runs the same steps three times: with nothing else, with `Writer`, and with a thread
+that serializes into memory first. Run it on an idle machine and read the ratios; beside other work only the CPU seconds
+mean anything. --folder selects the file system.
 """
 
 import argparse
@@ -28,10 +28,11 @@ from fgssl.store.run_folder import RunFolder
 from fgssl.training.checkpoint import Checkpoint, Writer
 
 CHECKPOINT_EVERY_S = 120.0
-"""The default of resources.checkpoint_every_s."""
+"""Default of resources.checkpoint_every_s."""
 
 
 def resnet50_state() -> dict[str, Any]:
+    """Return the state of a ResNet-50 and its optimizer after one step."""
     network = timm.create_model("resnet50").to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     for parameter in network.parameters():
@@ -41,6 +42,7 @@ def resnet50_state() -> dict[str, Any]:
 
 
 def training_step() -> Callable[[], None]:
+    """Return a function that takes one training step of a small network."""
     network = timm.create_model("resnet18", num_classes=10).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
     images = torch.randn(8, 3, 32, 32).contiguous(memory_format=torch.channels_last)
@@ -55,26 +57,30 @@ def training_step() -> Callable[[], None]:
 
 
 def clocks(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that it takes, and CPU seconds of this thread alone."""
+    """Return the wall-clock seconds that `work` takes, and the CPU seconds of this thread alone."""
     began, cpu_began = time.perf_counter(), time.thread_time()
     work()
     return time.perf_counter() - began, time.thread_time() - cpu_began
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Return the wall-clock seconds that `work` takes."""
     return clocks(work)[0]
 
 
 def median_seconds(work: Callable[[], object], times: int = 7) -> float:
+    """Return the median wall-clock seconds of `work` over some repetitions."""
     return statistics.median(seconds(work) for _ in range(times))
 
 
 def print_row(name: str, values_s: list[float], note: str = "") -> None:
+    """Print the median and the quartiles of `values_s`."""
     low, middle, high = statistics.quantiles(values_s, n=4)
     print(f"{name:<48} {middle:7.3f} s ({low:.3f} to {high:.3f}) {note}")
 
 
 def main() -> None:
+    """Run all rounds and print the costs of a save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where to write; default: a temporary folder")
     parser.add_argument("--rounds", type=int, default=15)

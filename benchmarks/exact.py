@@ -1,9 +1,9 @@
-"""`python -m benchmarks.exact`: what a step under `exact` takes, as ratios to `close`; one thread a process.
+"""Cost of a step under `exact` relative to `close`, with one thread per process: `python -m benchmarks.exact`.
 
-MoCo v2 on a ResNet-18 at 64 pixels, a global batch of 64, for shards of several sizes; BatchNorm groups are as large as
-the shards. Three ways of each take turns: `close`, the whole share at once; `close` in micro-batches as large as the
-shards of `exact`; `exact`. On one process, then on two. Processor seconds, so that other work on the machine counts
-little; waiting for the other process is not in them.
+The method is MoCo v2 on a ResNet-18 at 64 pixels with a global batch of 64, for shards of several sizes; BatchNorm
+groups are as large as the shards. Three ways take turns: `close` with the whole share at once, `close` in micro-batches
+as large as the shards of `exact`, and `exact`. All run on one process, then on two. Times are processor seconds, which
+exclude waiting for the other process and depend little on other work on the machine.
 """
 
 import argparse
@@ -46,7 +46,7 @@ SETTINGS = (
 
 
 class Stopwatch(Engine):
-    """An engine, and the processor seconds of the parts of its steps."""
+    """Engine that measures the processor seconds of the parts of its steps."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.method = engine, engine.method
@@ -54,49 +54,58 @@ class Stopwatch(Engine):
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
+        """Add the processor seconds of the block to those of `part`."""
         began = time.process_time()
         yield
         self.taken_s[part] += time.process_time() - began
 
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
-        # Once a gradient was asked for, they are those that were computed before, for the loss.
+        """Compute embeddings, timed as `rows`, or as `rows again` after the first gradient."""
+        # After the first gradient, embeddings are recomputed: they were computed before, for the loss.
         with self.timed("rows" if "gradient" not in self.taken_s else "rows again"):
             return self.engine.online(shard, target, last)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
+        """Compute gradients, timed as `gradient`."""
         with self.timed("gradient"):
             self.engine.backward(surrogate, last)
 
     def step(self) -> float:
+        """Take the step of the optimizer, timed as `step`."""
         with self.timed("step"):
             return self.engine.step()
 
     @property
     def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the engine's optimizer."""
         return self.engine.parameter_groups
 
     def state(self) -> dict[str, Any]:
+        """Return the state of the engine."""
         return self.engine.state()
 
     def load(self, state: dict[str, Any]) -> None:
+        """Load a state into the engine."""
         self.engine.load(state)
 
     def whole(self) -> AbstractContextManager[Any]:
+        """Return the engine's context in which weights are whole."""
         return self.engine.whole()
 
 
 @dataclass
 class Way:
-    """One of the ways to take a step."""
+    """One way to take a step, and its measurements."""
 
     trainer: Trainer
     batch: RawBatch
     most: int
-    """Bytes of tensors, at most."""
+    """Largest number of bytes in tensors during a step."""
     steps: list[dict[str, float]] = field(default_factory=list)
-    """Seconds of each part of each step."""
+    """Processor seconds by part, for each step."""
 
     def step(self) -> None:
+        """Take one step and record its times."""
         engine = self.trainer.engine
         self.trainer.engine = stopwatch = Stopwatch(engine)
         with stopwatch.timed("all"):
@@ -106,11 +115,12 @@ class Way:
 
 
 def prepare(shard: int, way: str, world: World) -> Way:
+    """Return one way to take a step, after two steps of which the second measures the memory."""
     settings = (setting.format(shard=shard) for setting in WAYS[way])
     with Watched() as watched:
         trainer = make_trainer(config_with(*SETTINGS, f"encoder.batch_norm_group_size={shard}", *settings), world)
         batch = made_up(trainer, BATCH)
-        train_one_step(trainer, batch)  # the first lays out the buckets
+        train_one_step(trainer, batch)  # the first step lays out the buckets
         gc.collect()
         watched.most = watched.alive
         train_one_step(trainer, batch)
@@ -118,7 +128,7 @@ def prepare(shard: int, way: str, world: World) -> Way:
 
 
 def compare(rounds: int) -> None:
-    """By each process of a launch."""
+    """Measure all ways for some rounds as one process of a launch; the first process prints the table."""
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
     world = World.joined(torch.device("cpu"))
@@ -141,14 +151,16 @@ def compare(rounds: int) -> None:
 
 
 def columns(whole: Way, micro: Way, exact: Way) -> list[str]:
+    """Return the cells of one row of the table."""
+
     def surplus(*terms: tuple[int, Way, str]) -> float:
-        """In steps of `whole`, median over the rounds."""
+        """Return the signed sum of parts in units of a step of `whole`, the median over the rounds."""
         return statistics.median(
             sum(sign * way.steps[number].get(part, 0.0) for sign, way, part in terms) / step["all"]
             for number, step in enumerate(whole.steps)
         )
 
-    # By shards, as `exact` computes rows and micro-batches their gradients, against both of all images at once.
+    # `exact` computes embeddings in shards and `micro` gradients; `whole` computes both for all images at once.
     smaller = surplus((1, exact, "rows"), (-1, whole, "rows"), (1, micro, "gradient"), (-1, whole, "gradient"))
     again = surplus((1, exact, "rows again"))
     added_up = surplus((1, exact, "gradient"), (-1, micro, "gradient"), (1, exact, "step"), (-1, whole, "step"))
@@ -159,15 +171,17 @@ def columns(whole: Way, micro: Way, exact: Way) -> list[str]:
 
 
 def ratio(above: Way, below: Way) -> str:
+    """Return the median and the quartiles of the ratio of two ways' times."""
     ratios = [one["all"] / other["all"] for one, other in zip(above.steps, below.steps, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def main() -> None:
+    """Measure on one process, then on two."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--process", action="store_true", help=argparse.SUPPRESS)  # of a launch
+    parser.add_argument("--process", action="store_true", help=argparse.SUPPRESS)  # torchrun starts it with this flag
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.process:

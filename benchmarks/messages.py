@@ -1,8 +1,9 @@
-"""`python -m benchmarks.messages`: what a process sends in a step and holds, on paper, at 1 to 1,024 processes.
+"""Traffic and memory of a process in a step, computed for 1 to 1,024 processes: `python -m benchmarks.messages`.
 
-Networks of the size of papers take one real step on two images, alone. What they ask of `World`, what their backward
-keeps and what their loss takes is counted; formulas say what follows for more processes. `--check N` starts N real
-processes and compares the formulas with what torch.distributed is given: the same to the byte, or it fails.
+Networks of the papers' sizes take one real step on two images in one process. The benchmark counts the tensors that
+they give to `World`, the memory that their backward pass keeps, and the cost of their loss. Formulas extrapolate to
+more processes. `--check N` starts N real processes and compares the formulas with the bytes that torch.distributed
+gets; any difference is an error.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.distributed as dist  # noqa: TID251  # to start processes that are watched
+import torch.distributed as dist  # noqa: TID251  # to start processes and count what they send
 
 from benchmarks.sizes import BYTES, SHARD, Counted, Sizes, count, kept_for_backward, loss_of, on_the_wire
 from benchmarks.step import Watched, config_with, made_up, make_trainer, train_one_step
@@ -25,7 +26,7 @@ from fgssl.settings.config import Config
 
 PROCESSES = [2**power for power in range(11)]
 IMAGES = 32
-"""Of each process, in the tables."""
+"""Number of images per process in the tables."""
 RESNET = ("encoder.name=resnet50", "decoder={name: mirrored_resnet50}", "training.optimizer.name=sgd")
 VIT = ("encoder.name=vit_base_patch16_224", "training.optimizer.name=adamw")
 PAPER = [
@@ -33,16 +34,16 @@ PAPER = [
     *(("ViT-B/16", method, VIT) for method in ("mocov2", "simclr", "hcl")),
 ]
 LINKS_GB_PER_S = (12.5, 50.0, 200.0)
-"""Assumed, of each process in each direction: 100 and 400 Gbit/s networks, and links within a node."""
+"""Assumed bandwidths per process and direction: networks of 100 and 400 Gbit/s, and links within a node."""
 SPEED_TFLOP_PER_S = 30.0
-"""Assumed, of each process, sustained over a step."""
+"""Assumed speed of a process, sustained over a step."""
 
 
-# --------------------------------------------------------------------------------- checked, with real processes
+# ------------------------------------------------------------------------------------ check with real processes
 
 
 def cells() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Name, settings, and the ways to train them by: engine, and what else."""
+    """Yield the name, the settings and the ways to train of small networks; a way is an engine and further settings."""
     size = "views.image_size=32"
     resnet = (size, "encoder.name=resnet18", "encoder.arguments={layers: [1, 1, 1, 1]}", "decoder.width=16")
     small = "encoder.arguments={img_size: 32, patch_size: 8, depth: 2}"
@@ -57,6 +58,7 @@ def cells() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
 
 
 def paper_cells() -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
+    """Yield the same for networks of the papers' sizes."""
     ways: list[tuple[str, ...]] = [("ddp",), ("ddp", "exact"), ("zero1",), ("zero2",), ("zero3",)]
     simclr = ("views.image_size=32", "method={name: simclr}")
     yield "ResNet-50, simclr", (*RESNET, *simclr), ways
@@ -67,7 +69,10 @@ SETTINGS = {"exact": "training.invariant=exact", "micro-batches": f"resources.mi
 
 
 def check(of_paper: bool) -> None:
-    """By each process of a launch: three steps of each cell, the last of which is counted."""
+    """Compare measured bytes with the formulas, as one process of a launch; exit with an error if they differ.
+
+    Each cell takes three steps, of which the last is counted.
+    """
     dist.init_process_group("gloo")
     world = World.joined(torch.device("cpu"))
     differ = 0
@@ -99,12 +104,12 @@ def check(of_paper: bool) -> None:
 
 
 def step_of(config: Config, world: World) -> tuple[dict[str, int], int, int, int]:
-    """Given to each operation, held between steps, held at most, carried by this machine for all: bytes."""
+    """Return bytes: given to each operation, held between steps, held at most, and carried for all processes."""
     gc.collect()
     with Watched() as watched:
         trainer = make_trainer(config, world)
         batch = made_up(trainer, config.training.global_batch_size)
-        for _ in range(2):  # the first lays out the buckets
+        for _ in range(2):  # the first step lays out the buckets
             train_one_step(trainer, batch)
         gc.collect()
         before = _carried(world)
@@ -116,8 +121,8 @@ def step_of(config: Config, world: World) -> tuple[dict[str, int], int, int, int
 
 
 def _carried(world: World) -> int:
-    """By the loopback device: of these processes only, where they have a network of their own (`unshare -rn`)."""
-    world.agree_max([0])  # wait for each other
+    """Return the bytes that the loopback device has carried; start in `unshare -rn` to count these processes alone."""
+    world.agree_max([0])  # all processes wait here for each other
     time.sleep(0.1)
     lines = Path("/proc/net/dev").read_text().splitlines()
     (carried,) = (int(line.split()[1]) for line in lines if line.strip().startswith("lo:"))
@@ -126,14 +131,16 @@ def _carried(world: World) -> int:
 
 
 def say(text: str) -> None:
+    """Print a line on the first process."""
     if not dist.is_initialized() or dist.get_rank() == 0:
         print(text, flush=True)
 
 
-# --------------------------------------------------------------------------------------------------- on paper
+# ------------------------------------------------------------------------------------------------------ formulas
 
 
 Line = list[str]
+"""Row of a table."""
 KEEPERS = [
     ("ddp", False, 1),
     ("ddp", True, 1),
@@ -142,10 +149,11 @@ KEEPERS = [
     ("zero2", False, 1),
     ("zero3", False, 1),
 ]
-"""Engine, exact, shards of each process."""
+"""Engine, whether it is exact, and shards per process, for each column of the memory tables."""
 
 
 def on_paper() -> None:
+    """Print all tables of the formulas."""
     sizes: dict[tuple[str, str], Sizes] = {}
     losses: dict[str, tuple[Method, Counted]] = {}
     lines: list[Line] = []
@@ -153,7 +161,7 @@ def on_paper() -> None:
         one, method, world = count(*settings, f"method={{name: {name}}}")
         sizes[network, name] = one
         kept = kept_for_backward(method, 224)
-        if network == "ResNet-50":  # the others' rows are as wide
+        if network == "ResNet-50":  # embeddings of the other networks are as wide
             losses[name] = method, world
         parts = [megabytes(part) for part in (one.gradient, one.held, kept)]
         in_bytes = [one.rows, one.targets, one.crops, BYTES * one.statistics]
@@ -209,6 +217,7 @@ def on_paper() -> None:
 
 
 def traffic(processes: int, methods: dict[str, Sizes]) -> Line:
+    """Return a row with the megabytes that a process sends in a step, for each method."""
     line, others = [f"{processes:,}", f"{processes * IMAGES:,}"], (processes - 1) / processes
     for one in methods.values():
         rows = IMAGES * (one.rows + one.targets) * (processes - 1)
@@ -217,6 +226,7 @@ def traffic(processes: int, methods: dict[str, Sizes]) -> Line:
 
 
 def memory(processes: int, one: Sizes) -> Line:
+    """Return a row with the megabytes that a process holds between steps and at most, for each of `KEEPERS`."""
     line = [f"{processes:,}"]
     for engine, exact, shards in KEEPERS:
         kept = one.between_steps(engine, exact, processes)
@@ -225,26 +235,32 @@ def memory(processes: int, one: Sizes) -> Line:
 
 
 def fewest_images(one: Sizes, link_gb_per_s: float) -> float:
-    """Of each of many processes, for an exchange of the gradient to take a tenth of the time of the networks."""
+    """Return the images per process at which exchanging the gradient takes a tenth of the networks' time.
+
+    The number of processes is assumed to be large.
+    """
     exchange_s = 2 * one.gradient / (link_gb_per_s * 1e9)
     return 10 * exchange_s / (one.flops_per_image / (SPEED_TFLOP_PER_S * 1e12))
 
 
 def megabytes(size: float) -> str:
+    """Return bytes as megabytes, with one decimal below 10."""
     return f"{size / 1e6:,.0f}" if size >= 9.95e6 else f"{size / 1e6:.1f}"
 
 
 def table(title: str, columns: list[str], lines: list[Line]) -> None:
+    """Print a table in Markdown."""
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'---:|' * len(columns)}")
     for line in lines:
         print(f"| {' | '.join(line)} |")
 
 
 def main() -> None:
+    """Print the tables, or check the formulas with real processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", type=int, metavar="N", help="compare with N processes; ZeRO needs deepspeed")
     parser.add_argument("--paper", action="store_true", help="with --check: networks of the size of papers")
-    parser.add_argument("--process", action="store_true", help=argparse.SUPPRESS)  # of a launch
+    parser.add_argument("--process", action="store_true", help=argparse.SUPPRESS)  # torchrun starts it with this flag
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.process:

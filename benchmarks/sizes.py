@@ -1,4 +1,4 @@
-"""What a step of one method sends and holds: counted in a real step on two images, and formulas for more processes."""
+"""Traffic and memory of a method's step: counted in a real step on two images, with formulas for more processes."""
 
 import math
 from contextlib import nullcontext
@@ -17,72 +17,80 @@ from fgssl.methods.hcl import HCL
 from fgssl.methods.method import Method
 
 SHARD = 2
-"""Images of a BatchNorm group while counting: no size of a message depends on it."""
+"""Number of images in a BatchNorm group while counting; no size of a message depends on it."""
 MEASURED_IMAGES = 512
-"""Of a loss, at most."""
+"""Largest number of images for which a loss is really computed."""
 BYTES = 4
-"""Of a weight."""
+"""Bytes per weight."""
 ZERO_BUCKET = 50_000_000
-"""Numbers that DeepSpeed reserves room for, at most: `_LARGEST_BUCKET` of the engine."""
+"""Largest number of elements for which DeepSpeed reserves room: `_LARGEST_BUCKET` of the engine."""
 ZERO_WHOLE = 100_000
-"""Weights of fewer numbers stay whole under ZeRO-3: DeepSpeed's default."""
+"""Number of elements below which ZeRO-3 keeps a weight whole: DeepSpeed's default."""
 
 
 @dataclass(frozen=True)
 class Counted(World):
-    """One process that notes what it would send."""
+    """World of one process that records the tensors that several processes would send."""
 
     gathered: dict[str, Embeddings] = field(default_factory=dict)
+    """Last embeddings of `online` and `target`."""
     summed: list[int] = field(default_factory=list)
+    """Length of each vector that was summed."""
     exchanged: list[Tensor] = field(default_factory=list)
+    """Tensors that were shuffled."""
 
     def gather(self, embeddings: Embeddings) -> Embeddings:
+        """Record and return the embeddings."""
         embeddings = super().gather(embeddings)
         self.gathered["target" if "target" in embeddings else "online"] = embeddings
         return embeddings
 
     def tree_sum(self, flat: Tensor) -> Tensor:
+        """Record the length of the vector and return it."""
         self.summed.append(len(flat))
         return super().tree_sum(flat)
 
     def shuffled(self, values: Tensor, order: NDArray[np.int64]) -> Tensor:
+        """Record the tensor and return it shuffled."""
         self.exchanged.append(values)
         return super().shuffled(values, order)
 
     def bytes_per_image(self, name: str) -> int:
+        """Return the bytes per image of the recorded `online` or `target`."""
         return sum(value[0].nbytes for value in self.gathered.get(name, {}).values())
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one method on one encoder."""
+    """Sizes of one method on one encoder."""
 
     trained: list[int]
-    """Numbers of each trained parameter."""
+    """Number of elements of each trained parameter."""
     held: int
-    """Bytes of all weights and buffers: key encoder, queue and bank too."""
+    """Bytes of all weights and buffers, including key encoder, queue and bank."""
     states: int
-    """Numbers that the optimizer keeps for each trained one."""
+    """Number of elements that the optimizer keeps per trained element."""
     rows: int
-    """Bytes of an image, as are the next two."""
+    """Bytes of the embeddings of an image."""
     targets: int
+    """Bytes of the results of an image in the branch without gradient."""
     crops: int
-    """Those that are exchanged so that keys are shuffled."""
+    """Bytes of the crops of an image that are exchanged to shuffle keys."""
     statistics: int
-    """Numbers that move BatchNorm's running statistics."""
+    """Number of elements that update BatchNorm's running statistics."""
     flops_per_image: float
-    """Of the networks."""
+    """Operations of the networks per image, two for a multiplication and an addition."""
     views: int
-    """Passes of an image's rows through the encoder."""
+    """Number of views of an image that go through the encoder with gradient."""
 
     @property
     def gradient(self) -> int:
-        """Bytes."""
+        """Bytes of the gradient."""
         return BYTES * sum(self.trained)
 
     def given(self, engine: str, exact: bool, processes: int, images: int, shards: int) -> dict[str, int]:
-        """Bytes that a process gives to each operation of torch.distributed in a step, by its name there."""
-        reduced, scattered, sent = 2 * 8, 0, 0  # whether to stop, whether to save
+        """Return the bytes that a process gives to each operation of torch.distributed in a step, by its name there."""
+        reduced, scattered, sent = 2 * 8, 0, 0  # two numbers: whether to stop, and whether to save
         gathered = images * (self.rows + self.targets)
         if exact:
             sent = sum(_halved_and_doubled(numbers, processes) for numbers in (self.statistics, sum(self.trained)))
@@ -92,12 +100,12 @@ class Sizes:
             reduced += self.gradient
         if engine in ("zero1", "zero2"):  # under `exact` the sum passes through as a sum with zeros
             times = shards if engine == "zero2" and not exact else 1
-            reduced += times * self.gradient + BYTES  # and whether all numbers are finite
+            reduced += times * self.gradient + BYTES  # one more number: whether all are finite
             gathered += BYTES * _padded(sum(self.trained), 2 * processes) // processes  # the new weights
         if engine == "zero3":
             parts = [BYTES * _padded(numbers, processes) // processes for numbers in self.trained]
             small = sum(part for part, numbers in zip(parts, self.trained, strict=True) if numbers < ZERO_WHOLE)
-            # Between forward and backward of a shard they are kept, and after a pass without graph they are not.
+            # Gathered weights are kept from forward to backward of a shard, but not after a pass without graph.
             times = shards + (shards * self.views if shards > 1 else 0)
             reduced += 2 * BYTES
             gathered += small + times * (sum(parts) - small)
@@ -112,13 +120,13 @@ class Sizes:
         return {name: size for name, size in given.items() if size}
 
     def between_steps(self, engine: str, exact: bool, processes: int) -> float:
-        """Bytes of networks, optimizer, and what the engine reserves."""
+        """Return the bytes of networks, optimizer and the engine's buffers between two steps."""
         whole = self.gradient
-        if engine == "ddp":  # its gradient lies in what it sends, for good
+        if engine == "ddp":  # gradients lie permanently in the buckets that are sent
             return self.held + self.states * whole + (whole if processes > 1 and not exact else 0)
         if engine == "zero0":
             return self.held + self.states * whole
-        if engine == "zero3":  # parts of weights, of their copy for the optimizer, of gradient and state
+        if engine == "zero3":  # parts of the weights, of the optimizer's copy of them, of gradient and of state
             small = BYTES * sum(numbers for numbers in self.trained if numbers < ZERO_WHOLE) if processes > 1 else 0
             return (
                 self.held
@@ -130,13 +138,13 @@ class Sizes:
         return self.held + (1 + self.states) * whole / processes
 
     def at_most(self, engine: str, exact: bool, processes: int, shards: int) -> float:
-        """Bytes of the same and of gradients, once in a step; beside what images and the shapes of kernels take."""
+        """Return the largest number of these bytes and of gradients within a step, without images and activations."""
         whole, bucket = self.gradient, BYTES * min(sum(self.trained), ZERO_BUCKET)
-        if exact:  # partial sums, the newest shard's gradient and its flat copy; or what the tree over processes takes
+        if exact:  # partial sums, the newest shard's gradient and its flat copy, or the buffers of the tree sum
             gradients = max(2 + math.log2(shards), 2.5 if processes > 1 else 0) * whole
         elif engine == "ddp":  # with two views, autograd keeps the gradient of one until it adds the other's
             gradients = whole if processes == 1 or self.views > 1 else 0
-        else:  # and the weights of ZeRO-3, gathered
+        else:  # for ZeRO-3 this includes the gathered weights
             gradients = {"zero0": whole, "zero3": whole + bucket}.get(engine, bucket) + whole
         return self.between_steps(engine, exact, processes) + gradients
 
@@ -151,7 +159,10 @@ def _halved_and_doubled(numbers: int, processes: int) -> int:
 
 
 def on_the_wire(given: dict[str, int], processes: int) -> float:
-    """Bytes that a process sends for what it gives: in rings for sums and gathers, else each part to who wants it."""
+    """Return the bytes that a process sends if it gives `given` to the operations.
+
+    Sums and gathers run in rings; the other operations send each part directly to its receiver.
+    """
     others = processes - 1
     factors = {
         "allreduce_": 2 * others / processes,
@@ -164,7 +175,7 @@ def on_the_wire(given: dict[str, int], processes: int) -> float:
 
 
 def count(*settings: str) -> tuple[Sizes, Method, Counted]:
-    """Of a real step by one process, on two images."""
+    """Return the sizes of a method, counted in a real step of one process on two images, and its method and world."""
     settings = (*settings, f"encoder.batch_norm_group_size={SHARD}", f"training.global_batch_size={SHARD}")
     config, world = config_with(*settings, "training.invariant=exact"), Counted()
     trainer = make_trainer(config, world)
@@ -190,9 +201,10 @@ def count(*settings: str) -> tuple[Sizes, Method, Counted]:
 
 
 def loss_of(method: Method, like: Counted, images: int) -> tuple[int, int]:
-    """Bytes that the loss of so many images takes at most, and operations of its products, both with gradient.
+    """Return the largest memory in bytes and the operations of a loss over `images`, both with its gradient.
 
-    Of tensors without memory where there are many; HCL, which asks for values, is measured and scaled by the square.
+    Many images are computed with tensors without memory. HCL reads values, so it is measured for few images and scaled
+    by the square of their number.
     """
     few = min(images, MEASURED_IMAGES) if isinstance(method, HCL) else images
     with FakeTensorMode(allow_non_fake_inputs=True) if few > MEASURED_IMAGES else nullcontext():
@@ -210,7 +222,7 @@ def loss_of(method: Method, like: Counted, images: int) -> tuple[int, int]:
 
 
 def kept_for_backward(method: Method, image_size: int) -> float:
-    """Bytes an image."""
+    """Return the bytes per image that `online` keeps for the backward pass."""
     kept = []
     for images in (SHARD, 2 * SHARD):
         views = [torch.randn(images, 3, image_size, image_size) for _ in range(method.num_views)]

@@ -1,4 +1,4 @@
-"""A real training step on made-up images, and what it sends and holds; for the benchmarks beside this file."""
+"""Real training step on random images, with counts of its traffic and memory, for the other benchmarks."""
 
 import weakref
 from collections import Counter
@@ -23,16 +23,18 @@ from fgssl.training.reporter import Listener
 from fgssl.training.trainer import Trainer
 
 CLASSES = (8, 4)
-"""Of the made-up labels, at two levels."""
+"""Number of classes of the random batch's labels, at two levels."""
 
 
 def config_with(*overrides: str) -> Config:
+    """Return a config of one epoch on the CPU without evaluation, with these overrides."""
     given = {"evaluation": None, "training": {"epochs": 1}, "resources": {"device": "cpu", "log_every_steps": 1}}
     mapping = configs.overridden(given, overrides)
     return configs.parse(mapping, "benchmark")
 
 
 def make_trainer(config: Config, world: World) -> Trainer:
+    """Return a trainer of random start weights that never saves by time."""
     method = build_method(config, RANDOM_START, CLASSES).to(world.device).to(memory_format=torch.channels_last)
     size = config.views.image_size
     originals = torch.randn(config.encoder.batch_norm_group_size, 3, size, size, device=world.device)
@@ -43,7 +45,7 @@ def make_trainer(config: Config, world: World) -> Trainer:
 
 
 def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
-    """A process's share of a batch, two images a class."""
+    """Return a process's share of a batch of random images, with two images per class."""
     method, rows = trainer.engine.method, np.arange(global_batch_size)
     own, views = trainer.world.share(global_batch_size), trainer.views
     sizes = [*(recipe.image_size for recipe in views.recipes), *[views.settings.image_size] * method.needs_original]
@@ -54,21 +56,25 @@ def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
 
 
 def train_one_step(trainer: Trainer, batch: RawBatch) -> None:
+    """Take one step on `batch`, as step 0."""
     trainer.step = 0
     trainer.train(lambda steps: [batch], Listener(), lambda state: None, Interruption())
 
 
 class Watched(TorchDispatchMode):
-    """Within it, what is given to torch.distributed, by Python or by C++, what memory tensors take, and operations."""
+    """Context that counts the bytes given to torch.distributed, the memory of tensors, and operations.
+
+    It sees calls from Python and from C++.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.given: Counter[str] = Counter()
         """Bytes that this process has given to each operation."""
         self.alive = self.most = 0
-        """Bytes of the tensors made within it that are in use; the most there were."""
+        """Bytes of the tensors made within the context that are in use, and their largest number so far."""
         self.flops = 0
-        """Of products and convolutions: two for a multiplication and an addition."""
+        """Operations of products and convolutions, two for a multiplication and an addition."""
         self._storages: set[int] = set()
 
     def __torch_dispatch__(
@@ -97,6 +103,6 @@ class Watched(TorchDispatchMode):
 
 
 def _input(operation: str, arguments: Sequence[Any]) -> list[Tensor]:
-    """What a process sends of: operations whose name ends in base_ take the tensor for the result first."""
+    """Return the tensors that a process sends; operations whose name ends in `base_` take the result tensor first."""
     given = arguments[1] if operation.endswith("base_") else arguments[0]
     return [tensor for tensor in tree_leaves(given) if isinstance(tensor, Tensor)]
