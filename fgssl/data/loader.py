@@ -79,8 +79,11 @@ def training_batches(
     images_per_class: int | None,
     threads: int,
     share: slice = slice(None),
+    pinned: bool = False,
 ) -> Iterator[RawBatch]:
     """Yield the `share` of each global batch: a random crop a view, then (`with_original`) the resized image.
+
+    `pinned`: images lie where a GPU can fetch them by itself.
 
     Crops are a function of (seed, epoch, view, dataset row); with `images_per_class`, which can draw an image twice an
     epoch, of the step in the epoch's place.
@@ -107,7 +110,7 @@ def training_batches(
 
         return _Job(step, epoch, view_key, rows, global_rows, sizes, crop)
 
-    return _filled(images, (job(step) for step in steps), threads)
+    return _filled(images, (job(step) for step in steps), threads, pinned)
 
 
 def evaluation_batches(
@@ -153,12 +156,12 @@ def original_batches(
     return _filled(images, jobs, threads)
 
 
-def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawBatch]:
+def _filled(images: Images, jobs: Iterable[_Job], threads: int, pinned: bool = False) -> Iterator[RawBatch]:
     waiting: collections.deque[tuple[_Job, Arrays, list[Future[None]]]] = collections.deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="loader")
     try:
         for job in jobs:
-            out = tuple(np.empty((len(job.rows), size, size, 3), dtype=np.uint8) for size in job.sizes)
+            out = tuple(_empty((len(job.rows), size, size, 3), pinned) for size in job.sizes)
             chunks = np.array_split(np.arange(len(job.rows)), threads)  # one run of positions a thread
             waiting.append((job, out, [pool.submit(_fill, images, job, out, chunk) for chunk in chunks]))
             if len(waiting) > _AHEAD:
@@ -167,6 +170,16 @@ def _filled(images: Images, jobs: Iterable[_Job], threads: int) -> Iterator[RawB
             yield _result(images, *waiting.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _empty(shape: tuple[int, ...], pinned: bool) -> NDArray[np.uint8]:
+    if not pinned:
+        return np.empty(shape, dtype=np.uint8)
+    import torch
+
+    # The array keeps the tensor; torch gives the memory to the next batch once no copy reads it.
+    array: NDArray[np.uint8] = torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy()
+    return array
 
 
 def _result(images: Images, job: _Job, out: Arrays, parts: list[Future[None]]) -> RawBatch:
