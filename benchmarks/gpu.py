@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.step import MadeImages, Watched, config_with, made_up, make_trainer
 from fgssl import device as devices
 from fgssl.data.loader import RawBatch, training_batches
-from fgssl.encoders.batch_norm import GroupedBatchNorm2d
+from fgssl.encoders import batch_norm
 from fgssl.interruption import Interruption
 from fgssl.settings.config import Config
 from fgssl.training import checkpoint
@@ -38,7 +38,7 @@ from fgssl.training.reporter import Silence
 from fgssl.training.trainer import Trainer
 
 METHODS = {
-    "mocov2": "method={MOCO}",
+    "mocov2": "method=MOCO",
     "simsiam": "method={name: simsiam}",
     "hcl": "method={name: hcl}",
     "synthesized": "method={name: synthesized, base: MOCO, bank_size: 1024}",
@@ -49,7 +49,7 @@ PRECISIONS = ("bf16", "tf32", "fp32")
 PAPER = ("encoder.name=resnet50", "views.image_size=224", "decoder.name=mirrored_resnet50")
 TOY = (
     "encoder={name: resnet18, batch_norm_group_size: 8, arguments: {channels: [8, 8, 8, 8], layers: [1, 1, 1, 1]}}",
-    "views.image_size=32",
+    "views.image_size=16",
     "decoder={name: light, width: 8}",
 )
 
@@ -107,20 +107,20 @@ class Bench:
         if self.device == "cuda":
             torch.cuda.synchronize()
 
-    def steps_s(self, trainer: Trainer, batches: Iterable[RawBatch]) -> list[float]:
-        """Wall-clock seconds of each step."""
+    def steps_s(self, trainer: Trainer, batches: Iterable[RawBatch]) -> tuple[float, float]:
+        """Seconds of the first step, and of one after the third: between these nothing waits for the device."""
         marks: list[float] = []
 
         def marked() -> Iterator[RawBatch]:
             for batch in batches:
-                self.synchronize()
+                if len(marks) <= 3:
+                    self.synchronize()
                 marks.append(time.perf_counter())
                 yield batch
 
         train(trainer, marked())
         self.synchronize()
-        marks.append(time.perf_counter())
-        return [float(step) for step in np.diff(marks)]
+        return marks[1] - marks[0], (time.perf_counter() - marks[3]) / (len(marks) - 3)
 
     def step(self, method: str, precision: str, compiled: bool, *overrides: str) -> dict[str, float]:
         config = self.config(method, f"training.precision={precision}", *overrides)
@@ -131,8 +131,7 @@ class Bench:
             compile_networks(trainer)
         if self.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        first, *others = self.steps_s(trainer, [batch] * (3 + self.steps))
-        seconds = float(np.median(others[2:]))
+        first, seconds = self.steps_s(trainer, [batch] * (3 + self.steps))
         result = {"ms": 1e3 * seconds, "images_per_s": self.batch / seconds, "tflop": flops / 1e12}
         if compiled:
             result["compile_s"] = first
@@ -187,10 +186,10 @@ class Bench:
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]
         queue = F.normalize(torch.randn(queue_size, 128, device=self.device), dim=1)
         target = torch.zeros(self.batch, dtype=torch.int64, device=self.device)
-        seconds = []
-        for _ in range(3 + self.steps):
-            self.synchronize()
-            began = time.perf_counter()
+        for number in range(3 + self.steps):
+            if number == 3:
+                self.synchronize()
+                began = time.perf_counter()
             with torch.autocast(self.device, torch.bfloat16):
                 queries = F.normalize(query(views[0]).float(), dim=1)
                 with torch.no_grad():
@@ -201,18 +200,18 @@ class Bench:
             optimizer.zero_grad()
             with torch.no_grad():
                 torch._foreach_lerp_(list(key.parameters()), list(query.parameters()), 0.001)
-            self.synchronize()
-            seconds.append(time.perf_counter() - began)
-        return {"ms": 1e3 * float(np.median(seconds[3:])), "images_per_s": self.batch / float(np.median(seconds[3:]))}
+        self.synchronize()
+        seconds = (time.perf_counter() - began) / self.steps
+        return {"ms": 1e3 * seconds, "images_per_s": self.batch / seconds}
 
     def batch_norm(self) -> dict[str, float]:
         """A layer in groups, forward and backward in bf16: all at once where a GPU can, and one by one."""
-        layer = GroupedBatchNorm2d(torch.nn.BatchNorm2d(64), self.batch // 4).to(self.device)
+        layer = batch_norm.GroupedBatchNorm2d(torch.nn.BatchNorm2d(64), self.batch // 4).to(self.device)
         side = 56 if self.device == "cuda" else 8
         images = torch.randn(self.batch, 64, side, side, device=self.device, dtype=torch.bfloat16)
         images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
         gradient = torch.randn_like(images)
-        result, found = {}, []
+        result, found = {"by kernels": float(self.device == "cuda" and batch_norm._kernels() is not None)}, []
         for name, fits in (("at once", True), ("one by one", False)):
             layer._fits_kernels = lambda input, fits=fits: fits and input.is_cuda  # type: ignore[method-assign, misc]
             seconds = []
@@ -257,10 +256,9 @@ class Bench:
         """MoCo v2 in bf16 from JPEGs of 256 px in memory."""
         config = self.config("mocov2", "training.precision=bf16")
         trainer, images = self.trainer(config), MadeImages(8 * self.batch)
-        waited = 0.0
+        waited = []
 
         def batches() -> Iterator[RawBatch]:
-            nonlocal waited
             made = training_batches(
                 images,
                 config.views,
@@ -276,13 +274,13 @@ class Bench:
             while True:
                 began = time.perf_counter()
                 batch = next(made, None)
-                waited += time.perf_counter() - began
+                waited.append(time.perf_counter() - began)
                 if batch is None:
                     return
                 yield batch
 
-        seconds = self.steps_s(trainer, batches())[3:]
-        return {"images_per_s": self.batch * len(seconds) / sum(seconds), "waited_share": waited / sum(seconds)}
+        _, seconds = self.steps_s(trainer, batches())
+        return {"images_per_s": self.batch / seconds, "waited_share": float(np.mean(waited[3:])) / seconds}
 
     def exact_twice(self, method: str) -> dict[str, Any]:
         hashes = []

@@ -6,6 +6,7 @@ taken over `group_size` consecutive samples of the global batch, and running sta
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Self
@@ -83,10 +84,17 @@ class _GroupedBatchNorm(_BatchNorm):
 
 @functools.cache
 def _kernels() -> ModuleType | None:
-    """The module of kernels for GPUs, or None without triton, which comes with torch's builds for CUDA."""
+    """The module of kernels for GPUs, or None, with a warning, where triton is missing or cannot compile them."""
     try:
         from fgssl.encoders import batch_norm_kernels
-    except ImportError:
+
+        batch_norm_kernels.grouped_batch_norm(torch.ones(4, 1, device="cuda"), None, None, groups=2, eps=1e-5)
+    except Exception as error:  # no C compiler, no folder for its cache, ...
+        print(
+            f"WARNING: BatchNorm takes its groups one by one, which makes steps slower, since triton cannot be used: "
+            f"{type(error).__name__}: {error}",
+            file=sys.stderr,
+        )
         return None
     return batch_norm_kernels
 
