@@ -49,7 +49,7 @@ PRECISIONS = ("bf16", "tf32", "fp32")
 PAPER = ("encoder.name=resnet50", "views.image_size=224", "decoder.name=mirrored_resnet50")
 TOY = (
     "encoder={name: resnet18, batch_norm_group_size: 8, arguments: {channels: [8, 8, 8, 8], layers: [1, 1, 1, 1]}}",
-    "views.image_size=16",
+    "views.image_size=32",
     "decoder={name: light, width: 8}",
 )
 
@@ -179,8 +179,9 @@ class Bench:
         """MoCo v2's mathematics alone: images on the device, BatchNorm over the batch, bf16, no checks."""
         config = self.config("mocov2")
         size, queue_size = config.views.image_size, 65536 if self.device == "cuda" else 128
-        networks = [timm.create_model(config.encoder.name, num_classes=128).to(self.device) for _ in range(2)]
-        query, key = (network.to(memory_format=torch.channels_last) for network in networks)
+        arguments: Any = config.encoder.arguments
+        networks = [timm.create_model(config.encoder.name, num_classes=128, **arguments) for _ in range(2)]
+        query, key = (network.to(self.device).to(memory_format=torch.channels_last) for network in networks)
         optimizer = torch.optim.SGD(query.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4)
         views = [torch.randn(self.batch, 3, size, size, device=self.device) for _ in range(2)]
         views = [view.contiguous(memory_format=torch.channels_last) for view in views]

@@ -56,10 +56,11 @@ class _GroupedBatchNorm(_BatchNorm):
             return kernels.grouped_batch_norm(input, self.weight, self.bias, number, self.eps)
         groups = input.split(self.group_size)
         moments = torch.ones(2, number, self.num_features, dtype=self._dtype, device=input.device)
+        means, variances = moments
         # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
         normalized = [
             F.batch_norm(group, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
-            for group, mean, variance in zip(groups, *moments, strict=True)
+            for group, mean, variance in zip(groups, means, variances, strict=True)
         ]
         return normalized[0] if number == 1 else torch.cat(normalized), moments
 
