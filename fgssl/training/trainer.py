@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from fgssl import randomness
-from fgssl.batch import Batch
+from fgssl.batch import Batch, Output
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
@@ -92,10 +92,8 @@ class Trainer:
 
             # ------------------------------------------------------------------ tell
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
-                finite.now()
-                metrics = {name: float(value) for name, value in output.metrics.items()}
-                metrics = {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm}
-                listener.log(self.step, {**metrics, "learning_rate": self.groups[0].learning_rate.at(progress)})
+                rate = self.groups[0].learning_rate.at(progress)
+                listener.log(self.step, {**self._metrics(raw, output, finite), "learning_rate": rate})
             listener.advance(self.step, finite.loss)
 
             # ------------------------------------------------------------------ keep: all processes, or none
@@ -108,6 +106,11 @@ class Trainer:
                 save(self.state())
                 saved_step, saved_at = self.step, time.monotonic()
             interruption.leave(stop)
+
+    def _metrics(self, raw: RawBatch, output: Output, finite: FiniteCheck) -> dict[str, float]:
+        finite.now()
+        metrics = {name: float(value) for name, value in output.metrics.items()}
+        return {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm}
 
     def _schedule(self, progress: float) -> None:
         """Set the learning rate and the weight decay of each parameter group."""
