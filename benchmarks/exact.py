@@ -67,7 +67,7 @@ class Stopwatch(Engine):
         with self.timed("gradient"):
             self.engine.backward(surrogate, last)
 
-    def step(self) -> float:
+    def step(self) -> Tensor:
         with self.timed("step"):
             return self.engine.step()
 

@@ -55,7 +55,7 @@ def target_mass(labels: Tensor, level_weights: Sequence[float], weighting: Weigh
     """
     require_labels(labels, len(labels), len(level_weights))
     targets = _targets(labels, level_weights, weighting, torch.float64)
-    return torch.stack([targets[pairs].sum() for pairs in _pairs_by_finest_level(labels)])
+    return torch.stack([(targets * pairs).sum() for pairs in _pairs_by_finest_level(labels)])
 
 
 def _targets(labels: Tensor, level_weights: Sequence[float], weighting: Weighting, dtype: torch.dtype) -> Tensor:

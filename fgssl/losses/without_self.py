@@ -29,11 +29,12 @@ def pair_targets(weights: Tensor, what: str) -> Tensor:
     mean.
 
     Raises:
-        NoPositivesError: no anchor has any; the message says that no two rows share `what`.
+        NoPositivesError: no anchor has any; the message says that no two rows share `what`. On a GPU, where the host
+            would wait for the answer, all targets are NaN instead.
     """
     totals = weights.sum(dim=1, keepdim=True)  # (M, 1)
     anchors = totals > 0
-    if not anchors.any():
+    if anchors.device.type == "cpu" and not anchors.any():
         raise NoPositivesError(
             f"no two of the batch's {len(weights)} rows share {what}, so no anchor has a positive: give at least two "
             "views of each image, or draw several images of a class (training.images_per_class: 2 or more)"
