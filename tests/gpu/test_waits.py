@@ -16,7 +16,7 @@ from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
 from fgssl.settings.config import Config
 from fgssl.training.engines.engine import State
-from fgssl.training.reporter import Silence
+from fgssl.training.reporter import Listener
 from fgssl.training.trainer import Trainer
 
 TinyConfig = Callable[..., Config]
@@ -44,7 +44,7 @@ def test_a_step_of_every_method_waits_for_nothing(tiny_config: TinyConfig, every
             yield batch
 
     try:
-        trainer.train(watched, Silence(), lambda state: None, Interruption())
+        trainer.train(watched, Listener(), lambda state: None, Interruption())
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -69,6 +69,6 @@ def test_a_loss_that_is_no_number_is_named_and_never_saved(
         saved.append(trainer.step)
 
     with pytest.raises(NonFiniteError, match=r"^step 2 \(epoch 0\): loss nan"):
-        trainer.train(lambda steps: batches(trainer, 10), Silence(), save, Interruption())
+        trainer.train(lambda steps: batches(trainer, 10), Listener(), save, Interruption())
     assert saved == ([1, 2] if checkpoint_every_s == 0 else [])
     assert trainer.step <= 4
