@@ -70,7 +70,7 @@ class Stopwatch(Engine):
         with self.timed("gradient"):
             self.engine.backward(surrogate, last)
 
-    def step(self) -> float:
+    def step(self) -> Tensor:
         """Take the step of the optimizer, timed as `step`."""
         with self.timed("step"):
             return self.engine.step()

@@ -1,5 +1,6 @@
 """Real training step on random images, with counts of its traffic and memory, for the other benchmarks."""
 
+import io
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -53,6 +56,27 @@ def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
     random = np.random.default_rng(trainer.world.rank)
     images = tuple(random.integers(0, 256, (len(rows[own]), size, size, 3), dtype=np.uint8) for size in sizes)
     return RawBatch(0, 0, 0, rows[own], rows, labels[own], images)
+
+
+class MadeImages:
+    """JPEGs of smooth noise, 256 px, in memory."""
+
+    def __init__(self, images: int) -> None:
+        random = np.random.default_rng(0)
+        self.encoded = []
+        for _ in range(images):
+            small = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            buffer = io.BytesIO()
+            small.resize((256, 256), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
+            self.encoded.append(buffer.getvalue())
+        self.labels: NDArray[np.int64] = np.stack([np.arange(images) % 8, np.arange(images) % 4], axis=1)
+        self.source_ids = np.array([f"{row}.jpg" for row in range(images)])
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def read(self, row: int) -> bytes:
+        return self.encoded[row]
 
 
 def train_one_step(trainer: Trainer, batch: RawBatch) -> None:

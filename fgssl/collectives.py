@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from fgssl.batch import Embeddings
 from fgssl.errors import PeerLostError
 from fgssl.processes import Processes
+from fgssl.upload import upload
 
 Object = TypeVar("Object")
 
@@ -105,12 +106,12 @@ class World:
         """Exchange values (n, ...) of each process's share for those of its share of `order` (N,), batch positions."""
         wanted = order[self.share(len(order))]
         if self.size == 1:
-            return values[torch.from_numpy(wanted).to(values.device)]
+            return values[upload(wanted, values.device)]
         share, each = self.share(len(order)), len(wanted)
         # What process d wants of this one, in the order in which d wants it.
         asked = [order[d * each : (d + 1) * each] for d in range(self.size)]
         outgoing = [one[(one >= share.start) & (one < share.stop)] - share.start for one in asked]
-        sent = values[torch.from_numpy(np.concatenate(outgoing)).to(values.device)].contiguous()
+        sent = values[upload(np.concatenate(outgoing), values.device)].contiguous()
         senders = wanted // each  # (n,) who holds each wanted value
         received = torch.empty_like(sent)
         counts = np.bincount(senders, minlength=self.size).tolist()
@@ -118,7 +119,7 @@ class World:
         arrived_at = np.argsort(senders, kind="stable")  # of each received value, its place in `wanted`
         places = np.empty_like(arrived_at)
         places[arrived_at] = np.arange(each)
-        return received[torch.from_numpy(places).to(values.device)]
+        return received[upload(places, values.device)]
 
     def agree_max(self, numbers: Sequence[int]) -> list[int]:
         """Return the largest of each number over the processes."""

@@ -71,11 +71,12 @@ def training_batches(
     images_per_class: int | None,
     threads: int,
     share: slice = slice(None),
+    pinned: bool = False,
 ) -> Iterator[RawBatch]:
     """Yield the `share` of each global batch: a random crop per view, then the resized image if `with_original`.
 
     Crops are a function of (seed, epoch, view, dataset row). With `images_per_class`, which can draw an image twice per
-    epoch, the step takes the place of the epoch.
+    epoch, the step takes the place of the epoch. With `pinned`, images lie in memory from which a GPU copies by itself.
     """
     recipes = views.of_each(num_views)
     sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
@@ -97,7 +98,8 @@ def training_batches(
             recipe = recipes[number]
             return crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size)
 
-        return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], _empty(rows, sizes)), crop
+        out = _empty(rows, sizes, pinned)
+        return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], out), crop
 
     return _filled(images, map(job, steps), threads)
 
@@ -149,8 +151,14 @@ def _one_crop_each(images: Images, views: ViewSettings, step: int, rows: NDArray
     return RawBatch(step, 0, 0, rows, rows, images.labels[rows], _empty(rows, (views.image_size,)))
 
 
-def _empty(rows: NDArray[np.int64], sizes: Iterable[int]) -> tuple[NDArray[np.uint8], ...]:
-    return tuple(np.empty((len(rows), size, size, 3), dtype=np.uint8) for size in sizes)
+def _empty(rows: NDArray[np.int64], sizes: Iterable[int], pinned: bool = False) -> tuple[NDArray[np.uint8], ...]:
+    shapes = [(len(rows), size, size, 3) for size in sizes]
+    if not pinned:
+        return tuple(np.empty(shape, dtype=np.uint8) for shape in shapes)
+    import torch
+
+    # An array keeps its tensor; torch gives the memory to the next batch once no copy reads it.
+    return tuple(torch.empty(shape, dtype=torch.uint8, pin_memory=True).numpy() for shape in shapes)
 
 
 def _filled(images: Images, jobs: Iterable[Job], threads: int) -> Iterator[RawBatch]:

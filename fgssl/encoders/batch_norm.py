@@ -5,7 +5,10 @@ taken over `group_size` consecutive samples of the global batch, and running sta
 """
 
 import contextlib
+import functools
+import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Self
 
 import torch
@@ -27,7 +30,7 @@ class _GroupedBatchNorm(_BatchNorm):
             self.num_batches_tracked = like.num_batches_tracked
         self.group_size = group_size
         self.moves_running_statistics = True
-        self.gathered: list[tuple[Tensor, Tensor]] | None = None
+        self.gathered: list[Tensor] | None = None
 
     def forward(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)
@@ -35,43 +38,66 @@ class _GroupedBatchNorm(_BatchNorm):
             return super().forward(input)
         if len(input) % self.group_size:
             raise ValueError(f"{len(input)} samples are no multiple of the BatchNorm group of {self.group_size}")
+        normalized, moments = self._in_groups(input)
+        if self.moves_running_statistics:
+            if self.gathered is None:
+                alone = RunningStatistics(self)
+                self.gathered = [moments]
+                alone.move(alone.taken())
+                self.gathered = None
+            else:
+                self.gathered.append(moments)
+        return normalized
+
+    def _in_groups(self, input: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `input` normalized, and the groups' means and unbiased variances, (2, groups, C)."""
+        number = len(input) // self.group_size
+        if number > 1 and self._fits_kernels(input) and (kernels := _kernels()) is not None:
+            return kernels.grouped_batch_norm(input, self.weight, self.bias, number, self.eps)
         groups = input.split(self.group_size)
-        means = self.running_mean.new_zeros(len(groups), self.num_features)  # type: ignore[union-attr]  # (groups, C)
-        variances = torch.ones_like(means)
+        moments = torch.ones(2, number, self.num_features, dtype=self._dtype, device=input.device)
+        means, variances = moments
         # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
         normalized = [
             F.batch_norm(group, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
             for group, mean, variance in zip(groups, means, variances, strict=True)
         ]
-        if self.moves_running_statistics:
-            if self.gathered is None:
-                self.move(_sums(means, variances))
-            else:
-                self.gathered.append((means, variances))
-        return normalized[0] if len(normalized) == 1 else torch.cat(normalized)
+        return normalized[0] if number == 1 else torch.cat(normalized), moments
 
     def taken(self) -> Tensor:
-        """Return (2 C + 1,): sums of the means and variances of all groups since the last call, and their number."""
+        """(2, groups, C) means and variances of all groups since the last call."""
         assert self.gathered is not None
         if not self.gathered:
-            return self.running_mean.new_zeros(2 * self.num_features + 1)  # type: ignore[union-attr]
-        means, variances = map(torch.cat, zip(*self.gathered, strict=True))  # (groups, C) each
+            return torch.empty(2, 0, self.num_features, dtype=self._dtype, device=self.running_mean.device)  # type: ignore[union-attr]
+        moments = self.gathered[0] if len(self.gathered) == 1 else torch.cat(self.gathered, dim=1)
         self.gathered.clear()
-        return _sums(means, variances)
+        return moments
 
-    @torch.no_grad()
-    def move(self, sums: Tensor) -> None:
-        """Move the running statistics once towards the mean over all groups, from `taken` summed over all shards."""
-        moved = sums[-1] > 0
-        mean, variance = (sums[:-1] / sums[-1].clamp_min(1)).chunk(2)
-        momentum = moved * (0.1 if self.momentum is None else self.momentum)
-        self.running_mean.lerp_(mean, momentum.to(mean.dtype))  # type: ignore[union-attr]
-        self.running_var.lerp_(variance, momentum.to(mean.dtype))  # type: ignore[union-attr]
-        self.num_batches_tracked.add_(moved)  # type: ignore[union-attr]
+    def _fits_kernels(self, input: Tensor) -> bool:
+        single = torch.float64 not in (input.dtype, self._dtype)
+        values_of_group = input[: self.group_size, 0].numel()
+        return input.is_cuda and single and values_of_group > 1 and not torch.compiler.is_compiling()
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.running_mean.dtype  # type: ignore[union-attr]
 
 
-def _sums(means: Tensor, variances: Tensor) -> Tensor:
-    return torch.cat([means.sum(dim=0), variances.sum(dim=0), means.new_tensor([len(means)])])
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """The module of kernels for GPUs, or None, with a warning, where triton is missing or cannot compile them."""
+    try:
+        from fgssl.encoders import batch_norm_kernels
+
+        batch_norm_kernels.grouped_batch_norm(torch.ones(4, 1, device="cuda"), None, None, groups=2, eps=1e-5)
+    except Exception as error:  # no C compiler, no folder for its cache, ...
+        print(
+            f"WARNING: BatchNorm takes its groups one by one, which makes steps slower, since triton cannot be used: "
+            f"{type(error).__name__}: {error}",
+            file=sys.stderr,
+        )
+        return None
+    return batch_norm_kernels
 
 
 class GroupedBatchNorm1d(_GroupedBatchNorm):
@@ -125,10 +151,11 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
 
 class RunningStatistics:
     """Within it, forward passes of `module` only gather what moves the running statistics: they move once a step,
-    towards the mean over all groups of all shards."""
+    towards the mean over all groups of all shards. All layers together: one by one they would keep a GPU waiting."""
 
     def __init__(self, module: nn.Module) -> None:
         self._layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
+        self._widths = [layer.num_features for layer in self._layers]
 
     def __enter__(self) -> Self:
         for layer in self._layers:
@@ -140,10 +167,34 @@ class RunningStatistics:
             layer.gathered = None
 
     def taken(self) -> Tensor:
-        """Return (P,) what the passes since the last call gathered, to be added up over shards and processes."""
-        return torch.cat([layer.taken() for layer in self._layers]) if self._layers else torch.zeros(0)
+        """Return (3 C,) to be added up over shards and processes.
 
+        Sums of the means and variances of all groups since the last call, and the number of groups, each of every
+        channel of every layer.
+        """
+        if not self._layers:
+            return torch.zeros(0)
+        moments = [layer.taken() for layer in self._layers]
+        sums: dict[int, Tensor] = {}
+        for number in {values.shape[1] for values in moments}:  # almost always one, and 0 of networks that did not run
+            alike = [index for index, values in enumerate(moments) if values.shape[1] == number]
+            added = torch.cat([moments[index] for index in alike], dim=2).sum(dim=1)
+            added = torch.cat([added, torch.full_like(added[:1], number)])  # (3, C of all of these)
+            sums |= zip(alike, added.split([self._widths[index] for index in alike], dim=1), strict=True)
+        return torch.cat([sums[index] for index in range(len(moments))], dim=1).flatten()
+
+    @torch.no_grad()
     def move(self, sums: Tensor) -> None:
-        lengths = [2 * layer.num_features + 1 for layer in self._layers]
-        for layer, part in zip(self._layers, sums.split(lengths) if lengths else (), strict=True):
-            layer.move(part)
+        """One move of the running statistics towards the mean over all groups, from `taken` summed over all shards."""
+        if not self._layers:
+            return
+        means, variances, numbers = sums.view(3, -1)
+        divisors = numbers.clamp_min(1)
+        moved = (numbers > 0).float().split(self._widths)
+        momenta = [0.1 if layer.momentum is None else layer.momentum for layer in self._layers]
+        weights = [weight.to(sums.dtype) for weight in torch._foreach_mul(moved, momenta)]
+        for name, moments in (("running_mean", means), ("running_var", variances)):
+            running = [getattr(layer, name) for layer in self._layers]
+            torch._foreach_lerp_(running, (moments / divisors).split(self._widths), weights)
+        counts: list[Tensor] = [layer.num_batches_tracked for layer in self._layers]  # type: ignore[misc]
+        torch._foreach_add_(counts, [part[0] for part in (numbers > 0).long().split(self._widths)])

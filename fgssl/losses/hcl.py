@@ -51,7 +51,8 @@ def hcl(
     Raises:
         ValueError: The shapes do not fit each other, `level_weights` or `weighting` is not allowed, or `temperature` is
             not above 0.
-        NoPositivesError: No anchor has a positive; under `mass`, at one of the levels whose coefficient is not 0.
+        NoPositivesError: No anchor has a positive; under `mass`, at one of the levels whose coefficient is not 0. On a
+            GPU the loss is NaN instead, so that the host need not wait.
     """
     log_p = log_softmax_without_self(embeddings, temperature)  # (M, M)
     require_labels(labels, len(log_p), len(level_weights))
@@ -79,7 +80,7 @@ def target_mass(labels: Tensor, level_weights: Sequence[float], weighting: Weigh
     """
     require_labels(labels, len(labels), len(level_weights))
     targets = _targets(labels, level_weights, weighting, torch.float64)
-    return torch.stack([targets[pairs].sum() for pairs in _pairs_by_finest_level(labels)])
+    return torch.stack([(targets * pairs).sum() for pairs in _pairs_by_finest_level(labels)])
 
 
 def _targets(labels: Tensor, level_weights: Sequence[float], weighting: Weighting, dtype: torch.dtype) -> Tensor:

@@ -22,7 +22,7 @@ def supcon(embeddings: Tensor, labels: Tensor, temperature: float) -> Tensor:
 
     Raises:
         ValueError: The shapes do not fit each other, or `temperature` is not above 0.
-        NoPositivesError: No two rows share a label.
+        NoPositivesError: No two rows share a label. On a GPU the loss is NaN instead, so that the host need not wait.
     """
     log_p = log_softmax_without_self(embeddings, temperature)  # (M, M)
     require_labels(labels, len(log_p))

@@ -29,11 +29,12 @@ def pair_targets(weights: Tensor, what: str) -> Tensor:
     other anchors leave the mean.
 
     Raises:
-        NoPositivesError: No anchor has a positive weight. `what` names in the message what rows would have to share.
+        NoPositivesError: No anchor has a positive weight. `what` names in the message what rows would have to share. On
+            a GPU all targets are NaN instead, since the host would have to wait for the answer.
     """
     totals = weights.sum(dim=1, keepdim=True)  # (M, 1)
     anchors = totals > 0
-    if not anchors.any():
+    if anchors.device.type == "cpu" and not anchors.any():
         raise NoPositivesError(
             f"no two of the batch's {len(weights)} rows share {what}, so no anchor has a positive: give at least two "
             "views of each image, or draw several images of a class (training.images_per_class: 2 or more)"

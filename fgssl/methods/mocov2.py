@@ -58,9 +58,10 @@ class MoCoV2(Pairable):
         assert target is not None
         update_ema(self.encoder, self.key_encoder, self.settings.momentum)
         update_ema(self.head, self.key_head, self.settings.momentum)
-        start = int(self.queue_position)  # the queue holds a whole number of batches: no wrap inside one
-        self.queue[start : start + len(target)] = target.to(self.queue.dtype)
-        self.queue_position.fill_((start + len(target)) % len(self.queue))
+        # The position stays on the device; the queue holds a whole number of batches: no wrap inside one.
+        rows = self.queue_position + torch.arange(len(target), device=self.queue.device)
+        self.queue.index_copy_(0, rows, target.to(self.queue.dtype))
+        self.queue_position.add_(len(target)).remainder_(len(self.queue))
 
     # ------------------------------------------------------------------- what synthesized pairs ask for
 

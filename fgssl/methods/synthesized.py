@@ -38,6 +38,8 @@ class Synthesized(Method):
         self.perturbation = Perturbation(settings.noise, parts.seed)
         self.register_buffer("bank", torch.zeros(settings.bank_size, parts.feature_width))  # (K, D), oldest row first
         self.register_buffer("bank_filled", torch.zeros((), dtype=torch.int64))
+        self._filled = 0  # `bank_filled` on the host, so that no step waits for the device
+        self.register_load_state_dict_post_hook(Synthesized._count_filled)
 
     @property
     def encoder(self) -> nn.Module:  # type: ignore[override]
@@ -74,7 +76,7 @@ class Synthesized(Method):
         noise = self.perturbation(
             fixed,
             gradient=self._contrast_gradient(fixed, online, target),
-            bank=self.bank[-int(self.bank_filled) :],
+            bank=self.bank[-self._filled :],
             step=batch.step,
             indices=batch.indices,
         )
@@ -123,7 +125,11 @@ class Synthesized(Method):
         capacity = len(self.bank)
         features = features.detach().to(self.bank.dtype)[-capacity:]
         self.bank.copy_(torch.cat([self.bank[len(features) :], features]))
-        self.bank_filled.fill_(min(capacity, int(self.bank_filled) + len(features)))
+        self._filled = min(capacity, self._filled + len(features))
+        self.bank_filled.fill_(self._filled)
+
+    def _count_filled(self, incompatible_keys: object) -> None:
+        self._filled = int(self.bank_filled)
 
     def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
         first, *others = self.base.parameter_groups(learning_rate, weight_decay)

@@ -42,5 +42,5 @@ def low_variance_deviation(spread: Tensor, low: Tensor, sigma: float | Tensor) -
     v~ is the min-max of the spread over all D dimensions; where all are equal v~ = 1: no noise.
     """
     bottom, top = spread.aminmax()
-    scaled = torch.ones_like(spread) if bottom == top else (spread - bottom) / (top - bottom)
+    scaled = torch.where(bottom == top, torch.ones_like(spread), (spread - bottom) / (top - bottom))
     return sigma * (1 - scaled) * low

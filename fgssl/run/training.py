@@ -256,6 +256,7 @@ def _batches(
         images_per_class=training.images_per_class,
         threads=config.resources.loader_threads,
         share=world.share(training.global_batch_size),
+        pinned=world.device.type == "cuda",
     )
 
 

@@ -16,6 +16,7 @@ from fgssl.losses import at_least_fp32
 from fgssl.methods.method import Method
 from fgssl.training.engines.engine import Engine
 from fgssl.training.tree import BalancedSum
+from fgssl.upload import upload
 
 Autocast = Callable[[], AbstractContextManager[None]]
 
@@ -106,9 +107,7 @@ class GradCache:
                 parts.append(method.target(*views))
                 moves.add(statistics.taken())
         gathered = self.world.gather({"target": torch.cat(parts)})["target"]  # shuffled
-        target = torch.empty_like(gathered)
-        target[torch.from_numpy(shuffled.order).to(gathered.device)] = gathered
-        return target, moves.total()
+        return gathered[upload(np.argsort(shuffled.order), gathered.device)], moves.total()
 
     def _over_processes(self, flat: Tensor) -> Tensor:
         return self.world.tree_sum(flat) if self.exact else self.world.sum(flat)

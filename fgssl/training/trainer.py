@@ -1,26 +1,24 @@
 """The loop. It is handed objects and reads no settings file; read it aloud."""
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from fgssl import randomness
-from fgssl.batch import Batch
+from fgssl.batch import Batch, Output
 from fgssl.collectives import World
 from fgssl.data.loader import RawBatch
 from fgssl.encoders.freezing import train_unfrozen
-from fgssl.errors import NonFiniteError
 from fgssl.interruption import Interruption
 from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import TrainingSettings
 from fgssl.training.engines.engine import Engine, State
+from fgssl.training.finite import FiniteCheck
 from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 from fgssl.training.reporter import Listener
+from fgssl.upload import upload
 from fgssl.views.maker import ViewMaker
 
 
@@ -61,6 +59,7 @@ class Trainer:
         method = self.engine.method
         train_unfrozen(method)
         grad_cache = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
+        finite = FiniteCheck(overflow_is_skipped=self.settings.precision == "fp16")
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         if last_step is not None and last_step <= self.step < self.total_steps:
@@ -76,18 +75,16 @@ class Trainer:
 
             # ------------------------------------------------------------------ gradient of the global batch, one step
             output, online, target = grad_cache.accumulate_gradient(self.engine, batch, shuffled, progress)
-            gradient_norm = self.engine.step()
-            loss = self._finite(float(output.loss.detach()), gradient_norm, raw)
+            finite.add(raw, output.loss, self.engine.step())
             method.after_step(online, target, progress)
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
 
             # ------------------------------------------------------------------ tell
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
-                metrics = {name: float(value) for name, value in output.metrics.items()}
-                metrics = {"epoch": raw.epoch, "loss": loss, **metrics, "gradient_norm": gradient_norm}
-                listener.log(self.step, {**metrics, "learning_rate": self.groups[0].learning_rate.at(progress)})
-            listener.advance(self.step, loss)
+                rate = self.groups[0].learning_rate.at(progress)
+                listener.log(self.step, {**self._metrics(raw, output, finite), "learning_rate": rate})
+            listener.advance(self.step, finite.loss)
 
             # ------------------------------------------------------------------ keep: all processes, or none
             if self.step == last_step:
@@ -95,9 +92,15 @@ class Trainer:
             due = time.monotonic() - saved_at >= self.checkpoint_every_s and self.step < self.total_steps
             stop, due_on_first = self.world.agree_max([interruption.received, due and self.world.rank == 0])
             if due_on_first or (stop and self.step > saved_step):
+                finite.now()
                 save(self.state())
                 saved_step, saved_at = self.step, time.monotonic()
             interruption.leave(stop)
+
+    def _metrics(self, raw: RawBatch, output: Output, finite: FiniteCheck) -> dict[str, float]:
+        finite.now()
+        metrics = {name: float(value) for name, value in output.metrics.items()}
+        return {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm}
 
     def _schedule(self, progress: float) -> None:
         """Set the learning rate and the weight decay of each parameter group."""
@@ -117,13 +120,13 @@ class Trainer:
 
     def _batch(self, raw: RawBatch) -> Batch:
         """Return this process's share of the batch."""
-        method = self.engine.method
+        method, device = self.engine.method, self.world.device
         views = tuple(
-            self.views.view(self._on_device(raw.images[view]), view, raw.view_key, raw.rows)
+            self.views.view(upload(raw.images[view], device), view, raw.view_key, raw.rows)
             for view in method.online_views
         )
-        original = self.views.original(self._on_device(raw.images[-1])) if method.needs_original else None
-        return Batch(raw.step, self._on_device(raw.rows), self._on_device(raw.labels), views, original)
+        original = self.views.original(upload(raw.images[-1], device)) if method.needs_original else None
+        return Batch(raw.step, upload(raw.rows, device), upload(raw.labels, device), views, original)
 
     def _shuffled(self, raw: RawBatch) -> Shuffled | None:
         """Return this process's share of the shuffled batch, whose crops are exchanged as bytes and colored here."""
@@ -132,7 +135,7 @@ class Trainer:
             return None
         order = randomness.permutation(self.seed, "key_shuffle", raw.step, length=len(raw.global_rows))
         rows = raw.global_rows[order[self.world.share(len(order))]]
-        own = [self._on_device(raw.images[view]) for view in numbers]
+        own = [upload(raw.images[view], self.world.device) for view in numbers]
         packed = torch.cat([crops.flatten(1) for crops in own], dim=1)  # (n, bytes): one message for all views
         received = self.world.shuffled(packed, order).split([crops[0].numel() for crops in own], dim=1)
         views = (
@@ -140,18 +143,3 @@ class Trainer:
             for view, flat, crops in zip(numbers, received, own, strict=True)
         )
         return Shuffled(tuple(views), order)
-
-    def _on_device(self, values: Any) -> Tensor:
-        return torch.from_numpy(values).to(self.world.device)
-
-    # ------------------------------------------------------------------------------------------------ checks
-
-    def _finite(self, loss: float, gradient_norm: float, raw: RawBatch) -> float:
-        overflow_is_skipped = self.settings.precision == "fp16"
-        if not math.isfinite(loss) or not (math.isfinite(gradient_norm) or overflow_is_skipped):
-            raise NonFiniteError(
-                f"step {raw.step} (epoch {raw.epoch}): loss {loss}, gradient norm {gradient_norm}; dataset rows of "
-                f"the batch: {raw.global_rows.tolist()}. A lower training.optimizer.learning_rate or precision fp32 "
-                "may help"
-            )
-        return loss

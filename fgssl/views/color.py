@@ -1,9 +1,12 @@
 """Color, blur, flip and normalization of whole batches, on the device; pixels are floats in [0, 1].
 
-Each operation computes what torchvision's of the same name does, with a factor per image.
+Each operation computes what torchvision's of the same name does, with a factor per image. Which images, and by how
+much, is decided on the host and uploaded: to look on the device how many there are would make the host wait for it.
 """
 
+import functools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor
 
 from fgssl import randomness
 from fgssl.settings.views import ViewRecipe, ViewSettings
+from fgssl.upload import upload
 
 
 def to_unit(images: Tensor) -> Tensor:
@@ -22,9 +26,13 @@ def to_unit(images: Tensor) -> Tensor:
 
 def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
     """Return pixels minus the mean, over the standard deviation, channel by channel."""
-    mean = torch.tensor(settings.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(settings.std, device=images.device).view(1, 3, 1, 1)
-    return (images - mean) / std
+    return (images - _by_channel(settings.mean, images.device)) / _by_channel(settings.std, images.device)
+
+
+@functools.cache
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return constants (1, C, 1, 1), made once: each new one would be a copy that the host waits for."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def augmented(
@@ -37,52 +45,77 @@ def augmented(
     numbers = torch.from_numpy(randomness.uniform(seed, "colour", view_key, view, rows=rows, columns=14)).float()
     jittered, gray, blurred, flipped = (numbers[:, column] for column in range(4))
     factors, order, sigma, solarized = numbers[:, 4:8], numbers[:, 8:12], numbers[:, 12], numbers[:, 13]
-    images = images.clone()
 
-    chosen = torch.nonzero(jittered < recipe.jitter_probability)[:, 0]
-    if len(chosen):
-        images[chosen] = color_jitter(images[chosen], factors[chosen], order[chosen], recipe)
-    chosen = torch.nonzero(gray < recipe.gray_probability)[:, 0]
-    if len(chosen):
-        images[chosen] = grayscale(images[chosen]).expand(-1, 3, -1, -1)
-    chosen = torch.nonzero(blurred < recipe.blur_probability)[:, 0]
-    if len(chosen):
+    def jitter(chosen: Tensor, some: Tensor) -> Tensor:
+        return color_jitter(some, factors[chosen], order[chosen], recipe)
+
+    def gray_in_color(chosen: Tensor, some: Tensor) -> Tensor:
+        return grayscale(some).expand(-1, 3, -1, -1)
+
+    def blur(chosen: Tensor, some: Tensor) -> Tensor:
         low, high = recipe.blur_sigma
-        images[chosen] = gaussian_blur(images[chosen], low + (high - low) * sigma[chosen], high)
-    chosen = torch.nonzero(solarized < recipe.solarize_probability)[:, 0]
-    if len(chosen):
-        images[chosen] = solarize(images[chosen], recipe.solarize_threshold)
+        return gaussian_blur(some, low + (high - low) * sigma[chosen], high)
+
+    images = images.contiguous()  # as most of what follows returns them
+    images = _changed(images, jittered < recipe.jitter_probability, jitter)
+    images = _changed(images, gray < recipe.gray_probability, gray_in_color)
+    images = _changed(images, blurred < recipe.blur_probability, blur)
+    images = _changed(
+        images, solarized < recipe.solarize_probability, lambda _, some: solarize(some, recipe.solarize_threshold)
+    )
     if recipe.horizontal_flip:
-        chosen = torch.nonzero(flipped < 0.5)[:, 0]
-        images[chosen] = images[chosen].flip(-1)
+        images = _changed(images, flipped < 0.5, lambda _, some: some.flip(-1))
     return images
+
+
+def _changed(images: Tensor, wanted: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return images (N, C, H, W) with the `wanted` ones, (N,) bool on the host, changed.
+
+    `change` is given their positions, on the host, and them.
+    """
+    chosen = torch.nonzero(wanted)[:, 0]
+    if not len(chosen):
+        return images
+    source = torch.arange(len(images))  # of each image in those of before, followed by the changed ones
+    source[chosen] = len(images) + torch.arange(len(chosen))
+    on_device = upload(torch.cat([chosen, source]), images.device)
+    changed = change(chosen, images[on_device[: len(chosen)]])
+    return torch.cat([images, changed])[on_device[len(chosen) :]]
 
 
 def randomly_flipped(images: Tensor, seed: int, epoch: int, rows: NDArray[np.int64]) -> Tensor:
     """Mirror each image left to right with probability 0.5, a function of (seed, epoch, row)."""
     numbers = torch.from_numpy(randomness.uniform(seed, "flip", epoch, rows=rows, columns=1)[:, 0])
-    flipped = (numbers < 0.5).to(images.device).view(-1, 1, 1, 1)
+    flipped = upload(numbers < 0.5, images.device).view(-1, 1, 1, 1)
     return torch.where(flipped, images.flip(-1), images)
 
 
 def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRecipe) -> Tensor:
     """Change brightness, contrast, saturation and hue, each image in its own random order.
 
-    `factors` (N, 4) uniform numbers for the strengths; `order` (N, 4), sorted, says which operation comes when.
+    `factors` (N, 4) uniform numbers for the strengths; `order` (N, 4), sorted, says which operation comes when. Both
+    lie on the host.
     """
     strengths = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation])
     low = (1 - strengths).clamp_min(0)
     scales = low + (1 + strengths - low) * factors[:, :3]  # (N, 3)
     turns = (2 * factors[:, 3] - 1) * recipe.hue  # (N,)
     operations = order.argsort(dim=1)  # (N, 4): the operation at each place
-    images = images.clone()
-    for place in range(4):
-        for operation, adjust in enumerate((brightness, contrast, saturation, hue)):
-            chosen = torch.nonzero(operations[:, place] == operation)[:, 0]
-            if len(chosen):
-                factor = turns[chosen] if adjust is hue else scales[chosen, operation]
-                images[chosen] = adjust(images[chosen], factor.to(images.device).view(-1, 1, 1, 1))
-    return images
+    amounts = torch.cat([scales, turns[:, None]], dim=1)  # (N, 4)
+    indices, factors_in_place, counts = [], [], []
+    lies_at = torch.arange(len(images))  # of each image, which are sorted by operation anew at each place
+    for operation in operations.T:
+        by_operation = operation.argsort(stable=True)
+        indices.append(lies_at[by_operation])
+        factors_in_place.append(amounts[by_operation, operation[by_operation]])
+        counts.append(operation.bincount(minlength=4).tolist())
+        lies_at = by_operation.argsort()
+    *sorting, back = upload(torch.stack([*indices, lies_at]), images.device)
+    uploaded = upload(torch.stack(factors_in_place), images.device).view(4, -1, 1, 1, 1)
+    for index, factor, lengths in zip(sorting, uploaded, counts, strict=True):
+        parts = zip(_JITTER, images[index].split(lengths), factor.split(lengths), strict=True)
+        images = torch.cat([adjust(some, by) for adjust, some, by in parts if len(some)])
+    return images[back]
 
 
 def grayscale(images: Tensor) -> Tensor:
@@ -113,9 +146,12 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
     sextant = torch.where(which == 0, blue - green, torch.where(which == 1, 2 + red - blue, 4 + green - red))
     angle = (sextant / 6 + turns) % 1  # (N, 1, H, W)
     # Channel n of HSV -> RGB is V - V S max(0, min(k, 4 - k, 1)), k = (n + 6 H) mod 6.
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
-    position = (offsets + 6 * angle) % 6
+    position = (_by_channel((5.0, 3.0, 1.0), images.device) + 6 * angle) % 6
     return (top - chroma * torch.minimum(position, 4 - position).clamp(0, 1)).clamp(0, 1)
+
+
+_JITTER = (brightness, contrast, saturation, hue)
+"""By their numbers in an order."""
 
 
 def solarize(images: Tensor, threshold: float) -> Tensor:
@@ -124,12 +160,13 @@ def solarize(images: Tensor, threshold: float) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
-    """Blur each image with its own sigma (N,), pixels; the kernel reaches three of the largest."""
+    """Blur each image with its own sigma (N,), pixels, on the host; the kernel reaches three of the largest."""
     number, channels, height, width = images.shape
     radius = min(math.ceil(3 * largest_sigma), height - 1, width - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
-    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).to(images.device).repeat_interleave(channels, dim=0)
+    kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
+    kernel = upload(kernel, images.device)
     padded = F.pad(images, (radius,) * 4, mode="reflect")
     planes = padded.reshape(1, number * channels, *padded.shape[2:])
     planes = F.conv2d(planes, kernel[:, None, :, None], groups=number * channels)

@@ -121,7 +121,7 @@ def step(engine: Engine, world: World, number: int, factor: float = 1.0, process
             online = engine.online(shard, None, last)
             squares = [value.square().sum() for value in online.values() if value.requires_grad]
             engine.backward(factor * torch.stack(squares).sum(), last)
-    return engine.step()
+    return float(engine.step())
 
 
 def batch(number: int, images: int) -> Batch:

@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from fgssl.encoders import batch_norm
 from fgssl.encoders.batch_norm import (
     GroupedBatchNorm1d,
     GroupedBatchNorm2d,
@@ -145,6 +146,14 @@ def test_double_precision_stays_double() -> None:
     grouped = group_batch_norms(network(), group_size=4).double()
     assert grouped(torch.randn(8, 3, 2, 2).double()).dtype == torch.float64
     assert statistics(grouped)["0.running_mean"].dtype == torch.float64
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tries what fails without a GPU")
+def test_groups_are_taken_one_by_one_with_a_warning_where_kernels_do_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert batch_norm._kernels.__wrapped__() is None
+    assert capsys.readouterr().err.startswith("WARNING: BatchNorm takes its groups one by one")
 
 
 def test_a_part_of_a_group_is_refused() -> None:

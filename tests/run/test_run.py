@@ -20,7 +20,7 @@ from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.settings.layers import Layer, nested
 from fgssl.store.run_folder import RunFolder
-from fgssl.training.trainer import Trainer
+from fgssl.training.finite import FiniteCheck
 
 T = TypeVar("T")
 
@@ -129,15 +129,15 @@ def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
     """A run that was told to stop after its first steps, and saved a checkpoint; it starts from another run."""
     start = execute(tiny(seed=1, evaluation=None), tmp_path)
     config = tiny(start={"encoder": {"run": start.path.name}}, training__epochs=4)
-    finite = Trainer._finite
+    add = FiniteCheck.add
 
-    def stop_at_step_3(trainer, loss, gradient_norm, raw):
-        if raw.step == 3:
+    def stop_at_step_3(check, batch, *numbers):
+        if batch.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return finite(trainer, loss, gradient_norm, raw)
+        add(check, batch, *numbers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_finite", stop_at_step_3)
+        patch.setattr(FiniteCheck, "add", stop_at_step_3)
         with pytest.raises(Interrupted):
             execute(config, tmp_path)
     return config, tmp_path

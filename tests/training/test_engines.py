@@ -43,7 +43,7 @@ def one_step(engine: Engine, batch: Batch) -> tuple[float, float]:
     GradCache(World(), len(batch), exact=False, autocast=contextlib.nullcontext).accumulate_gradient(
         engine, batch, None, progress=0.0
     )
-    norm = engine.step()
+    norm = float(engine.step())
     moves = [new.detach() - old for new, old in zip(engine.method.parameters(), before, strict=True)]
     return norm, float(torch.nn.utils.get_total_norm(moves))
 

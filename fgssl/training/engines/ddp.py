@@ -1,7 +1,6 @@
 """Each process holds everything; torch's DistributedDataParallel sums their gradients while they are computed."""
 
 import inspect
-import math
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.methods.method import Method
-from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state
+from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state, worth_a_step
 
 _SYNC_BUFFERS = (
     "forward_sync_buffers"
@@ -58,12 +57,12 @@ class DataParallel(Engine):
     def backward(self, surrogate: Tensor, last: bool) -> None:
         self._scaler.scale(surrogate).backward()
 
-    def step(self) -> float:
+    def step(self) -> Tensor:
         if self._parallel is not None:  # which takes the mean over processes
             torch._foreach_mul_(self._gradients(), self._world.size)
         self._scaler.unscale_(self.optimizer)
         norm = self._clip()
-        if math.isfinite(norm) or self._scaler.is_enabled():  # which skips a step that overflowed, and scales less
+        if self._scaler.is_enabled() or worth_a_step(norm):  # a scaler skips a step that overflowed, and scales less
             self._scaler.step(self.optimizer)
             self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -75,11 +74,11 @@ class DataParallel(Engine):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         norm = torch.nn.utils.get_total_norm(self._gradients())
         if self._clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.method.trained_parameters(), self._clip_norm, norm)
-        return float(norm)
+        return norm
 
     def _gradients(self) -> list[Tensor]:
         return [parameter.grad for parameter in self.method.trained_parameters() if parameter.grad is not None]

@@ -1,5 +1,6 @@
 """What the trainer asks of whoever holds a method, its gradient and its optimizer, and spreads them over processes."""
 
+import math
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
@@ -37,10 +38,10 @@ class Engine(ABC):
         """Add the gradient of one shard's scalar to that of the step: a sum over all shards of all processes."""
 
     @abstractmethod
-    def step(self) -> float:
-        """Complete the gradient, clip it, take one step, forget it; returns the norm before clipping.
+    def step(self) -> Tensor:
+        """Complete the gradient, clip it, take one step, forget it; returns the norm before clipping, a scalar.
 
-        With a norm that is not finite, no step is taken where the engine knows it in time.
+        With a norm that is not finite, no step is taken where the engine knows it in time: on a GPU it does not ask.
         """
 
     def step_with(self, gradients: list[Tensor]) -> None:
@@ -59,6 +60,11 @@ class Engine(ABC):
     def whole(self) -> AbstractContextManager[Any]:
         """Let every process read all weights of the method within it."""
         return nullcontext()
+
+
+def worth_a_step(norm: Tensor) -> bool:
+    """Whether to step with a gradient of this norm: on a GPU always, since the host would wait for the answer."""
+    return norm.device.type == "cuda" or math.isfinite(norm)
 
 
 def start_state(optimizer: torch.optim.Optimizer) -> None:

@@ -3,7 +3,6 @@
 The price: an addition per shard, a few gradients in memory, and communication that does not overlap with computation.
 """
 
-import math
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
-from fgssl.training.engines.engine import Engine, State, TorchGroup
+from fgssl.training.engines.engine import Engine, State, TorchGroup, worth_a_step
 from fgssl.training.tree import BalancedSum
 
 
@@ -35,17 +34,17 @@ class Exact(Engine):
         gradients = torch.autograd.grad(surrogate, self._parameters, allow_unused=True, materialize_grads=True)
         self._sum.add(torch.cat([gradient.reshape(-1) for gradient in gradients]))  # (P,)
 
-    def step(self) -> float:
+    def step(self) -> Tensor:
         flat, self._sum = self._world.tree_sum(self._sum.total()), BalancedSum()
         norm = flat.norm()
         if self._clip_norm is not None:
             flat *= (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
-        if not math.isfinite(norm_value := float(norm)):
-            return norm_value
+        if not worth_a_step(norm):
+            return norm
         parts = flat.split([parameter.numel() for parameter in self._parameters])
         shaped = [part.view(parameter.shape) for part, parameter in zip(parts, self._parameters, strict=True)]
         self._stepper.step_with(shaped)
-        return norm_value
+        return norm
 
     def state(self) -> State:
         return self._stepper.state()

@@ -4,7 +4,6 @@ DeepSpeed is called directly: Accelerate's way to it imports transformers.
 """
 
 import logging
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from fgssl.batch import Batch, Embeddings
 from fgssl.collectives import World
 from fgssl.errors import UserError
 from fgssl.methods.method import Method
-from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state
+from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state, worth_a_step
 
 _OLDEST = (0, 19, 8)
 """Older ones give wrong gradients of several shards (0.18.1, stage 2) and take steps that are not finite."""
@@ -97,13 +96,13 @@ class Zero(Engine):
         # DeepSpeed takes the mean over processes.
         self._engine.backward(surrogate * self._world.size, scale_wrt_gas=False)
 
-    def step(self) -> float:
+    def step(self) -> Tensor:
         if self._stage:
             self._engine.step()  # none is taken where the norm is not finite
-            return float(self._engine.get_global_grad_norm())
+            return torch.as_tensor(self._engine.get_global_grad_norm(), device=self._world.device)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
-        if math.isfinite(norm):
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if worth_a_step(norm):
             self._engine.step()
         else:
             self._engine.zero_grad()

@@ -1,0 +1,68 @@
+"""Stop a training at the first step whose loss or gradient is not finite, without making a GPU wait to be asked."""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fgssl.data.loader import RawBatch
+from fgssl.errors import NonFiniteError
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Loss and gradient norm of a step, (2,) float64, on their way to the host."""
+
+    batch: RawBatch
+    numbers: Tensor
+    arrived: torch.cuda.Event | None
+
+    def look(self) -> tuple[float, float]:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        loss, gradient_norm = self.numbers.tolist()
+        return loss, gradient_norm
+
+
+class FiniteCheck:
+    """Looks at the numbers of a step: on a CPU at once, on a GPU when the next step is queued, or `now`; at the first
+    step at once.
+
+    Whoever logs, saves or exports calls `now` before, so that nothing of a step that went wrong is kept.
+    """
+
+    def __init__(self, overflow_is_skipped: bool) -> None:
+        """`overflow_is_skipped`: a gradient norm that is not finite took no step, and is no error (fp16)."""
+        self._overflow_is_skipped = overflow_is_skipped
+        self._sent: deque[_Sent] = deque()
+        self.loss = self.gradient_norm = math.nan
+        """Of the last step looked at."""
+
+    def add(self, batch: RawBatch, loss: Tensor, gradient_norm: Tensor) -> None:
+        """Take the numbers of one more step; raise `NonFiniteError` for one that is looked at."""
+        numbers, arrived = torch.stack([loss.detach().double(), gradient_norm.double()]), None
+        on_gpu = numbers.device.type == "cuda"
+        if on_gpu:
+            numbers, arrived = numbers.to("cpu", non_blocking=True), torch.cuda.Event()
+            arrived.record()
+        self._sent.append(_Sent(batch, numbers, arrived))
+        self._look(all_but=1 if on_gpu and math.isfinite(self.loss) else 0)
+
+    def now(self) -> None:
+        """Look at every step so far; a GPU is waited for."""
+        self._look(all_but=0)
+
+    def _look(self, all_but: int) -> None:
+        while len(self._sent) > all_but:
+            sent = self._sent.popleft()
+            self.loss, self.gradient_norm = sent.look()
+            if math.isfinite(self.loss) and (math.isfinite(self.gradient_norm) or self._overflow_is_skipped):
+                continue
+            batch = sent.batch
+            raise NonFiniteError(
+                f"step {batch.step} (epoch {batch.epoch}): loss {self.loss}, gradient norm {self.gradient_norm}; "
+                f"dataset rows of the batch: {batch.global_rows.tolist()}. A lower training.optimizer.learning_rate or "
+                "precision fp32 may help; where no two images of a batch share a label, training.images_per_class"
+            )
