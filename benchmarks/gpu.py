@@ -56,7 +56,7 @@ TOY = (
 
 @dataclass
 class Bench:
-    """What is run, and what was found so far."""
+    """Parameters of the benchmark, and its results so far."""
 
     device: str
     batch: int
@@ -68,7 +68,7 @@ class Bench:
     found: dict[str, Any] = field(default_factory=dict)
 
     def part(self, name: str, needs_s: float, measure: Callable[..., Any], *arguments: Any) -> None:
-        """Keep what `measure` returns, or why it could not; a part that may not end in time is left out."""
+        """Record the result of `measure` or its error; skip a part that may not end in time."""
         if time.monotonic() + needs_s > self.ends_at:
             self.found[name] = {"not run": "the time was up"}
         else:
@@ -88,27 +88,30 @@ class Bench:
     # ------------------------------------------------------------------------------------------- one step
 
     def config(self, method: str, *overrides: str) -> Config:
+        """Return the config of a method, with these overrides."""
         batch = (f"training.global_batch_size={self.batch}", f"resources.device={self.device}")
         return config_with(*self.base, METHODS[method].replace("MOCO", self.moco), *batch, *overrides)
 
     def trainer(self, config: Config) -> Trainer:
+        """Return a trainer that logs every 10 of 1,000 steps."""
         trainer = make_trainer(config, devices.world(config.resources, config.training))
         trainer.total_steps, trainer.log_every_steps = 1000, 10
         return trainer
 
     def made_up(self, trainer: Trainer) -> RawBatch:
-        """Images as the loader leaves them."""
+        """Return a batch of random images in the memory that the loader uses."""
         batch = made_up(trainer, self.batch)
         if self.device != "cuda":
             return batch
         return replace(batch, images=tuple(torch.from_numpy(one).pin_memory().numpy() for one in batch.images))
 
     def synchronize(self) -> None:
+        """Wait for the GPU if there is one."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
     def steps_s(self, trainer: Trainer, batches: Iterable[RawBatch]) -> tuple[float, float]:
-        """Seconds of the first step, and of one after the third: between these nothing waits for the device."""
+        """Return the seconds of the first step, and of a step after the third, between which the host does not wait."""
         marks: list[float] = []
 
         def marked() -> Iterator[RawBatch]:
@@ -123,6 +126,7 @@ class Bench:
         return marks[1] - marks[0], (time.perf_counter() - marks[3]) / (len(marks) - 3)
 
     def step(self, method: str, precision: str, compiled: bool, *overrides: str) -> dict[str, float]:
+        """Return milliseconds, images per second, operations and memory of a step."""
         config = self.config(method, f"training.precision={precision}", *overrides)
         trainer = self.trainer(config)
         batch = self.made_up(trainer)
@@ -142,6 +146,7 @@ class Bench:
         return result
 
     def flops(self, trainer: Trainer, batch: RawBatch) -> float:
+        """Return the operations of one step."""
         with Watched() as watched:
             train(trainer, [batch])
         return watched.flops
@@ -149,6 +154,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------- the parts
 
     def environment(self) -> dict[str, Any]:
+        """Return versions of libraries and properties of the device."""
         named: dict[str, Any] = {"torch": torch.__version__, "timm": timm.__version__, "processors": os.cpu_count()}
         if self.device == "cuda":
             properties = torch.cuda.get_device_properties(0)
@@ -157,7 +163,7 @@ class Bench:
         return named
 
     def matrix_tflops(self) -> dict[str, float]:
-        """Of a product of square matrices: what this device does at best."""
+        """Return the TFLOP/s of a product of square matrices by precision, the best that this device does."""
         size = 8192 if self.device == "cuda" else 512
         rates = {}
         for precision in PRECISIONS:
@@ -176,7 +182,7 @@ class Bench:
         return rates
 
     def bare_loop(self) -> dict[str, float]:
-        """MoCo v2's mathematics alone: images on the device, BatchNorm over the batch, bf16, no checks."""
+        """Measure the mathematics of MoCo v2 alone: images on the device, BatchNorm over the batch, bf16, no checks."""
         config = self.config("mocov2")
         size, queue_size = config.views.image_size, 65536 if self.device == "cuda" else 128
         arguments: Any = config.encoder.arguments
@@ -206,7 +212,7 @@ class Bench:
         return {"ms": 1e3 * seconds, "images_per_s": self.batch / seconds}
 
     def batch_norm(self) -> dict[str, float]:
-        """A layer in groups, forward and backward in bf16: all at once where a GPU can, and one by one."""
+        """Measure a grouped BatchNorm in bf16, forward and backward: groups at once if a GPU can, and one by one."""
         layer = batch_norm.GroupedBatchNorm2d(torch.nn.BatchNorm2d(64), self.batch // 4).to(self.device)
         side = 56 if self.device == "cuda" else 8
         images = torch.randn(self.batch, 64, side, side, device=self.device, dtype=torch.bfloat16)
@@ -230,7 +236,7 @@ class Bench:
         return result
 
     def profiled(self, method: str) -> dict[str, Any]:
-        """What one step in bf16 launches, copies and waits for, and where its time goes."""
+        """Return the launches, copies and waits of one step in bf16, and the kernels and calls that take its time."""
         trainer = self.trainer(self.config(method, "training.precision=bf16"))
         batch = self.made_up(trainer)
         train(trainer, [batch] * 3)
@@ -254,7 +260,7 @@ class Bench:
         }
 
     def loading(self, threads: int) -> dict[str, float]:
-        """MoCo v2 in bf16 from JPEGs of 256 px in memory."""
+        """Measure MoCo v2 in bf16 on JPEGs of 256 px in memory."""
         config = self.config("mocov2", "training.precision=bf16")
         trainer, images = self.trainer(config), MadeImages(8 * self.batch)
         waited = []
@@ -284,6 +290,7 @@ class Bench:
         return {"images_per_s": self.batch / seconds, "waited_share": float(np.mean(waited[3:])) / seconds}
 
     def exact_twice(self, method: str) -> dict[str, Any]:
+        """Return whether two trainings under `exact` end in equal bits."""
         hashes = []
         for _ in range(2):
             trainer = self.trainer(self.config(method, "training.invariant=exact", "training.precision=bf16"))
@@ -305,18 +312,20 @@ RUNTIME_CALLS = (
 
 
 def train(trainer: Trainer, batches: Iterable[RawBatch]) -> None:
+    """Train on `batches` from step 0."""
     trainer.step = 0
     trainer.train(lambda steps: batches, Listener(), lambda state: None, Interruption())
 
 
 def compile_networks(trainer: Trainer) -> None:
+    """Compile the networks of the method."""
     for module in trainer.engine.method.children():
         for network in (module, *module.children()) if hasattr(module, "online") else (module,):
             network.compile()
 
 
 def waits(trainer: Trainer, batch: RawBatch) -> Counter[str]:
-    """How often each line of fgssl makes the host wait for the device within one step."""
+    """Count how often each line of fgssl makes the host wait for the device within one step."""
     lines: Counter[str] = Counter()
 
     def note(*warning: Any, **keywords: Any) -> None:
@@ -338,6 +347,7 @@ def waits(trainer: Trainer, batch: RawBatch) -> Counter[str]:
 
 
 def table(found: dict[str, Any]) -> str:
+    """Return the results in Markdown."""
     lines = [f"{found['environment']}", "", f"matrix products, TFLOP/s: {found.get('matrix_tflops')}", ""]
     lines += ["| step | ms | images/s | share of the matrix rate | peak GiB |", "|---|---:|---:|---:|---:|"]
     for name, values in found.items():
@@ -357,6 +367,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Run all parts and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--toy", action="store_true", help="a small network on the CPU, to try the script")

@@ -59,7 +59,7 @@ def made_up(trainer: Trainer, global_batch_size: int) -> RawBatch:
 
 
 class MadeImages:
-    """JPEGs of smooth noise, 256 px, in memory."""
+    """Split of random images in memory: JPEGs of smooth noise, 256 px."""
 
     def __init__(self, images: int) -> None:
         random = np.random.default_rng(0)
@@ -76,6 +76,7 @@ class MadeImages:
         return len(self.encoded)
 
     def read(self, row: int) -> bytes:
+        """Return the JPEG of one row."""
         return self.encoded[row]
 
 

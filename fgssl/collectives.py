@@ -1,7 +1,7 @@
-"""What the processes of one run exchange; for one process, the identity. The only user of torch.distributed.
+"""Collective operations between the processes of one run; with one process each is the identity.
 
-Each process holds a contiguous share of the global batch, in the order of the ranks: process r of W has its images
-[r N / W, (r + 1) N / W).
+This is the only module that uses torch.distributed. Each process holds a contiguous share of the global batch, in the
+order of the ranks: process r of W has its images [r N / W, (r + 1) N / W).
 """
 
 import re
@@ -24,7 +24,7 @@ from fgssl.upload import upload
 Object = TypeVar("Object")
 
 _LOST = re.compile(r"gloo/|Connection (closed|reset|refused)|Broken pipe|Timed out waiting|NCCL error|Socket Timeout")
-"""Messages of gloo, which raises plain RuntimeErrors, and of torch's store."""
+"""Pattern of messages about lost connections, from gloo, which raises plain RuntimeErrors, and from torch's store."""
 
 
 _CPU = torch.device("cpu")
@@ -32,29 +32,29 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class World:
-    """All processes of a run, seen from one of them. Every method but `share` is called by all, in the same order."""
+    """Processes of a run, as seen by one of them; all of them call every method but `share`, in the same order."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = _CPU
-    """Where tensors that are exchanged lie."""
+    """Device on which exchanged tensors lie."""
 
     @classmethod
     def joined(cls, device: torch.device) -> "World":
-        """Return the world of the process group that this process has joined, if it has."""
+        """Return the world of the process group that this process has joined, or a world of one process."""
         if not dist.is_initialized():
             return cls(device=device)
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
     def share(self, length: int) -> slice:
-        """Return this process's positions among `length` of all together, a multiple of the number of processes."""
+        """Return the positions of this process among `length`, which must be a multiple of the number of processes."""
         each = length // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
     # ------------------------------------------------------------------------------------ per step
 
     def gather(self, embeddings: Embeddings) -> Embeddings:
-        """Return the embeddings (N, ...) of all processes by rank, detached, from (n, ...) of each; in one message."""
+        """Return the embeddings (N, ...) of all processes by rank, detached, from (n, ...) of each, in one message."""
         embeddings = {name: value.detach() for name, value in embeddings.items()}
         if self.size == 1:
             return embeddings
@@ -71,7 +71,7 @@ class World:
         }
 
     def sum(self, flat: Tensor) -> Tensor:
-        """Return `flat` (P,) summed over the processes, in the network's own order: equal up to rounding."""
+        """Return `flat` (P,) summed over the processes in any order, so the result is equal only up to rounding."""
         if self.size > 1 and len(flat):
             dist.all_reduce(flat)
         return flat
@@ -79,9 +79,10 @@ class World:
     def tree_sum(self, flat: Tensor) -> Tensor:
         """Return `flat` (P,) summed over 2^k processes in a balanced binary tree over their ranks.
 
-        Joined with `balanced_sum` over each process's shards, the order of additions does not depend on the number of
-        processes: the same bits for 1, 2, 4, 8. Recursive halving, then doubling (Rabenseifner 2004): each process
-        sends 2 P (W - 1) / W numbers, as many as a ring does, in 2 log2 W messages. a + b = b + a to the bit.
+        Together with `BalancedSum` over each process's shards, the order of additions does not depend on the number of
+        processes, so 1, 2, 4 and 8 processes get the same bits (a + b = b + a to the bit). The algorithm is recursive
+        halving, then doubling (Rabenseifner 2004): each process sends 2 P (W - 1) / W numbers, as many as in a ring, in
+        2 log2 W messages.
         """
         if self.size == 1 or not len(flat):
             return flat
@@ -108,15 +109,15 @@ class World:
         if self.size == 1:
             return values[upload(wanted, values.device)]
         share, each = self.share(len(order)), len(wanted)
-        # What process d wants of this one, in the order in which d wants it.
+        # Values of this process that process d needs, in the order in which d needs them.
         asked = [order[d * each : (d + 1) * each] for d in range(self.size)]
         outgoing = [one[(one >= share.start) & (one < share.stop)] - share.start for one in asked]
         sent = values[upload(np.concatenate(outgoing), values.device)].contiguous()
-        senders = wanted // each  # (n,) who holds each wanted value
+        senders = wanted // each  # (n,) the process that holds each wanted value
         received = torch.empty_like(sent)
         counts = np.bincount(senders, minlength=self.size).tolist()
         dist.all_to_all_single(received, sent, counts, [len(one) for one in outgoing])
-        arrived_at = np.argsort(senders, kind="stable")  # of each received value, its place in `wanted`
+        arrived_at = np.argsort(senders, kind="stable")  # place in `wanted` of each received value
         places = np.empty_like(arrived_at)
         places[arrived_at] = np.arange(each)
         return received[upload(places, values.device)]
@@ -132,7 +133,7 @@ class World:
     # -------------------------------------------------------------------------------------- per run
 
     def broadcast(self, value: Object) -> Object:
-        """Return rank 0's value, on every process."""
+        """Return rank 0's value on every process."""
         if self.size == 1:
             return value
         box = [value]
@@ -140,7 +141,7 @@ class World:
         return box[0]
 
     def broadcast_tensors(self, value: Any) -> Any:
-        """Return rank 0's nested dicts and lists, with tensors on the CPU, on every process; a tensor at a time."""
+        """Return rank 0's nested dicts and lists on every process; tensors lie on the CPU and are sent one by one."""
         if self.size == 1:
             return value
         leaves, structure = tree_flatten(value)
@@ -156,7 +157,7 @@ class World:
         return tree_unflatten(held, structure)
 
     def broadcast_into(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite each process's tensors by rank 0's."""
+        """Overwrite each process's tensors by those of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dense = tensor.contiguous()
@@ -164,8 +165,10 @@ class World:
                 tensor.copy_(dense)
 
     def share_patience(self) -> None:
-        """Let every group of processes that a library has made wait as long as this one: torch gives each 30 minutes,
-        whatever the run asks for."""
+        """Give all process groups that a library has made the timeout of this one.
+
+        torch gives each of them 30 minutes otherwise, whatever the run's setting is.
+        """
         if self.size > 1:
             patience = dist.distributed_c10d._get_default_group()._get_backend(self.device).options._timeout
             for group in dist.distributed_c10d._world.pg_map:
@@ -173,13 +176,13 @@ class World:
 
 
 def leave() -> None:
-    """Close this process's connections to the others."""
+    """Close the connections of this process to the others."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
-    """Return the error to report where `error` only says that another process is gone or silent; None for others."""
+    """Return the error to report if another process has ended or does not answer, None for other errors."""
     if world.size == 1 or not _tells_of_others(error):
         return None
     return PeerLostError(
@@ -189,14 +192,15 @@ def peer_lost(error: BaseException, world: World) -> PeerLostError | None:
 
 
 def peers_missed(error: BaseException, processes: Processes) -> PeerLostError | None:
-    """Return the error to report where `error` only says that the processes did not find each other at the start."""
+    """Return the error to report if the processes did not find each other at the start, None for other errors."""
     if processes.world_size == 1 or not _tells_of_others(error):
         return None
     return PeerLostError(
         f"process {processes.rank} of {processes.world_size} did not find the others within "
-        f"resources.collective_timeout_s ({str(error).strip()}). Did all begin, and does every node reach MASTER_ADDR "
-        "and the others? Where a node's own name does not lead to its address, export GLOO_SOCKET_IFNAME (on GPUs "
-        "NCCL_SOCKET_IFNAME) on every node: the interface that the others reach it by (`ip -brief address` lists them)"
+        f"resources.collective_timeout_s ({str(error).strip()}). Check that all have started, and that every node "
+        "reaches MASTER_ADDR and the others. If a node's own name does not resolve to its address, export "
+        "GLOO_SOCKET_IFNAME (on GPUs NCCL_SOCKET_IFNAME) on every node: the interface by which the others reach it "
+        "(`ip -brief address` lists them)"
     )
 
 
@@ -205,7 +209,7 @@ def _tells_of_others(error: BaseException) -> bool:
 
 
 def _exchanged(sent: Tensor, partner: int) -> Tensor:
-    """Return what `partner` sends, which is as much as it is sent."""
+    """Send a tensor to `partner`, and return the tensor of the same shape that it sends."""
     received = torch.empty_like(sent)
     both = [dist.P2POp(dist.isend, sent.contiguous(), partner), dist.P2POp(dist.irecv, received, partner)]
     for work in dist.batch_isend_irecv(both):

@@ -1,4 +1,4 @@
-"""Numbers of the host on their way to the device, which nothing waits for."""
+"""Uploads from the host to the device that nothing waits for."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 def upload(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
-    """Return `values`, which lie on the host, as a tensor on `device`.
+    """Return `values`, an array or tensor on the host, as a tensor on `device`.
 
-    A GPU copies them from pinned memory when it gets there: from ordinary memory the host would wait for all the work
-    that it has queued.
+    A GPU copies them later from pinned memory. From ordinary memory the copy would make the host wait for all queued
+    work.
     """
     tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
     if device.type != "cuda":

@@ -1,7 +1,7 @@
-"""BatchNorm in groups of a set number of samples, so that no result depends on how many processes share a batch.
+"""BatchNorm in groups of a fixed number of samples, so that no result depends on the number of processes.
 
-MoCo's shuffled BatchNorm and SyncBatchNorm both let the number of processes into the result; here statistics are
-taken over `group_size` consecutive samples of the global batch, and running statistics over all groups.
+With MoCo's shuffled BatchNorm and with SyncBatchNorm the result depends on how many processes share a batch. Here
+statistics are taken over `group_size` consecutive samples of the global batch, and running statistics over all groups.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class _GroupedBatchNorm(_BatchNorm):
-    """In training mode each group of samples is normalized by itself; in evaluation mode nothing differs."""
+    """BatchNorm that normalizes each group of samples by itself in training mode; evaluation mode is unchanged."""
 
     def __init__(self, like: _BatchNorm, group_size: int) -> None:
         super().__init__(like.num_features, like.eps, like.momentum, like.affine, track_running_stats=True)
@@ -37,7 +37,7 @@ class _GroupedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         if len(input) % self.group_size:
-            raise ValueError(f"{len(input)} samples are no multiple of the BatchNorm group of {self.group_size}")
+            raise ValueError(f"{len(input)} samples: must be a multiple of the BatchNorm group of {self.group_size}")
         normalized, moments = self._in_groups(input)
         if self.moves_running_statistics:
             if self.gathered is None:
@@ -50,14 +50,14 @@ class _GroupedBatchNorm(_BatchNorm):
         return normalized
 
     def _in_groups(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `input` normalized, and the groups' means and unbiased variances, (2, groups, C)."""
+        """Return `input` normalized in groups, and the groups' means and unbiased variances (2, groups, C)."""
         number = len(input) // self.group_size
         if number > 1 and self._fits_kernels(input) and (kernels := _kernels()) is not None:
             return kernels.grouped_batch_norm(input, self.weight, self.bias, number, self.eps)
         groups = input.split(self.group_size)
         moments = torch.ones(2, number, self.num_features, dtype=self._dtype, device=input.device)
         means, variances = moments
-        # Momentum 1 makes each row of the buffers that group's own mean and unbiased variance.
+        # With momentum 1 each row of the buffers becomes its group's mean and unbiased variance.
         normalized = [
             F.batch_norm(group, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
             for group, mean, variance in zip(groups, means, variances, strict=True)
@@ -65,7 +65,7 @@ class _GroupedBatchNorm(_BatchNorm):
         return normalized[0] if number == 1 else torch.cat(normalized), moments
 
     def taken(self) -> Tensor:
-        """(2, groups, C) means and variances of all groups since the last call."""
+        """Return and clear the means and variances (2, groups, C) of all groups since the last call."""
         assert self.gathered is not None
         if not self.gathered:
             return torch.empty(2, 0, self.num_features, dtype=self._dtype, device=self.running_mean.device)  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ class _GroupedBatchNorm(_BatchNorm):
 
 @functools.cache
 def _kernels() -> ModuleType | None:
-    """The module of kernels for GPUs, or None, with a warning, where triton is missing or cannot compile them."""
+    """Return the module of GPU kernels, or None, with a warning, if triton is missing or cannot compile them."""
     try:
         from fgssl.encoders import batch_norm_kernels
 
@@ -101,26 +101,35 @@ def _kernels() -> ModuleType | None:
 
 
 class GroupedBatchNorm1d(_GroupedBatchNorm):
+    """Grouped `nn.BatchNorm1d`."""
+
     _check_input_dim = nn.BatchNorm1d._check_input_dim
 
 
 class GroupedBatchNorm2d(_GroupedBatchNorm):
+    """Grouped `nn.BatchNorm2d`."""
+
     _check_input_dim = nn.BatchNorm2d._check_input_dim
 
 
 class GroupedBatchNormAct2d(GroupedBatchNorm2d):
-    """timm's BatchNorm, dropout and activation under one name (EfficientNet, DenseNet and others)."""
+    """Grouped `BatchNormAct2d` of timm (EfficientNet, DenseNet): BatchNorm, dropout and activation in one."""
 
     def __init__(self, like: BatchNormAct2d, group_size: int) -> None:
         super().__init__(like, group_size)
         self.drop, self.act = like.drop, like.act
 
     def forward(self, input: Tensor) -> Tensor:
+        """Return the activation of the normalized `input`, after dropout."""
         return self.act(self.drop(super().forward(input)))
 
 
 def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
-    """Replace every BatchNorm inside `module`, parameters and buffers kept; state dict keys do not change."""
+    """Replace every BatchNorm inside `module` by a grouped one, and return `module`.
+
+    Parameters, buffers and the keys of the state dict stay. Raises a `NotImplementedError` for other types of
+    BatchNorm.
+    """
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm1d:
             setattr(module, name, GroupedBatchNorm1d(child, group_size))
@@ -129,7 +138,10 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
         elif type(child) is BatchNormAct2d:
             setattr(module, name, GroupedBatchNormAct2d(child, group_size))
         elif isinstance(child, _BatchNorm) and not isinstance(child, _GroupedBatchNorm):
-            raise NotImplementedError(f"{name}: {type(child).__name__} cannot be grouped; BatchNorm1d and 2d can")
+            raise NotImplementedError(
+                f"{name}: {type(child).__name__} cannot be grouped: must be a BatchNorm1d, a BatchNorm2d or timm's "
+                "BatchNormAct2d"
+            )
         else:
             group_batch_norms(child, group_size)
     return module
@@ -137,7 +149,7 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
 
 @contextlib.contextmanager
 def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
-    """Leave the running statistics as they are in forward passes of `module` (only the views move them)."""
+    """Keep the running statistics of `module` unchanged in forward passes within this context."""
     layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
     before = [layer.moves_running_statistics for layer in layers]
     for layer in layers:
@@ -150,8 +162,11 @@ def frozen_batch_norm_statistics(module: nn.Module) -> Iterator[None]:
 
 
 class RunningStatistics:
-    """Within it, forward passes of `module` only gather what moves the running statistics: they move once a step,
-    towards the mean over all groups of all shards. All layers together: one by one they would keep a GPU waiting."""
+    """Context in which forward passes of `module` only collect the statistics of their groups.
+
+    The running statistics are updated once per step by `move`, towards the mean over all groups of all shards. All
+    layers are updated together, since one by one they would keep a GPU waiting.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._layers = [child for child in module.modules() if isinstance(child, _GroupedBatchNorm)]
@@ -167,16 +182,15 @@ class RunningStatistics:
             layer.gathered = None
 
     def taken(self) -> Tensor:
-        """Return (3 C,) to be added up over shards and processes.
+        """Return sums (3 C,) over the groups since the last call, to be added up over shards and processes.
 
-        Sums of the means and variances of all groups since the last call, and the number of groups, each of every
-        channel of every layer.
+        For each channel of each layer they are the sums of the means and of the variances, and the number of groups.
         """
         if not self._layers:
             return torch.zeros(0)
         moments = [layer.taken() for layer in self._layers]
         sums: dict[int, Tensor] = {}
-        for number in {values.shape[1] for values in moments}:  # almost always one, and 0 of networks that did not run
+        for number in {values.shape[1] for values in moments}:  # one in general, and 0 for networks that did not run
             alike = [index for index, values in enumerate(moments) if values.shape[1] == number]
             added = torch.cat([moments[index] for index in alike], dim=2).sum(dim=1)
             added = torch.cat([added, torch.full_like(added[:1], number)])  # (3, C of all of these)
@@ -185,7 +199,7 @@ class RunningStatistics:
 
     @torch.no_grad()
     def move(self, sums: Tensor) -> None:
-        """One move of the running statistics towards the mean over all groups, from `taken` summed over all shards."""
+        """Update the running statistics once towards the mean over all groups, from `taken` summed over all shards."""
         if not self._layers:
             return
         means, variances, numbers = sums.view(3, -1)

@@ -1,7 +1,8 @@
-"""All groups of a BatchNorm layer at once, on a GPU: three kernels forward, three backward, by Triton.
+"""Triton kernels that normalize all groups of a BatchNorm layer at once on a GPU: three forward, three backward.
 
-They compute what `F.batch_norm` does group by group, in fp32 whatever the images' type. Rows are the pixels of a
-group's images. Sums over them are taken in parts that do not overlap, then over the parts: no atomics, equal bits.
+They compute the same as `F.batch_norm` group by group, in fp32 whatever the images' type is. Rows are the pixels of a
+group's images. Sums over rows are taken in parts that do not overlap, then over the parts: without atomics the bits are
+the same every time.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, import-untyped"
@@ -15,15 +16,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 _ROWS = _CHANNELS = 64
-"""What a program computes at once."""
+"""Number of rows, and of channels, that a program computes at once."""
 _MOST_PARTS, _CHANNELS_OF_PARTS = 128, 32
 _PROGRAMS = 1024
-"""Enough to keep a GPU busy."""
+"""Number of programs that is enough to keep a GPU busy."""
 
 
 @triton.jit
 def _tile(group, rows, channels, num_rows, num_channels, area, image_stride, pixel_stride, channel_stride):
-    """Offsets (rows, channels) of values of a group, and which of them there are."""
+    """Return the offsets (rows, channels) of a group's values, and the mask of those that exist."""
     pixels = group * num_rows + rows
     offsets = (pixels // area).to(tl.int64) * image_stride + (pixels % area) * pixel_stride
     offsets = offsets[:, None] + channels[None, :] * channel_stride
@@ -32,7 +33,7 @@ def _tile(group, rows, channels, num_rows, num_channels, area, image_stride, pix
 
 @triton.jit
 def _parts(group, channels, num_parts, num_channels, PARTS: tl.constexpr):
-    """Offsets (PARTS, channels) of what the parts of a group have left, and which of them there are."""
+    """Return the offsets (PARTS, channels) of the results of a group's parts, and the mask of those that exist."""
     parts = tl.arange(0, PARTS)
     offsets = (group * num_parts + parts)[:, None] * num_channels + channels[None, :]
     return parts, offsets, (parts < num_parts)[:, None] & (channels < num_channels)[None, :]
@@ -43,7 +44,7 @@ def _moments_of_parts(
     images, part_means, part_squares, num_rows, num_channels, area, image_stride, pixel_stride, channel_stride,
     rows_of_part, num_parts, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Mean of a part of a group, and sum of the squared distances from it, by channel (Chan et al. 1979)."""
+    """Compute the mean of a part of a group and the sum of squared distances from it, by channel (Chan et al. 1979)."""
     part, group = tl.program_id(0), tl.program_id(1)
     channels = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     first = part * rows_of_part
@@ -73,7 +74,7 @@ def _moments(
     part_means, part_squares, means, variances, inverse_stds, num_rows, num_channels, rows_of_part, num_parts, eps,
     PARTS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Mean, unbiased variance and 1 / standard deviation of a group, by channel."""
+    """Compute the mean, the unbiased variance and 1 / standard deviation of a group, by channel."""
     group = tl.program_id(1)
     channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     parts, offsets, there = _parts(group, channels, num_parts, num_channels, PARTS)
@@ -97,6 +98,7 @@ def _normalize(
     num_rows, num_channels, area, image_stride, pixel_stride, channel_stride,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
+    """Compute the normalized images, scaled by the weights and shifted by the biases."""
     group = tl.program_id(1)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channels = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
@@ -118,7 +120,7 @@ def _gradient_sums_of_parts(
     num_rows, num_channels, area, image_stride, pixel_stride, channel_stride,
     rows_of_part, num_parts, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Sums over a part of a group of the output's gradient g and of g (x - mean), by channel."""
+    """Sum the output's gradient g and g (x - mean) over a part of a group, by channel."""
     part, group = tl.program_id(0), tl.program_id(1)
     channels = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
     exist = channels < num_channels
@@ -145,7 +147,7 @@ def _gradient_sums(
     part_sums, part_products, inverse_stds, constants, slopes, weight_gradients, bias_gradients,
     num_rows, num_channels, num_groups, num_parts, PARTS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of weights and biases over all groups; what each group's own gradient is moved by."""
+    """Compute the gradients of weights and biases over all groups, and both means that a group's gradient needs."""
     channels = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     exist = channels < num_channels
     of_weight = tl.zeros([CHANNELS], dtype=tl.float32)
@@ -170,7 +172,7 @@ def _image_gradients(
     num_rows, num_channels, area, image_stride, pixel_stride, channel_stride,
     ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """(g - mean of g - (x - mean) mean of g (x - mean) / variance) weight / standard deviation."""
+    """Compute (g - mean of g - (x - mean) mean of g (x - mean) / variance) weight / standard deviation."""
     group = tl.program_id(1)
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     channels = tl.program_id(2) * CHANNELS + tl.arange(0, CHANNELS)
@@ -189,7 +191,7 @@ def _image_gradients(
 
 
 class _Layout:
-    """How the kernels walk over images (N, C, ...) in `groups`, channels last or first in memory."""
+    """Division of images (N, C, ...) into programs, by `groups`; channels are last or first in memory."""
 
     def __init__(self, images: Tensor, groups: int) -> None:
         self.groups, self.channels = groups, images.shape[1]
@@ -206,7 +208,7 @@ class _Layout:
         self.columns_of_parts = triton.cdiv(self.channels, _CHANNELS_OF_PARTS)
 
     def dense(self, images: Tensor) -> Tensor:
-        """`images`, copied if they lie in memory otherwise."""
+        """Return `images` in this memory layout, copied if they have another one."""
         return images.contiguous(memory_format=torch.channels_last if self.last else torch.contiguous_format)
 
 
@@ -264,8 +266,10 @@ class _GroupedBatchNorm(torch.autograd.Function):
 def grouped_batch_norm(
     images: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """Return images (N, C, ...) normalized in `groups` of consecutive ones, and each group's means and unbiased
-    variances, (2, groups, C) in fp32."""
+    """Return images (N, C, ...) normalized in `groups` of consecutive ones, and the moments of the groups.
+
+    The moments are the means and the unbiased variances, (2, groups, C) in fp32.
+    """
     if weight is None or bias is None:
         weight, bias = (fill(images.shape[1], device=images.device) for fill in (torch.ones, torch.zeros))
     normalized, moments = _GroupedBatchNorm.apply(images, weight, bias, groups, eps)

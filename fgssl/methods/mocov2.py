@@ -18,6 +18,8 @@ from fgssl.settings.methods import MoCoV2Settings
 
 
 class MoCoV2(Pairable):
+    """Query and key encoders with projectors, and a queue of past keys as negatives."""
+
     online_views = (0,)
     target_views = (1,)
     queue: Tensor
@@ -37,13 +39,16 @@ class MoCoV2(Pairable):
 
     @torch.no_grad()
     def target(self, *views: Tensor) -> Tensor:
+        """Return the normalized keys (N, P)."""
         keys = self.key_head(self.key_encoder(views[0]))  # (N, P)
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `query` (N, P)."""
         return {"query": self.head(self.encoder(batch.views[0]))}  # queries: (N, P)
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the mean InfoNCE loss of the queries against their keys and the queue."""
         loss = self._contrast(online["query"], target).mean()
         return Output(
             loss, {"loss_contrast": loss.detach(), "projection_std": normalized_std(online["query"].detach())}
@@ -55,21 +60,25 @@ class MoCoV2(Pairable):
 
     @torch.no_grad()
     def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        """Move the key networks towards the query networks, and overwrite the oldest keys of the queue."""
         assert target is not None
         update_ema(self.encoder, self.key_encoder, self.settings.momentum)
         update_ema(self.head, self.key_head, self.settings.momentum)
-        # The position stays on the device; the queue holds a whole number of batches: no wrap inside one.
+        # The position stays on the device. No batch wraps around, since the queue holds a whole number of batches.
         rows = self.queue_position + torch.arange(len(target), device=self.queue.device)
         self.queue.index_copy_(0, rows, target.to(self.queue.dtype))
         self.queue_position.add_(len(target)).remainder_(len(self.queue))
 
-    # ------------------------------------------------------------------- what synthesized pairs ask for
+    # ------------------------------------------------------------------------- as a base of Synthesized Pairs
 
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
+        """Return the InfoNCE loss (N,) of each feature's projection against the key of its image."""
         return self._contrast(self.head(features), target)
 
     def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
+        """Return the projections (N, P) of both images of each pair."""
         return {"pair_first": self.head(first), "pair_second": self.head(second)}
 
     def pair_loss(self, online: Embeddings) -> Tensor:
+        """Return NT-Xent of the pairs."""
         return losses.nt_xent(online["pair_first"], online["pair_second"], self.settings.temperature)

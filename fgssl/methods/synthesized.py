@@ -1,8 +1,8 @@
-"""Synthesized pairs: learn from an image rebuilt with and without noise where it does not discriminate.
+"""Synthesized Pairs: contrast an image, rebuilt from its feature, with one rebuilt from its feature plus noise.
 
-Eq. 8 of *Synthesized Pairs* (Wang et al., ECCV 2024), L = L_C + alpha L_R + nu L_P, on any base method:
-L_C is the base's loss on two views, L_R rebuilds the resized image x from its feature f, and L_P makes the encoder
-agree on Dec(f) and Dec(f + noise).
+The noise is large in dimensions that do not discriminate. The loss is Eq. 8 of *Synthesized Pairs* (Wang et al., ECCV
+2024), L = L_C + alpha L_R + nu L_P, on any base method. L_C is the base's loss on two views, L_R rebuilds the resized
+image x from its feature f, and L_P makes the encoder agree on Dec(f) and Dec(f + noise).
 """
 
 from collections.abc import Callable, Iterable
@@ -23,6 +23,8 @@ from fgssl.settings.methods import SynthesizedSettings
 
 
 class Synthesized(Method):
+    """Base method with a decoder, a feature bank and noise."""
+
     needs_original = True
     bank: Tensor
     bank_filled: Tensor
@@ -43,19 +45,23 @@ class Synthesized(Method):
 
     @property
     def encoder(self) -> nn.Module:  # type: ignore[override]
+        """Encoder of the base method."""
         return self.base.encoder
 
     @torch.no_grad()
     def prepare(self, originals: Callable[[int], Iterable[Tensor]]) -> None:
+        """Prepare the base, and fill the bank with features of the start encoder."""
         self.base.prepare(originals)
         with frozen_batch_norm_statistics(self.encoder):  # the bank starts with features of the start encoder
             for original in originals(len(self.bank)):
                 self._append_to_bank(self.encoder(original))
 
     def target(self, *views: Tensor) -> Tensor:
+        """Return the target of the base."""
         return self.base.target(*views)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return the embeddings of the base, of the reconstruction and, if they are weighted, of the pairs."""
         assert batch.original is not None
         online = self.base.online(batch, target)
         # One forward of the original serves reconstruction, Grad-CAM, noise and bank.
@@ -65,7 +71,7 @@ class Synthesized(Method):
         error = F.mse_loss(at_least_fp32(rebuilt), batch.original, reduction="none").mean(dim=(1, 2, 3))  # Eq. 2: (N,)
         online |= {"feature": at_least_fp32(features), "reconstruction_error": error}
         if self.settings.pair_weight:
-            with frozen_batch_norm_statistics(self.base):  # of its head and predictor too
+            with frozen_batch_norm_statistics(self.base):  # including its head and predictor
                 online |= self._pair_embeddings(batch, online, target, features, rebuilt)
         return online
 
@@ -90,9 +96,9 @@ class Synthesized(Method):
         return self.base.pair_embeddings(first, second) | noise.measures
 
     def _contrast_gradient(self, fixed: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
-        """Return dL/df of the images' contrast with an augmented view of each, through the head alone: (N, D).
+        """Return dL/df (N, D) of each image's contrast with an augmented view of it, through the head alone.
 
-        Each row is its own loss's gradient, unless a head's BatchNorm ties the losses of a group together.
+        Each row is the gradient of its own loss, unless a BatchNorm in the head couples the losses of a group.
         """
         with torch.enable_grad():
             features = fixed.clone().requires_grad_()
@@ -101,6 +107,7 @@ class Synthesized(Method):
         return at_least_fp32(gradient)
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the weighted sum of the base's loss, the reconstruction error and the pair loss (Eq. 8)."""
         output = self.base.loss(online, target, progress)
         reconstruction = online["reconstruction_error"].mean()
         loss = output.loss + self.settings.reconstruction_weight * reconstruction  # Eq. 8
@@ -117,6 +124,7 @@ class Synthesized(Method):
         return Output(loss, metrics)
 
     def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        """Update the base, and append the features of the batch to the bank."""
         self.base.after_step(online, target, progress)
         self._append_to_bank(online["feature"])
 
@@ -132,8 +140,10 @@ class Synthesized(Method):
         self._filled = int(self.bank_filled)
 
     def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        """Return the groups of the base, with the decoder added to the first."""
         first, *others = self.base.parameter_groups(learning_rate, weight_decay)
         return [replace(first, parameters=[*first.parameters, *self.decoder.parameters()]), *others]
 
     def exports(self) -> dict[str, nn.Module]:
+        """Return the encoder and the decoder."""
         return {"encoder": self.encoder, "decoder": self.decoder}

@@ -1,4 +1,4 @@
-"""Which dimensions do not separate the data: of low spread over a bank of features (*Synthesized Pairs*, Eq. 6)."""
+"""Low-variance noise: large in dimensions of low spread over a bank of features (*Synthesized Pairs*, Eq. 6)."""
 
 import math
 
@@ -9,13 +9,13 @@ from torch import Tensor
 from fgssl.settings.noise import QuantileThreshold
 
 REFERENCE_ROWS = 1024
-"""The bank's rows at which tau is meant; another bank's spread is scaled to it."""
+"""Number of bank rows for which tau is given; the spread of another bank is scaled to it."""
 
 
 def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
-    """Return the spread of every dimension of `bank` (K, D): (D,).
+    """Return the spread (D,) of every dimension of `bank` (K, D).
 
-    With `column` normalization a column has unit norm and its standard deviation is at most 1/sqrt(K): it is scaled
+    With `column` normalization each column has unit norm, so its standard deviation is at most 1/sqrt(K). It is scaled
     by sqrt(K / 1024), so that tau means the same for every K. A column of zeros has spread 0.
     """
     rows = len(bank)
@@ -28,7 +28,10 @@ def spread(bank: Tensor, statistic: str, normalization: str) -> Tensor:
 
 
 def low_variance_dimensions(spread: Tensor, threshold: float | QuantileThreshold) -> Tensor:
-    """Return v < tau, (D,) bool; tau = inf takes all dimensions, a quantile its share of them, the lowest first."""
+    """Return a mask (D,) of the dimensions whose spread is below the threshold tau; tau = inf selects all.
+
+    A quantile selects its share of the dimensions instead, those of the lowest spread.
+    """
     if not isinstance(threshold, QuantileThreshold):
         return spread < threshold
     low = torch.zeros_like(spread, dtype=torch.bool)
@@ -37,9 +40,9 @@ def low_variance_dimensions(spread: Tensor, threshold: float | QuantileThreshold
 
 
 def low_variance_deviation(spread: Tensor, low: Tensor, sigma: float | Tensor) -> Tensor:
-    """Return the standard deviation of each dimension's noise, Eq. 6: sigma (1 - v~) where `low`, else 0; (D,).
+    """Return the standard deviation (D,) of each dimension's noise, Eq. 6: sigma (1 - v~) where `low`, else 0.
 
-    v~ is the min-max of the spread over all D dimensions; where all are equal v~ = 1: no noise.
+    v~ is the spread scaled to [0, 1] by min-max over all D dimensions. If all are equal, v~ is 1 and there is no noise.
     """
     bottom, top = spread.aminmax()
     scaled = torch.where(bottom == top, torch.ones_like(spread), (spread - bottom) / (top - bottom))

@@ -1,4 +1,4 @@
-"""Stop a training at the first step whose loss or gradient is not finite, without making a GPU wait to be asked."""
+"""Check that stops a training at the first step whose loss or gradient is not finite, without making a GPU wait."""
 
 import math
 from collections import deque
@@ -27,21 +27,22 @@ class _Sent:
 
 
 class FiniteCheck:
-    """Looks at the numbers of a step: on a CPU at once, on a GPU when the next step is queued, or `now`; at the first
-    step at once.
+    """Check of the loss and the gradient norm of each step.
 
-    Whoever logs, saves or exports calls `now` before, so that nothing of a step that went wrong is kept.
+    On a CPU a step is checked at once; on a GPU it is checked after the next step is queued, or at `now`. The first
+    step is always checked at once. Logging, saving and exporting call `now` first, so that nothing of a failed step is
+    kept.
     """
 
     def __init__(self, overflow_is_skipped: bool) -> None:
-        """`overflow_is_skipped`: a gradient norm that is not finite took no step, and is no error (fp16)."""
+        """Accept infinite gradient norms if `overflow_is_skipped`, as fp16 takes no step then."""
         self._overflow_is_skipped = overflow_is_skipped
         self._sent: deque[_Sent] = deque()
         self.loss = self.gradient_norm = math.nan
-        """Of the last step looked at."""
+        """Loss and gradient norm of the last step that was checked."""
 
     def add(self, batch: RawBatch, loss: Tensor, gradient_norm: Tensor) -> None:
-        """Take the numbers of one more step; raise `NonFiniteError` for one that is looked at."""
+        """Record one more step; raise a `NonFiniteError` if a step that is checked now has failed."""
         numbers, arrived = torch.stack([loss.detach().double(), gradient_norm.double()]), None
         on_gpu = numbers.device.type == "cuda"
         if on_gpu:
@@ -51,7 +52,7 @@ class FiniteCheck:
         self._look(all_but=1 if on_gpu and math.isfinite(self.loss) else 0)
 
     def now(self) -> None:
-        """Look at every step so far; a GPU is waited for."""
+        """Check every step so far; the host waits for the GPU."""
         self._look(all_but=0)
 
     def _look(self, all_but: int) -> None:

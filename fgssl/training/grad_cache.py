@@ -1,4 +1,4 @@
-"""One optimizer step's gradient, over the global batch in shards that fit into memory, on one process or many."""
+"""Gradient of one step over the global batch, in shards that fit into memory, on any number of processes."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,38 +23,40 @@ Autocast = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True)
 class Shuffled:
-    """This process's share of the shuffled global batch, for the branch without gradient.
+    """Share of this process in the shuffled global batch, for the branch without gradient.
 
-    A key so shares its BatchNorm group with other images than its query does (He et al. 2020, Sec. 3.3).
+    By the shuffle a key is normalized with other images than its query is (He et al. 2020, Sec. 3.3).
     """
 
     views: tuple[Tensor, ...]
-    """The method's `target_views`, each (n, C, H, W)."""
+    """Views of the method's `target_views`, each (n, C, H, W)."""
     order: NDArray[np.int64]
-    """(N,) positions in the global batch: a function of seed and step."""
+    """Positions (N,) in the global batch, a function of seed and step."""
 
 
 @dataclass(frozen=True)
 class GradCache:
-    """How a step is cut up and put together again."""
+    """Gradient caching (Gao et al. 2021): computation of a step's gradient in shards."""
 
     world: World
     shard_size: int
-    """Images whose networks run at once; divides each process's share of the batch."""
+    """Number of images that go through the networks at once; it divides each process's share of the batch."""
     exact: bool
-    """Whether equal bits are asked for whatever the number of processes: then sums over them are trees."""
+    """Whether the bits must not depend on the number of processes; sums over processes are trees then."""
     autocast: Autocast
 
     def accumulate_gradient(
         self, engine: Engine, batch: Batch, shuffled: Shuffled | None, progress: float
     ) -> tuple[Output, Embeddings, Tensor | None]:
-        """Give `engine` the gradient of the global batch's loss, of which `batch` (n images) is this process's share.
+        """Give `engine` the gradient of the global batch's loss; `batch` (n images) is this process's share.
 
-        Returns the output, and the detached online embeddings and the target of the *global* batch.
+        With several shards the embeddings are computed twice: first without graph for the loss over all images, then
+        shard by shard with graph, where each shard gets the gradient of its embeddings (Gao et al. 2021, GradCache).
+        This needs the memory of one shard and gives the result of the whole. Every process evaluates the loss on the
+        gathered embeddings, so only embeddings are communicated.
 
-        With several shards the embeddings are computed twice: without graph for the loss over all, then shard by shard
-        with graph, each fed its embeddings' gradient (Gao et al. 2021, GradCache). Memory is a shard's, the result the
-        whole's. Every process evaluates the loss on the gathered embeddings, so only embeddings are communicated.
+        Returns:
+            Output of the loss, and the detached online embeddings and the target of the *global* batch.
         """
         method = engine.method
         first_position = self.world.share(len(batch) * self.world.size).start
@@ -68,14 +70,15 @@ class GradCache:
                 own_target = None if target is None else target[start : start + len(shard)]
                 with self.autocast():
                     online = engine.online(shard, own_target, last=index == len(shards) - 1)
-                # Their gradient, and the scale that fp16 gives it, are larger than fp16 can hold.
+                # Their gradient, times the loss scale of fp16, may be larger than fp16 can hold.
                 return {
                     name: at_least_fp32(value) if value.is_floating_point() else value for name, value in online.items()
                 }
 
             moves = BalancedSum()
             parts = []
-            # Under `exact` always as with a graph: what kernels compute must not depend on the number of shards here.
+            # `exact` always builds a graph, since kernels may compute other bits without, and the number of shards in
+            # a process must not matter.
             with torch.set_grad_enabled(self.exact or len(shards) == 1):
                 for index in range(len(shards)):
                     parts.append(online_of(index) if len(shards) == 1 else _detached(online_of(index)))
@@ -88,7 +91,7 @@ class GradCache:
             output = method.loss(leaves, target, progress)
             output.loss.backward()
 
-            with frozen_batch_norm_statistics(method):  # moved once already
+            with frozen_batch_norm_statistics(method):  # they have been updated above
                 for index in range(len(shards)):
                     online = parts.pop() if len(shards) == 1 else online_of(index)
                     part = slice(starts[index], starts[index] + len(shards[index]))
@@ -98,7 +101,7 @@ class GradCache:
     def _target(
         self, method: Method, shuffled: Shuffled | None, statistics: RunningStatistics
     ) -> tuple[Tensor | None, Tensor]:
-        """Return the target (N, P) of the global batch, in its order, or None; and the moves of the statistics."""
+        """Return the target (N, P) of the global batch or None, and the sums for the running statistics."""
         if shuffled is None:
             return None, statistics.taken()
         moves, parts = BalancedSum(), []
@@ -114,7 +117,7 @@ class GradCache:
 
 
 def _surrogate(online: Embeddings, leaves: Embeddings, part: slice) -> Tensor:
-    """Return a scalar whose gradient is that of the loss, for `online`, which are the rows `part` of `leaves`."""
+    """Return a scalar whose gradient by `online`, the rows `part` of `leaves`, is that of the loss."""
     products = [
         (online[name] * leaf.grad[part]).sum()
         for name, leaf in leaves.items()

@@ -1,4 +1,4 @@
-"""The loop. It is handed objects and reads no settings file; read it aloud."""
+"""Training loop, which is given objects and reads no settings file."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ from fgssl.views.maker import ViewMaker
 
 @dataclass
 class Trainer:
-    """On every process alike; images differ."""
+    """Training of one method; every process has an equal one, on its own share of the images."""
 
     engine: Engine
     groups: list[ParameterGroup]
@@ -35,14 +35,14 @@ class Trainer:
     seed: int
     total_steps: int
     shard_size: int
-    """Images whose networks run at once."""
+    """Number of images that go through the networks at once."""
     autocast: Autocast
     log_every_steps: int
     checkpoint_every_s: float
     step: int = 0
-    """Steps done."""
+    """Number of steps done."""
     wall_s: float = 0.0
-    """Of training, over all attempts."""
+    """Seconds of training, over all processes that have continued it."""
 
     def train(
         self,
@@ -52,9 +52,18 @@ class Trainer:
         interruption: Interruption,
         last_step: int | None = None,
     ) -> None:
-        """Train from `self.step` to the end; `save` is given the state every so many steps and before leaving.
+        """Train from `self.step` to the end.
 
-        `batches` are this process's shares. Leaves as if told to after `last_step`, if that comes before the end.
+        Args:
+            batches: Function from a range of steps to this process's shares of their batches.
+            listener: Receiver of metrics and progress.
+            save: Function that is called with the state every `checkpoint_every_s` seconds and before an interruption.
+            interruption: Signals; all processes leave together at the next step.
+            last_step: Step after which the training is interrupted, if it comes before the end.
+
+        Raises:
+            Interrupted: A signal or `last_step` stopped the training, after its state was saved.
+            NonFiniteError: The loss or the gradient is not finite.
         """
         method = self.engine.method
         train_unfrozen(method)
@@ -80,13 +89,13 @@ class Trainer:
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
 
-            # ------------------------------------------------------------------ tell
+            # ------------------------------------------------------------------ report
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
                 rate = self.groups[0].learning_rate.at(progress)
                 listener.log(self.step, {**self._metrics(raw, output, finite), "learning_rate": rate})
             listener.advance(self.step, finite.loss)
 
-            # ------------------------------------------------------------------ keep: all processes, or none
+            # ------------------------------------------------------------------ save: all processes, or none
             if self.step == last_step:
                 interruption.ask()
             due = time.monotonic() - saved_at >= self.checkpoint_every_s and self.step < self.total_steps
@@ -109,10 +118,11 @@ class Trainer:
             group["weight_decay"] = scheduled.weight_decay.at(progress)
 
     def state(self) -> State:
-        """Return all that the steps done so far leave behind; called by all processes."""
+        """Return the state after the steps done so far; all processes must call it."""
         return {**self.engine.state(), "wall_s": self.wall_s}
 
     def resume(self, step: int, state: State) -> None:
+        """Continue after `step` steps from a `state`."""
         self.engine.load(state)
         self.step, self.wall_s = step, state["wall_s"]
 

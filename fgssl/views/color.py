@@ -1,7 +1,7 @@
-"""Color, blur, flip and normalization of whole batches, on the device; pixels are floats in [0, 1].
+"""Color, blur, flip and normalization of whole batches on the device; pixels are floats in [0, 1].
 
-Each operation computes what torchvision's of the same name does, with a factor per image. Which images, and by how
-much, is decided on the host and uploaded: to look on the device how many there are would make the host wait for it.
+Each operation computes the same as torchvision's of that name, with a factor per image. The images to change and their
+factors are chosen on the host and uploaded: if the device counted them, the host would have to wait for it.
 """
 
 import functools
@@ -31,7 +31,7 @@ def normalized(images: Tensor, settings: ViewSettings) -> Tensor:
 
 @functools.cache
 def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return constants (1, C, 1, 1), made once: each new one would be a copy that the host waits for."""
+    """Return constants (1, C, 1, 1); they are cached, since each new one would be a copy for which the host waits."""
     return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
@@ -40,7 +40,8 @@ def augmented(
 ) -> Tensor:
     """Return one view of images (N, C, H, W) in [0, 1]: jitter, gray, blur, solarize and flip, in this order.
 
-    A function of (seed, view_key, view, row): who computes it, and with which others in a batch, changes nothing.
+    The view is a function of (seed, view_key, view, row), independent of the process and of the other images in the
+    batch.
     """
     numbers = torch.from_numpy(randomness.uniform(seed, "colour", view_key, view, rows=rows, columns=14)).float()
     jittered, gray, blurred, flipped = (numbers[:, column] for column in range(4))
@@ -56,7 +57,7 @@ def augmented(
         low, high = recipe.blur_sigma
         return gaussian_blur(some, low + (high - low) * sigma[chosen], high)
 
-    images = images.contiguous()  # as most of what follows returns them
+    images = images.contiguous()  # the layout that most of the operations below return
     images = _changed(images, jittered < recipe.jitter_probability, jitter)
     images = _changed(images, gray < recipe.gray_probability, gray_in_color)
     images = _changed(images, blurred < recipe.blur_probability, blur)
@@ -69,14 +70,14 @@ def augmented(
 
 
 def _changed(images: Tensor, wanted: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return images (N, C, H, W) with the `wanted` ones, (N,) bool on the host, changed.
+    """Return images (N, C, H, W) in which those that are `wanted`, (N,) bool on the host, are changed.
 
-    `change` is given their positions, on the host, and them.
+    `change` gets their positions (on the host) and the images themselves.
     """
     chosen = torch.nonzero(wanted)[:, 0]
     if not len(chosen):
         return images
-    source = torch.arange(len(images))  # of each image in those of before, followed by the changed ones
+    source = torch.arange(len(images))  # place of each result in the old images followed by the changed ones
     source[chosen] = len(images) + torch.arange(len(chosen))
     on_device = upload(torch.cat([chosen, source]), images.device)
     changed = change(chosen, images[on_device[: len(chosen)]])
@@ -91,10 +92,10 @@ def randomly_flipped(images: Tensor, seed: int, epoch: int, rows: NDArray[np.int
 
 
 def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRecipe) -> Tensor:
-    """Change brightness, contrast, saturation and hue, each image in its own random order.
+    """Change brightness, contrast, saturation and hue, for each image in its own random order.
 
-    `factors` (N, 4) uniform numbers for the strengths; `order` (N, 4), sorted, says which operation comes when. Both
-    lie on the host.
+    `factors` (N, 4) are uniform numbers for the strengths. Sorting `order` (N, 4) gives the order of the operations.
+    Both lie on the host.
     """
     strengths = torch.tensor([recipe.brightness, recipe.contrast, recipe.saturation])
     low = (1 - strengths).clamp_min(0)
@@ -103,7 +104,7 @@ def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRec
     operations = order.argsort(dim=1)  # (N, 4): the operation at each place
     amounts = torch.cat([scales, turns[:, None]], dim=1)  # (N, 4)
     indices, factors_in_place, counts = [], [], []
-    lies_at = torch.arange(len(images))  # of each image, which are sorted by operation anew at each place
+    lies_at = torch.arange(len(images))  # place of each image, as images are sorted by operation at each turn
     for operation in operations.T:
         by_operation = operation.argsort(stable=True)
         indices.append(lies_at[by_operation])
@@ -119,26 +120,29 @@ def color_jitter(images: Tensor, factors: Tensor, order: Tensor, recipe: ViewRec
 
 
 def grayscale(images: Tensor) -> Tensor:
-    """Return (N, 1, H, W) of (N, 3, H, W) by ITU-R 601 weights as torchvision has them."""
+    """Return gray images (N, 1, H, W) of images (N, 3, H, W), with torchvision's ITU-R 601 weights."""
     red, green, blue = images.unbind(dim=1)
     return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
+    """Return the images times `factor`, clamped to [0, 1]."""
     return (images * factor).clamp(0, 1)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
+    """Return the images blended with their mean gray; factor 0 is gray, 1 leaves them unchanged."""
     mean = grayscale(images).mean(dim=(1, 2, 3), keepdim=True)
     return (factor * images + (1 - factor) * mean).clamp(0, 1)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
+    """Return the images blended with their grayscale; factor 0 is gray, 1 leaves them unchanged."""
     return (factor * images + (1 - factor) * grayscale(images)).clamp(0, 1)
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:
-    """Shift the hue by `turns` in HSV; (N, 1, 1, 1) in [-0.5, 0.5]."""
+    """Return the images with their hue shifted in HSV by `turns` (N, 1, 1, 1), in [-0.5, 0.5]."""
     top, which = images.max(dim=1, keepdim=True)
     chroma = top - images.amin(dim=1, keepdim=True)
     safe = chroma.masked_fill(chroma == 0, 1)
@@ -151,16 +155,16 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 _JITTER = (brightness, contrast, saturation, hue)
-"""By their numbers in an order."""
+"""Operations of `color_jitter` by their number."""
 
 
 def solarize(images: Tensor, threshold: float) -> Tensor:
-    """Return the images with their pixels inverted from `threshold` on."""
+    """Return the images with all pixels of at least `threshold` inverted."""
     return torch.where(images >= threshold, 1 - images, images)
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, largest_sigma: float) -> Tensor:
-    """Blur each image with its own sigma (N,), pixels, on the host; the kernel reaches three of the largest."""
+    """Blur each image with its own sigma (N,), in pixels; the kernel reaches three times the largest sigma."""
     number, channels, height, width = images.shape
     radius = min(math.ceil(3 * largest_sigma), height - 1, width - 1)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Crops of a batch -> the views that networks see, on the device."""
+"""Views for the networks, made from the crops of a batch on the device."""
 
 import numpy as np
 import torch
@@ -10,17 +10,17 @@ from fgssl.views import color
 
 
 class ViewMaker:
-    """Colors and normalizes crops, as a function of (seed, view_key, view, row) whichever process computes it."""
+    """Maker of colored and normalized views, as a function of (seed, view_key, view, row) on every process."""
 
     def __init__(
         self, settings: ViewSettings, num_views: int, seed: int, shard_size: int, dtype: torch.dtype = torch.float32
     ) -> None:
-        """`shard_size` images are colored at once: what kernels compute of an image can depend on their number."""
+        """Color `shard_size` images at once, since the bits that a kernel computes can depend on their number."""
         self.settings, self.recipes = settings, settings.of_each(num_views)
         self._seed, self._shard_size, self._dtype = seed, shard_size, dtype
 
     def view(self, crops: Tensor, view: int, view_key: int, rows: NDArray[np.int64]) -> Tensor:
-        """Return uint8 crops (n, H, W, C) of dataset `rows` (n,) as the view of this number: (n, C, H, W)."""
+        """Return view number `view` (n, C, H, W) of uint8 crops (n, H, W, C) of dataset `rows` (n,)."""
         shards = []
         for start in range(0, len(crops), self._shard_size):
             part = slice(start, start + self._shard_size)
@@ -29,10 +29,10 @@ class ViewMaker:
         return torch.cat(shards)
 
     def original(self, images: Tensor) -> Tensor:
-        """Return resized uint8 images (n, H, W, C) as networks see them: (n, C, H, W)."""
+        """Return resized uint8 images (n, H, W, C) as normalized inputs (n, C, H, W)."""
         return self._input(color.to_unit(images))
 
     def _input(self, images: Tensor) -> Tensor:
-        # Channels last, like the networks: the faster layout for convolutions on CPU and GPU.
+        # Channels last, like the networks, is the faster layout for convolutions on CPU and GPU.
         normalized = color.normalized(images, self.settings).contiguous(memory_format=torch.channels_last)
         return normalized.to(self._dtype)

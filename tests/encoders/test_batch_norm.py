@@ -158,7 +158,7 @@ def test_groups_are_taken_one_by_one_with_a_warning_where_kernels_do_not_run(
 
 def test_a_part_of_a_group_is_refused() -> None:
     grouped = group_batch_norms(network(), group_size=4)
-    with pytest.raises(ValueError, match="10 samples are no multiple of the BatchNorm group of 4"):
+    with pytest.raises(ValueError, match="10 samples: must be a multiple of the BatchNorm group of 4"):
         grouped(torch.randn(10, 3, 2, 2))
 
 

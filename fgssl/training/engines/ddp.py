@@ -1,4 +1,4 @@
-"""Each process holds everything; torch's DistributedDataParallel sums their gradients while they are computed."""
+"""Engine `ddp`: each process holds everything, and DistributedDataParallel sums gradients during the backward pass."""
 
 import inspect
 
@@ -19,7 +19,7 @@ _SYNC_BUFFERS = (
 
 
 class DataParallel(Engine):
-    """With one process, the method and its optimizer as they are."""
+    """Engine whose processes each hold the whole method and optimizer; with one process these are used as they are."""
 
     def __init__(
         self,
@@ -29,13 +29,13 @@ class DataParallel(Engine):
         clip_norm: float | None = None,
         scales_gradient: bool = False,
     ) -> None:
-        """`scales_gradient`: for fp16, whose smallest numbers are too large for gradients."""
+        """Hold `method` and `optimizer`; scale gradients for fp16, whose smallest numbers are too large for them."""
         self.method, self.optimizer, self._world = method, optimizer, world
         self._clip_norm = clip_norm
         self._scaler = torch.amp.GradScaler(world.device.type, enabled=scales_gradient)
         self._parallel = None
         if world.size > 1 and method.trained_parameters():
-            # Weights and buffers are equal already, and buffers stay so by construction.
+            # Weights and buffers are equal already, and every process updates buffers equally.
             self._parallel = DistributedDataParallel(
                 method,
                 init_sync=False,
@@ -46,29 +46,34 @@ class DataParallel(Engine):
 
     @property
     def parameter_groups(self) -> list[TorchGroup]:
+        """Groups of the optimizer."""
         return self.optimizer.param_groups
 
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
+        """Return the embeddings of one shard; gradients are reduced in the backward pass of the last shard."""
         if self._parallel is None or not torch.is_grad_enabled():
             return self.method(shard, target)
         self._parallel.require_backward_grad_sync = last
         return self._parallel(shard, target)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
+        """Add the gradient of one shard's scalar, scaled if the precision is fp16."""
         self._scaler.scale(surrogate).backward()
 
     def step(self) -> Tensor:
-        if self._parallel is not None:  # which takes the mean over processes
+        """Unscale and clip the gradient, take one step, and return the norm before clipping."""
+        if self._parallel is not None:  # it averages over processes, but the gradient is the sum
             torch._foreach_mul_(self._gradients(), self._world.size)
         self._scaler.unscale_(self.optimizer)
         norm = self._clip()
-        if self._scaler.is_enabled() or worth_a_step(norm):  # a scaler skips a step that overflowed, and scales less
+        if self._scaler.is_enabled() or worth_a_step(norm):  # the scaler itself skips a step that overflowed
             self._scaler.step(self.optimizer)
             self._scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def step_with(self, gradients: list[Tensor]) -> None:
+        """Take one step with these gradients."""
         for parameter, gradient in zip(self.method.trained_parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
@@ -84,12 +89,14 @@ class DataParallel(Engine):
         return [parameter.grad for parameter in self.method.trained_parameters() if parameter.grad is not None]
 
     def state(self) -> State:
+        """Return the state dicts of method and optimizer, and of the scaler if there is one."""
         state = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
         if self._scaler.is_enabled():
             state["scaler"] = self._scaler.state_dict()
         return state
 
     def load(self, state: State) -> None:
+        """Load a `state`."""
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self._scaler.is_enabled():

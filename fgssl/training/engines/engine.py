@@ -1,4 +1,4 @@
-"""What the trainer asks of whoever holds a method, its gradient and its optimizer, and spreads them over processes."""
+"""Contract between the trainer and an engine, which spreads a method, its gradient and its optimizer over processes."""
 
 import math
 from abc import ABC, abstractmethod
@@ -12,63 +12,74 @@ from fgssl.batch import Batch, Embeddings
 from fgssl.methods.method import Method
 
 State: TypeAlias = dict[str, Any]
-"""Tensors and plain values in nested dicts and lists, as a torch `state_dict` has them."""
+"""Tensors and plain values in nested dicts and lists, as in a torch `state_dict`."""
 TorchGroup: TypeAlias = dict[str, Any]
-"""One of an optimizer's `param_groups`: its parameters under `params`, and its rates."""
+"""One of an optimizer's `param_groups`: parameters under `params`, and their rates."""
 
 
 class Engine(ABC):
-    """Every process calls the same methods in the same order; afterwards each holds the same method, bit by bit."""
+    """Holder of a method and its optimizer.
+
+    Every process calls the same methods in the same order. After a step each process holds the same method, bit by bit.
+    """
 
     method: Method
-    """The plain module."""
+    """Plain module, without a wrapper."""
 
     @property
     @abstractmethod
     def parameter_groups(self) -> list[TorchGroup]:
-        """Groups of the optimizer, whose `lr` and `weight_decay` the trainer sets before a step."""
+        """Groups of the optimizer, whose `lr` and `weight_decay` the trainer sets before each step."""
 
     @abstractmethod
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
-        """Return the method's embeddings of one shard; `last` marks the step's final shard, after which gradients are
-        reduced."""
+        """Return the method's embeddings of one shard.
+
+        `last` marks the step's final shard; gradients are reduced after it.
+        """
 
     @abstractmethod
     def backward(self, surrogate: Tensor, last: bool) -> None:
-        """Add the gradient of one shard's scalar to that of the step: a sum over all shards of all processes."""
+        """Add the gradient of one shard's scalar to that of the step, a sum over all shards of all processes."""
 
     @abstractmethod
     def step(self) -> Tensor:
-        """Complete the gradient, clip it, take one step, forget it; returns the norm before clipping, a scalar.
+        """Complete the gradient, clip it, take one step and clear it; return the norm before clipping, a scalar.
 
-        With a norm that is not finite, no step is taken where the engine knows it in time: on a GPU it does not ask.
+        If the norm is not finite, no step is taken on a CPU. On a GPU the host would have to wait for the norm, so the
+        step may be taken.
         """
 
     def step_with(self, gradients: list[Tensor]) -> None:
-        """Take one step with a gradient from elsewhere, shaped like the trained parameters, alike on every process."""
+        """Take one step with a gradient from elsewhere, a tensor per trained parameter, equal on every process."""
         raise NotImplementedError
 
     @abstractmethod
     def state(self) -> State:
-        """Return `method` and `optimizer`, the whole of both on every process, alike for every engine and any number of
-        processes; tensors may be those that training goes on to change."""
+        """Return the whole `method` and `optimizer` on every process.
+
+        They are equal for every engine and any number of processes. Training may change these tensors later.
+        """
 
     @abstractmethod
     def load(self, state: State) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
 
     def whole(self) -> AbstractContextManager[Any]:
-        """Let every process read all weights of the method within it."""
+        """Return a context in which every process can read all weights of the method."""
         return nullcontext()
 
 
 def worth_a_step(norm: Tensor) -> bool:
-    """Whether to step with a gradient of this norm: on a GPU always, since the host would wait for the answer."""
+    """Return whether to step with a gradient of this norm.
+
+    On a GPU it is always true, since the host would wait for the answer.
+    """
     return norm.device.type == "cuda" or math.isfinite(norm)
 
 
 def start_state(optimizer: torch.optim.Optimizer) -> None:
-    """Give the optimizer the state that its first step would make, so that states are alike from step 0 on."""
+    """Create the state that the optimizer's first step would create, so that states have equal keys from step 0 on."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if isinstance(optimizer, torch.optim.SGD):

@@ -1,6 +1,7 @@
-"""Gradients added up in one tree over all shards of all processes: the same bits for 1, 2, 4, 8 processes.
+"""Engine of `invariant: exact`: gradients are summed in one tree over all shards of all processes.
 
-The price: an addition per shard, a few gradients in memory, and communication that does not overlap with computation.
+The bits are the same for 1, 2, 4 and 8 processes. The cost is an addition per shard, a few gradients in memory, and
+communication that does not overlap with computation.
 """
 
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ from fgssl.training.tree import BalancedSum
 
 
 class Exact(Engine):
-    """Computes the gradient; `stepper` steps, and holds the optimizer in its own way."""
+    """Engine that computes the gradient, while its `stepper` holds the optimizer and takes the steps."""
 
     def __init__(self, stepper: Engine, world: World, clip_norm: float | None = None) -> None:
         self.method, self._stepper, self._world, self._clip_norm = stepper.method, stepper, world, clip_norm
@@ -25,20 +26,24 @@ class Exact(Engine):
 
     @property
     def parameter_groups(self) -> list[TorchGroup]:
+        """Groups of the stepper's optimizer."""
         return self._stepper.parameter_groups
 
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
+        """Return the embeddings of one shard from the plain module."""
         return self.method(shard, target)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
+        """Add the gradient of one shard to the tree of this process."""
         gradients = torch.autograd.grad(surrogate, self._parameters, allow_unused=True, materialize_grads=True)
         self._sum.add(torch.cat([gradient.reshape(-1) for gradient in gradients]))  # (P,)
 
     def step(self) -> Tensor:
+        """Sum the gradients over processes, clip, let the stepper take one step; return the norm before clipping."""
         flat, self._sum = self._world.tree_sum(self._sum.total()), BalancedSum()
         norm = flat.norm()
         if self._clip_norm is not None:
-            flat *= (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+            flat *= (self._clip_norm / (norm + 1e-6)).clamp(max=1.0)  # the formula of torch.nn.utils.clip_grad_norm_
         if not worth_a_step(norm):
             return norm
         parts = flat.split([parameter.numel() for parameter in self._parameters])
@@ -47,10 +52,13 @@ class Exact(Engine):
         return norm
 
     def state(self) -> State:
+        """Return the state of the stepper."""
         return self._stepper.state()
 
     def load(self, state: State) -> None:
+        """Load a `state` into the stepper."""
         self._stepper.load(state)
 
     def whole(self) -> AbstractContextManager[Any]:
+        """Return the stepper's context in which all weights can be read."""
         return self._stepper.whole()

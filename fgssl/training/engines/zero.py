@@ -1,6 +1,7 @@
-"""DeepSpeed's ZeRO: the optimizer's state (1), the gradient too (2), the weights too (3) divided among the processes.
+"""Engines `zero0` to `zero3`: DeepSpeed's ZeRO, which divides training state among the processes.
 
-DeepSpeed is called directly: Accelerate's way to it imports transformers.
+Stage 1 divides the optimizer's state, stage 2 also the gradient, stage 3 also the weights. DeepSpeed is called
+directly, since Accelerate's interface to it imports transformers.
 """
 
 import logging
@@ -22,13 +23,15 @@ from fgssl.methods.method import Method
 from fgssl.training.engines.engine import Engine, State, TorchGroup, start_state, worth_a_step
 
 _OLDEST = (0, 19, 8)
-"""Older ones give wrong gradients of several shards (0.18.1, stage 2) and take steps that are not finite."""
+"""Oldest supported version. Older ones compute wrong gradients of several shards (0.18.1, stage 2) and take steps that
+are not finite."""
 _LOGGER = logging.getLogger("DeepSpeed")
-_LARGEST_BUCKET = 50_000_000  # numbers that are reduced at once; DeepSpeed reserves room for as many
+_LARGEST_BUCKET = 50_000_000
+"""Largest number of elements that are reduced at once, for which DeepSpeed reserves memory."""
 
 
 class Zero(Engine):
-    """Weights, gradients between processes and optimizer are fp32 whatever the autocast around the networks."""
+    """Engine by DeepSpeed; weights, exchanged gradients and optimizer are fp32 under any autocast."""
 
     def __init__(
         self,
@@ -38,9 +41,9 @@ class Zero(Engine):
         stage: int,
         clip_norm: float | None = None,
     ) -> None:
-        """Takes over `method` and `optimizer`, which has not stepped yet."""
+        """Take over `method` and `optimizer`, which must not have taken a step yet."""
         self.method, self._world, self._stage = method, world, stage
-        self._plain_groups = optimizer.state_dict()["param_groups"]  # with the numbers of their parameters
+        self._plain_groups = optimizer.state_dict()["param_groups"]  # holds numbers in the place of parameters
         self._groups = [list(group["params"]) for group in optimizer.param_groups]
         self._parameters = [parameter for group in self._groups for parameter in group]
         self._zero = _deepspeed(world)
@@ -54,7 +57,7 @@ class Zero(Engine):
         )
         _LOGGER.setLevel(logging.WARNING)
         world.share_patience()
-        self._optimizer = optimizer  # of this process's partitions from now on
+        self._optimizer = optimizer  # it now holds the partitions of this process
         if stage == 3:
             with self._partitions():
                 start_state(optimizer)
@@ -65,40 +68,44 @@ class Zero(Engine):
         trained = sum(parameter.numel() for parameter in self._parameters)
         bucket = min(trained + trained % 2, _LARGEST_BUCKET)
         return {
-            "train_micro_batch_size_per_gpu": 1,  # asked for, and not used
-            "gradient_accumulation_steps": 1,  # the trainer says which backward is a step's last
+            "train_micro_batch_size_per_gpu": 1,  # DeepSpeed requires it, but does not use it here
+            "gradient_accumulation_steps": 1,  # `last` marks the last backward pass of a step instead
             "gradient_clipping": clip_norm or 0.0,
-            "zero_allow_untested_optimizer": True,  # SGD: tested by this package
-            "zero_force_ds_cpu_optimizer": False,  # else a compiler is needed
+            "zero_allow_untested_optimizer": True,  # this package tests SGD
+            "zero_force_ds_cpu_optimizer": False,  # DeepSpeed's own optimizer would need a compiler
             "zero_optimization": {
                 "stage": self._stage,
                 "reduce_bucket_size": bucket,
                 "allgather_bucket_size": bucket,
             },
-            "timers": {"throughput": {"enabled": False}},  # each would wait for the GPU
+            "timers": {"throughput": {"enabled": False}},  # each timer would wait for the GPU
         }
 
     @property
     def parameter_groups(self) -> list[TorchGroup]:
+        """Groups of the optimizer."""
         return self._optimizer.param_groups
 
     # ------------------------------------------------------------------------------------ per step
 
     def online(self, shard: Batch, target: Tensor | None, last: bool) -> Embeddings:
-        # Not by the engine's own forward, which would switch an autocast around it off.
-        # What that does besides is for the division of gradients: it counts the shards of a step.
+        """Return the embeddings of one shard."""
+        # The engine's own forward would turn off an autocast around it. The flag below is all that is needed of it: it
+        # counts the shards of a step for the division of gradients.
         if self._stage and torch.is_grad_enabled():
             self._engine.optimizer.clear_backward_seen_flag()
         return self.method(shard, target)
 
     def backward(self, surrogate: Tensor, last: bool) -> None:
+        """Add the gradient of one shard's scalar; DeepSpeed reduces gradients after the last shard."""
         self._engine.set_gradient_accumulation_boundary(last)
-        # DeepSpeed takes the mean over processes.
+        # DeepSpeed averages over processes, but the gradient is the sum.
         self._engine.backward(surrogate * self._world.size, scale_wrt_gas=False)
 
     def step(self) -> Tensor:
+        """Take one step, and return the norm of the gradient."""
         if self._stage:
-            self._engine.step()  # none is taken where the norm is not finite
+            self._engine.step()  # DeepSpeed skips the step if the norm is not finite
             return torch.as_tensor(self._engine.get_global_grad_norm(), device=self._world.device)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -109,10 +116,10 @@ class Zero(Engine):
         return norm
 
     def step_with(self, gradients: list[Tensor]) -> None:
-        """Take one step with a gradient from elsewhere.
+        """Take one step with these gradients; the engine must have no `clip_norm`.
 
-        Equal to a plain optimizer's to the bit: through DeepSpeed's mean passes W times the gradient from rank 0, and
-        -0, which changes no number that it is added to, from the others. For engines without `clip_norm`.
+        The step equals a plain optimizer's to the bit. DeepSpeed averages over processes, so rank 0 gives W times the
+        gradient, and the others give -0, which leaves every number unchanged to which it is added.
         """
         surrogate = torch.zeros((), device=self._world.device)
         for parameter, gradient in zip(self.method.trained_parameters(), gradients, strict=True):
@@ -125,6 +132,7 @@ class Zero(Engine):
     # -------------------------------------------------------------------------------------- state
 
     def state(self) -> State:
+        """Return the whole state of method and optimizer, gathered from all processes."""
         with self.whole():
             method = self.method.state_dict()
             if self._stage == 3:
@@ -139,6 +147,7 @@ class Zero(Engine):
         return {"method": method, "optimizer": {"state": dict(enumerate(whole)), "param_groups": groups}}
 
     def load(self, state: State) -> None:
+        """Load a whole `state`, of which each process keeps its parts."""
         with self._whole(modified=True):
             self.method.load_state_dict(state["method"])
             weights = [parameter.detach().clone() for parameter in self._parameters]
@@ -191,7 +200,7 @@ class Zero(Engine):
     def _gathered_by_parameter(self) -> Iterator[dict[str, Tensor]]:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        own = next(iter(self._optimizer.state.values()))  # of any partition: all have taken every step
+        own = next(iter(self._optimizer.state.values()))  # any partition will do, as all have taken every step
         for parameter in self._parameters:
             yield {
                 name: value.clone() if name == "step" else safe_get_full_optimizer_state(parameter, name)
@@ -214,6 +223,7 @@ class Zero(Engine):
                 own["step"].copy_(whole[0]["step"])
 
     def whole(self) -> AbstractContextManager[Any]:
+        """Return a context in which all weights of the method can be read; under stage 3 they are gathered."""
         return self._whole(modified=False)
 
     def _whole(self, modified: bool) -> AbstractContextManager[Any]:
@@ -224,7 +234,7 @@ class Zero(Engine):
 
     @contextmanager
     def _partitions(self) -> Iterator[None]:
-        """Let the optimizer's groups hold this process's partitions within it, as they always do without stage 3."""
+        """Let the optimizer's groups hold this process's partitions in this context, as other stages always do."""
         self._engine.optimizer._set_fp32_optimizer_param_groups()
         try:
             yield
@@ -233,7 +243,7 @@ class Zero(Engine):
 
 
 def _deepspeed(world: World) -> Any:
-    """Return the package `deepspeed`, for this process's device, without compiling anything."""
+    """Return the package `deepspeed`, set up for this process's device, without compiling anything."""
     try:
         installed = metadata.version("deepspeed")
     except metadata.PackageNotFoundError:
@@ -247,8 +257,8 @@ def _deepspeed(world: World) -> Any:
     os.environ.setdefault("LOCAL_RANK", "0")
     import deepspeed
 
-    deepspeed.ops.__compatible_ops__ = {}  # else, on the CPU, it looks for a compiler and builds for a minute
+    deepspeed.ops.__compatible_ops__ = {}  # otherwise DeepSpeed compiles for a minute on the CPU
     _LOGGER.setLevel(logging.WARNING)
-    if world.size == 1:  # perhaps without a process group, which DeepSpeed wants
+    if world.size == 1:  # there may be no process group, which DeepSpeed requires
         deepspeed.init_distributed(auto_mpi_discovery=False, init_method="tcp://127.0.0.1:0", rank=0, world_size=1)
     return deepspeed
