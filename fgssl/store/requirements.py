@@ -70,7 +70,7 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
         lower = f"take {batch // 2} at most, or " if batch > 1 else ""
         faults.append(
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class a batch, but "
-            f"method {config.method.name} tells classes apart: {lower}a batch of {2 * balanced} or more"
+            f"method {config.method.name} separates classes: {lower}a batch of {2 * balanced} or more"
         )
     return faults
 

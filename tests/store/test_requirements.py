@@ -92,15 +92,15 @@ def test_more_weights_than_levels() -> None:
 def test_one_class_only(method: dict[str, Any]) -> None:
     one = fungi(train=((0, 160, 0, 0), (160, 0)))  # of four classes that the dataset names
     text = fault(one, method=method)
-    assert text.startswith(f"method.name: {method['name']} tells classes apart, but all 160 training images")
-    assert "of one species (level 0)" in text
+    assert text.startswith(f"method.name: {method['name']} separates classes, but all 160 training images")
+    assert "belong to one species (level 0)" in text
 
 
 def test_one_class_at_the_methods_level() -> None:
     one_genus = fungi(train=((80, 80, 0, 0), (160, 0)))
     assert faults(one_genus, method={"name": "supcon"}) == []
     assert faults(one_genus, method={"name": "hcl"}) == []
-    assert "of one genus (level 1)" in fault(one_genus, method={"name": "supcon", "level": 1})
+    assert "belong to one genus (level 1)" in fault(one_genus, method={"name": "supcon", "level": 1})
 
 
 def test_fewer_images_than_the_balanced_sampler_draws() -> None:
@@ -155,7 +155,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
     training = {"global_batch_size": 32, "images_per_class": 32}
     assert fault(fungi(), method=method, training=training) == (
         f"training.images_per_class: 32 at training.global_batch_size 32 draws one class a batch, but method "
-        f"{method['name']} tells classes apart: take 16 at most, or a batch of 64 or more"
+        f"{method['name']} separates classes: take 16 at most, or a batch of 64 or more"
     )
     assert faults(fungi(), method=method, training=training | {"images_per_class": 16}) == []
     assert faults(fungi(), method={"name": "simclr"}, training=training) == []
@@ -164,7 +164,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
 def test_a_supervised_method_without_a_level_has_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimCLRSettings, "needs_labels", True)
     assert faults(fungi()) == []
-    assert "of one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
+    assert "belong to one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
 
 
 # ----------------------------------------------------------------------------------------- cautions
