@@ -95,7 +95,7 @@ def _caption(dataset: str, shown: Sequence[Column]) -> str:
 
 
 def _unit_notes(shown: Sequence[Column]) -> list[str]:
-    """Return a line for columns that share a note. Those without one share their unit, unless all are percent."""
+    """Return a line for each note or unit, with the columns that share it; no units if all are percent."""
     units_differ = any(column.unit != "percent" for column in shown)
     names: dict[str, list[str]] = {}
     for column in sorted(shown, key=lambda column: bool(column.note)):

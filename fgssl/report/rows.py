@@ -89,9 +89,7 @@ def write_rows(rows: Sequence[Row], file: Path) -> None:
 def _field(value: object) -> str:
     if value is None:
         return ""
-    return (
-        value if isinstance(value, str) else repr(value)
-    )  # repr is the shortest text that reads back as the same float
+    return value if isinstance(value, str) else repr(value)  # the shortest text that reads back as the same float
 
 
 def _reason(folder: RunFolder, config: Config, state: RunState, starts: Mapping[str, Start], out: Path) -> str:

@@ -42,7 +42,8 @@ class StartSettings:
     """Start weights of each network. A network without a source starts from random weights, which `seed` decides."""
 
     encoder: StartSource | None = None
-    """Weights of the encoder. The papers start from ResNet-50 trained on ImageNet-1k."""
+    """Weights of the encoder. *Synthesized Pairs* starts from a ResNet-50 trained on ImageNet-1k, HCL from ViT and
+    Swin."""
     decoder: StartSource | None = None
     """Weights of the decoder, for methods with one. *Synthesized Pairs* pre-trains it (method `decoder`)."""
     classifier: StartSource | None = None
@@ -69,14 +70,14 @@ class Config:
     encoder: EncoderSettings = EncoderSettings()
     """Network that is trained."""
     decoder: Annotated[DecoderSettings, ChosenByName(DECODERS, default="light")] | None = LightDecoderSettings()
-    """Network that rebuilds images from features, for methods with one; chosen by its `name`, `light` by default.
-    Others ignore it."""
+    """Network that rebuilds images from features, chosen by its `name` (`light` by default). Methods without a decoder
+    ignore it."""
     start: StartSettings = StartSettings()
     """Start weights of the networks."""
     method: Annotated[MethodSettings, ChosenByName(METHODS)] = dataclasses.field(default_factory=MoCoV2Settings)
     """Method that trains the encoder, chosen by its `name`. The default, MoCo v2, needs no labels and no decoder."""
     training: TrainingSettings = TrainingSettings()
-    """Schedule of the training."""
+    """Length, batches, optimization and precision of the training."""
     evaluation: EvaluationSettings | None = EvaluationSettings()
     """Measures of the trained encoder. If empty (null), the run is not measured, as for stages of a sweep."""
     resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata=NOT_SCIENTIFIC)
@@ -104,7 +105,7 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
     made = config.views.num_recipes
     if method.num_views is None and not made:
-        yield f"method {method.name} takes its views from views.recipes: give some"
+        yield f"method {method.name} takes its views from views.recipes: give at least one recipe"
     if made and method.num_views not in (0, made, None):
         yield (
             f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "
@@ -113,9 +114,9 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
     yield from method.faults(config)
     if "decoder" in method.networks:
         if config.decoder is None:
-            yield f"decoder is empty, but method {method.name} needs one: allowed names {', '.join(DECODERS)}"
+            yield f"decoder is empty, but method {method.name} needs one: set decoder.name to {' or '.join(DECODERS)}"
         elif not config.decoder.makes(size):
-            yield f"views.image_size {size}: decoder {config.decoder.name} makes {config.decoder.sizes}"
+            yield f"views.image_size {size}: decoder {config.decoder.name} makes {config.decoder.sizes}: take one"
 
 
 def _batch_faults(config: Config) -> Iterator[str]:
@@ -162,7 +163,7 @@ def _exact_faults(config: Config) -> Iterator[str]:
 
 
 def shard_unit(config: Config) -> int:
-    """Return the number of images that stay on one process: a micro-batch, or a shard under `invariant: exact`."""
+    """Return the images in the smallest share of a batch: a micro-batch, or a shard under `invariant: exact`."""
     group = config.encoder.batch_norm_group_size
     if config.training.invariant == "exact":
         return config.training.exact_shard_size or group

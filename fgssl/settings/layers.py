@@ -259,7 +259,7 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
         key, equals, text = override.partition("=")
         place = Place(COMMAND_LINE, key)
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
-            problems.append(Problem(COMMAND_LINE, override, "an override has the form key.path=value"))
+            problems.append(Problem(COMMAND_LINE, override, "an override must have the form key.path=value"))
             continue
         reader = _Reader(place)
         try:

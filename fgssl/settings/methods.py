@@ -118,7 +118,7 @@ class StartEncoderSettings(MethodSettings):
 
 @settings
 class MoCoV2Settings(MethodSettings):
-    """MoCo v2 (He et al. 2020, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297). All defaults are the paper's."""
+    """MoCo v2 (He et al. 2020, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297). All defaults are v2's."""
 
     implementation = "fgssl.methods.mocov2:MoCoV2"
     has_target_network = True
@@ -332,8 +332,8 @@ class SynthesizedSettings(MethodSettings):
 
     name: Literal["synthesized"] = "synthesized"
     base: Annotated[MethodSettings, ChosenByName(BASES, default="mocov2")] = field(default_factory=MoCoV2Settings)
-    """Method whose contrastive loss is L_C, chosen by its `name`: mocov2 (the default, the paper's main rows) or
-    simsiam."""
+    """Method whose contrastive loss is L_C, chosen by its `name`: mocov2 (the default, as in the paper's Table 1)
+    or simsiam."""
     noise: NoiseSettings = NoiseSettings()
     """Perturbation that turns a feature vector into the second one of a pair."""
     reconstruction_weight: NonNegativeFloat = 0.5

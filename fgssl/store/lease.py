@@ -86,8 +86,9 @@ class Lease:
 def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
     """Hold the lease of the run folder `path`, which is created if missing, within the context.
 
-    Raise a `LeaseError` if another live process holds it. A process can outlive its job, for example while its node is
-    cut off. It loses the lease to a newer generation, after which its writes are rejected.
+    Raise a `LeaseError` if another live process holds it, unless `generation` is newer than that process's, or if a
+    newer generation has held it. A process can outlive its job, for example while its node is cut off. It loses the
+    lease to a newer generation, after which its writes are rejected.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

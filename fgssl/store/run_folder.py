@@ -77,9 +77,10 @@ class RunFolder:
         return (TRAINED, *dict.fromkeys(measured))
 
     def state(self, config: configs.Config) -> RunState:
-        """Return the state of the run for this config: `DONE` even while another process works here, else `RUNNING`.
+        """Return the state of the run for this config.
 
-        Only a folder without a live process is `FAILED`, if it holds a traceback, or `MISSING`.
+        It is `DONE` if nothing is left to compute, even while another process works here, and else `RUNNING` if one
+        does. Without a live process it is `FAILED` if the folder holds a traceback, and `MISSING` otherwise.
         """
         if self.done(config):
             return "DONE"
@@ -117,8 +118,8 @@ class RunFolder:
     def lease(self, config: configs.Config, generation: Generation | None = None) -> Iterator[Lease]:
         """Hold the lease of the folder, which is created if missing, within the context.
 
-        Raise a `LeaseError` if a live process of the same or a newer generation holds it, and a `UserError` if the
-        folder belongs to another config.
+        Raise a `LeaseError` under the conditions of `fgssl.store.lease.hold`, and a `UserError` if the folder belongs
+        to another config.
         """
         with leases.hold(self.path, generation) as lease:
             self._claim(config, lease)

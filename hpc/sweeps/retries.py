@@ -8,7 +8,7 @@ from fgssl.settings.declare import NonNegativeInt, settings
 
 @settings
 class Retries:
-    """Most repetitions of a run after each kind of end, before it counts as failed."""
+    """Most repetitions of a run after each kind of end."""
 
     timeouts: NonNegativeInt = 3
     """Jobs that reached their time limit since the last job that brought the run further. Jobs that bring it further do
@@ -19,5 +19,5 @@ class Retries:
     node_failures: NonNegativeInt = 5
     """Jobs whose node failed, or that left no record of their end."""
     memory: NonNegativeInt = 0
-    """Jobs that exceeded their memory. The same job would exceed it again, so the default is 0: raise
-    `jobs.NAME.memory_gb_per_node` and use `fgssl retry`."""
+    """Jobs that exceeded their memory. The same job would exceed it again, so the default is 0: submit the sweep with
+    a higher `jobs.NAME.memory_gb_per_node`, then use `fgssl retry`."""

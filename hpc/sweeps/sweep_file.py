@@ -120,7 +120,7 @@ class Sweep:
 def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
     """Read and merge a sweep file, a preset (None means the file's default) and overrides.
 
-    Raise a `SettingsError` for faults without which nothing can be merged; `Sweep.problems` collects all others.
+    Raise a `SettingsError` for faults that make merging impossible; `Sweep.problems` collects all others.
     """
     content = read_yaml(file)
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
