@@ -99,7 +99,7 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
     assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
     assert sorted(sweep.parent.rglob("*")) == before
     printed = capsys.readouterr().out.splitlines()
-    heading = printed.index("it could not start now:")
+    heading = printed.index("the sweep could not start now:")
     assert "  base           1 run: 1 pending" in printed[:heading]
     assert [line.partition(": ")[0] for line in printed[heading + 1 :]] == ["resources.device", "start.encoder.file"]
 
@@ -183,7 +183,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     printed = capsys.readouterr()
     assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
     assert "RuntimeError: this run fails" in printed.err
-    assert "1 run failed; the same command tries them again" in printed.err
+    assert "1 run failed; run the same command to try them again" in printed.err
     assert "base" in (_out(sweep) / "table.csv").read_text()
     (_out(sweep) / "behavior.json").unlink()
     assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0
@@ -199,7 +199,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
         (["settings.data.folder=elsewhere"], "elsewhere holds no packed dataset"),
         (["data.dataset=fish"], "holds dataset 'birds', but data.dataset is 'fish'"),
         (["arms.base.settings.start.encoder={stage: null, file: no.pth}"], "no.pth: no such file"),
-        (["arms.base.settings.start.encoder={stage: null, run: other}"], "start.encoder.run: other: .*not there"),
+        (["arms.base.settings.start.encoder={stage: null, run: other}"], "start.encoder.run: other: .*is missing"),
         (["resources.device=cuda"], "resources.device: cuda: this machine has no GPU"),
     ],
 )

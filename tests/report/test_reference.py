@@ -94,7 +94,7 @@ def test_errors_name_what_there_is() -> None:
         reference_values("table7_taus", "cub200", {}, FOLDER)
     with pytest.raises(UserError, match="unknown column 'pair_wait': did you mean 'pair_weight'"):
         reference_values("table6_pair_weight", "cub200", {"pair_wait": 0.5}, FOLDER)
-    with pytest.raises(UserError, match="fits 5 lines; match more of tau, linear_100"):
+    with pytest.raises(UserError, match="fits 5 lines: match more of tau, linear_100"):
         reference_values("table7_tau", "cub200", {}, FOLDER)
 
 

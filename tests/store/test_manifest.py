@@ -60,7 +60,7 @@ def test_broken_manifest(tmp_path: Path, content: str) -> None:
     [
         ("dataset", "other", "was changed after packing"),
         ("attributes", ["light"], "was changed after packing"),
-        ("format", 1, "has format 1, this fgssl reads 2: pack the dataset again"),
+        ("format", 1, "format is 1, but this version of fgssl reads 2: pack the dataset again"),
     ],
 )
 def test_changed_manifest(tmp_path: Path, key: str, value: object, message: str) -> None:

@@ -163,7 +163,7 @@ def command(
                 "command line: cluster.requeue: 'maybe' is not allowed: input should be 'allowed', 'forbidden' or "
                 "'unknown'",
                 "command line: jobs.default.nodes: 0 is not allowed: input should be greater than 0",
-                "command line: jobs.base.qos: 1 is not allowed: YAML reads no string here, put it in quotes",
+                "command line: jobs.base.qos: 1 is not allowed: YAML does not read it as a string; put it in quotes",
                 "slurm/karolina.yaml: account: is missing, and karolina demands one: give cluster.account=OPEN-12-34 on"
                 " the command line, or account in a copy of this file",
                 "command line: jobs.pretrain.walltime_min: 3000 is over the 2880 of one job (slurm/karolina.yaml: "

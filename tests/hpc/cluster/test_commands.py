@@ -300,7 +300,7 @@ def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None
 def test_a_sweep_that_another_version_submitted(tmp_path: Path) -> None:
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "sweep.json").write_text('{"schema": 1}')
-    with pytest.raises(UserError, match=r"sweep.json: .*schema 1 is not the 2 .*submit the sweep again"):
+    with pytest.raises(UserError, match=r"sweep.json: .*schema is 1, .* reads 2.*submit the sweep again"):
         invoke(["status", str(tmp_path)])
 
 

@@ -84,7 +84,7 @@ def test_cancel_lets_a_run_save(order, small):
     job = machine.submit(order, device=None)
     _wait_for((small.out / "runs" / run / "stepping").exists)
     machine.cancel([job], grace_s=20)
-    assert "was told to stop" in _ended(job).reason
+    assert "was stopped by a signal" in _ended(job).reason
     assert (small.out / "runs" / run / "checkpoint").exists()
 
 
@@ -107,7 +107,7 @@ def test_other_code_than_the_frozen_one_is_refused(order, small, tmp_path):
     launch = elsewhere / "hpc" / "local" / "launch.py"
     launch.write_text(f"__file__ = {str(order.code / 'hpc' / 'local' / 'launch.py')!r}\n" + launch.read_text())
     outcome = _ended(LocalMachine().submit(dataclasses.replace(order, code=elsewhere), device=None))
-    assert f"not the code frozen in {elsewhere}" in outcome.reason
+    assert f"instead of the code frozen in {elsewhere}" in outcome.reason
 
 
 # ------------------------------------------------------------------------------------------ GPUs

@@ -85,7 +85,7 @@ CLASSIFIER: dict[str, Any] = {
 )
 def test_what_a_stage_trains_must_fit_what_starts_from_it(tmp_path, chain, role, change, there, here):
     assert problems(tmp_path, chain) == []
-    message = f"stage 's' has {there}, but what starts its {role} from it has {here}: give both the same"
+    message = f"stage 's' has {there}, but the run that starts its {role} from it has {here}: give both the same value"
     in_arm = Layer(chain).merge({"arms": {"a": {"settings": change}}}, ())
     assert problems(tmp_path, in_arm) == [("sweep.yaml", f"settings.start.{role}.stage", message)]
     [(name, value)] = change.items()
@@ -115,6 +115,7 @@ def test_a_stage_that_another_stage_starts_from_must_fit_too(tmp_path):
         (
             "sweep.yaml",
             "stages.s.start.encoder.stage",
-            "stage 'first' has encoder.name b, but what starts its encoder from it has resnet50: give both the same",
+            "stage 'first' has encoder.name b, but the run that starts its encoder from it has resnet50: give both the "
+            "same value",
         )
     ]
