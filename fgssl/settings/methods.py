@@ -201,7 +201,8 @@ class ProjectedSettings(MethodSettings):
     projection_width: PositiveInt = 128
     head_batch_norm: bool = True
     """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
-    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
+    embeddings start in nearly one direction, and short trainings of small encoders stayed there:
+    see docs/explanation/results.md."""
     temperature: PositiveFloat = 0.1
 
 
