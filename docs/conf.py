@@ -19,6 +19,7 @@ myst_enable_extensions = ["deflist", "dollarmath"]
 
 # Docstrings write code in single backticks, as Markdown does.
 default_role = "code"
+smartquotes = False
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.docs.pages import ROOT, Block, blocks, text
+from tests.docs.pages import ROOT, Block, block, blocks, text
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +30,8 @@ NOT_HERE = re.compile(r"^sbatch|-m pytest|accelerate launch|--cluster")
 """Commands that need a cluster, GPUs, or a test run inside the tests: they are only parsed (test_commands.py)."""
 LACKS_INPUTS = ".venv/bin/fgssl sweep sweeps/main.yaml --preset paper --dry-run"
 """A command that ends with exit code 2, as the page explains."""
-ENCODER = "docs/how-to/one-run.md"
-"""The page whose Python is run; that of others is saved, or needs the internet."""
+ONE_RUN = "docs/how-to/one-run.md"
+"""Page whose config others take, and whose Python is run; that of others is saved, or needs the internet."""
 INSTALLATION = re.compile(r"python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e \S+( && )?")
 TIMEOUT_S = 900
 
@@ -40,12 +40,12 @@ def _steps() -> list[tuple[str, Block, str, list[str]]]:
     """Return (page, block, command, output shown) of everything that is saved or run."""
     steps: list[tuple[str, Block, str, list[str]]] = []
     for page in sorted(RUN):
-        for block in blocks(page, "console", "yaml", "python", "diff"):
-            if block.language == "console":
-                commands = [(INSTALLATION.sub("", command), shown) for command, shown in block.commands()]
-                steps += [(page, block, command, shown) for command, shown in commands if command]
-            elif block.file is not None or block.language == "diff" or (block.language, page) == ("python", ENCODER):
-                steps.append((page, block, "", []))
+        for found in blocks(page, "console", "yaml", "python", "diff"):
+            if found.language == "console":
+                commands = [(INSTALLATION.sub("", command), shown) for command, shown in found.commands()]
+                steps += [(page, found, command, shown) for command, shown in commands if command]
+            elif found.file is not None or found.language == "diff" or (found.language, page) == ("python", ONE_RUN):
+                steps.append((page, found, "", []))
     return [step for step in steps if not NOT_HERE.search(step[2])]
 
 
@@ -78,6 +78,7 @@ def _clone(folder: Path, page: str) -> Path:
         random = np.random.default_rng(0)
         _photos(folder / "photos", random)
         _gtsrb(folder / "GTSRB", random)
+        (folder / "photos.yaml").write_text(block(ONE_RUN, "yaml", "# photos.yaml\n"))
     if page not in ("docs/tutorial.md", "docs/how-to/your-images.md"):  # which pack them
         _run(".venv/bin/fgssl pack folder photos shards/photos", folder)
     return folder
@@ -140,28 +141,27 @@ def _pattern(line: str) -> str:
 
 def _changed(file: Path, diff: str) -> None:
     """Add to a file what a block of language `diff` adds below its first line."""
-    above, *rest = diff.splitlines()
-    added = "".join(line.replace("+", " ", 1) + "\n" for line in rest)
+    above, *added = (f"{line[1:]}\n" for line in diff.splitlines())
     content = file.read_text()
-    assert content.count(f"{above}\n") == 1
-    file.write_text(content.replace(f"{above}\n", f"{above}\n{added}"))
+    assert content.count(above) == 1
+    file.write_text(content.replace(above, above + "".join(added)))
 
 
-@pytest.mark.parametrize(("block", "command", "shown"), _parameters())
-def test_step(block: Block, command: str, shown: list[str], clone_for: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(("step", "command", "shown"), _parameters())
+def test_step(step: Block, command: str, shown: list[str], clone_for: Callable[[str], Path]) -> None:
     """A step may need the ones before it on its page: they run in the order of the page."""
-    clone = clone_for(block.page)
-    if block.language == "diff":
-        _changed(clone / "sweeps" / "mine.yaml", block.text)
-    elif block.file is not None:
-        (clone / block.file).write_text(block.text)
-    elif block.language == "python":
-        (clone / "block.py").write_text(block.text)
+    clone = clone_for(step.page)
+    if step.language == "diff":
+        _changed(clone / "sweeps" / "mine.yaml", step.text)
+    elif step.file is not None:
+        (clone / step.file).write_text(step.text)
+    elif step.language == "python":
+        (clone / "block.py").write_text(step.text)
         _run(".venv/bin/python block.py", clone)
     else:
         printed = set(map(_pattern, _run(command, clone).splitlines()))
         missing = [line for line in shown if line != "..." and _pattern(line) and _pattern(line) not in printed]
-        assert not missing, f"{block.page}:{block.line} shows what does not come out"
+        assert not missing, f"{step.page}:{step.line} shows what does not come out"
 
 
 def test_output_folder_is_as_described(clone_for: Callable[[str], Path]) -> None:
