@@ -38,6 +38,12 @@ def test_ci_runs_the_second_command_and_the_tests_it_leaves_out() -> None:
     assert any("sphinx-build -W -n " in line for line in lines)
 
 
+def test_the_citation_and_the_changelog_name_this_version() -> None:
+    (version,) = re.findall(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), flags=re.M)
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{version}]" in text("CHANGELOG.md")
+
+
 def _listed(page: str) -> set[str]:
     """Return the names in the first column of a page's tables."""
     return {
