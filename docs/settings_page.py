@@ -23,6 +23,7 @@ import annotated_types
 from fgssl.data.source import Source
 from fgssl.data.sources import SOURCES, source_named
 from fgssl.settings.declare import ChosenByName
+from fgssl.settings.evaluation import MEASURES, EvaluationSettings
 
 PLACEHOLDER = re.compile(r"^<!-- settings: (\S+)(?: (\S+))? -->$", flags=re.M)
 _NAMES = {int: "integer", float: "number", str: "string", bool: "true or false", type(None): "empty", Any: "any value"}
@@ -77,6 +78,8 @@ def _entry(cls: type, field: dataclasses.Field[Any], key: str, hint: Any, index:
     if not index:  # a key that stands elsewhere too, e.g. of another method
         options.append(":no-index:")
     text = documented(cls).get(field.name, "")
+    if not text and cls is EvaluationSettings and field.name in MEASURES:
+        text = inspect.getdoc(pkgutil.resolve_name(MEASURES[field.name])) or ""
     return "\n".join([f"````{{confval}} {key}", *options, *(["", text] if text else []), "````"])
 
 
