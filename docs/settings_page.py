@@ -1,8 +1,8 @@
 """Sphinx extension that writes the reference of the settings from their classes.
 
-A page holds a line `<!-- settings: module:Class prefix -->`. An entry for each field of that class replaces it,
-with the dotted key, the type, the default and the attribute docstring. A section for each settings class below it
-follows. A section for each source of images replaces `<!-- sources -->`.
+A page holds a line `<!-- settings: module:Class prefix -->` and, for those who read its source, a line below it. An
+entry for each field of that class replaces both: the dotted key, the type, the default, the attribute docstring. A
+section for each settings class below it follows. `<!-- sources -->` gives a section for each source of images.
 """
 
 import ast
@@ -25,7 +25,8 @@ from fgssl.data.sources import SOURCES, source_named
 from fgssl.settings.declare import ChosenByName
 from fgssl.settings.evaluation import MEASURES, EvaluationSettings
 
-PLACEHOLDER = re.compile(r"^<!-- settings: (\S+)(?: (\S+))? -->$", flags=re.M)
+PLACEHOLDER = re.compile(r"^<!-- settings: (\S+)(?: (\S+))? -->\n.*$", flags=re.M)
+SOURCES_PLACEHOLDER = re.compile(r"^<!-- sources -->\n.*$", flags=re.M)
 _NAMES = {int: "integer", float: "number", str: "string", bool: "true or false", type(None): "empty", Any: "any value"}
 
 
@@ -43,7 +44,7 @@ def filled(text: str) -> str:
     """Return a page with its placeholders replaced."""
     seen: set[str] = set()
     text = PLACEHOLDER.sub(lambda found: section(pkgutil.resolve_name(found[1]), found[2] or "", seen), text)
-    return text.replace("<!-- sources -->", "\n\n".join(map(_source, map(source_named, SOURCES))))
+    return SOURCES_PLACEHOLDER.sub(lambda _: "\n\n".join(map(_source, map(source_named, SOURCES))), text)
 
 
 def _source(source: Source) -> str:
