@@ -33,7 +33,7 @@ LACKS_INPUTS = ".venv/bin/fgssl sweep sweeps/main.yaml --preset paper --dry-run"
 ONE_RUN = "docs/how-to/one-run.md"
 """Page whose config others take, and whose Python is run; that of others is saved, or needs the internet."""
 INSTALLATION = re.compile(r"python3 -m venv .venv && .venv/bin/pip install -c constraints.txt -e \S+( && )?")
-TIMEOUT_S = 900
+TIMEOUT_S = 1800
 
 
 def _steps() -> list[tuple[str, Block, str, list[str]]]:
