@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from hpc.cluster.site.profile import PartitionSettings, Profile
 
 PREFIX = "cluster."
 """First part of the overrides that belong to a profile."""
-_SHIPPED = Path(__file__).parents[3] / "slurm"
+_CLONE = Path(__file__).parents[3] / "slurm"
+_SHIPPED = _CLONE if _CLONE.is_dir() else Path(sysconfig.get_path("data"), "share", "fgssl", "slurm")
 _KEYS = tuple(entry.name for entry in dataclasses.fields(Profile) if entry.name != "file")
 
 
