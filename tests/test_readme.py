@@ -1,4 +1,4 @@
-"""Every command of the README, as it stands there, run in order in a copy of the repository."""
+"""All commands of the README, run in order in a copy of the repository."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ TIMEOUT_S = 900
 
 
 def _steps() -> list[tuple[str, str]]:
-    """(language, text) of every fenced block that is run, a console block line by line; the test command is not."""
+    """Return (language, text) of every block to run; console blocks are split by line, without the test command."""
     steps = []
     for language, body in re.findall(r"^```(console|yaml|python)\n(.*?)^```$", README, flags=re.M | re.S):
         lines = body.splitlines() if language == "console" else [body]
@@ -34,7 +34,7 @@ def _parameters() -> list[object]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository with the datasets that the README takes for granted."""
+    """Return a copy of the repository with the datasets that the README requires."""
     folder = tmp_path_factory.mktemp("readme") / "fgssl"
     ignore = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "outputs", "shards")
     shutil.copytree(ROOT, folder, ignore=ignore)
@@ -61,7 +61,7 @@ def _photos(folder: Path, random: np.random.Generator) -> None:
 
 
 def _gtsrb(folder: Path, random: np.random.Generator) -> None:
-    """Of each of the 43 signs two tracks of two frames, and two test images."""
+    """Write two tracks of two frames, and two test images, for each of the 43 signs."""
     for sign in range(43):
         images = folder / "Final_Training" / "Images" / f"{sign:05d}"
         names = [f"{track:05d}_{frame:05d}.ppm" for track in range(2) for frame in range(2)]

@@ -1,4 +1,4 @@
-"""docs/traps.md names a test for what it claims: that test must exist."""
+"""Tests that docs/traps.md names as evidence must exist."""
 
 import re
 from pathlib import Path
