@@ -91,7 +91,7 @@ class DismissKeeper(Action):
 
     job_id: str
     for_room: bool = False
-    """Whether it occupies the last place that the user may have in the queue."""
+    """Whether it occupies the only place that the user may have in the queue."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[actions.Actio
 
 
 def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]:
-    """Return the ids of live jobs of these runs, except jobs that another run shares and is not done with."""
+    """Return the ids of live jobs of these runs, except jobs shared with another run that is not done."""
     unwanted = {name for name, status in seen.runs.items() if name in names or status.state is ClusterState.DONE}
     shared = {status.job_id: set[str]() for status in seen.runs.values()}
     for order in seen.orders:

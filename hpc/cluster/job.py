@@ -142,7 +142,7 @@ class _RunInJob:
             self._write(replace(self._launch, ended=time.time(), exit_code=_code(error)))
 
     def _ask_for_requeue(self) -> None:
-        """Write a request to the batch script to requeue the job; from inside the step, a requeue would kill itself."""
+        """Request a requeue from the batch script, since one from inside the step would be killed by itself."""
         if not self._store.canceled(self._name):
             self._store.requeue_file(self._order.token, self._place.element).touch()
 

@@ -21,7 +21,7 @@ class ClusterState(StrEnum):
     """State of a run on a cluster."""
 
     WAITING = "WAITING"
-    """Run without a job so far: a run that it needs is missing, or the queue is full."""
+    """Run that is not in the queue, since it needs another run first or the queue is full."""
     PENDING = "PENDING"
     """Run with a job in the scheduler's queue."""
     RUNNING = "RUNNING"
@@ -34,7 +34,7 @@ class ClusterState(StrEnum):
     NODE_FAIL = "NODE_FAIL"
     OOM = "OOM"
     LOST = "LOST"
-    """Run whose last job ended without a record, by itself or by the scheduler."""
+    """Run whose last job left no record of its end, lost a process, could not write, or lost the lease."""
     HELD = "HELD"
     """Run whose job is in the queue but starts only after a user releases it."""
     CANCELED = "CANCELED"

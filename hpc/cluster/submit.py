@@ -111,7 +111,7 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
 
 def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
     """Yield problems of the output folder, the plan's inputs and the submit host."""
-    # The plan may be replaced as long as no run has started and no order is pending.
+    # The plan may be replaced as long as no run has started and every order was abandoned.
     if (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders()):
         try:
             check_kept_plan(plan, out)

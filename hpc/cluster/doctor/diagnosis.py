@@ -62,7 +62,7 @@ class Diagnosis:
         self.findings.append(Finding(verdict, subject, message))
 
     def see(self, key: str, value: Any) -> None:
-        """Compare an observed value with the profile, and record it unless the command line sets the key."""
+        """Compare an observed value with the profile, and record it unless the command line sets another one."""
         if self.values.get(key) == value:
             return
         stated = self._stated.get(key)
@@ -122,7 +122,7 @@ class Diagnosis:
 
 
 def _agree(stated: Any, found: Any) -> bool:
-    """Return whether two values agree, within 1 % for numbers such as memory, which documents round."""
+    """Return whether two values agree, within 1 % for a float, since documents round memory."""
     if isinstance(stated, int | float) and isinstance(found, float):
         return abs(stated - found) <= 0.01 * found
     return bool(stated == found)

@@ -78,7 +78,7 @@ def _configuration(diagnosis: Diagnosis, configuration: Pairs) -> None:
     version = configuration["SLURM_VERSION"]
     diagnosis.source = f"Slurm {version} of {configuration['ClusterName']}"
     new_enough = tuple(map(int, re.findall(r"\d+", version)[:2])) >= _OLDEST
-    advice = "" if new_enough else ": must be 22.05 or newer, since older versions were not tested"
+    advice = "" if new_enough else ": older than 22.05, the oldest version that was tested"
     diagnosis.add(Verdict.OK if new_enough else Verdict.WARNING, "Slurm", version + advice)
     if configuration["JobRequeue"] == "1":
         diagnosis.add(Verdict.OK, "JobRequeue", "1: jobs can be requeued")
