@@ -1,4 +1,4 @@
-"""All commands of the README, run in order in a copy of the repository."""
+"""Every command of the README, run in order in a copy of the repository."""
 
 import csv
 import os

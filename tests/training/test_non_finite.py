@@ -53,7 +53,7 @@ def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any])
 
 
 def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From `step` on, replace the loss by NaN, or by one with an infinite gradient."""
+    """Replace the loss from `step` on by NaN, or by a loss with an infinite gradient."""
     loss = trainer.engine.method.loss
 
     def broken(online: Embeddings, target: Tensor | None, progress: float) -> Any:
