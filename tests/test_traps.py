@@ -1,4 +1,4 @@
-"""docs/explanation/traps.md names a test for what it claims: that test must exist."""
+"""Tests that docs/explanation/traps.md names as evidence must exist."""
 
 import re
 from pathlib import Path

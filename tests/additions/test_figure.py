@@ -1,4 +1,4 @@
-"""A figure is one file and one line."""
+"""Addition of a figure: one file and one line."""
 
 from pathlib import Path
 

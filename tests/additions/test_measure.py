@@ -1,4 +1,4 @@
-"""A measure is one file and one line."""
+"""Addition of a measure: one file and one line."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ MEASURE, LINE = (block.text for block in blocks("docs/how-to/your-measure.md", "
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A copy of the code in which a measure was added."""
+    """Return a copy of the code to which a measure was added."""
     for package in ("fgssl", "hpc"):
         shutil.copytree(ROOT / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "code/fgssl/evaluation/measures/feature_norm.py").write_text(MEASURE)

@@ -1,4 +1,4 @@
-"""A method, a decoder, an optimizer, a noise and a key layout are each added by one file and one line."""
+"""Addition of a method, a decoder, an optimizer, a noise and a key layout: one file and one line each."""
 
 import ast
 import subprocess
@@ -80,7 +80,7 @@ def one(deviations):
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """`module(name, text)`: a module that can be imported, outside of the package."""
+    """Return `module(name, text)`, which makes an importable module outside of the package."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(name: str, text: str) -> None:

@@ -15,7 +15,7 @@ SMALL = ["train_images_per_species=1", "test_images_per_species=1"]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
     def run(*arguments: object) -> tuple[int, str]:
-        """Exit code; what was printed on either stream."""
+        """Run the command and return (exit code, output on either stream)."""
         code = main(["pack", *map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out + captured.err

@@ -1,4 +1,4 @@
-"""`fgssl sweep` as a user meets it, with faked runs."""
+"""`fgssl sweep` from the command line, with faked runs."""
 
 import dataclasses
 import errno
@@ -52,7 +52,7 @@ sys.exit(code)
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch) -> Path:
-    """The sweep file, in a working directory of its own, on a packed dataset whose images nobody reads."""
+    """Return a sweep file in its own working directory, with a packed dataset whose images are never read."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "manifest.json").write_text(MANIFEST.to_json())
@@ -63,7 +63,7 @@ def sweep(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def faked(tmp_path, monkeypatch) -> Path:
-    """Both packages with `fgssl/run/execution.py` faked, as the code that is frozen; the folder that holds them."""
+    """Return a folder with both packages and a faked `fgssl/run/execution.py`, which is used as the frozen code."""
     sources = tmp_path / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""What `fgssl train` and `fgssl evaluate` say of a command line; of a wrong one before anything is run."""
+"""Command lines of `fgssl train` and `fgssl evaluate`; wrong ones fail before anything runs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""rows.csv: one row a run, whatever became of it."""
+"""rows.csv: one row per run, in any state."""
 
 import csv
 import json

@@ -254,7 +254,7 @@ def test_mean_and_deviations_against_numpy(finished: Finished) -> None:
 
 
 def finish(out: Any, values: dict[str, dict[str, list[float | None]]]) -> None:
-    """Cell -> measure -> its values by seed; None is not run."""
+    """Write runs of {cell: {measure: values by seed}}; None is a run that is missing."""
     for cell, by_measure in values.items():
         for seed in (0, 1, 2):
             of_seed = {name: numbers[seed] for name, numbers in by_measure.items()}

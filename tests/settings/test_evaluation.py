@@ -1,4 +1,4 @@
-"""The measures that settings ask for: their columns, their order, their units."""
+"""Measures in the settings: their columns, order and units."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Reading YAML 1.2 and the command line, and where each key was written."""
+"""Parsing of YAML 1.2 and the command line, with the place of each key."""
 
 from pathlib import Path
 

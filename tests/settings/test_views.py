@@ -1,4 +1,4 @@
-"""Recipes: what each view inherits, and what is refused."""
+"""Recipes: inheritance between views, and errors."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Who may write into a run folder, and when one process takes it over from another."""
+"""Leases of run folders: the right to write, and its transfer to another process."""
 
 import contextlib
 import json

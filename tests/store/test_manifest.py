@@ -1,4 +1,4 @@
-"""manifest.json: what is written is read back, and nothing else."""
+"""manifest.json: reading returns what was written and rejects everything else."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ MADE = Manifest(
 
 
 def write(folder: Path, change: dict[str, Any]) -> None:
-    """The manifest above, its JSON changed."""
+    """Write the manifest above with a change to its JSON."""
     (folder / "manifest.json").write_text(json.dumps(json.loads(MADE.to_json()) | change))
 
 

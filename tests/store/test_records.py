@@ -1,4 +1,4 @@
-"""Records on disk: what is written is read back, and what is damaged is named."""
+"""Records on disk: reading returns what was written, and errors name damaged files."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What a config asks of its data, and a dataset does not have."""
+"""Requirements of a config that a dataset does not meet."""
 
 import dataclasses
 import subprocess
@@ -16,7 +16,7 @@ COUNTS = {"train": ((40, 40, 40, 40), (80, 80)), "test": ((5, 5, 5, 5), (10, 10)
 
 
 def fungi(**counts: tuple[tuple[int, ...], ...]) -> Manifest:
-    """Four species of two genera, with brightness recorded; `counts` replaces splits."""
+    """Return four species of two genera, with recorded brightness; `counts` replaces splits."""
     of_split = COUNTS | counts
     return Manifest(
         dataset="fungi",

@@ -1,4 +1,4 @@
-"""Jobs on this machine: what they see, how they end."""
+"""Jobs on this machine: their environment and their end."""
 
 import dataclasses
 import fcntl
@@ -19,7 +19,7 @@ from hpc.local.pool import LocalSweep
 
 @pytest.fixture
 def order(small, fake_code) -> WorkOrder:
-    """For a single run; no sweep holds `alive`, so a test that wants work must."""
+    """Return the work order of one run; no sweep holds its `alive` file, so a test that needs that must hold it."""
     submission = small.out / "jobs" / "submission"
     submission.mkdir(parents=True)
     (submission / ALIVE).touch()

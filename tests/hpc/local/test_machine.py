@@ -16,7 +16,7 @@ SLICED = (
 
 @pytest.fixture
 def machine_with(tmp_path, monkeypatch):
-    """A machine on which `nvidia-smi -L` prints the given text."""
+    """Return a function that makes a machine on which `nvidia-smi -L` prints a given text."""
 
     def install(listing: str) -> None:
         tools = tmp_path / "tools"

@@ -1,4 +1,4 @@
-"""Which plans may take the place of the one that an output folder holds."""
+"""Plans that may replace the plan in an output folder."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_feature
 
 @pytest.fixture
 def kept(small):
-    """The small sweep, its plan kept in its output folder."""
+    """Return the small sweep with its plan in its output folder."""
     (small.out / "plan.json").write_text(record_json(small.plan.record()))
     return small
 

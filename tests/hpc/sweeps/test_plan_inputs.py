@@ -1,4 +1,4 @@
-"""What runs read: all that is missing at once, and what changed under finished runs."""
+"""Inputs of runs: everything that is missing, and changes under finished runs."""
 
 import dataclasses
 import hashlib

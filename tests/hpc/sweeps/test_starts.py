@@ -1,4 +1,4 @@
-"""Stages that start from each other: what does not fit is told when the sweep is planned."""
+"""Stages that start from each other: mismatches are reported when the sweep is planned."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views":
 
 
 def problems(folder: Path, content: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(file, key, message) of each problem of a sweep; [] of a valid one."""
+    """Return (file, key, message) of each problem of a sweep."""
     file = folder / "sweep.yaml"
     file.write_text(to_yaml({"name": "test"} | content))
     try:
