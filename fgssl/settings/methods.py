@@ -219,7 +219,7 @@ class ProjectedSettings(MethodSettings):
     head_batch_norm: bool = True
     """Whether BatchNorm follows both layers of the head, as in SimCLR's official code. SupCon's head has none, but
     without it all embeddings start in nearly one direction, and short trainings of small encoders did not leave it
-    (docs/results.md)."""
+    (docs/explanation/results.md)."""
     temperature: PositiveFloat = 0.1
     """Temperature by which cosine similarities are divided. SimCLR (on ImageNet) and SupCon take 0.1; no value is
     published for HCL."""

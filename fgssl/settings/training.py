@@ -117,7 +117,7 @@ class TrainingSettings:
     invariant: Literal["close", "exact"] = "close"
     """Effect of the number of processes on a result. Under `close` it changes a result by rounding only. Under `exact`
     results are equal to the last bit for 1, 2, 4, 8, ... processes, given the same processor type, library versions and
-    number of threads. `exact` computes in smaller shards and is slower (docs/processes.md)."""
+    number of threads. `exact` computes in smaller shards and is slower (docs/explanation/processes.md)."""
     exact_shard_size: PositiveInt | None = None
     """Images whose gradient is computed at once under `invariant: exact`. It must be a multiple of
     `encoder.batch_norm_group_size`, and `global_batch_size` a power of two times it. If empty, it is the BatchNorm

@@ -20,7 +20,7 @@ from fgssl.settings.layers import parse_overrides
 from fgssl.settings.validation import validate
 from hpc.cluster.site.profile_files import PREFIX, load_profile
 from hpc.sweeps.grid import expand
-from hpc.sweeps.stages import plan
+from hpc.sweeps.plan import plan
 from tests.docs.pages import PAGES, ROOT, blocks, text
 
 SHELL = ("console", "bash")
