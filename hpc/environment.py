@@ -1,4 +1,4 @@
-"""Numbers in the environment of a process, as launchers and schedulers leave them there."""
+"""Numbers in the environment of a process, which launchers and schedulers set."""
 
 import os
 
@@ -6,7 +6,10 @@ from fgssl.errors import UserError
 
 
 def number_of(name: str, otherwise: int | None = None) -> int:
-    """Return a whole number from the environment."""
+    """Return a whole number, at least 0, from an environment variable.
+
+    Raises `UserError` if it is another number or text, or missing with no `otherwise`.
+    """
     text = os.environ.get(name, otherwise)
     try:
         number = int(text)  # type: ignore[arg-type]
@@ -14,6 +17,6 @@ def number_of(name: str, otherwise: int | None = None) -> int:
         number = -1
     if number < 0:
         raise UserError(
-            f"the environment has {name}={text}, which is no whole number from 0: unset it, or see who set it"
+            f"{name}={text} in the environment must be a whole number, at least 0: unset it, or correct where it is set"
         )
     return number

@@ -1,7 +1,7 @@
-"""Which process of a run this one is, by what torchrun, `accelerate launch` or a scheduler leave in the environment.
+"""Rank of this process in its run, from the environment of torchrun, `accelerate launch` or a scheduler.
 
-Accelerate and torch look for RANK, WORLD_SIZE, MASTER_ADDR and their kin there. A scheduler's own launcher, such as
-srun, sets none of them: here they are.
+Accelerate and torch read RANK, WORLD_SIZE, MASTER_ADDR and similar variables. A scheduler's own launcher, such as srun,
+sets none of them, so this module does.
 """
 
 import atexit
@@ -23,27 +23,28 @@ from hpc.environment import number_of
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
 _OF_ACCELERATE = "ACCELERATE_MIXED_PRECISION"
-"""Set by every `accelerate launch`."""
+"""Variable that every `accelerate launch` sets."""
 _OF_MPI = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables with the number of processes that mpirun or a PMI launcher started."""
 VISIBLE_GPUS = ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PATIENCE_S = 300.0
-"""Processes begin that far apart where a slow file system serves Python to all nodes."""
+"""Longest wait for rank 0; processes start minutes apart if all nodes load Python from a slow file system."""
 
 _NUMBER_IS_SET_BY = {
-    "python": "plain Python is one process, so start it with torchrun, `accelerate launch` or srun",
+    "python": "plain Python is one process, so launch it with torchrun, `accelerate launch` or srun",
     "torchrun": "it starts --nproc-per-node on each of --nnodes",
     "accelerate launch": "it starts --num_processes in all with a file of hpc/accelerate, and only one with --cpu",
-    "WORLD_SIZE": "it is what your script says",
+    "WORLD_SIZE": "your script sets it",
 }
 
 
 def processes(out: Path, expected: int | None) -> Processes:
-    """This process's place among those that were started together; call it once, before torch joins them.
+    """Return the ranks of this process; call it once, before torch initializes its process group.
 
-    Where a scheduler's launcher started them, they agree on where to meet by a file in `out`, which all nodes must
-    share. Raises `UserError` where the environment contradicts itself or `expected`: else processes would train the
-    same run beside each other.
+    If a scheduler's launcher started the processes, they exchange rank 0's address by a file in `out`, which all nodes
+    must share. Raises `UserError` if the environment contradicts itself or `expected`, since processes would then
+    train copies of the same run.
     """
     jobs = [_Job(scheduler, scheduler.place()) for scheduler in map(build_scheduler, SCHEDULERS)]
     job = next((job for job in jobs if job.place.started or job.place.asked > 1 or job.place.node_count > 1), None)
@@ -52,8 +53,8 @@ def processes(out: Path, expected: int | None) -> Processes:
     if expected is not None and found.world_size != expected:
         how = f"it starts {ours.scheduler.launcher_option}" if ours else _NUMBER_IS_SET_BY[found.launcher]
         raise UserError(
-            f"resources.expected_processes is {expected}, but {found.launcher} says {found.world_size}: change the "
-            f"setting or the number that is started ({how})"
+            f"resources.expected_processes is {expected}, but the world size is {found.world_size} "
+            f"(from {found.launcher}): change the setting or start another number of processes ({how})"
         )
     if ours is not None and found.world_size > 1:
         _export(found, *_meeting_point(out, ours.place, first=found.rank == 0))
@@ -61,57 +62,60 @@ def processes(out: Path, expected: int | None) -> Processes:
 
 
 def require_engine(engine: str) -> None:
-    """Refuse what `accelerate launch` was told to do and will not be done, for a run's settings alone decide it."""
+    """Raise `UserError` for options of `accelerate launch` that fgssl ignores, since a run's settings decide."""
     stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")  # Accelerate's own default
     for kind, wanted in {"DEEPSPEED": f"zero{stage}", "FSDP": "zero3", "MEGATRON_LM": "zero3"}.items():
         if os.environ.get(f"ACCELERATE_USE_{kind}", "false").lower() == "true":
-            also = "" if engine == wanted else f", and set resources.engine={wanted} (it is {engine})"
+            also = "" if engine == wanted else f", and set resources.engine={wanted} (now {engine})"
             raise UserError(
-                f"`accelerate launch` was told distributed_type: {kind}, but fgssl makes its engine itself: tell it "
-                f"MULTI_GPU instead, as hpc/accelerate/deepspeed.yaml does{also}"
+                f"`accelerate launch` has distributed_type: {kind}, but must have MULTI_GPU, since fgssl builds the "
+                f"engine itself: use hpc/accelerate/deepspeed.yaml{also}"
             )
     for variable, told, setting in (
-        (_OF_ACCELERATE, "mixed_precision", "set training.precision"),
-        ("ACCELERATE_DYNAMO_BACKEND", "dynamo_backend", "nothing is compiled"),
+        (_OF_ACCELERATE, "mixed_precision", "set training.precision instead"),
+        ("ACCELERATE_DYNAMO_BACKEND", "dynamo_backend", "fgssl compiles nothing"),
     ):
         if (value := os.environ.get(variable, "no").lower()) != "no":
-            raise UserError(f"`accelerate launch` was told {told}: {value}: take `no` there; {setting}")
+            raise UserError(f"`accelerate launch` has {told}: {value}, but must have `no`: {setting}")
 
 
 def free_port() -> int:
-    """A free port of this node, below those that the kernel lends to outgoing connections (from 32768 on)."""
+    """Return a free port of this node, below the range of outgoing connections, which starts at 32768."""
     for _ in range(100):
         port = 20_000 + secrets.randbelow(12_768)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("", port))
             return port
-    raise UserError(f"{socket.gethostname()}: no free port between 20000 and 32767; export MASTER_PORT")
+    raise UserError(
+        f"{socket.gethostname()}: no free port between 20000 and 32767; export MASTER_PORT to choose another one"
+    )
 
 
 def set_threads(number: int) -> None:
-    """Of the numeric libraries, before they are imported."""
+    """Set the number of threads of the numeric libraries, which read it when they are imported."""
     os.environ.update(dict.fromkeys(THREADS, str(number)))
 
 
 def beside_others(local_task: int, share_gpu: int) -> Processes:
-    """Return the one process of a run beside others of the job on its node, of which so many share a GPU.
+    """Return the process of a single-process run that shares its job with other runs.
 
-    It is number `local_task` among them.
+    It is process `local_task` on its node, where `share_gpu` processes share each GPU; the environment is narrowed to
+    its own GPU.
     """
     for name in [name for name in os.environ if name.startswith(("PMI_", "PMIX_"))]:
-        del os.environ[name]  # Accelerate would take the others for processes of this run
+        del os.environ[name]  # Accelerate would count the other runs as processes of this one
     for name in VISIBLE_GPUS:
         if devices := [device for device in os.environ.get(name, "").split(",") if device]:
             os.environ[name] = devices[local_task // share_gpu % len(devices)]
-            break  # they narrow each other: CUDA's and HIP's count among those that are left of ROCr's
+            break  # one is enough, since CUDA and HIP number the GPUs that ROCr leaves visible
     return ALONE
 
 
-# --------------------------------------------------------------------------------------- what was started
+# --------------------------------------------------------------------------------------- launchers
 
 
 class _Job(NamedTuple):
-    """The scheduler's job that this process is in."""
+    """Scheduler's job of this process."""
 
     scheduler: Scheduler
     place: JobPlace
@@ -124,19 +128,21 @@ def _of_torch(job: _Job | None) -> Processes:
     if missing := [name for name in (*_TORCH, *_MASTER) if name not in os.environ]:
         present = [name for name in _TORCH if name in os.environ]
         raise UserError(
-            f"the environment has {', '.join(present)} but not {', '.join(missing)}: torchrun, `accelerate launch` and "
-            "srun need none of them set by hand; for one process, unset them"
+            f"the environment has {', '.join(present)} but not {', '.join(missing)}: unset them, since torchrun, "
+            "`accelerate launch` and srun need none of them, and neither does a single process"
         )
     rank, world_size, local_rank, local_world_size = map(number_of, _TORCH)
     if not (rank < world_size and local_rank < local_world_size <= world_size):
         values = ", ".join(f"{name}={os.environ[name]}" for name in _TORCH)
-        raise UserError(f"the environment contradicts itself: {values}; ranks count from 0 and end before the size")
-    launchers = number_of("GROUP_WORLD_SIZE", world_size)  # torchrun's word: how many of itself found each other
+        raise UserError(
+            f"the environment contradicts itself: {values}; a rank must be at least 0 and less than its size"
+        )
+    launchers = number_of("GROUP_WORLD_SIZE", world_size)  # the number of torchrun launchers that joined the rendezvous
     if job is not None and launchers < (tasks := job.place.started):
         raise UserError(
-            f"{job.scheduler.launcher} started {tasks} tasks, but only {launchers} found each other: each would train "
-            "a run of its own. Tell every launcher of all nodes, as slurm/train_accelerate.sbatch does, or start the "
-            f"run by {job.scheduler.launcher} alone"
+            f"{job.scheduler.launcher} started {tasks} tasks, but only {launchers} joined the rendezvous: the others "
+            "would train copies of the run. Give each launcher the number of nodes, as slurm/train_accelerate.sbatch "
+            f"does, or start the run with {job.scheduler.launcher} alone"
         )
     return Processes(rank, world_size, local_rank, local_world_size, launcher)
 
@@ -145,33 +151,33 @@ def _of_job_or_alone(job: _Job | None) -> Processes:
     found = Processes(launcher="accelerate launch" if _OF_ACCELERATE in os.environ else "python")
     if _OF_ACCELERATE in os.environ and _MASTER[0] in os.environ:
         raise UserError(
-            "`accelerate launch` was told of several processes but started one, as it does with --cpu: launch with "
-            "--config_file hpc/accelerate/cpu.yaml; if one is meant, unset MASTER_ADDR"
+            "`accelerate launch` has options for several processes but started one, as it does with --cpu: use "
+            "--config_file hpc/accelerate/cpu.yaml, or unset MASTER_ADDR for a single process"
         )
-    # A shell on a node, and a job submitted from one, hold variables of that shell's step: of one task, not of the job.
+    # A shell on a node, and a job submitted from it, have variables of the shell's step, which has one task.
     if job is not None:
         (scheduler, place), launcher = job, job.scheduler.launcher
         if place.started == place.asked:
             found = Processes(place.task, place.started, place.local_task, place.local_started, launcher)
         elif place.asked > 1 or place.node_count > 1:
             raise UserError(
-                f"the job asks for {place.asked} tasks on {place.node_count} nodes, but {launcher} did not start this "
-                f"process: it would train alone. {scheduler.launcher_advice}"
+                f"the job has {place.asked} tasks on {place.node_count} nodes, but {launcher} did not start this "
+                f"process, which would train alone. {scheduler.launcher_advice}"
             )
     for name in _OF_MPI:
         if (size := number_of(name, found.world_size)) != found.world_size:
             raise UserError(
-                f"{name} is {size}, but {found.launcher} says {found.world_size}: mpirun is not known here; start the "
-                "run with srun, torchrun or `accelerate launch`"
+                f"{name} is {size}, but the world size is {found.world_size} (from {found.launcher}): mpirun is not "
+                "supported; start the run with srun, torchrun or `accelerate launch`"
             )
     return found
 
 
-# ------------------------------------------------------------------------------------- meeting in a job's step
+# ------------------------------------------------------------------------------------- rendezvous
 
 
 def _meeting_point(out: Path, place: JobPlace, first: bool) -> tuple[str, int]:
-    """Return the address and port at which rank 0 will listen; it chooses them and writes them to a file."""
+    """Return the address and port of rank 0, which rank 0 chooses and writes to a file."""
     job = f"job-{place.job_id}-{place.element}-launch-"
     launch = f"{job}{place.restart}-"
     file = out / "rendezvous" / f"{launch}step-{place.step}.json"
@@ -183,15 +189,15 @@ def _meeting_point(out: Path, place: JobPlace, first: bool) -> tuple[str, int]:
     point = awaited(lambda: read_record(file, _MeetingPoint), [file.parent], _PATIENCE_S)
     if point is None:
         raise UserError(
-            f"{file}: rank 0 has not written it for {_PATIENCE_S:.0f} s. Either it failed (see its messages), or --out "
-            "is not on a file system that all nodes share"
+            f"{file}: rank 0 has not written this file for {_PATIENCE_S:.0f} s. Either it failed (see its log), or "
+            "--out is not on a file system that all nodes share"
         )
     try:
         socket.getaddrinfo(point.address, point.port)
-    except OSError as error:  # torch would try again and again for half an hour, and say nothing
+    except OSError as error:  # torch would retry silently for half an hour
         raise UserError(
-            f"{socket.gethostname()} cannot find rank 0's node {point.address} ({error.strerror}): export MASTER_ADDR, "
-            "the name or address by which the other nodes reach it, in the batch script"
+            f"{socket.gethostname()} cannot resolve rank 0's node {point.address} ({error.strerror}): export "
+            "MASTER_ADDR in the batch script, as a name or address under which the other nodes can reach rank 0"
         ) from error
     return point.address, point.port
 
@@ -208,7 +214,7 @@ def _publish(file: Path, node: str) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{file.parent}: cannot be made: {error.strerror}; choose another --out") from error
+        raise UserError(f"{file.parent}: cannot create the folder: {error.strerror}; choose another --out") from error
     write_atomically(file, record_json(_MeetingPoint(address, port)))
     atexit.register(file.unlink, missing_ok=True)
 

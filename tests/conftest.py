@@ -1,4 +1,4 @@
-"""A config, a batch and a method so small that a step takes milliseconds."""
+"""A config, a batch and a method that are so small that a step takes milliseconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TINY: dict[str, Any] = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
-    """Distribute the tests of end_to_end one by one under `--dist loadfile`: each takes minutes and shares little."""
+    """Distribute the tests of end_to_end one by one under `--dist loadfile`, since each takes minutes."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
@@ -67,7 +67,7 @@ def _seeded() -> None:
 
 @pytest.fixture
 def tiny_config() -> Callable[..., Config]:
-    """`tiny_config("method.pair_weight=0", ...)`: synthesized pairs on 192 toy images of 16 px."""
+    """Return `tiny_config("method.pair_weight=0", ...)`, a config of Synthesized Pairs on 192 toy images of 16 px."""
 
     def make(*overrides: str) -> Config:
         return configs.parse(configs.overridden(TINY, overrides), "test")
@@ -77,7 +77,7 @@ def tiny_config() -> Callable[..., Config]:
 
 @pytest.fixture
 def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
-    """`tiny_method("method.pair_weight=0", ...)`: that config's method with random weights, in training mode."""
+    """Return `tiny_method("method.pair_weight=0", ...)`, the config's method with random weights, in training mode."""
 
     def make(*overrides: str) -> Method:
         from fgssl.encoders.freezing import train_unfrozen
@@ -114,14 +114,14 @@ EVERY_METHOD = {
 
 @pytest.fixture(params=list(EVERY_METHOD.values()), ids=list(EVERY_METHOD))
 def every_method(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """Overrides of the tiny config, for each method in turn."""
+    """Return overrides of the tiny config, for each method in turn."""
     overrides: tuple[str, ...] = request.param
     return overrides
 
 
 @pytest.fixture
 def random_batch() -> Callable[..., Batch]:
-    """`random_batch(step, images)`: two views and an original of pure noise; 8 species of 2 genera."""
+    """Return `random_batch(step, images)`, two views and an original of noise, with 8 species of 2 genera."""
 
     def make(step: int = 0, images: int = 32) -> Batch:
         import torch

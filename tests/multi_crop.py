@@ -1,4 +1,4 @@
-"""A method that takes as many views as the recipes make, all online and the first two to its target, as DINO does."""
+"""Method that uses all views of the recipes: all of them online, and the first two as targets, as in DINO."""
 
 import copy
 import itertools
@@ -21,7 +21,7 @@ RECIPES = (
     "views.recipes=[{crop_area: [0.25, 1.0], blur_probability: 1.0}, {crop_area: [0.25, 1.0], blur_probability: 0.1, "
     "solarize_probability: 0.2}, {count: 3, crop_area: [0.05, 0.25], image_size: 8}]"
 )
-"""Two large views with colors of their own and three small ones."""
+"""Override for two large views with different colors and three small ones."""
 
 
 @settings

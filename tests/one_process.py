@@ -1,4 +1,4 @@
-"""A training step on one process, for tests that hold a method and a batch; run by `python -m pytest` from the root."""
+"""Training step on one process, for tests with a method and a batch; requires `python -m pytest` from the root."""
 
 import contextlib
 from typing import Any
@@ -17,7 +17,7 @@ from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 def accumulate_gradient(
     method: Method, batch: Batch, shard_size: int, seed: int = 0, autocast: Autocast = contextlib.nullcontext
 ) -> tuple[Output, Embeddings, Tensor | None]:
-    """Leave the gradient of the batch's loss in `.grad`; `batch` holds all views."""
+    """Write the gradient of the batch's loss to `.grad`; `batch` holds all views."""
     optimizer: Any = torch.optim.SGD(method.trained_parameters(), lr=0.1)
     engine = DataParallel(method, optimizer, World())
     order = randomness.permutation(seed, "key_shuffle", batch.step, length=len(batch))

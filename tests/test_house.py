@@ -1,4 +1,4 @@
-"""Limits that keep the house readable; `python -m benchmarks.house` prints all of its numbers."""
+"""Limits on the size of files and functions; `python -m benchmarks.house` prints all numbers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Signals are noted, and obeyed at the next step's end."""
+"""Signals are recorded, and handled at the end of the step."""
 
 import os
 import signal

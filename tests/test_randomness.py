@@ -1,4 +1,4 @@
-"""Random numbers: functions of their names, evenly spread, and pinned: another stream is another result for all."""
+"""Random numbers: functions of their names, uniform, and pinned, since another stream would change all results."""
 
 import math
 

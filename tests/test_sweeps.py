@@ -1,4 +1,4 @@
-"""Every file in `sweeps/` under every preset: it expands, validates, and plans, without torch."""
+"""Every file in `sweeps/` under every preset: it expands, validates and plans, without torch."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def _grid(name: str, preset: str, *overrides: str) -> Grid:
 
 
 def _grids(grid: Grid) -> dict[str, list[object]]:
-    """Arm -> values of its one grid key."""
+    """Return {arm: values of its only grid key}."""
     return {
         cell.arm: [value for other in grid.cells if other.arm == cell.arm for value in other.grid.values()]
         for cell in grid.cells

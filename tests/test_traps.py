@@ -1,10 +1,10 @@
-"""docs/traps.md names a test for what it claims: that test must exist."""
+"""Tests that docs/explanation/traps.md names as evidence must exist."""
 
 import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-TRAPS = TESTS.parent / "docs" / "traps.md"
+TRAPS = TESTS.parent / "docs" / "explanation" / "traps.md"
 
 
 def test_every_test_that_the_traps_name_exists() -> None:

@@ -85,12 +85,16 @@ class _GroupedBatchNorm(_BatchNorm):
 
 @functools.cache
 def _kernels() -> ModuleType | None:
-    """Return the module of GPU kernels, or None, with a warning, if triton is missing or cannot compile them."""
+    """Return the module of GPU kernels, or None, with a warning, if they cannot be used.
+
+    They are used once their results on this device agree with `F.batch_norm`.
+    """
     try:
         from fgssl.encoders import batch_norm_kernels
 
-        batch_norm_kernels.grouped_batch_norm(torch.ones(4, 1, device="cuda"), None, None, groups=2, eps=1e-5)
-    except Exception as error:  # no C compiler, no folder for its cache, ...
+        with torch.autocast("cuda", enabled=False):  # the first pass may be under no_grad and autocast
+            _check(batch_norm_kernels)
+    except Exception as error:  # no triton, no C compiler, no folder for its cache, wrong results, ...
         print(
             f"WARNING: BatchNorm takes its groups one by one, which makes steps slower, since triton cannot be used: "
             f"{type(error).__name__}: {error}",
@@ -98,6 +102,22 @@ def _kernels() -> ModuleType | None:
         )
         return None
     return batch_norm_kernels
+
+
+@torch.enable_grad()
+def _check(kernels: ModuleType, device: str = "cuda") -> None:
+    """Raise an `AssertionError` if the kernels' results or gradients differ from those of `F.batch_norm`."""
+    numbers = torch.arange(8 * 3 * 5 * 7, dtype=torch.float32, device=device).view(8, 3, 5, 7)
+    images, gradient = (numbers * 0.7).sin().requires_grad_(), (numbers * 0.3).cos()
+    weight, bias = (torch.full((3,), value, device=device, requires_grad=True) for value in (1.5, 0.5))
+    at_once, _ = kernels.grouped_batch_norm(images, weight, bias, groups=2, eps=1e-5)
+    one_by_one = [F.batch_norm(group, None, None, weight, bias, True, 0.1, 1e-5) for group in images.split(4)]
+    for found, expected in zip(
+        (at_once, *torch.autograd.grad(at_once, (images, weight, bias), gradient)),
+        (torch.cat(one_by_one), *torch.autograd.grad(torch.cat(one_by_one), (images, weight, bias), gradient)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 class GroupedBatchNorm1d(_GroupedBatchNorm):

@@ -1,4 +1,4 @@
-"""The files that a sweep's finished runs are reported in."""
+"""Report of a sweep's finished runs, in files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def aggregate(out: Path) -> "pd.DataFrame":
-    """Write rows.csv, table.csv, table.md and table.tex of the sweep in `out`, and return the table as in table.csv.
+    """Write rows.csv, table.csv, table.md and table.tex of the sweep in `out`, and return the table of table.csv.
 
-    Raises `UserError` if `out` holds no plan or cannot be written to.
+    Raise a `UserError` if `out` holds no plan or cannot be written to.
     """
-    from fgssl.report.layout import latex, lay_out, markdown  # pandas: not for a wrong setting
+    from fgssl.report.layout import latex, lay_out, markdown  # imports pandas, which a wrong setting must not wait for
     from fgssl.report.rows import collect_rows, write_rows
     from fgssl.report.tables import tabulate, write_table
 

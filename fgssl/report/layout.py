@@ -1,4 +1,4 @@
-"""The table for the eye: one row a cell, one column a metric, as Markdown and as LaTeX."""
+"""Table for readers, one row per cell and one column per metric, as Markdown and as LaTeX."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence
@@ -13,14 +13,16 @@ from fgssl.settings.measure import Column
 from fgssl.store.plan import PlanRecord
 
 MARKER = "†"
+"""Mark of a number that lacks runs; a note under the table gives the reason."""
 EMPTY = "–"
+"""Text of a number that does not exist."""
 Entry: TypeAlias = dict[Hashable, Any]
-"""One line of the table by column."""
+"""Line of table.csv, by column."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """One of the tables under each other."""
+    """Table with its caption. Several of them stand under each other."""
 
     caption: str
     header: list[str]
@@ -29,15 +31,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
+    """Title, tables and notes of a sweep, as text."""
+
     title: str
     blocks: list[Block]
     notes: list[str]
 
 
 def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layout:
-    """`table` of `tabulate` as text: measures, differences to the baseline, published values; notes under them.
+    """Lay out the table of `tabulate`: measures, differences to the baseline, published values, and notes.
 
-    What a cell does not measure is left empty; only what is missing is marked.
+    A metric that a cell does not measure is left empty. Only one that is missing is marked.
     """
     shown = [plan.columns[metric] for metric in plan.metrics]
     by_cell: dict[str, dict[str, Entry]] = {cell.cell: {} for cell in plan.cells}
@@ -81,7 +85,7 @@ def _absent(value: float) -> bool:
 
 
 def _asked_for(entry: Entry) -> bool:
-    """Whether the cell's settings ask for the metric."""
+    """Return whether the cell's settings contain the metric."""
     return bool(entry["n"] + entry["missing"])
 
 
@@ -91,7 +95,7 @@ def _caption(dataset: str, shown: Sequence[Column]) -> str:
 
 
 def _unit_notes(shown: Sequence[Column]) -> list[str]:
-    """Return a line for the columns that share a note, and a unit for those without one unless all are percent."""
+    """Return a line for each note or unit, with the columns that share it; no units if all are percent."""
     units_differ = any(column.unit != "percent" for column in shown)
     names: dict[str, list[str]] = {}
     for column in sorted(shown, key=lambda column: bool(column.note)):
@@ -103,7 +107,7 @@ def _unit_notes(shown: Sequence[Column]) -> list[str]:
 
 
 def _seed_count(entries: dict[str, Entry]) -> str:
-    """Values there are of those planned, by the metric that has fewest."""
+    """Return `2/3` if the metric with the fewest values has 2 of the 3 planned."""
     fewest = min(filter(_asked_for, entries.values()), key=lambda entry: entry["n"], default=None)
     if fewest is None:
         return EMPTY
@@ -128,13 +132,13 @@ def _difference(entry: Entry) -> str:
 def _decrease(entry: Entry) -> str:
     if not entry["delta_n"]:
         return f"{EMPTY} {MARKER}"
-    if _absent(entry["decrease_percent"]):  # to a baseline of 0
+    if _absent(entry["decrease_percent"]):  # the baseline is 0
         return EMPTY
     return f"{_number(entry, 'decrease_percent')}{_spread(entry, 'decrease_std')}{_fewer_pairs(entry)}"
 
 
 def _fewer_pairs(entry: Entry) -> str:
-    """Also where the cell has all its seeds and the baseline lacks some."""
+    """Return the number of pairs if it is smaller than planned; the missing run may be the baseline's."""
     fewer = entry["delta_n"] < entry["n"] + entry["missing"]
     return f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
 
@@ -159,6 +163,7 @@ def _spread(entry: Entry, column: str) -> str:
 
 
 def markdown(layout: Layout) -> str:
+    """Return the layout as Markdown, with columns padded for reading in a terminal."""
     parts = [f"# {layout.title}", ""]
     for block in layout.blocks:
         parts += [f"{block.caption}:", "", *_markdown_table(block), ""]
@@ -167,7 +172,6 @@ def markdown(layout: Layout) -> str:
 
 
 def _markdown_table(block: Block) -> list[str]:
-    """Padded, so that it reads in a terminal too."""
     grid = [[_markdown_text(text) for text in line] for line in [block.header, *block.lines]]
     widths = [max(len(line[column]) for line in grid) for column in range(len(block.header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
@@ -186,7 +190,7 @@ def _markdown_text(text: str) -> str:
 
 
 def latex(layout: Layout) -> str:
-    """A `table` environment; needs the package booktabs."""
+    """Return the layout as a LaTeX `table` environment, which needs the package booktabs."""
     parts = [r"\begin{table}", r"\centering", rf"\caption{{{_latex_text(layout.title)}}}"]
     for block in layout.blocks:
         parts += [rf"\par\medskip {_latex_text(block.caption)}:\par\smallskip"]

@@ -1,4 +1,4 @@
-"""Published tables as data: which published values stand beside which cell."""
+"""Published tables as data, and the published values of each cell."""
 
 import csv
 import math
@@ -10,14 +10,14 @@ from fgssl.errors import UserError
 from fgssl.settings.validation import unknown
 
 SUFFIXED = {"linear": "linear_100", "rank1": "rank1"}
-"""Columns such as `linear_cub200` and the measure that they hold."""
+"""Measure by the first part of a column's name, in tables with columns such as `linear_cub200`."""
 DERIVED = ("decrease_percent",)
-"""Columns that follow from the other numbers, and are no measure of a row."""
+"""Columns that follow from other numbers and are not measures."""
 
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A file of published numbers: its lines as text, by column."""
+    """File of published numbers, its lines as text by column."""
 
     file: Path
     columns: tuple[str, ...]
@@ -25,7 +25,7 @@ class PublishedTable:
 
     @property
     def datasets(self) -> list[str]:
-        """Every dataset that the table has values of."""
+        """Datasets for which the table has values."""
         if "dataset" in self.columns:
             return list(dict.fromkeys(line["dataset"] for line in self.lines))
         split = (column.partition("_") for column in self.columns)
@@ -33,7 +33,7 @@ class PublishedTable:
 
 
 def published(file: Path) -> PublishedTable:
-    """Read a table; a `UserError` names the tables that there are, or the line that is damaged."""
+    """Read a table; raise a `UserError` that names the existing tables or the damaged line if that fails."""
     try:
         with file.open(newline="") as text:
             reader = csv.DictReader(text, strict=True)
@@ -41,21 +41,23 @@ def published(file: Path) -> PublishedTable:
         columns = tuple(reader.fieldnames or ())
         uneven = [number for number, line in enumerate(lines, 2) if None in line or None in line.values()]
         if uneven or not lines:
-            raise ValueError(f"line {uneven[0]} has not the {len(columns)} fields of line 1" if uneven else "no lines")
+            raise ValueError(
+                f"line {uneven[0]} must have {len(columns)} fields, as line 1" if uneven else "it has no lines"
+            )
         return PublishedTable(file, columns, lines)
     except FileNotFoundError:
         there = sorted(path.stem for path in file.parent.glob("*.csv"))
         raise UserError(f"{file}: {unknown(file.stem, there, what='table')}") from None
     except (OSError, ValueError, csv.Error) as error:  # among them: not UTF-8
-        raise UserError(f"{file}: cannot be read as a table ({error}): put back the file as it was") from None
+        raise UserError(f"{file}: cannot be read as a table ({error}): restore the file") from None
 
 
 def reference_values(table: str, dataset: str, match: Mapping[str, object], folder: Path) -> dict[str, float]:
-    """The published measures of one cell, by name: `table` is a file of `folder`, `match` values of its columns.
+    """Return the published measures of one cell, by name, from the line that has the values `match` by column.
 
-    `outliers` of a line whose `level` is genus is the measure `outliers_genus`.
-    Empty where the table has nothing of `dataset`, or no such line (a cell that was not published). Raises `UserError`
-    for an unknown table or column and where `match` fits several lines.
+    `table` is the name of a file in `folder`. The column `outliers` of a line whose `level` is genus is the measure
+    `outliers_genus`. The result is empty if the table has no values for `dataset`, or no such line because the cell was
+    not published. Raise a `UserError` if the table or a column is unknown, or if `match` fits several lines.
     """
     source = published(folder / f"{table}.csv")
     for column in match:
@@ -67,7 +69,7 @@ def reference_values(table: str, dataset: str, match: Mapping[str, object], fold
     found = [line for line in source.lines if all(_equal(line[column], value) for column, value in wanted.items())]
     if len(found) > 1:
         raise UserError(
-            f"{source.file}: reference.match {dict(match)} fits {len(found)} lines; match more of "
+            f"{source.file}: reference.match {dict(match)} fits {len(found)} lines: match more of "
             f"{', '.join(column for column in source.columns if column not in wanted)}"
         )
     numbers = {
@@ -90,7 +92,7 @@ def _measure(column: str, line: Mapping[str, str]) -> str:
 
 
 def _equal(text: str, value: object) -> bool:
-    """Numbers by value (`0.0` is 0), words by letter; a value of another kind is in no table."""
+    """Return whether a field equals `value`: numbers by value (`0.0` is 0), words by letter, others never."""
     if not isinstance(value, str | int | float):
         return False
     number, wanted = _number(text), _number(str(value))
@@ -98,7 +100,7 @@ def _equal(text: str, value: object) -> bool:
 
 
 def _number(text: str) -> float | None:
-    """None for an empty field and for a word."""
+    """Return the number in a field, or None for an empty field or a word."""
     try:
         return float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Plan and run folders -> rows.csv: one row a run, whatever became of it."""
+"""Rows of a sweep's runs (rows.csv), one per planned run, whatever its state."""
 
 import csv
 import io
@@ -14,9 +14,10 @@ from fgssl.store.records import Evaluation, Trained
 from fgssl.store.run_folder import RunFolder, RunState
 
 Row: TypeAlias = dict[str, Any]
+"""Row of rows.csv, by column."""
 
 Start: TypeAlias = tuple[str, PlannedRun]
-"""A run that others start from, after its name for people."""
+"""Run from which others start, after its name in messages."""
 
 ORIGIN = {
     "code_version": "code versions",
@@ -27,17 +28,17 @@ ORIGIN = {
     "threads": "numbers of threads",
     "versions": "library versions",
 }
-"""Columns that say what made a result, each with its plural. Where the environments of a training, or its evaluation,
-differ in one, it holds all of them, joined by `AND`."""
+"""Columns with the origin of a result, each with its plural for messages. If the launches of a training or its
+evaluation differ in one, it holds all their values, joined by `AND`."""
 
 AND = " + "
 
 
 def collect_rows(plan: PlanRecord, out: Path) -> list[Row]:
-    """One row a planned run, in the plan's order; what a run has not yielded is None. Run folders lie in `out`/runs.
+    """Return one row per planned run, in the plan's order, from the run folders in `out`/runs; missing values are None.
 
-    `plan.columns` holds the units of the measures. `wall_s` is the time of the training and the evaluation
-    together, seconds; `fingerprint` that of the training; `reason` why a run is not done.
+    `wall_s` is the time of training and evaluation together, in seconds. `fingerprint` is the training's. `reason`
+    explains why a run is not done. `plan.columns` holds the units of the measures.
     """
     planned = [(cell, run) for cell in plan.cells for run in cell.runs]
     starts: dict[str, Start] = {run.run: (f"cell {cell.cell}", run) for cell, run in planned}
@@ -76,7 +77,7 @@ def _origin(training: Trained | None, evaluation: Evaluation | None) -> dict[str
 
 
 def write_rows(rows: Sequence[Row], file: Path) -> None:
-    """`rows` as CSV, atomically; numbers to the last digit, None as an empty field."""
+    """Write rows as CSV, atomically, with all digits of a number and an empty field for None."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if rows:
@@ -88,14 +89,14 @@ def write_rows(rows: Sequence[Row], file: Path) -> None:
 def _field(value: object) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else repr(value)  # repr of a float is the shortest that reads back equal
+    return value if isinstance(value, str) else repr(value)  # the shortest text that reads back as the same float
 
 
 def _reason(folder: RunFolder, config: Config, state: RunState, starts: Mapping[str, Start], out: Path) -> str:
     if state == "FAILED":
         return _last_line(folder.failure() or "")
     if state == "RUNNING":
-        return "still at work"
+        return "still running"
     for source in config.start.sources.values():
         if source.run is not None and source.run in starts:
             label, run = starts[source.run]

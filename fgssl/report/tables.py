@@ -1,4 +1,4 @@
-"""Rows of runs -> table.csv: one row a cell and metric, with what is missing and the differences."""
+"""Table of a sweep (table.csv), one row per cell and metric: statistics, missing runs and differences."""
 
 import io
 from collections.abc import Sequence
@@ -22,29 +22,28 @@ _TEXTS = ("cell", "metric", "states", "unit", "note")
 
 
 def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
-    """The columns `COLUMNS`; cells in the plan's order, each with the plan's metrics.
+    """Return a table with the columns `COLUMNS`: the cells in the plan's order, each with the plan's metrics.
 
-    `mean` and `std` (ddof 1, empty for n = 1) are over the `n` runs that are done; `missing` counts the others, and is
-    0 like `n` where the cell's settings do not ask for the metric.
-    `delta_baseline` is the mean over the `delta_n` seeds that the cell and the baseline both have of their difference,
-    `delta_std` its standard deviation; the baseline itself has none. `decrease_percent` and `decrease_std` are those of
-    100 (baseline - value) / baseline over the same seeds, for counts alone (outliers, as Chamidullin reports them);
-    empty where a baseline is 0. `delta_reference` is mean - reference. `unit`, `lower_is_better` and `note` are the
-    metric's `Column`.
+    `mean` and `std` (ddof 1, empty for n = 1) are taken over the `n` runs that are done. `missing` counts the others.
+    Both numbers are 0 if the cell does not measure the metric. `delta_baseline` and `delta_std` are mean and standard
+    deviation of the difference to the baseline over the `delta_n` seeds that both have; the baseline has none.
+    `decrease_percent` and `decrease_std` are those of 100 (baseline - value) / baseline over the same seeds, for counts
+    alone (outliers, as Chamidullin reports them), and empty if a baseline is 0. `delta_reference` is mean - reference.
+    `unit`, `lower_is_better` and `note` come from the metric's `Column`. Raise a `UserError` for an unknown metric.
     """
     columns = plan.columns
     known = list(columns)
     frame = pd.DataFrame(rows, columns=["point", "seed", "state", *known])
     if absent := [metric for metric in plan.metrics if metric not in known]:
         raise UserError(
-            f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}; measured are {', '.join(known)}"
+            f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}: choose among {', '.join(known)}"
         )
     of_cells = {str(cell): runs for cell, runs in frame.groupby("point")}
     done = {cell: runs[runs["state"] == "DONE"].set_index("seed")[known] for cell, runs in of_cells.items()}
     none = frame[:0].set_index("seed")[known]
 
     def by_seed(cell: str, metric: str) -> "pd.Series[float]":
-        """The metric of the runs that are done."""
+        """Return the metric of the cell's runs that are done, by seed."""
         return done.get(cell, none)[metric].astype("float64").dropna()
 
     entries = []
@@ -69,7 +68,7 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
 def _statistics(
     values: "pd.Series[float]", others: "pd.Series[float] | None", published: float | None, column: Column
 ) -> Row:
-    """Return the entries that follow from a cell's values, the baseline's and the published one."""
+    """Return the entries that follow from the values of a cell, those of the baseline and the published value."""
     return {
         "mean": values.mean(),
         "std": values.std(ddof=1),
@@ -84,7 +83,7 @@ def _statistics(
 
 
 def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", column: Column) -> dict[str, Any]:
-    """To `others`, the baseline's values; None for the baseline itself, or where there is none."""
+    """Return the entries about the difference to `others`, the baseline's values; None means that there are none."""
     if others is None:
         return {"delta_n": 0}
     seeds = values.index.intersection(others.index)
@@ -101,7 +100,7 @@ def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", c
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:
-    """A line for each cell whose done runs, or table whose cells, come from different code, data or machines."""
+    """Return a line for each cell whose done runs differ in code, data or machine, or for cells that differ."""
     lines = []
     done = [row for row in rows if row["state"] == "DONE"]
     for column, what in ORIGIN.items():
@@ -123,7 +122,7 @@ def warnings(rows: Sequence[Row]) -> list[str]:
 
 
 def _shown(rows: Sequence[Row], column: str) -> list[str]:
-    """The column as text: hashes by their first digits, of library versions those that are not the same everywhere."""
+    """Return a column as text: data versions by their first digits, and only those library versions that differ."""
     texts = [str(row[column]) for row in rows]
     if column == "data_version":
         return [AND.join(version[:12] for version in text.split(AND)) for text in texts]
@@ -135,7 +134,7 @@ def _shown(rows: Sequence[Row], column: str) -> list[str]:
 
 
 def absences(rows: Sequence[Row], plan: PlanRecord) -> dict[str, str]:
-    """For each cell with fewer values than seeds: which are missing and why."""
+    """Return a line for each cell with missing values, by cell: the seeds and the reasons."""
     lines = {}
     for cell in plan.cells:
         asked = {column.name for column in cell.columns}
@@ -158,7 +157,7 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def write_table(table: pd.DataFrame, file: Path) -> None:
-    """`table` as CSV, atomically; numbers to the last digit."""
+    """Write the table as CSV, atomically, with all digits of a number."""
     text = io.StringIO()
     table.to_csv(text, index=False, lineterminator="\n")
     write_atomically(file, text.getvalue())

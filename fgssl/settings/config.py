@@ -1,7 +1,4 @@
-"""YAML + overrides -> one frozen, validated `Config`.
-
-Every way in (a file, the command line, a sweep's grid) is merged into one mapping and validated once.
-"""
+"""Settings of one run: YAML and overrides, merged into one mapping and validated once as a frozen `Config`."""
 
 import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,14 +20,15 @@ from fgssl.settings.views import ViewSettings
 
 @settings
 class StartSource:
-    """Where weights come from: exactly one of these."""
+    """Origin of start weights, given by exactly one of these keys."""
 
     file: str | None = None
-    """A weights file (timm or torchvision key names)."""
+    """Path of a weights file with timm's or torchvision's key names. Nothing is downloaded. The fingerprint
+    leaves the path out; the run records the hash of the file."""
     run: str | None = None
-    """The name of a finished run folder beside this one."""
+    """Name of a trained run folder beside this one."""
     stage: str | None = added_later(default=None)
-    """In a sweep, the stage whose run at the same seed is meant."""
+    """Name of a stage of the sweep, whose run at the same seed is taken. Only a sweep has stages."""
 
     def __post_init__(self) -> None:
         given = [key for key, value in dataclasses.asdict(self).items() if value is not None]
@@ -41,34 +39,49 @@ class StartSource:
 
 @settings
 class StartSettings:
+    """Start weights of each network. A network without a source starts from random weights, which `seed` decides."""
+
     encoder: StartSource | None = None
-    """Empty: random weights."""
+    """Weights of the encoder. *Synthesized Pairs* starts from a ResNet-50 trained on ImageNet-1k, HCL from ViT and
+    Swin."""
     decoder: StartSource | None = None
+    """Weights of the decoder, for methods with one. *Synthesized Pairs* pre-trains it (method `decoder`)."""
     classifier: StartSource | None = None
-    """Classifier of `cross_entropy` that an earlier stage trained on this encoder."""
+    """Weights of the classifier of `cross_entropy`, from a run that trained one on this encoder."""
 
     @property
     def sources(self) -> dict[str, StartSource]:
-        """Return the sources that are given, by network."""
+        """Sources that are given, by network."""
         sources = {entry.name: getattr(self, entry.name) for entry in dataclasses.fields(self)}
         return {network: source for network, source in sources.items() if source is not None}
 
 
 @settings
 class Config:
-    """Everything one run needs: it makes one run folder."""
+    """Settings of one run, which makes one run folder."""
 
     seed: NonNegativeInt = 0
+    """Seed of everything random in the run: weights, order of images, views, noise and splits of the evaluation. A
+    sweep gives `seeds` instead."""
     data: DataSettings = DataSettings()
+    """Images of the run."""
     views: ViewSettings = ViewSettings()
+    """Views of the images."""
     encoder: EncoderSettings = EncoderSettings()
+    """Network that is trained."""
     decoder: Annotated[DecoderSettings, ChosenByName(DECODERS, default="light")] | None = LightDecoderSettings()
+    """Network that rebuilds images from features, chosen by its `name` (`light` by default). Methods without a decoder
+    ignore it."""
     start: StartSettings = StartSettings()
+    """Start weights of the networks."""
     method: Annotated[MethodSettings, ChosenByName(METHODS)] = dataclasses.field(default_factory=MoCoV2Settings)
+    """Method that trains the encoder, chosen by its `name`. The default, MoCo v2, needs no labels and no decoder."""
     training: TrainingSettings = TrainingSettings()
+    """Length, batches, optimization and precision of the training."""
     evaluation: EvaluationSettings | None = EvaluationSettings()
-    """Empty for stages that other runs start from."""
+    """Measures of the trained encoder. If empty (null), the run is not measured, as for stages of a sweep."""
     resources: ResourceSettings = dataclasses.field(default=ResourceSettings(), metadata=NOT_SCIENTIFIC)
+    """Use of the machine, which enters no fingerprint."""
 
     def __post_init__(self) -> None:
         if faults := list(_cross_field_faults(self)):
@@ -76,7 +89,7 @@ class Config:
 
 
 def _cross_field_faults(config: Config) -> Iterator[str]:
-    """Yield an error for each setting that does not fit the others."""
+    """Yield a message for each setting that does not fit the others."""
     method, size = config.method, config.views.image_size
     if config.evaluation is not None and config.evaluation.classifier and "classifier" not in method.networks:
         yield (
@@ -92,7 +105,7 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
     made = config.views.num_recipes
     if method.num_views is None and not made:
-        yield f"method {method.name} takes its views from views.recipes: give some"
+        yield f"method {method.name} takes its views from views.recipes: give at least one recipe"
     if made and method.num_views not in (0, made, None):
         yield (
             f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "
@@ -101,13 +114,13 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
     yield from method.faults(config)
     if "decoder" in method.networks:
         if config.decoder is None:
-            yield f"decoder is empty, but method {method.name} needs one: allowed names {', '.join(DECODERS)}"
+            yield f"decoder is empty, but method {method.name} needs one: set decoder.name to {' or '.join(DECODERS)}"
         elif not config.decoder.makes(size):
-            yield f"views.image_size {size}: decoder {config.decoder.name} makes {config.decoder.sizes}"
+            yield f"views.image_size {size}: decoder {config.decoder.name} makes {config.decoder.sizes}: take one"
 
 
 def _batch_faults(config: Config) -> Iterator[str]:
-    """Yield an error for each number of images that does not divide the global batch as it must."""
+    """Yield a message for each number of images that does not divide the global batch as it must."""
     training, group, micro = config.training, config.encoder.batch_norm_group_size, config.resources.micro_batch_size
     batch, balanced = training.global_batch_size, training.images_per_class
     if batch % group:
@@ -122,35 +135,35 @@ def _batch_faults(config: Config) -> Iterator[str]:
 
 
 def _exact_faults(config: Config) -> Iterator[str]:
-    """Yield an error for each setting that keeps results from being equal for any number of processes."""
+    """Yield a message for each setting under which results would depend on the number of processes."""
     training, resources, group = config.training, config.resources, config.encoder.batch_norm_group_size
     shard, batch = training.exact_shard_size or group, training.global_batch_size
     if shard % group:
         yield f"training.exact_shard_size {shard} must be a multiple of encoder.batch_norm_group_size {group}"
     if batch % shard or (batch // shard).bit_count() != 1:
         yield (
-            f"training.invariant exact adds up a power of two of shards, but training.global_batch_size {batch} is "
-            f"no power of two times {shard} images (exact_shard_size, or else encoder.batch_norm_group_size)"
+            f"training.invariant exact: training.global_batch_size {batch} must be a power of two times the shard of "
+            f"{shard} images (training.exact_shard_size, or else encoder.batch_norm_group_size)"
         )
     if resources.micro_batch_size is not None:
         yield (
-            "resources.micro_batch_size has no place beside training.invariant exact: training.exact_shard_size "
-            "says how many images are in memory at once"
+            "resources.micro_batch_size must be empty under training.invariant exact: training.exact_shard_size sets "
+            "the number of images in memory at once"
         )
     if training.precision == "fp16":
         yield (
-            "training.precision fp16 scales the gradient by its history, training.invariant exact does not know "
-            "that: take bf16"
+            "training.precision fp16 scales the loss by its history, which training.invariant exact does not support: "
+            "take bf16"
         )
     if resources.engine == "zero3":
         yield (
-            "resources.engine zero3 adds up gradients in an order of its own: training.invariant exact runs on "
-            "ddp, zero0, zero1 and zero2"
+            "resources.engine zero3 sums gradients in an order of its own: training.invariant exact needs ddp, zero0, "
+            "zero1 or zero2"
         )
 
 
 def shard_unit(config: Config) -> int:
-    """Images that no number of processes divides: a micro-batch, or the shard of `invariant: exact`."""
+    """Return the images in the smallest share of a batch: a micro-batch, or a shard under `invariant: exact`."""
     group = config.encoder.batch_norm_group_size
     if config.training.invariant == "exact":
         return config.training.exact_shard_size or group
@@ -158,39 +171,44 @@ def shard_unit(config: Config) -> int:
 
 
 def possible_processes(config: Config) -> list[int]:
-    """The numbers of processes that can share a batch, ascending."""
+    """Return the numbers of processes that can share a batch, ascending."""
     units = config.training.global_batch_size // shard_unit(config)
     exact = config.training.invariant == "exact"
     return [size for size in range(1, units + 1) if units % size == 0 and (size.bit_count() == 1 or not exact)]
 
 
 CHOICES: Collection[tuple[str, ...]] = frozenset(choices(Config))
-"""Paths of the settings whose `name` chooses their class: method, decoder, training.optimizer and what lies in them."""
+"""Paths of the settings whose `name` chooses their class: method, decoder, training.optimizer and keys below them."""
 
 
 def parse(mapping: Mapping[str, object], source: str | Place) -> Config:
-    """Validate a mapping; raise a `SettingsError` with every problem. `source` is named where no key has a place."""
+    """Validate a mapping; raise a `SettingsError` with every problem.
+
+    `source` is the place of a problem whose key nobody wrote.
+    """
     return canonical(validate(mapping, Config, source))
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read the config in a file, with overrides."""
+    """Read the config of one run from a file and lay overrides over it; raise a `SettingsError` with every problem."""
     mapping = read_yaml(path)
     if "arms" in mapping or "presets" in mapping:
-        raise SettingsError([Problem(str(path), "", f"no run's config but a sweep: fgssl sweep {path}")])
+        raise SettingsError(
+            [Problem(str(path), "", f"is a sweep, not the config of one run: start it with `fgssl sweep {path}`")]
+        )
     mapping = overridden(mapping, overrides)
     config = parse(mapping, str(path))
     for role, source in config.start.sources.items():
         if source.stage is not None:
             place = locate(mapping, ["start", role, "stage"], Place(str(path)))
             raise SettingsError(
-                [place.problem(f"{source.stage!r} is not allowed: only a sweep has stages, give `run`")]
+                [place.problem(f"{source.stage!r} is not allowed: only a sweep has stages; give `run` or `file`")]
             )
     return config
 
 
 def overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> Layer:
-    """Lay `["a.b=1", ...]` over a config's mapping."""
+    """Return the mapping of a config with overrides such as `["a.b=1"]` laid over it."""
     given, merged = parse_overrides(overrides), Layer(mapping)
     for key, value in given.items():
         merged = merged.override(nested(key, value, given.places[key]), CHOICES)
@@ -198,9 +216,9 @@ def overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> Layer
 
 
 def canonical(config: Config) -> Config:
-    """One config for one meaning, so that equal runs share a folder.
+    """Return the one config that stands for all of the same meaning, so that equal runs share a folder.
 
-    `variant: none` is the base method; what a method does not use is emptied.
+    `variant: none` becomes the base method, and settings that the method does not use are emptied.
     """
     method = config.method.canonical()
     decoder = config.decoder if "decoder" in method.networks else None

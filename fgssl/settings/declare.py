@@ -1,6 +1,6 @@
-"""How settings are declared: frozen dataclasses that pydantic validates, each beside the code it configures.
+"""Declaration of settings: frozen dataclasses that pydantic validates.
 
-Nothing here or in any `settings` module imports torch, so a login node validates a sweep at once.
+No module of `fgssl.settings` imports torch, so that a login node validates a sweep at once.
 """
 
 import functools
@@ -22,7 +22,7 @@ def _no_boolean(value: object) -> object:
 
 
 NUMBER = BeforeValidator(_no_boolean)
-"""Annotation of every numeric setting: Python takes True for 1, the settings do not."""
+"""Annotation of every numeric setting. It rejects booleans, which Python takes for 0 and 1."""
 
 PositiveInt = Annotated[int, Field(gt=0), NUMBER]
 NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
@@ -33,20 +33,20 @@ Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 FractionBelowOne = Annotated[FiniteFloat, Field(ge=0, lt=1)]
 
 NOT_SCIENTIFIC: Mapping[str, Any] = {"scientific": False}
-"""Metadata of a field that cannot change a result: left out of every fingerprint."""
+"""Metadata of a field that cannot change a result, and that every fingerprint therefore leaves out."""
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, as annotations are
 class ChosenByName:
     """Annotation of a field whose class is chosen by the `name` in its mapping: `Annotated[Base, ChosenByName(...)]`.
 
-    The registry has one line for each class: its name and its dotted path, `module:attribute`. A class is imported when
-    it is chosen.
+    A class is imported when it is chosen.
     """
 
     registry: Mapping[str, str]
+    """Dotted path, `module:attribute`, of each class by its name."""
     default: str | None = None
-    """Name that is meant where the mapping gives none; None: a name must be given."""
+    """Name that is assumed if the mapping gives none. None makes `name` mandatory."""
 
     def chosen(self, given: object) -> type | None:
         """Return the class that the mapping `given` chooses, or None if it chooses none."""
@@ -65,7 +65,7 @@ class ChosenByName:
             example = f"{{name: {next(iter(self.registry))}}}"
             raise PydanticCustomError("no_mapping", "give a mapping, such as {example}", {"example": example})
         if "name" not in given:
-            raise ValueError("`name` is missing: it says which one is meant")
+            raise ValueError(f"`name` is missing: give one of {', '.join(self.registry)}")
         expected = ", ".join(f"'{name}'" for name in self.registry)
         context = {"discriminator": "'name'", "tag": str(given["name"]), "expected_tags": expected}
         raise ValidationError.from_exception_data("", [{"type": "union_tag_invalid", "input": given, "ctx": context}])
@@ -73,12 +73,12 @@ class ChosenByName:
 
 @functools.cache
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """Return what validates the class `kind`, made once."""
+    """Return the validator of the class `kind`, which is built once."""
     return TypeAdapter(kind)
 
 
 def one_of(names: Collection[str]) -> AfterValidator:
-    """Return the annotation of a string that must be among `names`, which are looked up when a value is validated."""
+    """Return the annotation of a string that must be among `names`, which are read when a value is validated."""
 
     def check(value: str) -> str:
         if value not in names:
@@ -90,19 +90,20 @@ def one_of(names: Collection[str]) -> AfterValidator:
 
 
 FIRST_DEFAULT = "first_default"
+"""Metadata key of the default with which a field was added."""
 
 
 def added_later(*, default: T, first: Any = MISSING) -> T:
-    """Declare a field that was added after the first release, or a whole section.
+    """Declare a field, or a whole section, that was added after the first release.
 
-    Fingerprints leave it out while it has the default that it was added with, so that runs made before it keep their
-    names. When its default changes, give the one it was added with as `first`: `added_later(default=0.2, first=0.1)`.
+    Fingerprints leave the field out while it has the default with which it was added, so that earlier runs keep their
+    names. If its default changes, give the original one as `first`: `added_later(default=0.2, first=0.1)`.
     """
     return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))
 def settings(cls: type[T]) -> type[T]:
-    """Declare a settings class: frozen, keyword-only, unknown keys refused when validated."""
+    """Declare a settings class: frozen and keyword-only; validation rejects unknown keys."""
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     return dataclass(frozen=True, kw_only=True)(cls)

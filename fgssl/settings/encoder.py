@@ -1,4 +1,4 @@
-"""Which encoder is trained."""
+"""Section `encoder`: the network that is trained."""
 
 from dataclasses import field
 from typing import Literal
@@ -10,16 +10,20 @@ from fgssl.settings.declare import PositiveInt, settings
 
 @settings
 class EncoderSettings:
-    """A timm model by name, without its classifier."""
+    """A timm model without its classifier."""
 
     name: str = "resnet50"
-    """A name of `timm.list_models()`."""
+    """Name of the model, one of `timm.list_models()`. ResNet-50 is the encoder of MoCo v2 and Synthesized Pairs."""
     arguments: dict[str, JsonValue] = field(default_factory=dict)
-    """Further arguments of `timm.create_model`, e.g. `channels` and `layers` of a small ResNet."""
+    """Further arguments of `timm.create_model`, such as `channels` and `layers` of a small ResNet. `pretrained` and
+    positive rates of dropout are rejected: weights come from `start`, and a resumed run could not repeat dropout."""
     stem: Literal["standard", "small_image"] = "standard"
-    """`small_image`: 3x3 first convolution of stride 1, no max-pooling (ResNets, for images of about 32 px)."""
+    """First layers of a ResNet. `standard` leaves the model as timm builds it. `small_image` replaces them by a 3x3
+    convolution of stride 1 without max-pooling, for images of about 32 pixels (He et al. 2016, the CIFAR-10 form)."""
     frozen: tuple[str, ...] = ()
-    """Modules of the timm model that keep their start weights and stay in evaluation mode, e.g. [conv1, bn1, layer1];
-    [all] is the whole encoder."""
+    """Modules of the timm model that are not trained, such as `[conv1, bn1, layer1]`. They keep their start weights and
+    stay in evaluation mode. `[all]` freezes the whole encoder. By default nothing is frozen."""
     batch_norm_group_size: PositiveInt = 32
-    """Samples that share BatchNorm statistics, whatever the number of processes."""
+    """Number of samples that share BatchNorm statistics. Because it is fixed, results do not depend on the number of
+    processes. 32 is the share of each GPU in MoCo (256 images on 8 GPUs). It must divide
+    `training.global_batch_size`."""

@@ -1,4 +1,4 @@
-"""How a frozen encoder is measured."""
+"""Section `evaluation`: the measures that are taken of a frozen encoder."""
 
 import pkgutil
 from dataclasses import field
@@ -16,10 +16,10 @@ MEASURES: dict[str, str] = {
     "collapse": "fgssl.evaluation.measures.collapse:Collapse",
     "classifier": "fgssl.evaluation.measures.classifier:ClassifierAccuracy",
 }
-"""Key of `evaluation` -> the class of its measure, in the order of a table's columns. Each line makes a field."""
+"""Dotted path of the measure of each key of `evaluation`, in the order of table columns. Each line makes a field."""
 
 _FIRST = ("linear", "retrieval", "knn", "outliers", "nuisances", "collapse", "classifier")
-"""Keys of the first release, which are part of every fingerprint; others count when their measure is asked for."""
+"""Keys of the first release, which are part of every fingerprint; a later key is part of it only when it is set."""
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ def _measure(key: str) -> type[Measure]:
 
 
 def _with_measures(cls: type[T]) -> type[T]:
-    """Declare a field for each of `MEASURES`."""
+    """Add a field for each key of `MEASURES` to the class."""
     for key in MEASURES:
         measure = _measure(key)
         cls.__annotations__[key] = measure.field_type()
@@ -42,15 +42,19 @@ def _with_measures(cls: type[T]) -> type[T]:
 @settings
 @_with_measures
 class EvaluationSettings:
-    """Measures to take, one field each: by default the linear probe and retrieval."""
+    """Measures of a frozen encoder, one key each.
+
+    By default the linear probe and retrieval are taken, which are the measures of Synthesized Pairs (Table 1). The keys
+    of a measure are the fields of its class in `fgssl.evaluation.measures`.
+    """
 
     label_level: NonNegativeInt = 0
-    """Level of the labels of all measures but the outliers: 0 is the finest (species)."""
+    """Level of the labels for all measures but the outliers, which name their own. 0 is the finest (species)."""
     keep_features: Literal["float16", "float32"] | None = field(default="float16", metadata=NOT_SCIENTIFIC)
-    """Type of the features that stay in the run folder (features.safetensors), or empty: they are not kept. Measures
-    are computed before they are rounded. A later evaluation with other measures reads `float32` features again, which
-    are exact, and encodes all images again for `float16`, which take half the space; a split with a value beyond
-    float16's range stays in float32. An evaluation that exists is not done again to keep its features."""
+    """Type of the features that are kept in the run folder (features.safetensors); if empty, none are. Measures are
+    computed before rounding. A later evaluation with other measures reads `float32` features, which are exact, and
+    encodes all images again if they are `float16`, which take half the space. A split with a value beyond float16's
+    range is kept in float32. Evaluations that exist are not repeated to keep their features."""
 
     if TYPE_CHECKING:
 
@@ -58,15 +62,15 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         if not self.measures:
-            raise ValueError(f"no measure is asked for: give {', '.join(MEASURES)}")
+            raise ValueError(f"no measure is given: set at least one of {', '.join(MEASURES)}")
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """The measures that are asked for, by their keys."""
+        """Measures that are set, by key."""
         asked = {key: _measure(key).asked(getattr(self, key)) for key in MEASURES}
         return {key: measure for key, measure in asked.items() if measure is not None}
 
     @property
     def columns(self) -> list[Column]:
-        """The columns of all measures that are asked for, in the order of a table."""
+        """Columns of all measures that are set, in the order of a table."""
         return [column for measure in self.measures.values() for column in measure.columns()]

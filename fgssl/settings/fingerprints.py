@@ -1,4 +1,4 @@
-"""A `Config` -> plain values, YAML, and the fingerprints that name its run folder and its results."""
+"""Plain values and YAML of a `Config`, and the fingerprints that name its run folder and its results."""
 
 import dataclasses
 import hashlib
@@ -11,23 +11,24 @@ from fgssl.settings.config import Config
 from fgssl.settings.declare import FIRST_DEFAULT
 
 SCHEMA = 1
-"""Part of every fingerprint; raised when the meaning of a setting changes."""
+"""Version of the meaning of settings, part of every fingerprint; raised when the meaning of one changes."""
 
 
 def to_mapping(config: Any) -> layers.Layer:
-    """Return plain values, as YAML holds them."""
+    """Return the settings as plain values, as YAML holds them."""
     return layers.Layer(json.loads(json.dumps(dataclasses.asdict(config))))
 
 
 def to_yaml(config: Any) -> str:
+    """Return the settings as YAML, every key written out."""
     return layers.to_yaml(to_mapping(config))
 
 
 def scientific(config: Any, added: bool = True) -> Any:
     """Return the settings that can change a result, as plain values.
 
-    A field that was added later is left out while it has its first default, and always where `added` is False, so that
-    a run keeps its fingerprint when its settings class grows.
+    A field that was added later is left out while it has its first default, and always if `added` is False. So a run
+    keeps its fingerprint when its settings class grows.
     """
     if isinstance(config, list | tuple):
         return [scientific(item, added) for item in config]
@@ -47,7 +48,7 @@ def scientific(config: Any, added: bool = True) -> Any:
 
 
 def not_scientific(config: Any, above: str = "") -> Iterator[str]:
-    """Yield the dotted keys of the settings, and of whole sections, that cannot change a result."""
+    """Yield the dotted keys of settings and whole sections that cannot change a result."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if not field.metadata.get("scientific", True):
@@ -62,11 +63,14 @@ def _hash(content: Any) -> str:
 
 
 def training_fingerprint(config: Config) -> str:
-    """Hash of what decides the trained weights; names the run folder. Evaluation can change without training again."""
+    """Return the hash of all settings that decide the trained weights, 12 hexadecimal digits; it names the run folder.
+
+    The evaluation is left out, so that it can change without training again.
+    """
     content = scientific(config)
     for source in content["start"].values():
         if source is not None and source["file"] is not None:
-            # A file is known by its content, whose hash the run records; its path may be written in many ways.
+            # The run records the hash of the file's content; one file can have many paths.
             source["file"] = "file"
     del content["evaluation"]
     if not config.method.trains:
@@ -77,10 +81,10 @@ def training_fingerprint(config: Config) -> str:
 
 
 def evaluation_fingerprint(config: Config) -> str:
-    """Hash of the evaluation's settings; names the result file inside the run folder."""
+    """Return the hash of the evaluation's settings, which names the file of results in the run folder."""
     return _hash(scientific(config.evaluation))
 
 
 def run_name(config: Config) -> str:
-    """Name of the run folder: the method, the seed, the fingerprint."""
+    """Return the name of the run folder: method, seed and training fingerprint."""
     return f"{config.method.name}-seed{config.seed}-{training_fingerprint(config)}"

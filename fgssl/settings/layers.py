@@ -1,7 +1,7 @@
-"""YAML files and the command line -> layers of settings, which know where each of their keys was written.
+"""Layers of settings, read from YAML files and the command line, with the place of each key.
 
-A fault is met long after its file was read and merged with others. `locate` then finds the file, the line and the key
-as the user wrote it there.
+A fault is found long after its file was read and merged with others. `locate` then returns the file, the line and the
+key as the user wrote it there.
 """
 
 import dataclasses
@@ -24,35 +24,37 @@ from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where something was written."""
+    """Source, line and key of something that a user wrote."""
 
     source: str
-    """The file, or `COMMAND_LINE`."""
+    """Path of the file, or `COMMAND_LINE`."""
     key: str = ""
-    """Dotted key as it is written there; empty for the file as a whole."""
+    """Dotted key as it is written there, or empty for the file as a whole."""
     line: int | None = None
+    """Line in the file, from 1; None on the command line."""
 
     def below(self, *parts: str) -> "Place":
-        """Return the place of a key that would lie below this one."""
+        """Return the place of a key below this one, in the same line."""
         return dataclasses.replace(self, key=".".join(filter(None, [self.key, *parts])))
 
     def problem(self, message: str) -> Problem:
+        """Return a problem at this place."""
         return Problem(self.source, self.key, message, self.line)
 
 
 class Layer(dict[str, Any]):
-    """A mapping of settings with the place of each key that somebody wrote; it may be laid over another one."""
+    """Mapping of settings with the place of each key that a user wrote. Layers can be merged."""
 
     def __init__(
         self, content: Mapping[str, object] = MappingProxyType({}), places: Mapping[str, Place] | None = None
     ) -> None:
-        """`places`: by key; None: those of `content`, if it has any."""
+        """`places` holds the place of each key; None takes those of `content`, if it has any."""
         super().__init__(content)
         self.places = dict(getattr(content, "places", {}) if places is None else places)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
-        """Let settings classes hold layers as they were written."""
+        """Return the schema by which a settings class holds a layer with its places."""
         return core_schema.no_info_wrap_validator_function(
             cls._validated, core_schema.dict_schema(core_schema.str_schema())
         )
@@ -63,14 +65,14 @@ class Layer(dict[str, Any]):
         return cls(given)
 
     def only(self, keys: Collection[str]) -> "Layer":
-        """Return a copy that holds no other keys."""
+        """Return a copy that holds `keys` only."""
         return Layer({key: value for key, value in self.items() if key in keys}, self.places)
 
     def merge(self, above: Mapping[str, object], choices: Collection[tuple[str, ...]] = ()) -> "Layer":
-        """Merge deeply into a new layer; `above` wins, also as the place of a key that both have.
+        """Merge deeply into a new layer, in which `above` wins; a key of both has the place in `above`.
 
-        `choices` are the paths of settings whose `name` chooses a kind, in which `*` stands for any key. Where `above`
-        chooses another kind, nothing of this layer is kept.
+        `choices` holds the paths of settings whose `name` chooses a kind; `*` in a path matches any key. If `above`
+        chooses another kind, the settings of this layer at that path are dropped.
         """
         another = () in choices and "name" in self and "name" in above and self["name"] != above["name"]
         below = Layer() if another else self
@@ -83,7 +85,7 @@ class Layer(dict[str, Any]):
         return merged
 
     def override(self, above: "Layer", choices: Collection[tuple[str, ...]]) -> "Layer":
-        """`merge` the command line; warn on stderr of the settings that another `name` drops."""
+        """Merge the command line into a new layer; warn on stderr about settings that another `name` drops."""
         merged = self.merge(above, choices)
         kept = merged.leaves()
         if dropped := [key for key in self.leaves() if not overlaps(key, kept)]:
@@ -100,7 +102,7 @@ class Layer(dict[str, Any]):
         return found
 
     def at(self, key: str, otherwise: Any = None) -> Any:
-        """Return what lies at a dotted key; `otherwise` if nothing does."""
+        """Return the value at a dotted key, or `otherwise` if there is none."""
         inner: Any = self
         for part in key.split("."):
             if not isinstance(inner, Mapping) or part not in inner:
@@ -110,7 +112,7 @@ class Layer(dict[str, Any]):
 
 
 class LayerList(list[Any]):
-    """A list with the place of each item, by its index as text."""
+    """List with the place of each item, by its index as text."""
 
     def __init__(self, items: Iterable[object], places: Mapping[str, Place]) -> None:
         super().__init__(items)
@@ -118,7 +120,7 @@ class LayerList(list[Any]):
 
 
 def locate(content: Any, path: Sequence[str], top: Place) -> Place:
-    """Return where the key at `path` was written; if nobody wrote it, its nearest parent's place with the full key.
+    """Return the place of the key at `path`, or of its nearest written parent, with the full key, if nobody wrote it.
 
     `top` is the place of `content` itself.
     """
@@ -139,7 +141,7 @@ def locate(content: Any, path: Sequence[str], top: Place) -> Place:
 
 
 def read_yaml(path: Path) -> Layer:
-    """Read the mapping in a YAML 1.2 file; raise a `SettingsError` if there is none or a key is given twice."""
+    """Read a mapping from a YAML 1.2 file; raise a `SettingsError` if there is none or a key is given twice."""
     try:
         node = _yaml().compose(path.read_text(encoding="utf-8"))
         reader = _Reader(Place(str(path)))
@@ -162,7 +164,7 @@ def _shown(content: Any) -> str:
 
 
 def to_yaml(content: Mapping[str, object]) -> str:
-    """Write plain values as YAML 1.2, which `read_yaml` reads as the same values."""
+    """Return plain values as YAML 1.2, which `read_yaml` reads back as the same values."""
     yaml = _yaml()
     yaml.default_flow_style, yaml.allow_unicode, yaml.width = False, True, 120
     yaml.representer.sort_base_mapping_type_on_output = False
@@ -174,7 +176,7 @@ def to_yaml(content: Mapping[str, object]) -> str:
 
 
 def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)  # the C parser is of YAML 1.1
+    return YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
 
 
 def _unreadable(source: str, error: Exception) -> Problem:
@@ -187,7 +189,7 @@ def _unreadable(source: str, error: Exception) -> Problem:
 
 
 class _Reader:
-    """Builds plain values from the nodes of a YAML text and collects the keys that are given twice."""
+    """Builder of plain values from the nodes of a YAML text, which collects faulty keys."""
 
     def __init__(self, top: Place) -> None:
         self._top = top
@@ -195,7 +197,7 @@ class _Reader:
         self.problems: list[Problem] = []
 
     def value(self, node: Any, key: str) -> Any:
-        """Return the value of the node at the dotted `key`."""
+        """Return the plain value of the node at the dotted `key`."""
         if isinstance(node, MappingNode) and node.tag == "tag:yaml.org,2002:map":
             return self._mapping(node, key)
         if isinstance(node, SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
@@ -223,7 +225,9 @@ class _Reader:
                     written = Layer({**below, **written}, {**below.places, **written.places})
                 continue
             if not isinstance(key_node, ScalarNode):
-                self.problems.append(self._place(key_node, key).problem("a list or a mapping is no key: write a name"))
+                self.problems.append(
+                    self._place(key_node, key).problem("a key must be a name, not a list or a mapping")
+                )
                 continue
             name = self._plain(key_node)
             inner = f"{key}.{name}".removeprefix(".")
@@ -245,17 +249,17 @@ class _Reader:
 
 
 def parse_overrides(overrides: Sequence[str]) -> Layer:
-    """Read `["a.b=1", ...]` as a mapping of dotted keys to values, in order.
+    """Read overrides such as `["a.b=1"]` as a mapping of dotted keys to values, in order.
 
-    A value that begins with `[`, `{`, a quote or `!` is YAML. Any other is one plain value as it stands, whatever
-    `#` or `: ` it holds.
+    A value that begins with `[`, `{`, a quote or `!` is read as YAML. Any other is one plain value, even if it contains
+    `#` or `: `.
     """
     parsed, problems = Layer(), list[Problem]()
     for override in overrides:
         key, equals, text = override.partition("=")
         place = Place(COMMAND_LINE, key)
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
-            problems.append(Problem(COMMAND_LINE, override, "an override has the form key.path=value"))
+            problems.append(Problem(COMMAND_LINE, override, "an override must have the form key.path=value"))
             continue
         reader = _Reader(place)
         try:
@@ -280,12 +284,12 @@ def _value_node(text: str) -> Any:
 
 
 def overlaps(key: str, others: Iterable[str]) -> bool:
-    """Return whether the dotted key is one of `others`, lies in one or holds one."""
+    """Return whether the dotted key is one of `others`, or lies below or above one."""
     return any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in others)
 
 
 def nested(path: str | Sequence[str], value: object, place: Place | None = None) -> Layer:
-    """Return `{"a": {"b": 1}}` for the path "a.b" (or its parts) and the value 1, written at `place`."""
+    """Return the layer `{"a": {"b": 1}}` for the path "a.b" (or its parts) and the value 1, written at `place`."""
     *above, last = path.split(".") if isinstance(path, str) else path
     layer = Layer({last: value}, {} if place is None else {last: place})
     if not above:

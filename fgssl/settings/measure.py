@@ -1,7 +1,7 @@
-"""Contract of a measure: a key of `evaluation`, the columns that it fills, what it needs of a dataset, its values.
+"""Contract of a measure: its settings, its columns, its demands on a dataset, and its values.
 
 A measure is a subclass in a file of its own and a line of `MEASURES` in `fgssl.settings.evaluation`. Plans and tables
-read its columns where there is no torch, so its file imports torch, numpy and formulas inside `value` and `check` only.
+read its columns without torch, so its file imports torch, numpy and formulas inside `value` and `check` only.
 """
 
 import dataclasses
@@ -15,57 +15,60 @@ if TYPE_CHECKING:
     from fgssl.store.manifest import Manifest
 
 Unit: TypeAlias = Literal["percent", "count", "number"]
-"""`count` is a number of test images."""
+"""Unit of a column; `count` is a number of test images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table of results."""
+    """Column of a table of results."""
 
     name: str
+    """Name of the column, which is also the key of its number in `value`."""
     unit: Unit
+    """Unit of its numbers, which decides how they are printed."""
     lower_is_better: bool = False
+    """Whether a smaller number is a better result."""
     note: str = ""
-    """Explanation under the table; empty if the name and the unit suffice."""
+    """Explanation under the table; empty if name and unit suffice."""
 
 
 @settings
 class Measure:
-    """A measure of an encoder's features. The fields of a subclass are its settings in the YAML."""
+    """Measure of an encoder's features. The fields of a subclass are its settings in the YAML."""
 
     written: ClassVar[Any] = None
-    """Type of the key's value in the YAML; None: a boolean, or the class and null if it has fields."""
+    """Type of the key's value in the YAML. None means a boolean, or for a class with fields, the class or null."""
 
     @classmethod
     def field_type(cls) -> Any:
-        """Return the type of the key's value."""
+        """Return the type that the key's value must have."""
         return cls.written or (cls | None if dataclasses.fields(cls) else bool)
 
     @classmethod
     def default(cls) -> Any:
-        """Return the key's value where none is given; unless overridden, the measure is not taken then."""
+        """Return the value of a key that is left out. Unless overridden, it means that the measure is not taken."""
         return None if dataclasses.fields(cls) else False
 
     @classmethod
     def asked(cls, value: Any) -> Self | None:
-        """Return the measure that the key's value asks for, or None."""
+        """Return the measure with the settings in `value`, or None if `value` means that it is not taken."""
         return value if isinstance(value, cls) else cls() if value else None
 
     def columns(self) -> list[Column]:
-        """Return the columns that `value` fills, in the order of the table."""
+        """Return the columns whose numbers `value` returns, in the order of the table."""
         raise NotImplementedError
 
     def label_levels(self, label_level: int) -> dict[str, int]:
-        """Return the levels of the labels that are read, by the dotted key that chooses each; empty: no labels."""
+        """Return the label levels that are read, by the dotted key that chooses each; {} if no labels are needed."""
         return {"evaluation.label_level": label_level}
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
-        """Return what a dataset lacks beside these levels, a message each that opens with the dotted key."""
+        """Return a message for each thing besides label levels that the dataset lacks; it opens with the dotted key."""
         return []
 
     def check(self, splits: "Splits") -> None:
-        """Raise `DataError` for labels, groups or attributes that cannot be measured; called before the training."""
+        """Raise a `DataError` if labels, groups or attributes cannot be measured. It is called before training."""
 
     def value(self, features: "Features") -> dict[str, float]:
-        """Return the value of each column, and of further names that no table shows (a chosen learning rate)."""
+        """Return the value of each column, and further values that no table shows (such as a chosen learning rate)."""
         raise NotImplementedError

@@ -1,6 +1,7 @@
-"""Settings of the methods: each class is one `method.name` and one line of `METHODS`.
+"""Section `method`: each class is one `method.name` and one line of `METHODS`.
 
-A class holds everything that is known of its method without torch; `implementation` is the path of what computes.
+A class holds the settings of its method and the traits that are needed without torch; `implementation` is the path of
+the code that computes.
 """
 
 import itertools
@@ -21,7 +22,7 @@ from fgssl.settings.declare import (
 )
 from fgssl.settings.noise import NoiseSettings
 
-if TYPE_CHECKING:  # both know the methods
+if TYPE_CHECKING:  # both import this module
     from fgssl.settings.config import Config
     from fgssl.store.manifest import Manifest
 
@@ -40,47 +41,49 @@ METHODS: dict[str, str] = {
 }
 """Dotted path of the settings class of each method."""
 BASES = {name: METHODS[name] for name in ("mocov2", "simsiam")}
-"""Methods that synthesized pairs can be built on."""
+"""Methods on which synthesized pairs can be built."""
 
 
 @settings
 class MethodSettings:
-    """Settings of a method, and everything that is known of it before it is built."""
+    """Settings of a method, and its traits that are needed before it is built."""
 
     implementation: ClassVar[str]
-    """Dotted path, `module:class`, of the `fgssl.methods.method.Method`; imported when a run is built."""
+    """Dotted path, `module:class`, of the `fgssl.methods.method.Method`. It is imported when a run is built."""
     networks: ClassVar[tuple[str, ...]] = ("encoder",)
-    """Networks that it exports and can start from, each named as in `start`; it needs a `decoder` if that is one."""
+    """Networks that the method exports and can start from, by their keys in `start`. A method with `decoder` among them
+    needs the section `decoder`."""
     trains: ClassVar[bool] = True
-    """Whether anything is trained."""
+    """Whether the method trains anything."""
     num_views: ClassVar[int | None] = 2
-    """Number of augmented views of an image that it takes; None if it takes as many as `views.recipes` makes."""
+    """Number of augmented views of each image, or None for as many as `views.recipes` make."""
     needs_labels: ClassVar[bool] = False
-    """Whether it tells classes apart."""
+    """Whether the method trains on labels."""
     has_target_network: ClassVar[bool] = False
-    """Whether it keeps a moving average of its weights (an EMA), which needs all weights on every process."""
+    """Whether the method keeps a moving average (EMA) of its weights, for which every process needs all of them."""
 
     name: str
+    """Name of the method, a key of `METHODS`."""
 
     @property
     def label_level(self) -> int:
-        """Level of the labels whose classes it tells apart: its setting `level`, or the finest if it has none."""
+        """Level of the labels that the method trains on: its setting `level`, or the finest if it has none."""
         return getattr(self, "level", 0)
 
     def canonical(self) -> "MethodSettings":
-        """Return the one spelling of all settings that train alike."""
+        """Return the settings in the one spelling that all equivalent settings share."""
         return self
 
     def faults(self, config: "Config") -> Iterator[str]:
-        """Yield an error for each setting of `config` that does not fit this method."""
+        """Yield a message for each setting of `config` that does not fit this method."""
         if self.has_target_network and config.resources.engine == "zero3":
             yield (
-                f"resources.engine zero3: the moving average of {self.name} needs all weights on every process, which "
-                "zero3 divides: take ddp or zero0 to zero2"
+                f"resources.engine zero3: the moving average of {self.name} needs all weights on every process, but "
+                "zero3 divides them: take ddp or zero0 to zero2"
             )
 
     def lacks(self, manifest: "Manifest") -> Iterator[str]:
-        """Yield an error for each thing that the method needs and the dataset does not have."""
+        """Yield a message for each thing that the method needs and the dataset lacks."""
         if not self.needs_labels:
             return
         level = self.label_level
@@ -93,19 +96,19 @@ class MethodSettings:
             yield manifest.no_level("method.level", level)
         elif sum(count > 0 for count in manifest.class_counts["train"][level]) < 2:
             yield (
-                f"method.name: {self.name} tells classes apart, but all {manifest.count('train')} training images of "
-                f"{manifest.title} are of one {manifest.levels[level].name} (level {level}): pack images of two or "
+                f"method.name: {self.name} separates classes, but all {manifest.count('train')} training images of "
+                f"{manifest.title} belong to one {manifest.levels[level].name} (level {level}): pack images of two or "
                 "more, or take another level or a method without labels, such as simclr"
             )
 
     def cautions(self, manifest: "Manifest") -> Iterator[str]:
-        """Yield a warning for each thing to know of training on the dataset, though it can be done."""
+        """Yield a warning for each thing that makes training on the dataset doubtful, though possible."""
         yield from ()
 
 
 @settings
 class StartEncoderSettings(MethodSettings):
-    """The start encoder, evaluated as it is (Table 1's first row)."""
+    """No method: the start encoder is evaluated without training (the first row of Table 1 in *Synthesized Pairs*)."""
 
     trains = False
     num_views = 0
@@ -115,21 +118,26 @@ class StartEncoderSettings(MethodSettings):
 
 @settings
 class MoCoV2Settings(MethodSettings):
-    """MoCo v2 (He et al. 2020; Chen et al. 2020, arXiv:2003.04297)."""
+    """MoCo v2 (He et al. 2020, arXiv:1911.05722; Chen et al. 2020, arXiv:2003.04297). All defaults are v2's."""
 
     implementation = "fgssl.methods.mocov2:MoCoV2"
     has_target_network = True
 
     name: Literal["mocov2"] = "mocov2"
     hidden_width: PositiveInt = 2048
+    """Width of the hidden layer of the head, which has two layers without BatchNorm."""
     projection_width: PositiveInt = 128
+    """Width of queries and keys."""
     temperature: PositiveFloat = 0.2
+    """Temperature of InfoNCE, and of the pair loss in synthesized pairs. 0.2 is best with a two-layer head."""
     queue_size: PositiveInt = 65536
-    """Past keys that serve as negatives; a multiple of the global batch size."""
+    """Number of past keys that serve as negatives, a multiple of `training.global_batch_size`. With a queue longer than
+    the dataset, stale keys of an image are among its own negatives."""
     momentum: FractionBelowOne = 0.999
     """Momentum of the key encoder's moving average, per step."""
 
     def faults(self, config: "Config") -> Iterator[str]:
+        """Yield a message for each setting of `config` that does not fit; batches must fill the queue exactly."""
         yield from super().faults(config)
         batch = config.training.global_batch_size
         if self.queue_size % batch:
@@ -139,6 +147,7 @@ class MoCoV2Settings(MethodSettings):
             )
 
     def cautions(self, manifest: "Manifest") -> Iterator[str]:
+        """Yield a warning if the queue is longer than the dataset."""
         images = manifest.count("train")
         if self.queue_size > images:
             yield (
@@ -149,7 +158,10 @@ class MoCoV2Settings(MethodSettings):
 
 @settings
 class DecoderPretrainingSettings(MethodSettings):
-    """The decoder alone, by mean squared error on resized images, the encoder frozen."""
+    """Pre-training of the decoder on a frozen encoder (*Synthesized Pairs*, App. B.2).
+
+    The loss is the mean squared error between resized images and their reconstruction.
+    """
 
     implementation = "fgssl.methods.decoder_pretraining:DecoderPretraining"
     num_views = 0
@@ -160,26 +172,28 @@ class DecoderPretrainingSettings(MethodSettings):
 
 @settings
 class SimSiamSettings(MethodSettings):
-    """SimSiam (Chen and He 2021, arXiv:2011.10566)."""
+    """SimSiam (Chen and He 2021, arXiv:2011.10566). All defaults are the paper's."""
 
     implementation = "fgssl.methods.simsiam:SimSiam"
 
     name: Literal["simsiam"] = "simsiam"
     hidden_width: PositiveInt = 2048
-    """Hidden width of the projector's three layers."""
+    """Width of the two hidden layers of the projector, which has three layers with BatchNorm."""
     projection_width: PositiveInt = 2048
+    """Width of the projections and of the predictions."""
     predictor_width: PositiveInt = 512
-    """Width of the predictor's hidden layer."""
+    """Width of the predictor's hidden layer, a bottleneck of a quarter of `projection_width`."""
     constant_predictor_rate: bool = True
-    """Whether the predictor keeps the schedule's first learning rate throughout, as the official code has it."""
+    """Whether the predictor keeps the initial learning rate. The paper finds this better, because the predictor should
+    adapt to the latest representations."""
 
 
 @settings
 class BYOLSettings(MethodSettings):
-    """BYOL (Grill et al. 2020, arXiv:2006.07733).
+    """BYOL (Grill et al. 2020, arXiv:2006.07733). All defaults are the paper's.
 
-    Its own views, at the paper's scale: `views: {crop_area: [0.08, 1.0], saturation: 0.2, recipes: [{blur_probability:
-    1.0}, {blur_probability: 0.1, solarize_probability: 0.2}]}`.
+    The paper's own views, at its scale, are `views: {crop_area: [0.08, 1.0], saturation: 0.2, recipes:
+    [{blur_probability: 1.0}, {blur_probability: 0.1, solarize_probability: 0.2}]}`.
     """
 
     implementation = "fgssl.methods.byol:BYOL"
@@ -187,22 +201,28 @@ class BYOLSettings(MethodSettings):
 
     name: Literal["byol"] = "byol"
     hidden_width: PositiveInt = 4096
-    """Hidden width of the projector and the predictor."""
+    """Hidden width of the projector and the predictor, which have two layers each."""
     projection_width: PositiveInt = 256
+    """Width of the projections and of the predictions."""
     momentum: FractionBelowOne = 0.996
-    """Momentum of the target network's moving average at the start; it rises to 1 by a cosine."""
+    """Initial momentum of the target network's moving average, per step. It rises to 1 along half a cosine."""
 
 
 @settings
 class ProjectedSettings(MethodSettings):
-    """Settings of methods that compare what a head of two layers makes of features."""
+    """Settings that methods with a projection head of two layers share."""
 
     hidden_width: PositiveInt = 2048
+    """Width of the hidden layer of the head. 2048 is the width of ResNet-50's features, as in SimCLR and SupCon."""
     projection_width: PositiveInt = 128
+    """Width of the embeddings that the loss compares, as in SimCLR and SupCon."""
     head_batch_norm: bool = True
-    """BatchNorm after both layers of the head, as in SimCLR's official code. SupCon's has none, but without it all
-    embeddings start in nearly one direction, and short trainings of small encoders stayed there (docs/results.md)."""
+    """Whether BatchNorm follows both layers of the head, as in SimCLR's official code. SupCon's head has none, but
+    without it all embeddings start in nearly one direction, and short trainings of small encoders did not leave it
+    (docs/explanation/results.md)."""
     temperature: PositiveFloat = 0.1
+    """Temperature by which cosine similarities are divided. SimCLR (on ImageNet) and SupCon take 0.1; no value is
+    published for HCL."""
 
 
 @settings
@@ -216,7 +236,7 @@ class SimCLRSettings(ProjectedSettings):
 
 @settings
 class CrossEntropySettings(MethodSettings):
-    """A linear classifier on the encoder, trained together with it (or alone: `encoder.frozen`)."""
+    """Cross-entropy of a linear classifier on the encoder, trained with it, or alone if `encoder.frozen` is `[all]`."""
 
     implementation = "fgssl.methods.cross_entropy:CrossEntropy"
     num_views = 1
@@ -225,43 +245,46 @@ class CrossEntropySettings(MethodSettings):
 
     name: Literal["cross_entropy"] = "cross_entropy"
     level: NonNegativeInt = 0
-    """Level of the labels: 0 is the finest (species)."""
+    """Level of the labels whose classes are separated. 0 is the finest (species)."""
 
     def faults(self, config: "Config") -> Iterator[str]:
+        """Yield a message for each setting of `config` that does not fit; levels trained and measured must agree."""
         yield from super().faults(config)
         evaluation = config.evaluation
         if evaluation is not None and evaluation.classifier and evaluation.label_level != self.level:
             yield (
-                f"evaluation.classifier: method.level {self.level} is learnt, but evaluation.label_level "
-                f"{evaluation.label_level} measured: give both the same"
+                f"evaluation.classifier: the classifier is trained on method.level {self.level}, but measured on "
+                f"evaluation.label_level {evaluation.label_level}: give both the same value"
             )
 
 
 @settings
 class SupConSettings(ProjectedSettings):
-    """Supervised contrastive learning, L_out (Khosla et al. 2020, arXiv:2004.11362, Eq. 2)."""
+    """SupCon, supervised contrastive learning with the loss L_out (Khosla et al. 2020, arXiv:2004.11362, Eq. 2)."""
 
     implementation = "fgssl.methods.supcon:SupCon"
     needs_labels = True
 
     name: Literal["supcon"] = "supcon"
     level: NonNegativeInt = 0
-    """Level of the labels: 0 is the finest (species)."""
+    """Level of the labels whose classes are separated. 0 is the finest (species)."""
 
 
 @settings
 class HCLSettings(ProjectedSettings):
-    """Supervised contrastive learning on several levels of labels, with soft positive pairs (Chamidullin)."""
+    """HCL, supervised contrastive learning on several levels of labels with soft positive pairs (Chamidullin)."""
 
     implementation = "fgssl.methods.hcl:HCL"
     needs_labels = True
 
     name: Literal["hcl"] = "hcl"
     level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (1.0, 0.1)
-    """Weight of a pair by the finest level that it shares, finest first: (1, lambda) for species and genus."""
+    """Weight of a pair by the finest level that its images share, finest first: (1, lambda) for species and genus. The
+    first must be above 0, and no weight may exceed the one before it. No lambda is published; 0.1 is our choice."""
     weighting: Literal["pair", "mass"] = "pair"
-    """`pair`: the weights are of pairs, so many genus positives outweigh few of the species. `mass`: a mean of SupCon's
-    loss at each level, (1 - lambda) on species and lambda on genus, whatever the number of positives."""
+    """Meaning of the weights. Under `pair` each pair has its weight, so many positives of the genus outweigh few of the
+    species. Under `mass` the loss is a mean over levels, (1 - lambda) SupCon on species + lambda SupCon on genus,
+    whatever the number of positives. `pair` is closest to the published description."""
 
     def __post_init__(self) -> None:
         weights = self.level_weights
@@ -269,11 +292,12 @@ class HCLSettings(ProjectedSettings):
             raise ValueError(f"level_weights {list(weights)}: must begin above 0 and never rise, e.g. [1.0, 0.1]")
 
     def lacks(self, manifest: "Manifest") -> Iterator[str]:
+        """Yield a message for each thing that the dataset lacks: labels, or a level for each weight."""
         weights, levels = list(self.level_weights), len(manifest.levels)
         if 0 < levels < len(weights):
             yield (
                 f"method.level_weights: {weights} are {len(weights)} weights, but {manifest.listed_levels}: give one "
-                f"weight a level, finest first, {levels} at most"
+                f"weight per level, finest first, {levels} at most"
             )
         else:
             yield from super().lacks(manifest)
@@ -281,7 +305,10 @@ class HCLSettings(ProjectedSettings):
 
 @settings
 class NPairsSettings(MethodSettings):
-    """n-pairs over cosine similarities, the diagonal among the positives (Guan's course on contrastive learning)."""
+    """N-pairs over cosine similarities, each image among its own positives (Guan's course on contrastive learning).
+
+    The defaults are those of the example that the course follows (keras.io, supervised contrastive learning).
+    """
 
     implementation = "fgssl.methods.n_pairs:NPairs"
     num_views = 1
@@ -289,42 +316,52 @@ class NPairsSettings(MethodSettings):
 
     name: Literal["n_pairs"] = "n_pairs"
     projection_width: PositiveInt = 128
+    """Width of the embeddings, which one linear layer with ReLU makes."""
     temperature: PositiveFloat = 0.05
+    """Temperature by which cosine similarities are divided."""
     level: NonNegativeInt = 0
-    """Level of the labels: 0 is the finest (species)."""
+    """Level of the labels whose classes are separated. 0 is the finest (species)."""
 
 
 @settings
 class SynthesizedSettings(MethodSettings):
-    """Synthesized pairs on a base method (Wang et al., ECCV 2024, Eq. 8): L = L_C + alpha L_R + nu L_P."""
+    """Synthesized Pairs on a base method (Wang et al., ECCV 2024): the loss L = L_C + alpha L_R + nu L_P (Eq. 8)."""
 
     implementation = "fgssl.methods.synthesized:Synthesized"
     networks = ("encoder", "decoder")
 
     name: Literal["synthesized"] = "synthesized"
     base: Annotated[MethodSettings, ChosenByName(BASES, default="mocov2")] = field(default_factory=MoCoV2Settings)
+    """Method whose contrastive loss is L_C, chosen by its `name`: mocov2 (the default, as in the paper's Table 1)
+    or simsiam."""
     noise: NoiseSettings = NoiseSettings()
+    """Perturbation that turns a feature vector into the second one of a pair."""
     reconstruction_weight: NonNegativeFloat = 0.5
-    """Weight alpha of the reconstruction loss L_R."""
+    """Weight alpha of the reconstruction loss L_R. 0.5 and 1 are best in Fig. 5."""
     pair_weight: NonNegativeFloat = 0.5
-    """Weight nu (lambda in Table 6) of the pair loss L_P."""
+    """Weight nu of the pair loss L_P (lambda in Table 6, where 0.5 is best). At 0 no pairs are made."""
     bank_size: PositiveInt = 1024
-    """Number K of feature vectors of non-augmented images that are kept for the variance."""
+    """Number K of newest feature vectors of non-augmented images over which the spread of a dimension is taken, at
+    least `encoder.batch_norm_group_size`. The paper's value is not known; at 1024 its thresholds (Table 7) separate
+    dimensions."""
     detach_pairs: bool = True
-    """Whether L_P's gradient stops at the synthesized images."""
+    """Whether the gradient of L_P stops at the synthesized images, which is our choice. Otherwise encoder and decoder
+    can lower L_P by a decoder that ignores its input."""
 
     def canonical(self) -> MethodSettings:
-        """Return the base method where no noise is added: it has no pairs to learn from."""
+        """Return the base method if the variant is `none`, since there are no pairs to learn from."""
         return self.base if self.noise.variant == "none" else self
 
     def faults(self, config: "Config") -> Iterator[str]:
+        """Yield a message for each setting of `config` that does not fit the base method or the bank."""
         yield from self.base.faults(config)
         group = config.encoder.batch_norm_group_size
         if self.bank_size < group:
             yield (
-                f"method.bank_size {self.bank_size} is smaller than encoder.batch_norm_group_size {group}: "
-                "the bank is filled a group at a time"
+                f"method.bank_size {self.bank_size} must not be smaller than encoder.batch_norm_group_size {group}: "
+                "the bank is filled one group at a time"
             )
 
     def cautions(self, manifest: "Manifest") -> Iterator[str]:
+        """Yield the warnings of the base method."""
         yield from self.base.cautions(manifest)

@@ -1,4 +1,4 @@
-"""A plain mapping -> an instance of a settings class, or every fault in it at once, each with its dotted key."""
+"""Validation of a plain mapping as a settings class, with every fault at once, each with its dotted key."""
 
 import dataclasses
 import difflib
@@ -21,7 +21,7 @@ T = typing.TypeVar("T", bound=object)
 def validate(mapping: Mapping[str, object], kind: type[T], source: str | Place) -> T:
     """Return `mapping` as an instance of the settings class `kind`; raise a `SettingsError` with all problems.
 
-    Each problem is at the place where its key was written; `source` is the place of the mapping itself.
+    Each problem has the place of its key; `source` is the place of the mapping itself.
     """
     try:
         return adapter(kind).validate_python(mapping)  # type: ignore[arg-type]  # mypy doubts that a class is hashable
@@ -32,9 +32,9 @@ def validate(mapping: Mapping[str, object], kind: type[T], source: str | Place) 
 def without_faults(
     mapping: Any, kind: type, source: str | Place, instead: Mapping[str, object] = MappingProxyType({})
 ) -> tuple[Layer, list[Problem]]:
-    """Return the part of `mapping` that is valid, so that other things can be checked against it, and all problems.
+    """Return the valid part of `mapping`, against which other settings can be checked, and all problems.
 
-    `instead` holds values for the keys that are missing or faulty as a whole; by itself it must be valid.
+    `instead` holds values for keys that are missing or faulty as a whole; it must be valid by itself.
     """
     content, problems = mapping, list[Problem]()
     while True:
@@ -54,7 +54,7 @@ def without_faults(
 
 
 def _without(content: object, keys: Sequence[Sequence[str]]) -> Layer:
-    """Leave out the keys that `keys` lead to, as far as they lead through mappings."""
+    """Return the mapping without the values at the paths `keys`; a path ends early where no mapping goes on."""
     if not isinstance(content, Mapping):
         return Layer()
     rest = Layer(content)
@@ -79,7 +79,7 @@ def _placed(faults: Iterable[tuple[str, str]], mapping: object, source: str | Pl
 def _resolve(kind: Any, given: object, location: Iterable[int | str]) -> tuple[list[str], list[Any]]:
     """Return the dotted key of pydantic's location (which also names union branches) and the settings classes there.
 
-    `given` is the mapping that was validated: its names say which class a choice holds.
+    `given` is the mapping that was validated; a `name` in it decides the class of a choice.
     """
     key: list[str] = []
     classes: list[Any] = [kind]
@@ -92,7 +92,7 @@ def _resolve(kind: Any, given: object, location: Iterable[int | str]) -> tuple[l
             key.append(part)
             given = given.get(part) if isinstance(given, Mapping) else None
             classes = _classes(fields[part], part, given)
-        elif any(part == cls.__name__ for cls in classes):  # a branch of a union, no key of the file
+        elif any(part == cls.__name__ for cls in classes):  # a branch of a union, not a key of the file
             classes = [cls for cls in classes if part == cls.__name__]
         elif re.fullmatch(r"\w+", part) and part not in ("float", "int", "str", "bool", "list", "dict"):
             key.append(part)
@@ -121,12 +121,12 @@ def _faults(error: ValidationError, kind: type, given: object) -> list[tuple[str
                 found.append((above, f"`{parts[-1]}` is missing: it has no default"))
             case "dataclass_type":
                 mapping = f"a mapping with the keys {', '.join(_keys(classes))}"
-                if found and found[-1][0] == key:  # the other branch of a union has spoken
+                if found and found[-1][0] == key:  # the other branch of a union has added its fault
                     found[-1] = (key, f"{found[-1][1]}, or {mapping}")
                 else:
                     found.append((key, f"{refused}: give {mapping}"))
             case "string_type" if isinstance(value, int | float):
-                found.append((key, f"{refused}: YAML reads no string here, put it in quotes"))
+                found.append((key, f"{refused}: YAML does not read it as a string; put it in quotes"))
             case _:
                 found.append((key, f"{refused}: {detail['msg'].lower()}"))
     return found
@@ -137,7 +137,7 @@ def _keys(classes: Iterable[Any]) -> list[str]:
 
 
 def unknown(name: str, known: Sequence[str], what: str = "key") -> str:
-    """The words of an error about an unknown name, with the nearest known one."""
+    """Return the message about an unknown name, with the nearest known one."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown {what} {name!r}: {hint}allowed: {', '.join(known)}"
@@ -157,20 +157,21 @@ def _alternatives(annotation: Any) -> list[Any]:
 
 
 def _held(kind: Any, key: str) -> list[Any]:
-    """Return the alternatives of what the field `key` of the class `kind` may hold."""
+    """Return the alternatives in the annotation of the field `key` of the class `kind`."""
     return _alternatives(typing.get_type_hints(kind, include_extras=True)[key])
 
 
 def _classes(kind: Any, key: str, given: object) -> list[Any]:
-    """Return the settings classes that the field `key` of the class `kind` may hold where it is `given`."""
+    """Return the settings classes that the field `key` of the class `kind` can have if its value is `given`."""
     held = (option.chosen(given) if isinstance(option, ChosenByName) else option for option in _held(kind, key))
     return [option for option in held if dataclasses.is_dataclass(option)]
 
 
 def choices(kind: Any) -> Iterator[tuple[str, ...]]:
-    """Yield the paths of the settings in the class `kind` whose `name` says which class is meant.
+    """Yield the paths of the settings in the class `kind` whose `name` chooses their class.
 
-    `*` stands for any key: whatever has a `name` inside a choice is a choice too, and none need be imported to see it.
+    `*` matches any key: a mapping with a `name` inside a choice counts as a choice too, so that no class has to be
+    imported.
     """
     for field in dataclasses.fields(kind):
         for held in _held(kind, field.name):

@@ -1,4 +1,4 @@
-"""How an image becomes what the encoder sees."""
+"""Section `views`: the way from an image to the input of the encoder."""
 
 import dataclasses
 from typing import Annotated
@@ -22,27 +22,38 @@ BlurSigma = tuple[PositiveFloat, PositiveFloat]
 
 @settings
 class ViewRecipe:
-    """How one view is cropped and colored; the defaults are MoCo v2's (Chen et al. 2020, arXiv:2003.04297)."""
+    """Crop and colors of one view. The defaults are MoCo v2's (Chen et al. 2020, arXiv:2003.04297)."""
 
     image_size: PositiveInt = 224
-    """Side of the square view, pixels."""
+    """Side of the square view, in pixels."""
     crop_area: Area = (0.2, 1.0)
-    """Smallest and largest share of the image's area that a random crop keeps."""
+    """Smallest and largest share of the image's area that a random crop keeps. The crop's aspect ratio lies between 3/4
+    and 4/3."""
     brightness: NonNegativeFloat = 0.4
+    """Strength b of the brightness jitter: pixels are multiplied by a factor drawn from [1 - b, 1 + b], at least 0."""
     contrast: NonNegativeFloat = 0.4
+    """Strength c of the contrast jitter: the distance of pixels from the image's mean gray is multiplied by a factor
+    drawn from [1 - c, 1 + c], at least 0."""
     saturation: NonNegativeFloat = 0.4
+    """Strength s of the saturation jitter: the distance of pixels from their own gray is multiplied by a factor drawn
+    from [1 - s, 1 + s], at least 0."""
     hue: HueStrength = 0.1
-    """Largest change of hue, turns."""
+    """Largest change of the hue, in turns of the color circle, in either direction."""
     jitter_probability: Fraction = 0.8
+    """Probability that brightness, contrast, saturation and hue of a view are changed, in random order."""
     gray_probability: Fraction = 0.2
+    """Probability that a view loses its color."""
     blur_probability: Fraction = 0.5
+    """Probability that a view is blurred by a Gaussian."""
     blur_sigma: BlurSigma = (0.1, 2.0)
-    """Range of the Gaussian blur's standard deviation, pixels."""
+    """Smallest and largest standard deviation of the Gaussian, in pixels, meant for views of 224 pixels."""
     solarize_probability: Fraction = added_later(default=0.0)
+    """Probability that a view is solarized. MoCo v2 never does it; BYOL takes 0.2 for its second view."""
     solarize_threshold: Fraction = added_later(default=0.5)
-    """Pixel value, of [0, 1], from which solarizing inverts a pixel."""
+    """Pixel value in [0, 1] from which solarization inverts a pixel. 0.5 is BYOL's."""
     horizontal_flip: bool = True
-    """Off where left and right are different classes (traffic signs)."""
+    """Whether a view is mirrored with probability 0.5. Set it to false where left and right are different classes, as
+    with traffic signs."""
 
     def __post_init__(self) -> None:
         if self.crop_area[0] > self.crop_area[1]:
@@ -53,25 +64,37 @@ class ViewRecipe:
 
 @settings
 class RecipeSettings:
-    """Differences of one or several views from `views`; an empty key is as there."""
+    """Differences of one or several views from the keys of `views`, which hold wherever a key here is empty."""
 
     count: PositiveInt = 1
-    """Number of views made by this recipe."""
+    """Number of views that this recipe makes."""
     image_size: PositiveInt | None = None
+    """Side of the square view, in pixels; 96 for DINO's small crops."""
     crop_area: Area | None = None
+    """Smallest and largest share of the image's area that a random crop keeps."""
     brightness: NonNegativeFloat | None = None
+    """Strength of the brightness jitter, as in `views`."""
     contrast: NonNegativeFloat | None = None
+    """Strength of the contrast jitter, as in `views`."""
     saturation: NonNegativeFloat | None = None
+    """Strength of the saturation jitter, as in `views`."""
     hue: HueStrength | None = None
+    """Largest change of the hue, in turns of the color circle."""
     jitter_probability: Fraction | None = None
+    """Probability that the colors of the view are changed."""
     gray_probability: Fraction | None = None
+    """Probability that the view loses its color."""
     blur_probability: Fraction | None = None
+    """Probability that the view is blurred. BYOL takes 1 for its first view and 0.1 for its second."""
     blur_sigma: BlurSigma | None = None
+    """Smallest and largest standard deviation of the blur, in pixels."""
     solarize_probability: Fraction | None = None
+    """Probability that the view is solarized."""
     solarize_threshold: Fraction | None = None
+    """Pixel value in [0, 1] from which solarization inverts a pixel."""
 
     def applied_to(self, recipe: ViewRecipe) -> ViewRecipe:
-        """Return `recipe` with the keys of this one."""
+        """Return `recipe` with the keys that are given here in place of its own."""
         shared = {entry.name: getattr(recipe, entry.name) for entry in dataclasses.fields(ViewRecipe)}
         own = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         del own["count"]
@@ -80,16 +103,19 @@ class RecipeSettings:
 
 @settings
 class ViewSettings(ViewRecipe):
-    """The views of an image and the resize-only original; `image_size` is the encoder's input size."""
+    """Views of an image for training, and its resized original. `image_size` is also the encoder's input size."""
 
     recipes: tuple[RecipeSettings, ...] = added_later(default=())
-    """Recipes of the method's views, in their order; empty: all views are made alike, by the keys above. Multi-crop:
-    `[{count: 2, crop_area: [0.25, 1.0]}, {count: 8, crop_area: [0.05, 0.25], image_size: 96}]`."""
+    """Recipes of the method's views, in the order of the views. If empty, the keys above make all views. DINO's
+    multi-crop is `[{count: 2, crop_area: [0.25, 1.0]}, {count: 8, crop_area: [0.05, 0.25], image_size: 96}]`."""
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (0.485, 0.456, 0.406)
-    """Per channel, of pixels in [0, 1]; ImageNet's by default."""
+    """Mean of each channel, subtracted from pixels in [0, 1]. The default is ImageNet's, which ResNet weights expect;
+    timm's ViT weights expect 0.5 for mean and std."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.229, 0.224, 0.225)
+    """Standard deviation of each channel, by which pixels in [0, 1] are divided. The default is ImageNet's."""
     evaluation_resize: PositiveInt | None = None
-    """Shorter side before the center crop of an evaluation image; empty: resized straight to `image_size`."""
+    """Shorter side of an evaluation image before its center crop of `image_size`, in pixels; 256 in Synthesized Pairs,
+    at an `image_size` of 224. If empty, the whole image is resized to the square."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,16 +132,16 @@ class ViewSettings(ViewRecipe):
 
     @property
     def num_recipes(self) -> int:
-        """Number of views that `recipes` make; 0 if there are none."""
+        """Number of views that `recipes` make, or 0 if there are none."""
         return sum(recipe.count for recipe in self.recipes)
 
     @property
     def alike(self) -> bool:
-        """Whether every recipe is as if there were none."""
+        """Whether no recipe differs from the keys of `views`."""
         return all(recipe.applied_to(self) == RecipeSettings().applied_to(self) for recipe in self.recipes)
 
     def of_each(self, number: int) -> tuple[ViewRecipe, ...]:
-        """Return the recipe of each of `number` views."""
+        """Return the recipes of `number` views; raise a `ValueError` if `recipes` make another number."""
         if not self.recipes or number == 0:
             return (self,) * number
         if self.num_recipes != number:

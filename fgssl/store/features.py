@@ -1,6 +1,7 @@
-"""features.safetensors: the features of a finished run, for figures and for measures that are added later.
+"""Features of a finished run (features.safetensors), kept for figures and for measures that are added later.
 
-Reading needs numpy and no torch. Rows are in the order of the shards, whose labels and attributes they share.
+Reading needs numpy, but not torch. Features are in the order of the images in the shards, which hold their labels and
+attributes.
 """
 
 import sys
@@ -15,31 +16,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Encoder and data that features depend on, beside the code."""
+    """Encoder and data on which features depend, besides the code."""
 
     data_version: str
     """Version of the shards."""
     encoder_sha256: str = ""
-    """Hash of encoder.safetensors; empty in files of the first release."""
+    """SHA-256 of encoder.safetensors, or empty in files of the first release."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptFeatures:
-    """Features of the evaluation crop of the images of a run."""
+    """Features of a run's images, computed from their evaluation crops."""
 
     splits: Mapping[str, "NDArray[Any]"]
-    """`train` (N, D) and `test` (M, D) in float32 or float16, as far as measures asked for them."""
+    """`train` (N, D) and `test` (M, D) in float32 or float16; a split that no measure needed is missing."""
     encoded_by: Mapping[str, str]
     """Version of the code that encoded each split."""
     origin: Origin
 
     def updated(self, newer: "KeptFeatures") -> "KeptFeatures":
-        """Return these features with the splits of `newer` in place of their own."""
+        """Return these features with the splits of `newer` in place of or beside their own."""
         return replace(
             newer, splits={**self.splits, **newer.splits}, encoded_by={**self.encoded_by, **newer.encoded_by}
         )
 
     def to_bytes(self) -> bytes:
+        """Return the content of the file that `read_features` reads."""
         from safetensors.numpy import save
 
         content: bytes = save(dict(self.splits), metadata={**self.encoded_by, **asdict(self.origin)})
@@ -49,9 +51,10 @@ class KeptFeatures:
 def read_features(
     file: Path, origin: Origin | None = None, dtypes: Collection[str] = ("F16", "F32")
 ) -> KeptFeatures | None:
-    """Return the features in `file` of these safetensors types, or None where there are none of them.
+    """Return the features in `file` whose safetensors type is among `dtypes`, or None if there are none.
 
-    None also, with a warning, for a damaged file, and for one of another `origin`, if that is given.
+    The result is also None if `origin` is given and the file has another one, or, with a warning, if the file is
+    damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -67,5 +70,5 @@ def read_features(
             splits = {name: opened.get_tensor(name) for name in names}
             return KeptFeatures(splits=splits, encoded_by={name: metadata[name] for name in names}, origin=found)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
-        print(f"WARNING: {file}: passed over, as it holds no features that can be read: {error}", file=sys.stderr)
+        print(f"WARNING: {file}: ignored, since its features cannot be read: {error}", file=sys.stderr)
         return None

@@ -1,4 +1,4 @@
-"""Files that several processes share: atomic writes, typed records, locks, hashes, and waiting until one is visible."""
+"""Files that several processes share: atomic writes, typed records, locks, hashes, and waiting for visibility."""
 
 import dataclasses
 import fcntl
@@ -22,7 +22,10 @@ _VISIBLE_WITHIN_S = 60.0
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
-    """Write beside, flush to the disk (where it must outlive a crash), rename: a reader never sees a part."""
+    """Write a file so that a reader sees either all of it or nothing; raise a `UserError` if that fails.
+
+    The content is written beside and renamed. `durable` content is flushed to the disk first, to outlive a crash.
+    """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
@@ -38,7 +41,7 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the mapping in a file of JSON, or None if there is no such file; damage is an error of `read_record`."""
+    """Return the mapping in a JSON file, or None if there is no such file; raise a `UserError` if it is damaged."""
     return read_record(path, dict[str, Any])
 
 
@@ -47,19 +50,18 @@ def read_record(
     kind: type[T],
     *,
     schema: int | None = None,
-    advice: str = "put back the file as it was, or delete it to have it made anew",
+    advice: str = "restore the file, or delete it so that it is written anew",
 ) -> T | None:
-    """Return the record in a file that holds `record_json`, or None if there is no such file.
+    """Return the record in a file of JSON, as `record_json` writes it, or None if there is no such file.
 
-    `kind` is a dataclass, whose file may have further keys unless it forbids them, or a type such as `float`. Raises a
-    `UserError` of one line that closes with `advice` if the file is damaged, of another form, or of another `schema`
-    than the given one.
+    `kind` is a dataclass, whose file may have further keys unless it forbids them, or a type such as `float`. Raise a
+    `UserError` of one line that ends in `advice` if the file is damaged, has another form, or has another `schema`.
     """
     try:
         content = json.loads(path.read_text())
         found = content.get("schema") if isinstance(content, dict) else None
         if schema is not None and found != schema:
-            raise ValueError(f"schema {found!r} is not the {schema} that this version reads")
+            raise ValueError(f"schema is {found!r}, but this version of fgssl reads {schema}")
         record: T = adapter(kind).validate_python(content)  # type: ignore[arg-type]
         return record
     except FileNotFoundError:
@@ -73,18 +75,21 @@ def read_record(
 
 
 def record_json(record: Any) -> str:
-    """Return a dataclass as the JSON text that `read_record` takes, with sets as sorted lists."""
+    """Return a dataclass as JSON for `read_record`; sets become sorted lists."""
     return json.dumps(dataclasses.asdict(record), indent=1, default=sorted) + "\n"
 
 
 def file_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file's content, hexadecimal."""
+    """Return the SHA-256 of a file's content in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def lock(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:
-    """Return whether this process now holds the lock on `file` (until it is closed), trying for `patience_s`."""
+    """Try for `patience_s` seconds to lock `file` until it is closed; return whether this process holds the lock.
+
+    Raise a `UserError` if the file system has no locks.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -95,14 +100,15 @@ def lock(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bo
                 return False
             time.sleep(0.05)
         except OSError as error:
-            advice = "choose an --out on one that has"
-            raise UserError(f"{file.name}: no file locks on this file system ({error.strerror}); {advice}") from error
+            advice = "choose an --out on a file system with locks"
+            raise UserError(f"{file.name}: this file system has no file locks ({error.strerror}): {advice}") from error
 
 
 def awaited(look: Callable[[], T], folders: Sequence[Path], patience_s: float, pause_s: float = 0.1) -> T:
-    """Return what `look` sees in files of other nodes: the first that is true, or the last one after `patience_s`.
+    """Call `look` until it returns a true value or `patience_s` seconds have passed; return its last value.
 
-    Shared file systems keep lists of what a folder holds; listing `folders` makes them ask the server again.
+    `look` reads files of other nodes. A shared file system caches the content of folders; listing `folders` refreshes
+    it.
     """
     deadline = time.monotonic() + patience_s
     while not (found := look()) and time.monotonic() < deadline:
@@ -114,5 +120,5 @@ def awaited(look: Callable[[], T], folders: Sequence[Path], patience_s: float, p
 
 
 def wait_until_visible(file: Path) -> None:
-    """Return once this node sees a file that another node has just written, or after a minute."""
+    """Wait until this node sees a file that another node has just written, for a minute at most."""
     awaited(file.is_file, (file.parent.parent.parent, file.parent.parent, file.parent), _VISIBLE_WITHIN_S)

@@ -1,7 +1,7 @@
-"""The right to write into a run folder: one process holds it, and a newer job of the run may take it over.
+"""Right to write into a run folder. One process holds it, and a newer job of the same run may take it over.
 
-lease    locked by its holder and naming it; the kernel frees the lock at a process' death
-guard    locked for the moment of each write, so that nobody takes the folder over meanwhile
+lease    record of the holder, locked by it; the kernel frees the lock when the process dies
+guard    locked during each write, so that no process takes the folder over meanwhile
 """
 
 import contextlib
@@ -20,22 +20,21 @@ from fgssl.store.files import lock, record_json, write_atomically
 from fgssl.store.records import Evaluation, Progress, Trained
 
 _GUARD_PATIENCE_S = 60.0
-"""A write into a folder takes less, unless its disk or its process stands still."""
+"""Longest wait for the guard. A write takes less unless its disk or its process hangs."""
 
 Generation: TypeAlias = tuple[int, int]
-"""Which job of the run a scheduler started, and how often that job was put back in the queue; later ones are greater.
-"""
+"""Number of a job's work order, and how often the scheduler requeued the job. Later generations are greater."""
 
 
 class Lease:
-    """The right to write into a run folder; every write checks that it is still held."""
+    """Right to write into a run folder. Every write checks that it is still held."""
 
     def __init__(self, path: Path, lease_id: str) -> None:
         """`path` is the run folder."""
         self.path, self.lease_id = path, lease_id
 
     def sign(self, file: IO[str], generation: Generation | None) -> None:
-        """Write the holder's record into the lease, in place: the lock is on this very file."""
+        """Write the holder's record into the lease in place, because the lock belongs to this very file."""
         record = {"lease_id": self.lease_id, "pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
         try:
             file.seek(0)
@@ -46,7 +45,7 @@ class Lease:
             raise UserError(f"{file.name}: cannot be written: {error.strerror}") from error
 
     def take_over(self, generation: Generation | None) -> IO[str]:
-        """Replace a lease that another process keeps locked; return the new one, locked until it is closed."""
+        """Replace a lease that another process keeps locked. Return the new file, locked until it is closed."""
         aside = self.path / f".lease.{self.lease_id}"
         file = aside.open("a+")
         lock(file)
@@ -55,14 +54,16 @@ class Lease:
         return file
 
     def check(self) -> None:
-        """Raise a `LeaseError` if another process has taken the folder over."""
+        """Raise a `LeaseError` if another process has taken over the folder."""
         record = _record(self.path)
         if _fields(record).get("lease_id") != self.lease_id:
-            raise LeaseError(f"{self.path}: process {self.lease_id} lost its lease to {record!r}; it stops here")
+            raise LeaseError(
+                f"{self.path}: this process ({self.lease_id}) stops, because it lost its lease to {record!r}"
+            )
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """Keep the lease for certain within the context, in which a file, or a line of it, appears."""
+        """Hold the guard within the context, in which a file or a line of it is written; raise if the lease is lost."""
         with guarded(self.path):
             self.check()
             yield
@@ -73,7 +74,7 @@ class Lease:
             write_atomically(self.path / name, content, durable)
 
     def write_record(self, name: str, record: Trained | Evaluation | Progress, durable: bool = True) -> None:
-        """Write one record of the run folder atomically, for `files.read_record`."""
+        """Write one record of the run folder atomically, as `files.read_record` reads it."""
         self.write(name, record_json(record), durable)
 
     def clear_failure(self) -> None:
@@ -83,28 +84,29 @@ class Lease:
 
 @contextlib.contextmanager
 def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
-    """Become the one writer of the run folder `path`, which is made if it is missing.
+    """Hold the lease of the run folder `path`, which is created if missing, within the context.
 
-    Raises a `LeaseError` if another live process holds it. A process that lives on though its scheduler has given it up
-    (its node was lost for a while) gives way to a newer generation: from then on, nothing of it comes into the folder.
+    Raise a `LeaseError` if another live process holds it, unless `generation` is newer than that process's, or if a
+    newer generation has held it. A process can outlive its job, for example while its node is cut off. It loses the
+    lease to a newer generation, after which its writes are rejected.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / "lease").open("a+")
     except OSError as error:
-        raise UserError(f"{path}: no run folder can be made here: {error.strerror}; choose another --out") from error
+        raise UserError(f"{path}: the run folder cannot be created: {error.strerror}: choose another --out") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(file)
-        locked = lock(file, patience_s=1.0)  # a look by `holder` takes the lock for a moment
+        locked = lock(file, patience_s=1.0)  # `holder` takes the lock for a moment
         lease = Lease(path, uuid.uuid4().hex[:12])
-        with guarded(path):  # nobody takes over between this look and what follows from it
+        with guarded(path):  # no process takes over between reading and signing
             record = _record(path)
             theirs = _generation(record)
             free = locked and os.path.samestat((path / "lease").stat(), os.fstat(file.fileno()))
             if not free and not (generation and theirs and generation > theirs):
-                raise LeaseError(f"{path}: another process is at work here: {record}")
+                raise LeaseError(f"{path}: another process works here: {record}")
             if generation and theirs and generation < theirs:
-                raise LeaseError(f"{path}: a newer attempt was at work here: {record}")
+                raise LeaseError(f"{path}: a newer job has worked here: {record}")
             if free:
                 lease.sign(file, generation)
             else:
@@ -114,7 +116,7 @@ def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
 
 @contextlib.contextmanager
 def guarded(path: Path) -> Iterator[None]:
-    """Keep other processes from writing into the run folder `path`, and from taking it over, within the context."""
+    """Keep other processes from writing into the run folder `path` or taking it over, within the context."""
     with (path / "guard").open("a") as file:
         if not lock(file, patience_s=_GUARD_PATIENCE_S):
             raise LeaseError(f"{file.name}: another process has been writing for {_GUARD_PATIENCE_S:.0f} s")
@@ -140,7 +142,7 @@ def _record(path: Path) -> str:
 
 
 def _fields(record: str) -> dict[str, Any]:
-    """Return the fields of a lease's record; none if nobody wrote it, or it is damaged."""
+    """Return the fields of a lease's record, or {} if it is empty or damaged."""
     try:
         fields = json.loads(record)
     except ValueError:
@@ -149,7 +151,7 @@ def _fields(record: str) -> dict[str, Any]:
 
 
 def _generation(record: str) -> Generation | None:
-    """Return the generation of a lease's writer, or None if no scheduler started it or nobody wrote."""
+    """Return the generation of a lease's writer, or None if no scheduler started it or the record is empty."""
     match _fields(record).get("generation"):
         case [int(job), int(restart)]:
             return job, restart

@@ -1,6 +1,6 @@
-"""The description of a packed dataset: manifest.json, beside the shards.
+"""Description of a packed dataset, in manifest.json beside the shards.
 
-Light to import: planning a sweep reads it.
+Planning a sweep reads it, so this module imports nothing heavy.
 """
 
 import hashlib
@@ -17,14 +17,15 @@ from fgssl.errors import DataError
 from fgssl.store.files import file_sha256
 
 FORMAT = 2
-"""Version of manifest and shards; raised when their layout changes."""
+"""Version of the layout of manifest and shards; raised when it changes."""
 MANIFEST = "manifest.json"
 LISTED_FAULTS = 20
+"""Most faults that one message lists."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level of the labels."""
+    """Level of the labels, such as species or genus, with the names of its classes."""
 
     name: str
     classes: tuple[str, ...]
@@ -32,30 +33,36 @@ class Level:
 
 @dataclass(frozen=True)
 class Shard:
+    """File of packed images."""
+
     file: str
     count: int
+    """Number of images."""
     bytes: int
     sha256: str
 
 
 @dataclass(frozen=True)
 class Manifest:
+    """Content of manifest.json."""
+
     dataset: str
     source: str
     arguments: Mapping[str, JsonValue]
     levels: tuple[Level, ...]
     splits: Mapping[str, tuple[Shard, ...]]
     class_counts: Mapping[str, tuple[tuple[int, ...], ...]]
-    """Split -> level, finest first -> number of images of each class."""
+    """Number of images of each class, by split and then by level, finest first."""
     attributes: tuple[str, ...]
-    """Names of what is recorded of every image, sorted."""
+    """Names of the attributes that are recorded for every image, sorted."""
 
     @property
     def version(self) -> str:
-        """SHA-256 over all of the content: equal data, equal version."""
+        """SHA-256 over all of the content, so that equal data have an equal version."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
 
     def count(self, split: str) -> int:
+        """Return the number of images in a split."""
         return sum(shard.count for shard in self.splits[split])
 
     @property
@@ -71,8 +78,8 @@ class Manifest:
         return f"{self.title} has {number} label {'level' if number == 1 else 'levels'}: {listed}"
 
     def no_level(self, key: str, level: int) -> str:
-        """Return the message about a setting `key` that asks for a level of the labels which is not there."""
-        return f"{key}: {level} is not there: {self.listed_levels}; give one of these"
+        """Return the message about a setting `key` whose value is a label level that the dataset does not have."""
+        return f"{key}: there is no level {level}: {self.listed_levels}: give one of these"
 
     def _content(self) -> dict[str, Any]:
         splits = {
@@ -95,7 +102,7 @@ class Manifest:
         }
 
     def _check_class_counts(self) -> None:
-        """Raise a `ValueError` where they are not one number a class, or do not add up to the split's images."""
+        """Raise a `ValueError` if they are not one number per class, or do not add up to the images of the split."""
         for split, by_level in self.class_counts.items():
             if [len(counts) for counts in by_level] != [len(level.classes) for level in self.levels]:
                 raise ValueError(f"class_counts of split {split} do not fit the levels")
@@ -103,17 +110,20 @@ class Manifest:
                 raise ValueError(f"class_counts of split {split} do not add up to its {self.count(split)} images")
 
     def to_json(self) -> str:
+        """Return the content of manifest.json, with its version."""
         return json.dumps({**self._content(), "version": self.version}, indent=1) + "\n"
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read the manifest of a packed folder; raise a `DataError` that names the file if that fails."""
+        """Read the manifest of a packed folder; raise a `DataError` if it is missing, damaged or of another format."""
         path = folder / MANIFEST
         try:
             content = json.loads(path.read_text())
             found = content["format"]
             if found != FORMAT:
-                raise DataError(f"{path}: has format {found!r}, this fgssl reads {FORMAT}: pack the dataset again")
+                raise DataError(
+                    f"{path}: format is {found!r}, but this version of fgssl reads {FORMAT}: pack the dataset again"
+                )
             manifest = cls(
                 dataset=content["dataset"],
                 source=content["source"],
@@ -137,14 +147,14 @@ class Manifest:
             raise DataError(f"{path}: cannot be read as a manifest ({error!r}): pack the dataset again") from None
         if stated != manifest.version:
             raise DataError(
-                f"{path}: its version {stated!r} does not fit its content ({manifest.version}): it was changed "
-                "after packing; pack the dataset again"
+                f"{path}: version {stated!r} does not fit the content ({manifest.version}), which was changed after "
+                "packing: pack the dataset again"
             )
         return manifest
 
 
 def verify(folder: Path) -> Manifest:
-    """Recompute the SHA-256 of every shard; a `DataError` lists all that are missing or damaged."""
+    """Recompute the SHA-256 of every shard; raise a `DataError` that lists all that are missing or damaged."""
     manifest = Manifest.read(folder)
     faults = []
     for shard in itertools.chain.from_iterable(manifest.splits.values()):
@@ -154,14 +164,14 @@ def verify(folder: Path) -> Manifest:
             faults.append(f"{folder / shard.file}: cannot be read: {error.strerror}")
             continue
         if found != shard.sha256:
-            faults.append(f"{folder / shard.file}: SHA-256 is {found}, the manifest says {shard.sha256}")
+            faults.append(f"{folder / shard.file}: SHA-256 is {found}, but {shard.sha256} in the manifest")
     if faults:
         raise DataError(listed(faults, "damaged shard", "damaged shards") + "\npack the dataset again")
     return manifest
 
 
 def listed(faults: Sequence[str], one: str, many: str) -> str:
-    """Return `3 <many>:` and the faults, a line each, `LISTED_FAULTS` at most."""
+    """Return a headline such as `3 damaged shards:` and the faults, one line each, `LISTED_FAULTS` at most."""
     lines = [f"{len(faults)} {one if len(faults) == 1 else many}:", *faults[:LISTED_FAULTS]]
     if len(faults) > LISTED_FAULTS:
         lines.append(f"... and {len(faults) - LISTED_FAULTS} more")

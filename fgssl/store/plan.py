@@ -1,4 +1,4 @@
-"""plan.json: which runs make which cell of a sweep's table; the sweep writes it, rows and tables read it."""
+"""Plan of a sweep (plan.json): the runs of each cell of its table. The sweep writes it; rows and tables read it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +11,13 @@ from fgssl.settings.measure import Column
 from fgssl.store.files import read_record
 
 SCHEMA = 2
-"""Version of the file's form; raised when it changes."""
+"""Version of the file's layout; raised when it changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
+    """Run at one seed."""
+
     __pydantic_config__ = ConfigDict(extra="forbid")
     seed: int
     run: str
@@ -25,28 +27,29 @@ class PlannedRun:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedStage(PlannedRun):
-    """A run that others start from."""
+    """Run of a stage, from which other runs start."""
 
     stage: str
+    """Name of the stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedCell:
-    """A row of the table: an arm with one choice of its grid's values, and a run for each seed."""
+    """Row of the table: an arm with one choice of its grid's values, and a run for each seed."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     cell: str
     arm: str
     grid: dict[str, JsonValue]
-    """Dotted keys that this cell varies; a cell of another arm need not have them."""
+    """Values of the dotted keys that this arm varies; other arms may vary others."""
     columns: list[Column]
-    """The measures of its runs; none else is missing in it."""
+    """Measures of its runs. Other columns of the table are left empty and do not count as missing."""
     runs: list[PlannedRun]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRecord:
-    """The whole file."""
+    """Content of plan.json."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     schema: int
@@ -55,26 +58,28 @@ class PlanRecord:
     title: str
     dataset: str
     baseline: str | None
-    """The cell that the others are compared with."""
+    """Name of the cell with which the others are compared, or None."""
     grid_keys: list[str]
-    """Every dotted key that some cell varies, in the order of the columns."""
+    """Dotted keys that any cell varies, in the order of the columns."""
     metrics: list[str]
-    """The measures that the table shows."""
+    """Names of the measures that the table shows."""
     reference: dict[str, dict[str, float]]
-    """Published value of a measure, by cell; empty where the dataset is not the published one."""
+    """Published value of each measure, by cell; empty if the dataset is not the published one."""
     cells: list[PlannedCell]
     stages: list[PlannedStage]
 
     @property
     def columns(self) -> dict[str, Column]:
-        """The measures of all cells by name, in the order of the table."""
+        """Measures of all cells by name, in the order of the table."""
         return {column.name: column for cell in self.cells for column in cell.columns}
 
 
 def read_plan(out: Path) -> PlanRecord:
-    """The plan of the sweep whose output folder is `out`. Raises `UserError` where there is none or it does not fit."""
+    """Return the plan of the sweep whose output folder is `out`; raise a `UserError` if it is missing or damaged."""
     file = out / "plan.json"
-    plan = read_record(file, PlanRecord, schema=SCHEMA, advice="delete it and run the sweep again, it writes it anew")
+    plan = read_record(
+        file, PlanRecord, schema=SCHEMA, advice="delete it and run the sweep again, which writes it anew"
+    )
     if plan is None:
         raise UserError(
             f"{file}: no such file; `aggregate` takes the output folder of a sweep, which holds the plan that "

@@ -1,4 +1,4 @@
-"""Which code and which libraries gave a result."""
+"""Provenance of a result: the versions of its code and libraries."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "
 
 @functools.cache
 def code_version() -> str:
-    """Return the hash of this package's source files; the same wherever they lie."""
+    """Return the hash of this package's source files, 12 hexadecimal digits; it does not depend on their folder."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
@@ -23,13 +23,16 @@ def code_version() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and the libraries, and the processor; equal bits need equal ones."""
+    """Return the versions of Python and libraries and the name of the processor. Equal bits need all of them equal."""
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"python": platform.python_version(), **found, "processor": _processor()}
 
 
 def environment(processes: int, engine: str, threads: int, device: str) -> Environment:
-    """Return the environment of this launch of a training; `device` is its name, `threads` are each process's."""
+    """Return the environment of this launch of a training.
+
+    `threads` is the number in each process, `device` the name of the GPU or `cpu`.
+    """
     return Environment(
         code_version=code_version(),
         processes=processes,

@@ -1,6 +1,7 @@
-"""The records in a run folder: their fields, and the names of their files.
+"""Records in a run folder, and the names of their files.
 
-Each is read by `files.read_record` and written by `Lease.write_record` (a checkpoint's mark by its writer).
+`files.read_record` reads them and `Lease.write_record` writes them, except for the mark of a checkpoint, which its
+writer writes.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ TRAINED = "trained.json"
 PROGRESS = "progress.json"
 METRICS = "metrics.jsonl"
 COMPLETE = "COMPLETE"
-"""Mark of a whole checkpoint, in its folder."""
+"""Name of the file that marks a checkpoint as whole, in its folder."""
 
 
 def evaluation_file(config: configs.Config) -> str:
@@ -28,66 +29,68 @@ Measures: TypeAlias = dict[str, int | float]
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """Code, processes, device and libraries of one launch of a training: the bits depend on them."""
+    """Code, processes, device and libraries of one launch of a training, on which the bits of its result depend."""
 
     code_version: str
     processes: int
     engine: str
     threads: int
-    """CPU threads of torch in each process."""
+    """Torch CPU threads in each process."""
     device: str
     """Name of the GPU, or `cpu`."""
     versions: Mapping[str, str]
-    """Version by library; also of Python, and the processor's name."""
+    """Version by library, the version of Python, and the name of the processor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A complete training."""
+    """Record of a complete training."""
 
     steps: int
     wall_s: float
+    """Time of all launches together, in seconds."""
     metrics: Mapping[str, float]
-    """Metrics logged last."""
+    """Metrics of the last logged step."""
     environments: tuple[Environment, ...]
-    """The environments that the training went through, the newest last."""
+    """Environments of all launches of the training, the newest last."""
     data_version: str
     start: Mapping[str, str | None]
     """SHA-256 of the weights file that each network started from; None for random weights."""
     state_sha256: str | None = None
-    """Hash of the final method and optimizer; None if nothing was trained."""
+    """Hash of the final state of method and optimizer, or None if nothing was trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The measures of a trained run, and what computed them."""
+    """Measures of a trained run, and the code, data and device that gave them."""
 
     measures: Measures
     wall_s: float
+    """Time of the evaluation, in seconds."""
     code_version: str
     data_version: str
     device: str
     features_bytes: int = 0
-    """Size of the kept features of the run; 0 if none are kept."""
+    """Size of the file of kept features, or 0 if there is none."""
     features_code_versions: tuple[str, ...] = ()
-    """Versions of the code that encoded the features which were read from there."""
+    """Versions of the code that encoded kept features, if any were read instead of encoding the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a training has come."""
+    """Progress of a running training."""
 
     step: int
     total_steps: int
     loss: float
     images_per_s: float
     updated: float
-    """Seconds since 1970."""
+    """Time of writing, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Config, data and start weights that a checkpoint belongs to: it continues no other training."""
+    """Config, data and start weights of a checkpoint, which continues no other training."""
 
     fingerprint: str
     """Training fingerprint of the config."""
@@ -98,12 +101,12 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointMark:
-    """The content of COMPLETE: written last, it makes a checkpoint whole."""
+    """Content of COMPLETE, which is written last and makes a checkpoint whole."""
 
     step: int
     identity: Identity
     environments: tuple[Environment, ...]
     state_sha256: str
-    """Hash of the method and the optimizer."""
+    """Hash of the state of method and optimizer."""
     sha256: Mapping[str, str]
-    """Hash of each file by its name."""
+    """SHA-256 of each file, by its name."""

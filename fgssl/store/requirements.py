@@ -1,6 +1,6 @@
-"""Requirements of a config on its data that a dataset does not meet, or meets badly: told before anything runs.
+"""Requirements of a config that a dataset does not meet, or meets badly, reported before anything runs.
 
-Light to import: planning a sweep needs neither torch nor h5py. Only the manifest is looked at.
+Only the manifest is read, so that planning a sweep needs neither torch nor h5py.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.store.manifest import Manifest
 
 LISTED_CLASSES = 5
+"""Most classes that one message lists."""
 
 
 def unmet(config: Config, manifest: Manifest) -> list[str]:
-    """Return what the dataset of `manifest` lacks for a run of `config`: a line each, beginning with the key."""
+    """Return a line for each thing that the dataset lacks for a run of `config`; it begins with the key."""
     if "train" not in manifest.splits:
         there = ", ".join(manifest.splits) or "none"
         return [f"data.dataset: {manifest.title} has no split `train` (it has {there}): pack it with one"]
@@ -26,7 +27,7 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
 
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:
-    """Return warnings of training on the dataset of `manifest`, though it can be done: a line each."""
+    """Return a warning for each thing that makes training on the dataset doubtful, though possible."""
     return list(config.method.cautions(manifest)) if "train" in manifest.splits else []
 
 
@@ -39,8 +40,8 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
     faults = []
     if batch > images:
         faults.append(
-            f"training.global_batch_size: {batch} exceeds the {images} training images of {manifest.title}, not one "
-            f"whole batch: take {images} at most"
+            f"training.global_batch_size: {batch} exceeds the {images} training images of {manifest.title}, which do "
+            f"not fill one batch: take {images} at most"
         )
     if balanced is None:
         return faults
@@ -52,7 +53,7 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
         ]
     finest = manifest.levels[0]
     counts = zip(finest.classes, manifest.class_counts["train"][0], strict=True)
-    present = {name: count for name, count in counts if count}  # no other class is ever drawn
+    present = {name: count for name, count in counts if count}  # other classes are never drawn
     if few := {name: count for name, count in present.items() if count < balanced}:
         least = min(present.values())
         lower = f"take {least} at most, or leave it empty" if least > 1 else "leave it empty"
@@ -62,15 +63,15 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
         )
     if batch // balanced > len(present):
         faults.append(
-            f"training.images_per_class: {balanced} at training.global_batch_size {batch} asks for "
-            f"{batch // balanced} classes a batch, but {manifest.title} has training images of {len(present)} "
+            f"training.images_per_class: {balanced} at training.global_batch_size {batch} needs "
+            f"{batch // balanced} classes in a batch, but {manifest.title} has training images of {len(present)} "
             f"({finest.name}): take a batch of {balanced * len(present)} at most, or more images per class"
         )
     if batch // balanced < 2 and config.method.needs_labels:
         lower = f"take {batch // 2} at most, or " if batch > 1 else ""
         faults.append(
-            f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class a batch, but "
-            f"method {config.method.name} tells classes apart: {lower}a batch of {2 * balanced} or more"
+            f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class per batch, "
+            f"but method {config.method.name} separates classes: {lower}a batch of {2 * balanced} or more"
         )
     return faults
 

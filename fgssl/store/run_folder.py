@@ -1,17 +1,17 @@
-"""One config, one run folder: what lies in it.
+"""Run folder: the files of one config.
 
-config.yaml               the resolved settings
+config.yaml               resolved settings
 lease, guard              see fgssl.store.lease
-progress.json             step, loss, images/s of the running training
+progress.json             step, loss and images/s of the running training
 metrics.jsonl             one line per logged step
 checkpoints/              see fgssl.training.checkpoint
-encoder.safetensors       what the training made (encoder.json beside it says how to load it)
-decoder.safetensors       where the method has one
-trained.json              written last: the training is complete
-evaluation-<hash>.json    one per evaluation setting: the measures
-features.safetensors      features of the images that were measured (evaluation.keep_features)
+encoder.safetensors       trained encoder; encoder.json beside it holds the settings for loading it
+decoder.safetensors       trained decoder, if the method has one
+trained.json              record of the complete training, written last
+evaluation-<hash>.json    measures, one file per evaluation settings
+features.safetensors      features of the measured images (evaluation.keep_features)
 failure.txt               traceback of the newest failure, if the run failed
-failure-rank-<n>.txt      traceback of another process than the first, if that one failed
+failure-rank-<n>.txt      traceback of a process other than the first, if that one failed
 """
 
 import contextlib
@@ -35,7 +35,7 @@ RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 
 
 class RunFolder:
-    """Paths and records of one run. Reading needs no lease; everything that writes does."""
+    """Paths and records of one run. Reading needs no lease, writing does."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -62,22 +62,26 @@ class RunFolder:
         return read_record(self.path / evaluation_file(config), Evaluation)
 
     def progress(self) -> Progress | None:
-        """Return how far the newest training here has come, or None."""
-        with contextlib.suppress(UserError):  # damaged: nothing hangs on it, and the next write mends it
+        """Return the progress of the newest training here, or None."""
+        with contextlib.suppress(UserError):  # damaged: nothing depends on it, and the next write replaces it
             return read_record(self.path / PROGRESS, Progress)
         return None
 
     def done(self, config: configs.Config) -> bool:
-        """Return whether nothing is left to compute for this config."""
+        """Return whether training and evaluation are complete for this config."""
         return self.trained() is not None and (config.evaluation is None or self.evaluation(config) is not None)
 
     def results(self, all_configs: Sequence[configs.Config]) -> tuple[str, ...]:
-        """Return the names of the files that are there once nothing is left to compute for these configs."""
+        """Return the names of the files that exist once training and evaluation are complete for these configs."""
         measured = [evaluation_file(config) for config in all_configs if config.evaluation is not None]
         return (TRAINED, *dict.fromkeys(measured))
 
     def state(self, config: configs.Config) -> RunState:
-        """Return `DONE` for this config whoever else is at work here, and `FAILED` only if nobody tries again."""
+        """Return the state of the run for this config.
+
+        It is `DONE` if nothing is left to compute, even while another process works here, and else `RUNNING` if one
+        does. Without a live process it is `FAILED` if the folder holds a traceback, and `MISSING` otherwise.
+        """
         if self.done(config):
             return "DONE"
         if self.holder() is not None:
@@ -89,15 +93,15 @@ class RunFolder:
         try:
             return (self.path / "failure.txt").read_text(errors="replace")
         except FileNotFoundError:
-            return self.failures_of_others(patience_s=0.0) or None  # the first process had no time to tell
+            return self.failures_of_others(patience_s=0.0) or None  # the first process was killed before it could write
 
     def note_failure(self, rank: int, text: str) -> None:
-        """Write the traceback of a process other than the first, which writes nothing else."""
+        """Write the traceback of a process other than the first; it is the only file that such a process writes."""
         with contextlib.suppress(UserError):
             write_atomically(self.path / f"failure-rank-{rank}.txt", text)
 
     def failures_of_others(self, patience_s: float) -> str:
-        """Return tracebacks of other processes, the first failure first, waiting for one for a while; empty if none."""
+        """Return the tracebacks of other processes, oldest first, after waiting up to `patience_s` seconds for one."""
         deadline = time.monotonic() + patience_s
         while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -105,16 +109,17 @@ class RunFolder:
         return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace')}\n" for file in files)
 
     def config(self) -> configs.Config:
-        """Return the settings that the run was made with."""
+        """Return the settings with which the run was made."""
         return configs.load(self.config_file)
 
     # --------------------------------------------------------------------------------- who writes
 
     @contextlib.contextmanager
     def lease(self, config: configs.Config, generation: Generation | None = None) -> Iterator[Lease]:
-        """Become the one writer, make the folder, check that it belongs to `config`.
+        """Hold the lease of the folder, which is created if missing, within the context.
 
-        Raises a `LeaseError` if another live process holds it and is of no older generation.
+        Raise a `LeaseError` under the conditions of `fgssl.store.lease.hold`, and a `UserError` if the folder belongs
+        to another config.
         """
         with leases.hold(self.path, generation) as lease:
             self._claim(config, lease)
@@ -122,7 +127,7 @@ class RunFolder:
             yield lease
 
     def holder(self) -> str | None:
-        """Return the record of the process that may write here just now, or None if the lease is free."""
+        """Return the record of the process that holds the lease, or None if it is free."""
         return leases.holder(self.path)
 
     def _claim(self, config: configs.Config, lease: Lease) -> None:
@@ -131,14 +136,14 @@ class RunFolder:
         there, asked = map(fingerprints.training_fingerprint, (self.config(), config))
         if there != asked:
             raise UserError(
-                f"{self.config_file}: this folder belongs to another config (fingerprint {there}, asked for {asked}); "
+                f"{self.config_file}: this folder belongs to another config (fingerprint {there}, not {asked}): "
                 "choose another --out or move the folder away"
             )
 
     def _clear_leftovers(self) -> None:
-        """Delete what a killed process was writing. An orphan may still write beside, so some may stay or be gone."""
+        """Delete partial files of killed processes. An orphan may still write, so some may remain or vanish."""
         for file in (*self.path.glob(".*"), *self.path.glob(OTHERS_FAILURES)):
-            if not file.name.startswith((".nfs", ".lease.")):  # open files that are gone; another's on its way
+            if not file.name.startswith((".nfs", ".lease.")):  # deleted but open files; a lease being taken over
                 with contextlib.suppress(OSError):
                     file.unlink()
         for folder in self.checkpoints.glob(".step-*"):

@@ -1,1 +1,1 @@
-"""From a planned sweep to jobs of a scheduler, and back from what became of them."""
+"""Run a planned sweep as jobs of a cluster's scheduler: observe, decide, apply."""

@@ -1,4 +1,4 @@
-"""Actions, decided by `decide` and applied by `apply`, and the progress of a pass, which the next decision follows."""
+"""Actions, which `decide` returns and `apply` executes, and the progress of a pass so far."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,26 +9,26 @@ from hpc.cluster.schedulers.scheduler import JobRequest
 
 @dataclass(frozen=True)
 class PlannedOrder:
-    """An order to submit: a job, or the tasks of an array."""
+    """Order to submit: a job, or a job array."""
 
     request: JobRequest
     needs: tuple[str, ...]
-    """Runs whose jobs, in the queue or of an order before this one, must end well before this begins."""
+    """Runs whose jobs must complete first (`afterok`); each is in the queue or in an earlier order of this pass."""
     elements: tuple[Element, ...]
 
     @property
     def kind(self) -> str:
-        """Equal for orders that can be parts of one array."""
+        """Key that is equal for orders whose jobs can be tasks of one array."""
         return repr((self.request, self.needs))
 
 
 class Action:
-    """Something to do for a sweep."""
+    """Base class of all actions."""
 
 
 @dataclass(frozen=True)
 class NoteJobId(Action):
-    """Note the id of a job that was found by its name."""
+    """Record of a job id that was found by the job's name."""
 
     order: Order
     job_id: str
@@ -36,7 +36,7 @@ class NoteJobId(Action):
 
 @dataclass(frozen=True)
 class NoteCanceled(Action):
-    """Note which elements of an order were seen canceled, since the scheduler forgets that."""
+    """Record of an order's canceled elements, which the scheduler reports for some minutes only."""
 
     order: Order
     elements: frozenset[int]
@@ -44,23 +44,23 @@ class NoteCanceled(Action):
 
 @dataclass(frozen=True)
 class Abandon(Action):
-    """Abandon an order, so that its runs are ordered anew. Should its job start after all, that does nothing."""
+    """Abandonment of an order, so that its runs can be submitted again. If its job starts nevertheless, it exits."""
 
     order: Order
     never_starts: bool = False
-    """Whether its job waits for one that did not end well, and is canceled; else it never reached the scheduler."""
+    """Whether its job is canceled because a dependency failed; otherwise the order never reached the scheduler."""
 
 
 @dataclass(frozen=True)
 class CancelJobs(Action):
-    """Cancel jobs."""
+    """Cancellation of jobs."""
 
     job_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Release(Action):
-    """Let a job start that is held after a failed launch."""
+    """Release of a job that is held after a failed launch."""
 
     job_id: str
     label: str
@@ -68,35 +68,35 @@ class Release(Action):
 
 @dataclass(frozen=True)
 class NoteKeeper(Action):
-    """Note the id of a keeper that was found by its name."""
+    """Record of a keeper's job id that was found by its name."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
 class LeaveKeeper(Action):
-    """Put a keeper into the queue; it comes after a while, whatever happens, until `KeeperWaitsFor`."""
+    """Submission of a keeper. It starts after `keeper_rest_s`, unless `KeeperWaitsFor` adds dependencies."""
 
 
 @dataclass(frozen=True)
 class LackKeeper(Action):
-    """Report that no keeper waits."""
+    """Report that no keeper is in the queue."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class DismissKeeper(Action):
-    """Take the keeper out of the queue."""
+    """Cancellation of the pending keeper."""
 
     job_id: str
     for_room: bool = False
-    """Whether it has the only place that the queue has for this user."""
+    """Whether it occupies the only place that the user may have in the queue."""
 
 
 @dataclass(frozen=True)
 class KeeperWaitsFor(Action):
-    """Let the keeper begin once any of these jobs has ended."""
+    """Dependency of the keeper: it starts once any of these jobs has ended (`afterany`)."""
 
     job_id: str
     others: tuple[str, ...]
@@ -104,45 +104,45 @@ class KeeperWaitsFor(Action):
 
 @dataclass(frozen=True)
 class Submit(Action):
-    """Submit an order; ids of the jobs that it waits for follow from `PlannedOrder.needs` when it is submitted."""
+    """Submission of an order; `apply` replaces `PlannedOrder.needs` with the job ids of its dependencies."""
 
     planned: PlannedOrder
     excluded: tuple[str, ...] = ()
-    """Nodes that lost jobs."""
+    """Nodes on which jobs were lost and which are excluded."""
 
 
 @dataclass(frozen=True)
 class PrintLine(Action):
-    """Print a line of the pass' report to users."""
+    """Line of the pass's report to users."""
 
     line: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Results and refusals of a pass so far."""
+    """Submissions, rejections and report of a pass so far."""
 
     lines: tuple[str, ...] = ()
-    """For users."""
+    """Report to users."""
     ordered: int = 0
-    """Jobs and tasks of arrays that were submitted."""
+    """Number of jobs and array tasks that were submitted."""
     jobs: Mapping[str, str] = field(default_factory=dict)
-    """Run to the id of the job that was submitted for it."""
+    """Run name to the id of the job that was submitted for it."""
     keeper: str | None = None
-    """Id of the keeper that was submitted."""
+    """Job id of the keeper that was submitted, or None."""
     keeper_dismissed: bool = False
-    """Whether it was taken out of the queue for room."""
+    """Whether the keeper was canceled to make room for a job."""
     no_keeper: bool = False
-    """Whether one should wait and none does."""
+    """Whether a keeper is wanted but none is in the queue."""
     at_most: Mapping[str, int] = field(default_factory=dict)
-    """`PlannedOrder.kind` to the length of array that was not refused yet."""
+    """`PlannedOrder.kind` to the largest array size that has not been rejected yet."""
     full: frozenset[str | None] = frozenset()
-    """Partitions whose queue takes no more."""
+    """Partitions whose queue accepts no more jobs of this user."""
     all_nodes_needed: bool = False
-    """Whether orders were refused without the nodes that lost jobs."""
+    """Whether the scheduler rejected an order because nodes were excluded from it."""
     refused: tuple[str, ...] = ()
-    """Orders that the scheduler will never take as they are, with its words."""
+    """Orders that the scheduler will never accept as they are, with its messages."""
     hopeless: Mapping[str, str] = field(default_factory=dict)
-    """Runs of those orders, with the scheduler's words."""
+    """Run name to the scheduler's message, for the runs of rejected orders."""
     unanswered: bool = False
-    """Whether a submission was not answered. The scheduler may have taken it, so its order stays."""
+    """Whether the scheduler did not answer a submission. It may have accepted the job, so the order stays."""

@@ -1,4 +1,4 @@
-"""Apply actions: the only module that, for a pass, writes to the job store and changes what the scheduler has."""
+"""Apply actions: the only module of a pass that writes to the job store and submits, cancels or changes jobs."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from hpc.cluster.status import RunStatus
 
 
 class Applier:
-    """Applies actions for one sweep and keeps the progress of the pass.
+    """Executor of actions for one sweep, which accumulates the progress of the pass.
 
-    An error of the scheduler becomes a line of the report and the pass goes on; one of the job store ends the pass.
+    An error of the scheduler becomes a line of the report and the pass continues; an error of the job store ends it.
     """
 
     def __init__(self, sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -> None:
@@ -33,9 +33,9 @@ class Applier:
         self.progress = Progress()
 
     def apply(self, chosen: Sequence[actions.Action], runs: Mapping[str, RunStatus]) -> bool:
-        """Apply actions in their order, up to a submission that is not taken as it is; return whether any is reported.
+        """Apply actions in order, up to a submission that is rejected; return whether the report has grown.
 
-        `runs` are those of the observation that the actions were decided on.
+        `runs` comes from the observation on which the actions were decided.
         """
         before = len(self.progress.lines)
         for action in chosen:
@@ -51,18 +51,18 @@ class Applier:
         match action:
             case actions.NoteJobId(order, job_id):
                 store.note_id(order, job_id)
-                kept = f"job {job_id} of order {order.token} is in the queue though its number was not noted: kept"
+                kept = f"found job {job_id} of order {order.token}, whose id had not been recorded"
                 self._report(kept)
             case actions.NoteCanceled(order, elements):
                 store.note_canceled(order, elements)
             case actions.PrintLine(line):
                 self._report(line)
             case actions.Abandon(order, never_starts):
-                what = f"order {order.token} never reached the scheduler: forgotten"
+                what = f"order {order.token} never reached the scheduler: abandoned"
                 with self._reported():
                     if never_starts:
                         scheduler.cancel([order.job_id or ""])
-                        what = f"job {order.job_id} waited for one that did not end well: canceled, to be ordered anew"
+                        what = f"canceled job {order.job_id}, whose dependency failed: its runs are submitted again"
                     store.abandon(order)
                     self._report(what)
             case actions.CancelJobs(job_ids):
@@ -71,7 +71,7 @@ class Applier:
             case actions.Release(job_id, label):
                 with self._reported():
                     scheduler.release(job_id)
-                    self._report(f"{label}: job {job_id} was held after a failed launch: released")
+                    self._report(f"{label}: released job {job_id}, which was held after a failed launch")
             case actions.NoteKeeper(job_id):
                 store.note_keeper(job_id)
             case actions.LackKeeper(why):
@@ -102,17 +102,17 @@ class Applier:
         with self._reported():
             self._scheduler.cancel([action.job_id])
             if action.for_room:
-                self._report("no keeper waits, for the queue takes no job beside it; `fgssl sync` goes on")
+                self._report("canceled the keeper to make room for a job: run `fgssl sync` to continue")
                 self.progress = replace(self.progress, full=frozenset())
 
     def _lack_keeper(self, why: str) -> None:
-        self._report(f"no keeper waits: {why}; `fgssl sync` goes on")
+        self._report(f"no keeper is in the queue: {why}; run `fgssl sync` to continue")
         self.progress = replace(self.progress, no_keeper=True)
 
     # ------------------------------------------------------------------------------------------- orders
 
     def _submit(self, action: actions.Submit, runs: Mapping[str, RunStatus]) -> bool:
-        """Submit an order; return whether it was taken. If not, the progress holds why."""
+        """Submit an order and return whether it was accepted; if not, the progress holds the reason."""
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
         order = store.intend(self._sweep.name, planned.request, planned.elements, after)
@@ -123,14 +123,14 @@ class Applier:
             store.withdraw(order)
             self._refused(action, error, runs)
             return False
-        except SchedulerUnavailableError as error:  # it may have taken the job all the same: the intent stays
+        except SchedulerUnavailableError as error:  # the job may exist nevertheless, so the order stays
             self._report(str(error))
             self.progress = replace(self.progress, unanswered=True)
             return False
-        except UserError:  # there is no program that submits
+        except UserError:  # the submit command is not on PATH, so there is no job
             store.withdraw(order)
             raise
-        order = store.note_id(order, job_id)  # should this fail, the next pass finds the job by its name
+        order = store.note_id(order, job_id)  # if this fails, the next pass finds the job by its name
         jobs = {
             run: order.job_id_of(number) or "" for number, element in enumerate(order.elements) for run in element.runs
         }
@@ -141,19 +141,19 @@ class Applier:
         return True
 
     def _job_of(self, need: str, runs: Mapping[str, RunStatus]) -> str:
-        """Return the id of a needed run's job, which `decide` saw in the queue or before this order."""
+        """Return the job id of a dependency, which is in the queue or was submitted earlier in this pass."""
         return self.progress.jobs.get(need) or runs[need].job_id or ""
 
     def _refused(self, action: actions.Submit, error: RefusedError, runs: Mapping[str, RunStatus]) -> None:
         planned, so_far = action.planned, self.progress
-        if error.kind in (Refusal.FULL, Refusal.ARRAY) and len(planned.elements) > 1:  # an array is refused whole
+        if error.kind in (Refusal.FULL, Refusal.ARRAY) and len(planned.elements) > 1:  # arrays are rejected as a whole
             at_most = {**so_far.at_most, planned.kind: len(planned.elements) // 2}
             self.progress = replace(so_far, at_most=at_most)
         elif error.kind is Refusal.OTHER and action.excluded:
-            self._report(f"not without {' '.join(action.excluded)}, though runs were lost there: {error}")
+            self._report(f"cannot exclude {' '.join(action.excluded)}, where jobs were lost: {error}")
             self.progress = replace(self.progress, all_nodes_needed=True)
         elif error.kind is Refusal.FULL:
-            self._report(f"the queue is full: {error}; the next sync goes on")
+            self._report(f"the queue is full: {error}; the next sync continues")
             full = so_far.full | {planned.request.partition}
             self.progress = replace(self.progress, full=full)
         else:
@@ -175,7 +175,7 @@ class Applier:
 
     @contextlib.contextmanager
     def _reported(self) -> Iterator[None]:
-        """Turn an error of the scheduler into a line of the report."""
+        """Convert an error of the scheduler to a line of the report."""
         try:
             yield
         except UserError as error:

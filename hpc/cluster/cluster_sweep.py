@@ -1,6 +1,6 @@
-"""A submitted sweep as it lies on disk: all that `sync` and `status` need besides the job store and the scheduler.
+"""File format of a submitted sweep, from which `sync` and `status` work without its YAML files.
 
-OUT/cluster/sweep.json    written by `fgssl sweep --cluster`; the newest one counts
+OUT/cluster/sweep.json    written by `fgssl sweep --cluster`, and overwritten when the sweep is submitted again
 """
 
 import os
@@ -29,27 +29,28 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterRun:
-    """One run folder to complete, by one job at a time."""
+    """Run folder to complete, by one job at a time."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
     run: str
-    """Name of its folder."""
+    """Name of the run's folder."""
     label: str
     needs: tuple[str, ...]
-    """Runs that must be trained before, of this sweep."""
+    """Runs of this sweep that must be trained first."""
     results: tuple[str, ...]
-    """Files of its folder that are there when nothing is left to do."""
+    """Names of the result files; the run is done when its folder holds all of them."""
     configs: tuple[dict[str, Any], ...]
-    """Resolved settings: one, or several that differ in their evaluation."""
+    """Resolved settings: one mapping, or several that differ in their evaluation only."""
     request: JobRequest
 
     def done(self, out: Path) -> bool:
+        """Return whether all results are in the run's folder in `out`."""
         return self.files(out).issuperset(self.results)
 
     def files(self, out: Path) -> set[str]:
-        """Return the names in its folder.
+        """Return the file names in the run's folder.
 
-        Listed: asked for one file, a network file system may remember that it was not there before.
+        The folder is listed, since a network file system may have cached that a single file did not exist.
         """
         try:
             return set(os.listdir(out / "runs" / self.run))
@@ -59,6 +60,8 @@ class ClusterRun:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSweep:
+    """Submitted sweep: its runs, and the site's limits at the time of submission."""
+
     __pydantic_config__ = ConfigDict(extra="forbid")
     schema: int = SCHEMA
     name: str
@@ -67,24 +70,24 @@ class ClusterSweep:
     scheduler: SchedulerName = "slurm"
     """Name of the site's scheduler (hpc.cluster.schedulers)."""
     limits: dict[str, LimitSettings]
-    """By partition; `""`: the one that jobs get who name none."""
+    """Limits by partition; `""` is the site's default partition."""
     retries: Retries
     code: str
     """Folder of the frozen code that jobs run."""
     folder: str
-    """In which jobs run, wherever a pass is made from: relative paths of the settings begin here."""
+    """Working directory of all jobs, from which relative paths in the settings start."""
     keeper: JobRequest | None
     """Resources of the keeper job, or None if users run `sync` themselves."""
     keeper_rest_s: int = 300
-    """Least time between two passes of keepers."""
+    """Shortest time in seconds between the passes of two keepers (`--begin`)."""
     runs: tuple[ClusterRun, ...]
-    """In an order in which needs come first."""
+    """Runs, in topological order of their needs."""
 
 
 def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
-    """The plan's runs (needs first), each with what its job asks for.
+    """Return the plan's runs in topological order, each with its job's resources.
 
-    Raises `SettingsError` with all reasons why the site would not take them.
+    Raises `SettingsError` with every reason why the site would reject them.
     """
     grid = plan.grid
     blocks = job_blocks(plan)
@@ -119,7 +122,7 @@ def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:
 
 
 def job_blocks(plan: SweepPlan) -> dict[str, str]:
-    """Return the block of `jobs` of each run: its arm, or its stage."""
+    """Return {run name: key of its block in `jobs`}, which is an arm or a stage."""
     arms = {
         plan.of_cell[cell.name, seed].run: cell.arm for cell in plan.grid.cells for seed in plan.grid.settings.seeds
     }
@@ -131,8 +134,8 @@ def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Itera
     key = "nodes" if job.nodes > 1 and "processes_per_node" in origin.defaults else "processes_per_node"
     if wanted not in possible:
         message = (
-            f"{job.nodes} x {job.processes_per_node} (nodes x processes) are {wanted} processes, among which the batch "
-            f"of {config.training.global_batch_size} images cannot be cut; possible: {', '.join(map(str, possible))}"
+            f"{job.nodes} x {job.processes_per_node} (nodes x processes) are {wanted} processes, into which the batch "
+            f"of {config.training.global_batch_size} images cannot be split; allowed: {', '.join(map(str, possible))}"
         )
         yield origin.problem(key, message)
     expected = config.resources.expected_processes
@@ -141,15 +144,16 @@ def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Itera
 
 
 def write(sweep: ClusterSweep, out: Path) -> None:
+    """Write the sweep to its file in `out`, replacing an earlier one."""
     folder = out / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "sweep.json", record_json(sweep))
 
 
 def read(out: Path) -> ClusterSweep:
-    """Raises `UserError` where `out` holds no sweep that was submitted to a cluster."""
+    """Return the sweep in `out`, or raise `UserError` if none was submitted to a cluster from there."""
     file = out / "cluster" / "sweep.json"
-    advice = "submit the sweep again with this version, it writes the file anew"
+    advice = "submit the sweep again with this version, which rewrites the file"
     sweep = read_record(file, ClusterSweep, schema=SCHEMA, advice=advice)
     if sweep is None:
         raise UserError(
@@ -160,12 +164,15 @@ def read(out: Path) -> ClusterSweep:
 
 
 def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:
-    """Runs whose label or name has one of `parts`; all where there are none. Raises `UserError` where one fits none."""
+    """Return the runs whose label or name contains one of `parts`, or all runs if `parts` is empty.
+
+    Raises `UserError` if one of the parts matches no run.
+    """
     found: dict[str, ClusterRun] = {}
     for part in parts or [""]:
         fitting = [run for run in sweep.runs if part in run.label or part in run.run]
         if not fitting:
             labels = ", ".join(run.label for run in sweep.runs[:_SHOWN])
-            raise UserError(f"no run of sweep {sweep.name} has {part!r} in its label or name; labels: {labels}, ...")
+            raise UserError(f"no run of sweep {sweep.name} has {part!r} in its label or name; labels are {labels}, ...")
         found |= {run.run: run for run in fitting}
     return list(found.values())

@@ -1,7 +1,7 @@
-"""Decide what to do for a sweep: functions of an observation that look nowhere and change nothing.
+"""Decide on the actions of a pass: pure functions of an observation.
 
-A pass decides on repairs of what earlier passes and jobs left open, on a keeper, for orders may take all the room that
-the queue has, on orders (again after each one that was not taken as it was), and on what the keeper waits for.
+A pass first decides on repairs of records and jobs that earlier passes left inconsistent. Then it decides on a keeper,
+since orders may fill the queue; on orders, again after each one that was rejected; and on the keeper's dependencies.
 """
 
 from collections import Counter
@@ -18,20 +18,20 @@ from hpc.cluster.site.profile import LimitSettings
 from hpc.cluster.status import ClusterState, RunStatus
 
 _INTENT_AGE_S = 600.0
-"""Age up to which an order whose job id was never noted may still be on its way to the scheduler."""
+"""Age up to which an order without a recorded job id may still be on its way to the scheduler."""
 _BAD_NODE = 2
-"""Jobs lost on a node, after which no more are sent there."""
+"""Number of lost jobs after which a node is excluded."""
 _MOST_EXCLUDED = 10
-"""Nodes: with more, something else is wrong."""
+"""Largest number of nodes to exclude; if more lose jobs, the nodes are not the cause."""
 _MOST_WAITED_FOR = 50
-"""Jobs that a keeper waits for; any of them starts it."""
+"""Largest number of jobs in a keeper's dependency; any of them starts it."""
 
 
 # ----------------------------------------------------------------------------------------------- repairs
 
 
 def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[actions.Action]:
-    """Note what will be forgotten, enforce users' cancellations, and free jobs that cannot start."""
+    """Return actions that record or enforce cancellations, and release or abandon jobs that cannot start."""
     decided: list[actions.Action] = []
     for order in seen.orders:
         if order.token in seen.found:
@@ -52,7 +52,7 @@ def decide_repairs(seen: Observation, sweep: ClusterSweep) -> list[actions.Actio
 
 
 def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]:
-    """Return the live jobs that are for nobody but these runs, and runs that are done."""
+    """Return the ids of live jobs of these runs, except jobs shared with another run that is not done."""
     unwanted = {name for name, status in seen.runs.items() if name in names or status.state is ClusterState.DONE}
     shared = {status.job_id: set[str]() for status in seen.runs.values()}
     for order in seen.orders:
@@ -84,7 +84,7 @@ def _seen_canceled(seen: Observation) -> Iterator[actions.Action]:
 
 
 def _never_starting(seen: Observation) -> Iterator[actions.Action]:
-    """Yield orders none of whose elements ever ran, and one of which waits for a job that did not end well."""
+    """Yield the abandonment of each order with a failed dependency and no element that ever ran."""
     stuck = {status.job_id for status in seen.runs.values() if status.live and status.fact and status.fact.never_starts}
     begun = {(launch.token, launch.element) for launch in seen.launches}
     for order in seen.orders:
@@ -101,7 +101,7 @@ def _never_starting(seen: Observation) -> Iterator[actions.Action]:
 def decide_orders(
     seen: Observation, sweep: ClusterSweep, so_far: Progress, keeper: KeeperStatus
 ) -> list[actions.Action]:
-    """Return what to submit now; a keeper that has the only place in the queue makes room."""
+    """Return orders to submit now, or the dismissal of a keeper that occupies the only place in the queue."""
     if so_far.unanswered:
         return []
     excluded = () if so_far.all_nodes_needed else bad_nodes(seen.runs)
@@ -120,10 +120,10 @@ def planned_orders(
     kept_free: int = 0,
     so_far: Progress | None = None,
 ) -> Iterator[PlannedOrder]:
-    """Yield as many orders as the site lets wait in its queue, cut into arrays that it takes.
+    """Yield as many orders as the site's limits allow, split into job arrays of an allowed size.
 
-    `runs` in an order in which needs come first; `limits` by partition; `kept_free`: places of each queue that are for
-    others.
+    `runs` is in topological order, `limits` is keyed by partition, and `kept_free` is the number of jobs below the
+    submit limit that are reserved for keepers.
     """
     so_far = so_far or Progress()
     live = {name for name, status in runs.items() if status.live}
@@ -147,7 +147,7 @@ def planned_orders(
 
 
 def bad_nodes(runs: Mapping[str, RunStatus]) -> tuple[str, ...]:
-    """Return the nodes on which several jobs were lost."""
+    """Return the nodes on which several jobs were lost, or none if there are too many such nodes."""
     lost = Counter(node for status in runs.values() for node in status.lost_on)
     bad = [node for node, jobs in lost.most_common() if jobs >= _BAD_NODE]
     return tuple(sorted(bad)) if len(bad) <= _MOST_EXCLUDED else ()
@@ -158,7 +158,7 @@ def _partition(status: RunStatus) -> str:
 
 
 def _alike(runs: Mapping[str, RunStatus], so_far: Progress) -> list[list[RunStatus]]:
-    """Return the runs to order, those together that can be tasks of one array: they ask and wait for the same."""
+    """Group the runs to submit that can be tasks of one array: they have the same request and dependencies."""
     alike: dict[tuple[str, tuple[str, ...]], list[RunStatus]] = {}
     for name, status in runs.items():
         if status.to_submit and name not in so_far.jobs and name not in so_far.hopeless:
@@ -173,13 +173,13 @@ def _missing(status: RunStatus, runs: Mapping[str, RunStatus]) -> tuple[str, ...
 def _arrays(
     alike: Sequence[RunStatus], needs: tuple[str, ...], limit: LimitSettings, so_far: Progress
 ) -> Iterator[tuple[Element, ...]]:
-    """Cut runs into arrays that the site takes, as far as its limits are known or were met."""
+    """Split runs into arrays within the site's limits, as stated in the profile or found by rejections."""
     request = alike[0].run.request
     elements = _elements(alike, request.runs)
     tasks = None if limit.array_index is None else limit.array_index + 1
     met = so_far.at_most.get(PlannedOrder(request, needs, ()).kind)
     largest = min(filter(None, (limit.array_tasks, tasks, met, len(elements))))
-    full = len(elements) - (len(elements[-1].runs) < request.runs)  # a last pack that is not full asks for less
+    full = len(elements) - (len(elements[-1].runs) < request.runs)  # a partly filled last job requests less
     starts = [*range(0, full, largest), *range(full, len(elements))]
     for first, end in zip(starts, [*starts[1:], len(elements)], strict=True):
         yield tuple(elements[first:end])
@@ -197,12 +197,12 @@ def _elements(alike: Sequence[RunStatus], together: int) -> list[Element]:
 
 
 def keeper_wanted(seen: Observation, sweep: ClusterSweep) -> bool:
-    """Return whether a keeper is to wait: jobs may submit jobs there, and there is anything to wait for."""
+    """Return whether the sweep has keepers and still has anything to wait for."""
     return sweep.keeper is not None and not is_over(seen.runs, ())
 
 
 def decide_keeper(keeper: KeeperStatus) -> list[actions.Action]:
-    """See to it that a keeper waits."""
+    """Return actions after which one keeper is in the queue."""
     if keeper.silence:
         return [actions.LackKeeper(keeper.silence)]
     decided = _held_keepers(keeper)
@@ -210,7 +210,7 @@ def decide_keeper(keeper: KeeperStatus) -> list[actions.Action]:
 
 
 def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) -> list[actions.Action]:
-    """Let the keeper wait for the jobs that are there, or dismiss it where there is nothing to wait for."""
+    """Return the keeper's dependency on the live jobs, or its dismissal if the sweep is over."""
     if keeper.silence:
         return [actions.PrintLine(keeper.silence)]
     decided = _held_keepers(keeper)
@@ -223,7 +223,7 @@ def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) ->
 
 
 def is_over(runs: Mapping[str, RunStatus], hopeless: Collection[str]) -> bool:
-    """Return whether nothing more becomes of any run by itself; `hopeless` are runs whose orders were refused."""
+    """Return whether no run can change its state without the user; `hopeless` are runs whose orders were rejected."""
     return not any(
         status.live or status.undecided or (status.to_submit and name not in hopeless) for name, status in runs.items()
     )

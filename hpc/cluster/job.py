@@ -1,11 +1,11 @@
-"""The program of a sweep's job, once for each of its processes; not for users: `fgssl sweep` orders it.
+"""Program of each process of a sweep's job, which executes a run of the order whose file is its argument.
 
-argv: the order's file. Started again after an interruption, or though its run is done, it does only what is missing.
+The batch script of the job starts it. After a restart it does only the work that is missing.
 """
 
 import signal
 
-signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # by default it kills: ignored until the run knows what to do
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # its default action would kill the process before the run handles it
 
 import contextlib
 import errno
@@ -36,22 +36,23 @@ from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.schedulers.scheduler import JobPlace
 
 CANCELED = 3
-"""Exit code of a job whose run nobody wants any more: what waits for it must not begin."""
+"""Exit code of a job whose run was canceled, so that its dependents (`afterok`) do not start."""
 _SIGNAL_GRID_S = 90.0
-"""Slurm sends the signal before the time limit up to a minute early."""
+"""Slack of the signal before the time limit, which Slurm may send up to a minute early."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> int:
+    """Execute this process's part of the job and return its exit code."""
     order_file = Path(sys.argv[1])
     out = order_file.parents[2]
     store = JobStore(out)
     try:
         place = build_scheduler(cluster_sweep.read(out).scheduler).place()
         order = store.read_order(order_file)
-        if order.job_id is None and place.job_id and place.task == 0:  # its submitter was killed before it noted this
+        if order.job_id is None and place.job_id and place.task == 0:  # its submitter was killed
             store.note_id(order, place.job_id)
-    except UserError as error:  # of this node, not of the run
+    except UserError as error:  # an error of this node, not of the run
         print(f"error: {error}", file=sys.stderr)
         return EXIT_OUT_OF_HANDS
     element, slot = order.elements[place.element], place.task if order.packed else 0
@@ -59,19 +60,19 @@ def main() -> int:
         return 0
     name = element.runs[slot]
     if order.abandoned or store.canceled(name):
-        why = "this order was given up, and another given" if order.abandoned else "canceled"
-        print(f"{name}: {why}: nothing is done")
+        why = "its order was abandoned and replaced" if order.abandoned else "canceled"
+        print(f"{name}: {why}: nothing to do")
         return CANCELED
     before = store.launch(order.token, place.element, slot, place.restart - 1)
     if order.packed and before is not None and before.exit_code in (1, 2):
-        print(f"{name}: failed by its own fault before its job went back to the queue for others: nothing is done")
-        store.write_launch(replace(before, restart=place.restart))  # for the next time
+        print(f"{name}: failed before its job was requeued for other runs: nothing to do")
+        store.write_launch(replace(before, restart=place.restart))  # for the next restart
         return before.exit_code
     return _RunInJob(store, order, place, slot, name).work()
 
 
 class _RunInJob:
-    """One run's part of a job; its first process notes when it begins and how it ends."""
+    """One run's share of a job; its first process records its start and its end."""
 
     def __init__(self, store: JobStore, order: Order, place: JobPlace, slot: int, name: str) -> None:
         self._store, self._order, self._place, self._name = store, order, place, name
@@ -92,6 +93,7 @@ class _RunInJob:
         )
 
     def work(self) -> int:
+        """Execute the run and return the exit code."""
         try:
             self._write(self._launch)
         except UserError as error:  # the disk is full
@@ -120,7 +122,7 @@ class _RunInJob:
                 make(config, self._out, self._folder, processes, generation=generation, failing=self._failing)
         except Interrupted as interrupted:
             self._write(replace(self._launch, ended=time.time(), exit_code=EXIT_INTERRUPTED, signal=interrupted.number))
-            # TERM is no word to come back: its job may be canceled. `sync` looks at what became of the job.
+            # TERM may be a cancellation, so it requests no requeue: `sync` decides by the job's final state.
             came_on = newest_step(self._folder) > self._launch.first_step or _results(self._folder) > self._results
             if self._first and interrupted.number == signal.SIGUSR2 and came_on:
                 self._ask_for_requeue()
@@ -129,18 +131,18 @@ class _RunInJob:
         return 0
 
     def _without_gpu(self) -> int:
-        """`auto` would go on without, for days."""
-        said = f"its job got GPUs, but torch saw none on {self._launch.nodes}: a broken node, or a torch without them"
+        """Record and report a job without its GPUs, since `device: auto` would train on the CPU for days."""
+        said = f"its job has GPUs, but torch finds none on {self._launch.nodes}: a broken node, or a CPU build of torch"
         self._write(replace(self._launch, ended=time.time(), exit_code=EXIT_OUT_OF_HANDS, said=said))
         print(f"error: {said}", file=sys.stderr)
         return EXIT_OUT_OF_HANDS
 
     def _failing(self, error: Exception) -> None:
-        with contextlib.suppress(UserError):  # where the disk is full: the failure itself is told all the same
+        with contextlib.suppress(UserError):  # the disk may be full; the failure itself is reported anyway
             self._write(replace(self._launch, ended=time.time(), exit_code=_code(error)))
 
     def _ask_for_requeue(self) -> None:
-        """The batch script does it when all processes have left: what asks from within dies of the requeue itself."""
+        """Request a requeue from the batch script, since one from inside the step would be killed by itself."""
         if not self._store.canceled(self._name):
             self._store.requeue_file(self._order.token, self._place.element).touch()
 
@@ -150,13 +152,13 @@ class _RunInJob:
 
 
 def _gpu_seen() -> bool:
-    import torch  # a job that asks for none needs it later only
+    import torch  # imported late: jobs without GPUs do not need it here
 
     return torch.cuda.is_available()
 
 
 def _results(folder: RunFolder) -> int:
-    """How many there are: of the training, and of evaluations."""
+    """Return the number of result files, of the training and of evaluations."""
     return len([*folder.path.glob("trained.json"), *folder.path.glob("evaluation-*.json")])
 
 
@@ -165,7 +167,7 @@ def _planned(out: Path, name: str) -> ClusterRun:
         if run.run == name:
             return run
     raise UserError(
-        f"{out / 'cluster' / 'sweep.json'}: has no run {name} any more: the sweep was submitted anew without"
+        f"{out / 'cluster' / 'sweep.json'}: has no run {name}, since the sweep was submitted again without it"
     )
 
 

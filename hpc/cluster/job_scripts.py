@@ -1,4 +1,4 @@
-"""The jobs of a sweep, its keeper and the doctor's self-test, for any scheduler to write down."""
+"""Scheduler-independent scripts of a sweep's jobs, its keeper and the doctor's self-test."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,10 @@ from hpc.cluster.site.requests import for_runs
 def order_script(
     sweep: ClusterSweep, store: JobStore, order: Order, request: JobRequest, excluded: Sequence[str] = ()
 ) -> JobScript:
-    """Return the script of an order; `request` is of a full pack of runs, `excluded` are nodes that lost jobs."""
+    """Return the script of an order.
+
+    `request` describes a job with its full number of runs; `excluded` are nodes on which jobs were lost.
+    """
     request = dataclasses.replace(
         request,
         job_name=order.job_name,
@@ -35,7 +38,7 @@ def order_script(
 
 
 def keeper_script(sweep: ClusterSweep, store: JobStore, request: JobRequest) -> JobScript:
-    """Return the script of the job that makes the next pass over the sweep; it submits jobs itself."""
+    """Return the script of the keeper, which makes the next pass over the sweep and submits jobs itself."""
     return JobScript(
         request=dataclasses.replace(request, begin_in_s=sweep.keeper_rest_s),
         module="fgssl",
@@ -48,7 +51,7 @@ def keeper_script(sweep: ClusterSweep, store: JobStore, request: JobRequest) -> 
 
 
 def self_test_script(request: JobRequest, folder: Path, code: Path, arguments: Sequence[str]) -> JobScript:
-    """Return the script of the doctor's job: `node_checks` in each process, then once back into the queue."""
+    """Return the script of the doctor's job, which runs `node_checks` in each process and is requeued once."""
     return JobScript(
         request=request,
         module="hpc.cluster.doctor.node_checks",

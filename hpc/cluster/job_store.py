@@ -1,15 +1,16 @@
-"""The job store: orders, written before they are submitted and kept, so that no job is lost or made twice.
+"""Job store: orders of a sweep, each written before its job is submitted, so that no job is lost or submitted twice.
 
-OUT/cluster/orders/<token>.json                         the order; the job bears the token in its name
-OUT/cluster/orders/<token>.id                           the scheduler's number of the job, once it has said one
-OUT/cluster/orders/<token>.abandoned                    nothing came of it
-OUT/cluster/orders/<token>.canceled                     its elements that a pass saw canceled
-OUT/cluster/launches/<token>-<element>-<slot>-<restart>.json    by the job: where, since when, how it ended
-OUT/cluster/requeue/<token>-<element>                   by the job, for its batch script: put me back in the queue
-OUT/cluster/canceled/<run>                              by a user: make no further job for it
-OUT/cluster/retried/<run>                               by a user: try it again, whatever became of earlier jobs
-OUT/cluster/keeper.id                                   of the job that makes the next pass (hpc.cluster.keeper)
-OUT/cluster/logs/                                       what the jobs print
+OUT/cluster/orders/<token>.json          order; the token is part of the job's name
+OUT/cluster/orders/<token>.id            job id, once the scheduler has returned one
+OUT/cluster/orders/<token>.abandoned     mark of an order that never ran
+OUT/cluster/orders/<token>.canceled      elements that the scheduler reported as canceled
+OUT/cluster/launches/<token>-<element>-<slot>-<restart>.json    written by the job: nodes, start, end, exit code
+OUT/cluster/requeue/<token>-<element>    written by the job: request to its batch script to requeue it
+OUT/cluster/canceled/<run>               written by `cancel`: submit no further job for this run
+OUT/cluster/retried/<run>                written by `retry`: submit this run again and ignore its earlier jobs
+OUT/cluster/refused.json                 runs that the scheduler rejected in the newest pass, with its messages
+OUT/cluster/keeper.id                    id of the job that makes the next pass (hpc.cluster.keeper)
+OUT/cluster/logs/                        output of the jobs
 """
 
 import dataclasses
@@ -27,50 +28,50 @@ from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.lease import Generation
 from hpc.cluster.schedulers.scheduler import JobRequest
 
-_NEVER_DELETED = "put it back as it was; or cancel the jobs and rename the output folder, or submit with another --out"
-"""Advice on a damaged record whose job may be at work, so that deleting it is no way out."""
+_NEVER_DELETED = "restore it; or cancel the jobs and rename the output folder, or submit with another --out"
+"""Advice on a damaged record that must not be deleted, since its job may be running."""
 
 
 @dataclass(frozen=True)
 class Element:
-    """The runs of one job, or of one task of an array: one, or several side by side."""
+    """One job, or one task of an array: its run, or the runs that share it."""
 
     runs: tuple[str, ...]
     submissions: tuple[int, ...]
-    """Number of each run's submission, from 1: how often a job was ordered for it."""
+    """Number of jobs submitted for each run so far, including this one."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """A job, or an array of jobs, that is for the scheduler."""
+    """Record of a job or a job array that is submitted to the scheduler."""
 
     token: str
     job_name: str
     created: float
     """Seconds since the epoch."""
     processes: int
-    """Processes of each run."""
+    """Number of processes of each run."""
     walltime_min: int
     signal_delay_s: int
-    """How long before the time limit the job is signaled to save."""
+    """Time before the time limit at which the job receives the signal to save."""
     elements: tuple[Element, ...]
-    """One element makes a plain job, several an array."""
+    """Elements of the order: a single one is a plain job, several are an array."""
     after: tuple[str, ...] = ()
-    """Ids of jobs that must end well before."""
+    """Ids of jobs that must complete first (`afterok`)."""
     packed: bool = False
-    """Whether the tasks of a job each make a run of their own."""
+    """Whether each task of a job executes its own run."""
     runs_per_gpu: int = 1
     job_id: str | None = field(default=None, compare=False)
     canceled: frozenset[int] = field(default=frozenset(), compare=False)
-    """Elements that a pass saw canceled; the scheduler forgets that after some minutes."""
+    """Elements that were reported as canceled; the scheduler keeps such reports for some minutes only."""
     abandoned: bool = field(default=False, compare=False)
 
     def generation(self, restart: int) -> Generation:
-        """Return the generation of a launch: later orders are newer, then more restarts, whatever became of files."""
+        """Return the generation of a launch, which grows with the order's time and then with its restarts."""
         return int(1000 * self.created), restart
 
     def job_id_of(self, element: int) -> str | None:
-        """Return the scheduler's id of an element: `12`, or `12_3` of an array."""
+        """Return the job id of an element (`12`, or `12_3` for an array), or None if it was never recorded."""
         if self.job_id is None:
             return None
         return self.job_id if len(self.elements) == 1 else f"{self.job_id}_{element}"
@@ -78,48 +79,49 @@ class Order:
 
 @dataclass(frozen=True)
 class CanceledElements:
-    """Elements of an order that a pass saw canceled."""
+    """Content of an order's `.canceled` file."""
 
     elements: frozenset[int]
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One time that a job ran a run."""
+    """Record of one execution of a run by a job."""
 
     token: str
     element: int
     slot: int
     """Index of the run in its element."""
     restart: int
-    """How often the job had been put back in the queue."""
+    """Number of times the job had been requeued before."""
     started: float
     time_up: float
-    """Seconds since the epoch; an end after this counts as reaching the walltime."""
+    """Time in seconds since the epoch after which an end counts as reaching the time limit."""
     nodes: str
     first_step: int
-    """Step of the newest checkpoint when it began."""
+    """Step of the newest checkpoint at the start."""
     ended: float | None = None
     exit_code: int | None = None
-    """See `fgssl.errors`; else 1 or 2, a fault of its own."""
+    """Exit code of `fgssl.errors`, or 1 or 2 for an error of the run itself."""
     signal: int = 0
-    """Number of the signal that interrupted it; 0: none."""
+    """Number of the signal that interrupted the run, or 0."""
     said: str = ""
-    """Message of a fault before the run folder was there to note it."""
+    """Error that occurred before it could be recorded in the run folder."""
 
 
 @dataclass(frozen=True)
 class UserRequests:
-    """Runs that users canceled or want tried again."""
+    """Requests that users made by `cancel` and `retry`."""
 
     canceled: frozenset[str] = frozenset()
     retried: Mapping[str, float] = field(default_factory=dict)
-    """Run to the time (seconds since the epoch) of the request; all jobs ordered before are forgiven."""
+    """Run name to the time of the request (seconds since the epoch), before which its jobs do not count."""
 
 
 def new_order(
     sweep: str, token: str, request: JobRequest, elements: Sequence[Element], after: Sequence[str] = ()
 ) -> Order:
+    """Return an order that is not yet written, with the current time."""
     packed = request.runs > 1
     return Order(
         token=token,
@@ -136,7 +138,7 @@ def new_order(
 
 
 class JobStore:
-    """The job store of one output folder."""
+    """Job store of one output folder."""
 
     def __init__(self, out: Path) -> None:
         self.folder = out.absolute() / "cluster"
@@ -146,41 +148,46 @@ class JobStore:
         self._requeue = self.folder / "requeue"
 
     def make(self) -> None:
+        """Make the folders of the store that are missing."""
         for folder in (self._orders, self._launches, self._canceled, self._retried, self._requeue, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
 
     # ----------------------------------------------------------------------------------------- orders
 
     def intend(self, sweep: str, request: JobRequest, elements: Sequence[Element], after: Sequence[str] = ()) -> Order:
-        """Write down an order that is about to be submitted."""
+        """Write an order that is about to be submitted, with a new token."""
         order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after)
         write_atomically(self.order_file(order.token), record_json(order))
         return order
 
     def order_file(self, token: str) -> Path:
+        """Return the path of an order's record."""
         return self._orders / f"{token}.json"
 
     def note_id(self, order: Order, job_id: str) -> Order:
+        """Record the job id that the scheduler gave to an order."""
         write_atomically(self._orders / f"{order.token}.id", job_id)
         return dataclasses.replace(order, job_id=job_id)
 
     def abandon(self, order: Order) -> None:
-        """Mark an order as abandoned; if the scheduler has its job after all, the job does nothing."""
+        """Mark an order as abandoned; if its job starts nevertheless, it exits."""
         write_atomically(self._orders / f"{order.token}.abandoned", "")
 
     def note_canceled(self, order: Order, elements: Iterable[int]) -> None:
+        """Add to the elements of an order that are recorded as canceled."""
         together = CanceledElements(order.canceled.union(elements))
         write_atomically(self._orders / f"{order.token}.canceled", record_json(together))
 
     def withdraw(self, order: Order) -> None:
-        """Delete an order that the scheduler refused. Its script stays, for people to look at."""
+        """Delete an order that the scheduler rejected; its script is kept for users to inspect."""
         self.order_file(order.token).unlink()
 
     def read_order(self, file: Path) -> Order:
+        """Return an order with its marks, or raise `UserError` if there is none."""
         if (order := read_record(file, Order, advice=_NEVER_DELETED)) is None:
             raise UserError(
-                f"{file}: is not to be seen on {socket.gethostname()}: does this node have the shared file system of "
-                "the sweep's output folder?"
+                f"{file}: no such file on {socket.gethostname()}; the sweep's output folder must be on a file system "
+                "that all nodes share"
             )
         canceled = read_record(file.with_suffix(".canceled"), CanceledElements, advice="delete it if its jobs are over")
         return dataclasses.replace(
@@ -197,64 +204,75 @@ class JobStore:
             try:
                 found.append(self.read_order(file))
             except UserError:
-                if file.exists():  # else it was withdrawn meanwhile
+                if file.exists():  # otherwise it has just been withdrawn
                     raise
         return sorted(found, key=lambda order: order.created)
 
     def note_refused(self, words: Mapping[str, str]) -> None:
-        """Write the runs that the scheduler refused in the newest pass, with its words."""
+        """Replace the record of runs that the scheduler rejected, with its messages."""
         write_atomically(self.folder / "refused.json", json.dumps(words))
 
     def refused(self) -> dict[str, str]:
+        """Return {run name: the scheduler's message} of the newest pass's rejections."""
         file = self.folder / "refused.json"
-        return read_record(file, dict[str, str], advice="delete it, the next sync writes it anew") or {}
+        return read_record(file, dict[str, str], advice="delete it; the next sync rewrites it") or {}
 
     # --------------------------------------------------------------------------------------- launches
 
     def write_launch(self, launch: Launch) -> None:
+        """Write or replace the record of a launch."""
         name = f"{launch.token}-{launch.element}-{launch.slot}-{launch.restart}.json"
         write_atomically(self._launches / name, record_json(launch))
 
     def launch(self, token: str, element: int, slot: int, restart: int) -> Launch | None:
+        """Return the record of a launch, or None if there is none."""
         file = self._launches / f"{token}-{element}-{slot}-{restart}.json"
         return read_record(file, Launch, advice=_NEVER_DELETED)
 
     def launches(self) -> Iterator[Launch]:
+        """Yield the records of all launches, in no particular order."""
         for file in self._launches.glob("*.json"):
             if launch := read_record(file, Launch, advice=_NEVER_DELETED):
                 yield launch
 
     def log(self, token: str, element: int | str) -> Path:
+        """Return the path of an element's log."""
         return self.logs / f"{token}-{element}.log"
 
     def requeue_file(self, token: str, element: int | str) -> Path:
+        """Return the path of an element's request to be requeued."""
         return self._requeue / f"{token}-{element}"
 
     # ----------------------------------------------------------------------------------------- keeper
 
     def keeper(self) -> str | None:
-        """Return the id of the newest keeper job, or None."""
+        """Return the id of the newest keeper job, or None if none was recorded."""
         return _job_id(self.folder / "keeper.id")
 
     def note_keeper(self, job_id: str) -> None:
+        """Record the id of the newest keeper job."""
         write_atomically(self.folder / "keeper.id", job_id)
 
     # ----------------------------------------------------------------------------------------- users' requests
 
     def cancel(self, runs: Iterable[str]) -> None:
+        """Mark runs as canceled."""
         for run in runs:
             write_atomically(self._canceled / run, "")
 
     def retry(self, runs: Iterable[str]) -> None:
+        """Mark runs to be retried from now on, and remove their marks of cancellation."""
         for run in runs:
             write_atomically(self._retried / run, json.dumps(time.time()))
             (self._canceled / run).unlink(missing_ok=True)
 
     def canceled(self, run: str) -> bool:
+        """Return whether a run is marked as canceled."""
         return (self._canceled / run).exists()
 
     def user_requests(self) -> UserRequests:
-        advice = "delete it, and give `fgssl retry` for this run again"
+        """Return all marks that users have made."""
+        advice = "delete it and run `fgssl retry` for this run again"
         retried = {file.name: read_record(file, float, advice=advice) for file in self._retried.glob("[!.]*")}
         return UserRequests(
             canceled=frozenset(file.name for file in self._canceled.glob("[!.]*")),
@@ -263,11 +281,11 @@ class JobStore:
 
 
 def _job_id(file: Path) -> str | None:
-    """Return the job's id that a file holds, or None if there is no such file."""
+    """Return the job id in a file, or None if there is no such file."""
     try:
         job_id = file.read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
     if re.fullmatch(r"[\w.-]+", job_id) is None:
-        raise UserError(f"{file}: holds no id of a job: delete it, the next sync finds the job by its name")
+        raise UserError(f"{file}: must hold a job id; delete the file, and the next sync finds the job by its name")
     return job_id

@@ -1,8 +1,7 @@
-"""A small job that makes the next pass over a sweep once some job has ended, so that nobody has to.
+"""Keeper: a small job that makes the next pass over a sweep once any of its jobs has ended.
 
-Each pass, by a person or by a keeper, leaves one in the queue while there is something to wait for. A keeper whose pass
-does not succeed, or that can leave no other, tries again every minute. Should it be lost all the same, the next
-`fgssl sync` by hand leaves another.
+Each pass, made by a user or by a keeper, submits a keeper unless the sweep is over. A keeper retries every minute
+if its pass fails or cannot submit the next keeper. If a keeper is lost, the next `fgssl sync` submits another one.
 """
 
 import hashlib
@@ -16,13 +15,13 @@ from hpc.cluster.site.requests import request
 
 _WALLTIME_MIN = 60
 KEEPER_PATIENCE_S = 45 * 60.0
-"""How long a keeper tries a pass that does not succeed before it goes back to the queue."""
+"""Time for which a keeper retries its pass before its job is requeued."""
 PLACES = 2
-"""Places in the queue: of the keeper at work, and of the next one."""
+"""Number of jobs that keepers have in the queue: the running one and the next."""
 
 
 def keeper_request(sweep_name: str, out: Path, profile: Profile) -> tuple[JobRequest | None, str]:
-    """Return the keeper's resources; None, and why, where jobs may not submit jobs or the queue has no place for it."""
+    """Return the keeper's resources and "", or None and the reason why the sweep can have no keeper."""
     if profile.submit_from_jobs != "allowed":
         known = "may not" if profile.submit_from_jobs == "forbidden" else "may perhaps not"
         return None, f"jobs {known} submit jobs there ({profile.cite('submit_from_jobs')})"
@@ -31,7 +30,7 @@ def keeper_request(sweep_name: str, out: Path, profile: Profile) -> tuple[JobReq
     partition = profile.cpu_partition or profile.partition
     most, _ = profile.limit("submitted", partition)
     if most is not None and most <= PLACES:
-        return None, f"it would need {PLACES} of the {most} jobs that may be in the queue"
+        return None, f"keepers need {PLACES} jobs in the queue, and the site allows {most} in all"
     shortest = profile.limit("shortest_walltime_min", partition)[0]
     job = JobSettings(walltime_min=max(_WALLTIME_MIN, shortest or 0))
     folder = hashlib.sha256(str(out.absolute()).encode()).hexdigest()[:8]

@@ -1,4 +1,4 @@
-"""An observation: everything that a pass decides on, read once and frozen."""
+"""Observation of a sweep: the input of all decisions of a pass, read once and immutable."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,32 +10,32 @@ from hpc.cluster.status import RunStatus
 
 @dataclass(frozen=True)
 class Observation:
-    """A sweep at one moment."""
+    """State of a sweep at one moment."""
 
     at: float
     """Seconds since the epoch."""
     runs: Mapping[str, RunStatus]
-    """By run, in an order in which needs come first."""
+    """Run name to status, in topological order of their needs."""
     orders: Sequence[Order] = ()
     launches: Sequence[Launch] = ()
     requests: UserRequests = field(default_factory=UserRequests)
     facts: Mapping[str, JobFact] = field(default_factory=dict)
-    """By job id; of the jobs of runs that are not done, and those before them."""
+    """Job id to the scheduler's report, for runs that are not done and their dependencies."""
     silence: str = ""
-    """Why the scheduler did not answer; empty if it did."""
+    """Error of a scheduler that did not answer; empty if it did."""
     found: Mapping[str, str | None] = field(default_factory=dict)
-    """Token of an order whose job id was never noted, to the id that the scheduler has; None: it has none."""
+    """Token of an order without a recorded job id, to the id that the scheduler reports; None if it has no such job."""
 
 
 @dataclass(frozen=True)
 class KeeperStatus:
-    """The keeper jobs in the queue."""
+    """Keeper jobs in the queue."""
 
     waiting: str | None = None
-    """Id of the one that comes."""
+    """Job id of the pending keeper, or None."""
     noted: bool = True
-    """Whether the job store has that id."""
+    """Whether the job store has recorded that id."""
     held: tuple[str, ...] = ()
-    """Ids of those that are held and so never come."""
+    """Job ids of held keepers, which would never start."""
     silence: str = ""
-    """Why the scheduler did not answer; empty if it did."""
+    """Error of a scheduler that did not answer; empty if it did."""

@@ -16,9 +16,9 @@ from hpc.cluster.status import ClusterState, RunFiles, statuses
 
 
 def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Scheduler, search: bool = False) -> Observation:
-    """Return the state of a sweep now.
+    """Return the current state of a sweep.
 
-    `search`: also look for jobs whose ids were never noted, by their names; that takes a call for each.
+    With `search`, jobs whose ids were never recorded are looked up by name, at the cost of a scheduler call for each.
     """
     orders = store.orders()
     found = _search(orders, scheduler) if search else {}
@@ -40,19 +40,19 @@ def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Schedule
 
 
 def observe_empty_queue(sweep: ClusterSweep, out: Path) -> Observation:
-    """Return the state of a sweep as if nothing had been ordered for it; the scheduler is not needed."""
+    """Return the state of a sweep as if no job had been submitted for it, without calling the scheduler."""
     files, requests = read_files(sweep.runs, out, []), JobStore(out).user_requests()
     now = time.time()
     return Observation(now, statuses(sweep.runs, files, [], [], requests, {}, sweep.retries, now))
 
 
 def observe_keeper(sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -> KeeperStatus:
-    """Return the keeper in the queue, also if its id was never noted."""
+    """Return the keeper in the queue, even if its job id was never recorded."""
     if sweep.keeper is None:
         return KeeperStatus()
     name, noted, held = sweep.keeper.job_name, store.keeper(), dict[str, None]()
     try:
-        # By its name only where the noted one does not wait: that asks the database too.
+        # The search by name also queries the database, so it comes second.
         for known in (lambda: [noted] if noted is not None else [], lambda: scheduler.find(name)):
             for job_id, fact in scheduler.facts(known()).items():
                 if fact.name != name or fact.started is not None or not fact.alive:
@@ -68,13 +68,13 @@ def observe_keeper(sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -
 def read_files(
     runs: Iterable[ClusterRun], out: Path, orders: Iterable[Order], silent: bool = False
 ) -> dict[str, RunFiles]:
-    """Return the files of each run; `silent`: the scheduler is, so the leases are looked at."""
+    """Return {run name: contents of its folder}; with `silent` (the scheduler does not answer), read leases too."""
     ordered = {run for order in orders for element in order.elements for run in element.runs}
     return {run.run: _read_files(run, out, run.run in ordered, silent) for run in runs}
 
 
 def newest_step(folder: RunFolder) -> int:
-    """Return the step of the newest checkpoint; 0 where there is none."""
+    """Return the step of the newest checkpoint, or 0 if there is none."""
     names = [path.name for path in folder.checkpoints.glob(f"step-{'[0-9]' * 8}")]
     return max((int(name.removeprefix("step-")) for name in names), default=0)
 
@@ -100,19 +100,19 @@ def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunF
 
 
 def _failure(folder: RunFolder, names: Collection[str]) -> tuple[str, float | None, bool]:
-    """Return the last line of the traceback, when it was written, and whether another process left one."""
+    """Return the traceback's last line, its time (seconds since the epoch), and whether another process left one."""
     told, others = "failure.txt" in names, any(fnmatch(name, OTHERS_FAILURES) for name in names)
     if not (told or others):
         return "", None, False
     try:
         text = (folder.failure() or "").strip().rpartition("\n")[2]
         return text, (folder.path / "failure.txt").stat().st_mtime if told else None, others
-    except FileNotFoundError:  # a job that is at work again has just cleared it away
+    except FileNotFoundError:  # a running job has just deleted it
         return "", None, False
 
 
 def _job_ids(sweep: ClusterSweep, out: Path, orders: Iterable[Order]) -> Collection[str]:
-    """Return the ids of the jobs of runs that are not done, and of those before them."""
+    """Return the job ids of runs that are not done, and of their dependencies."""
     undone = {run.run for run in sweep.runs if not run.done(out)}
     found: dict[str, None] = {}
     for order in orders:
@@ -123,7 +123,10 @@ def _job_ids(sweep: ClusterSweep, out: Path, orders: Iterable[Order]) -> Collect
 
 
 def _search(orders: Iterable[Order], scheduler: Scheduler) -> dict[str, str | None]:
-    """Find jobs of orders whose submitter was killed before it noted the id, or before it submitted at all."""
+    """Return {token: job id} of orders without a recorded id; None if the scheduler has no such job.
+
+    Their submitter was killed before it recorded the id, or before it submitted the job.
+    """
     found: dict[str, str | None] = {}
     for order in orders:
         if order.job_id is None and not order.abandoned:

@@ -1,8 +1,8 @@
-"""Files of runs, the job store and the scheduler's facts -> one status of each run, without looking anywhere.
+"""Derive each run's status from its files, the job store and the scheduler's facts, as a pure function.
 
-The disk has the first word: a run whose results lie there is done, whatever the scheduler reports of its job. A job
-that the scheduler knows to be waiting or running has the second. How the last job ended comes third: by the
-scheduler's word, else by the record that the job itself left.
+Results on disk take precedence: a run that has them is done, whatever the scheduler reports of its job. A pending or
+running job comes second. Otherwise the status follows from the end of the last job, as reported by the scheduler or
+else as recorded by the job itself.
 """
 
 import signal
@@ -18,28 +18,28 @@ from hpc.sweeps.retries import Retries
 
 
 class ClusterState(StrEnum):
-    """State of a run."""
+    """State of a run on a cluster."""
 
     WAITING = "WAITING"
-    """Not in the queue yet: it needs another run first, or the queue is full."""
+    """Run that is not in the queue, since it needs another run first or the queue is full."""
     PENDING = "PENDING"
-    """In the scheduler's queue."""
+    """Run with a job in the scheduler's queue."""
     RUNNING = "RUNNING"
     DONE = "DONE"
     FAILED = "FAILED"
-    """Ended by a fault of its own: see its traceback."""
+    """Run that ended with an error of its own, as in its traceback."""
     TIMEOUT = "TIMEOUT"
-    """Its last job ended at its time limit. This and the states down to LOST are retried while the budget lasts."""
+    """Run whose last job reached its time limit. This state and those down to LOST are retried within a budget."""
     PREEMPTED = "PREEMPTED"
     NODE_FAIL = "NODE_FAIL"
     OOM = "OOM"
     LOST = "LOST"
-    """Its last job left no record of its end, and the scheduler has none either."""
+    """Run whose last job left no record of its end, lost a process, could not write, or lost the lease."""
     HELD = "HELD"
-    """In the queue, but a user must release it."""
+    """Run whose job is in the queue but starts only after a user releases it."""
     CANCELED = "CANCELED"
     SKIPPED = "SKIPPED"
-    """Needs a run that will not be trained."""
+    """Run that needs another one that will not be trained."""
 
 
 LIVE = frozenset({ClusterState.PENDING, ClusterState.RUNNING, ClusterState.HELD})
@@ -50,15 +50,16 @@ _BUDGETS = {
     ClusterState.LOST: "node_failures",
     ClusterState.OOM: "memory",
 }
-"""State after which a run is tried again, to the field of `Retries` that pays for it."""
+"""State after which a run is retried, to the field of `Retries` that limits the number of retries."""
 _LOST = (ClusterState.LOST, ClusterState.NODE_FAIL)
 _VISIBLE_WITHIN_S = 90.0
-"""Another node's new file, on a network file system that remembers what it did not see before."""
+"""Time until another node's new file is visible, on a network file system that caches missing files."""
 _UNSAVED_S = 120.0
-"""Age up to which a job may be unknown to a scheduler that died and was started anew."""
+"""Age up to which a job may be lost when the scheduler crashes and is restarted."""
 _NO_SUCH_PROGRAM = (2, 126, 127)
-"""Exit codes of srun and of the shell."""
+"""Exit codes of srun and of the shell if a program cannot be started."""
 _PAY_WITHOUT_PROGRESS = ("timeouts", "preemptions")
+"""Budgets that a job with progress restores in full."""
 
 _ENDINGS = {
     JobState.TIMEOUT: ClusterState.TIMEOUT,
@@ -71,21 +72,21 @@ _ENDINGS = {
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Contents of a run's folder that its status depends on; of a run that is done, the first two alone."""
+    """Contents of a run's folder that determine its status; if the run is done, only the first two fields are set."""
 
     done: bool = False
-    """Whether all results are there."""
+    """Whether the folder holds all results."""
     trained: bool = False
     holder: bool = False
-    """Whether a process holds its lease; only looked at where the scheduler is silent."""
+    """Whether a process holds its lease, which is read only if the scheduler does not answer."""
     newest_step: int = 0
     """Step of the newest checkpoint."""
     updated: float = 0.0
-    """When its progress was last noted, in seconds since the epoch."""
+    """Time of the last record of progress, in seconds since the epoch."""
     failure: str = ""
     """Last line of its traceback."""
     failed: float | None = None
-    """When that was written; None: there is none."""
+    """Time of the traceback in seconds since the epoch, or None if there is none."""
     others_failed: bool = False
     """Whether a process other than the first left a traceback."""
 
@@ -97,43 +98,45 @@ class RunStatus:
     run: ClusterRun
     state: ClusterState
     trained: bool = False
-    """Whether runs that need it can start, measured or not."""
+    """Whether its training is complete, so that runs that need it can start."""
     submission: int = 0
-    """Jobs that were ordered for it so far."""
+    """Number of jobs submitted for it so far."""
     job_id: str | None = None
     """Id of the newest job."""
     fact: JobFact | None = None
-    """The scheduler's fact of that job."""
+    """Scheduler's report of that job."""
     reason: str = ""
-    """For users."""
+    """Explanation for users; may be empty."""
     to_submit: bool = False
-    """Whether the next job may be ordered, once its needs are there or in the queue."""
+    """Whether a job may be submitted once its needs are trained or in the queue."""
     undecided: bool = False
-    """Whether the end of its job, and so the next step, becomes known when the scheduler's records can be read."""
+    """Whether the end of its job is unknown until the scheduler's records can be read again."""
     lost_on: tuple[str, ...] = ()
-    """Nodes that jobs of one node were lost on, once for each."""
+    """Nodes of its lost single-node jobs, one entry per job."""
 
     @property
     def live(self) -> bool:
+        """Whether its newest job is in the queue or running."""
         return self.state in LIVE
 
     @property
     def nodes(self) -> str:
+        """Nodes of the newest job, separated by commas."""
         return ",".join(self.fact.nodes) if self.fact is not None else ""
 
 
 @dataclass(frozen=True)
 class _Submitted:
-    """A job that was ordered for a run."""
+    """Job that was submitted for a run."""
 
     order: Order
     element: int
     submission: int
     fact: JobFact | None
     last: Launch | None
-    """The last time that it ran."""
+    """Newest launch of the run in this job, or None if it never started."""
     forgotten: bool
-    """Whether the scheduler may have lost it, when it was started anew."""
+    """Whether a restart of the scheduler may have lost the job."""
 
 
 def statuses(
@@ -147,10 +150,10 @@ def statuses(
     now: float,
     up_since: float = 0.0,
 ) -> dict[str, RunStatus]:
-    """Return each run's status; `runs` in an order in which needs come first.
+    """Return {run name: status}; `runs` must be in topological order of their needs.
 
-    `facts` by job id; None where the scheduler is silent. `now` and `up_since`, when the scheduler was last started,
-    are in seconds since the epoch.
+    `facts` is keyed by job id, or None if the scheduler does not answer. `now` and `up_since` (the scheduler's last
+    start) are in seconds since the epoch.
     """
     submitted = _submitted(orders, launches, facts, up_since)
     found: dict[str, RunStatus] = {}
@@ -163,7 +166,7 @@ def statuses(
 def _submitted(
     orders: Iterable[Order], launches: Iterable[Launch], facts: Mapping[str, JobFact] | None, up_since: float
 ) -> dict[str, list[_Submitted]]:
-    """Return the jobs of each run, the first ordered first."""
+    """Return {run name: its jobs}, in order of submission."""
     newest: dict[tuple[str, int, int], Launch] = {}
     for launch in launches:
         key = launch.token, launch.element, launch.slot
@@ -175,7 +178,7 @@ def _submitted(
             continue
         for number, element in enumerate(order.elements):
             fact = (facts or {}).get(order.job_id_of(number) or "")
-            # A scheduler that lost its last jobs, when it died, gives their numbers to others.
+            # A scheduler that lost jobs in a crash assigns their ids to other jobs.
             another = fact is not None and fact.name not in ("", order.job_name)
             fact = None if another else fact
             forgotten = another or 0 < up_since - order.created < _UNSAVED_S
@@ -190,7 +193,7 @@ def _submitted(
 
 
 class _History:
-    """The jobs of a run, and how they ended."""
+    """Files and jobs of one run, from which its status follows."""
 
     def __init__(
         self,
@@ -203,10 +206,11 @@ class _History:
     ) -> None:
         self.run, self.files, self.requests, self.facts, self.now = run, files, requests, facts, now
         self.newest = jobs[-1] if jobs else None
-        since = requests.retried.get(run.run, 0.0)  # a request to retry forgives all jobs before it
+        since = requests.retried.get(run.run, 0.0)  # jobs before a request to retry do not count
         self.jobs = [job for job in jobs if job.order.created > since]
 
     def status(self, retries: Retries, others: Mapping[str, RunStatus]) -> RunStatus:
+        """Return the run's status; `others` holds at least those of the runs it needs."""
         newest = self.newest
         known = RunStatus(
             self.run,
@@ -226,7 +230,7 @@ class _History:
         if live is not None:
             return replace(known, state=live[0], reason=live[1])
         if self.run.run in self.requests.canceled:
-            return replace(known, state=ClusterState.CANCELED, reason="`retry` takes that back")
+            return replace(known, state=ClusterState.CANCELED, reason="`fgssl retry` undoes this")
         hopeless = [need for need in self.run.needs if _hopeless(others[need])]
         if hopeless:
             why = f"needs {', '.join(others[need].run.label for need in hopeless)}"
@@ -248,46 +252,49 @@ class _History:
         unknown = newest.fact is not None and newest.fact.state is JobState.UNKNOWN
         if unknown and (newest.last is None or newest.last.ended is None):
             why = newest.fact.reason if newest.fact is not None else ""
-            return replace(known, reason=f"how its job ended is not known now: {why}", undecided=True)
+            return replace(known, reason=f"the end of its job is unknown: {why}", undecided=True)
         if state not in _BUDGETS:
             return replace(known, reason=reason)
         budget = _BUDGETS[state]
         spent, allowed = self._spent(budget, [ended for ended, _ in endings]), getattr(retries, budget)
-        retried = f"tried again {spent - 1} of {allowed} times after {budget.replace('_', ' ')}"
+        retried = f"retried {spent - 1} of {allowed} times after {budget.replace('_', ' ')}"
         return replace(known, reason=f"{reason}; {retried}".removeprefix("; "), to_submit=spent <= allowed)
 
     def _live(self, job: _Submitted) -> tuple[ClusterState, str] | None:
-        """Return the state of a job that is not over and the reason, or None."""
-        if self.facts is None:  # nobody knows: an ordered job counts as alive, so that nothing is made twice
+        """Return the state and its explanation if the job may still be live, or None if it has ended."""
+        if self.facts is None:  # count it as live, so that no job is submitted twice
             state = ClusterState.RUNNING if self.files.holder else ClusterState.PENDING
             return state, "the scheduler does not answer"
         if job.order.job_id is None:
-            return ClusterState.PENDING, "ordered, but its number was never noted: the next sync looks for it"
+            return ClusterState.PENDING, "submitted, but its job id was never recorded: the next sync searches for it"
         fact = job.fact
         if fact is None:
             return None
         if fact.alive:
             return ClusterState(fact.state), fact.reason
         if fact.state is JobState.COMPLETED and fact.ended is not None and self.now - fact.ended < _VISIBLE_WITHIN_S:
-            return ClusterState.RUNNING, "its job has ended; waiting for its files to be seen here"
+            return ClusterState.RUNNING, "its job has ended; waiting until its files are visible here"
         return None
 
     def _never_could_start(self, job: _Submitted) -> bool:
-        """Whether it left the queue because a job before it did not end well, as some sites have it."""
+        """Return whether the job left the queue because a dependency failed (kill_invalid_depend of some sites)."""
         before = [fact for job_id in job.order.after if (fact := (self.facts or {}).get(job_id)) is not None]
         return job.last is None and any(fact.over and fact.state is not JobState.COMPLETED for fact in before)
 
     def _endings(self, jobs: Sequence[_Submitted]) -> list[tuple[ClusterState, str]]:
-        """Return how each job ended, and the reason."""
+        """Return the state in which each job left the run, with its explanation."""
         begun = [job.last.started for job in jobs if job.last is not None]
         return [self._ending(job, [start for start in begun if job.last and start > job.last.started]) for job in jobs]
 
     def _ending(self, job: _Submitted, later_starts: Sequence[float]) -> tuple[ClusterState, str]:
-        """Return how a job ended whose run is not done; `later_starts` are those of jobs after it."""
+        """Return the state in which a job left its run, with its explanation.
+
+        `later_starts` are the start times of launches after it.
+        """
         state = job.fact.state if job.fact is not None else None
         beside = job.order.elements[job.element].runs
         if state is JobState.CANCELED and job.order.packed and self.requests.canceled.intersection(beside):
-            return ClusterState.PREEMPTED, "its job went with that of another run, which was canceled"
+            return ClusterState.PREEMPTED, "its job was canceled for another run that shared it"
         if state in _ENDINGS:
             return _ENDINGS[state], ""
         if job.last is None:
@@ -295,25 +302,25 @@ class _History:
         return self._left(job.last, state, later_starts)
 
     def _left(self, last: Launch, state: JobState | None, later_starts: Sequence[float]) -> tuple[ClusterState, str]:
-        """Return the ending by the record that the job itself left."""
+        """Return the state by the record that the job itself left."""
         if last.exit_code == EXIT_INTERRUPTED:
             return _interruption(last, known=state not in (None, JobState.UNKNOWN))
         if last.exit_code == EXIT_OUT_OF_HANDS:
-            return ClusterState.LOST, last.said or "it could not write, or another launch has taken over: see its log"
+            return ClusterState.LOST, last.said or "it could not write, or another launch has taken over; see its log"
         if last.exit_code == EXIT_PEER_LOST and not self.files.others_failed:
-            return ClusterState.LOST, "one of its processes was lost"
+            return ClusterState.LOST, "one of its processes died"
         if last.said:
             return ClusterState.FAILED, last.said.strip().rpartition("\n")[2]
         if self.files.failed is not None and self.files.failed >= last.started:
             return ClusterState.FAILED, self.files.failure
         if last.exit_code:
-            return ClusterState.FAILED, f"its job left with {last.exit_code}: see its log"
+            return ClusterState.FAILED, f"its job failed with exit code {last.exit_code}; see its log"
         if last.ended is None and not later_starts and max(last.started, self.files.updated) > last.time_up:
-            return ClusterState.TIMEOUT, "its last sign came at its time limit"
-        return ClusterState.LOST, "its job ended without a word"
+            return ClusterState.TIMEOUT, "its last progress was recorded at its time limit"
+        return ClusterState.LOST, "its job ended without a record"
 
     def _spent(self, budget: str, endings: Sequence[ClusterState]) -> int:
-        """Count the jobs that ended so; for a time limit, only those since the last one that brought progress."""
+        """Count jobs charged to a budget; for `_PAY_WITHOUT_PROGRESS`, only those since the last one with progress."""
         later, spent = self.files.newest_step, 0
         for job, ended in zip(reversed(self.jobs), reversed(endings), strict=True):
             first_step = job.last.first_step if job.last is not None else later
@@ -326,34 +333,37 @@ class _History:
 
 
 def _hopeless(need: RunStatus) -> bool:
-    """Whether it will not be trained unless a user does something."""
+    """Return whether a needed run will never be trained without the user."""
     return not (need.trained or need.to_submit or need.undecided or need.live)
 
 
 def _never_began(job: _Submitted) -> tuple[ClusterState, str]:
-    """Return the ending of a job that left no record."""
+    """Return the state and its explanation for a job that left no record."""
     fact = job.fact
     if fact is not None and fact.exit_code in _NO_SUCH_PROGRAM:
-        return ClusterState.FAILED, "its job found no Python: see its log"
+        return ClusterState.FAILED, "its job could not start Python; see its log"
     if fact is not None and fact.exit_code == EXIT_OUT_OF_HANDS:
-        return ClusterState.LOST, "its node did not see its files, or could not load its modules: see its log"
+        return ClusterState.LOST, "its node could not read its files or load its modules; see its log"
     if job.forgotten:
-        return ClusterState.LOST, "the scheduler was started anew and does not know its job"
-    if fact is None:  # so vanish canceled jobs: tasks of arrays always, others where there is no database
-        return ClusterState.CANCELED, "its job left the queue without having begun"
-    return ClusterState.LOST, "its job left without having begun"
+        return ClusterState.LOST, "its job was lost when the scheduler was restarted"
+    if fact is None:  # canceled array tasks vanish like this; other jobs do without a database
+        return ClusterState.CANCELED, "its job left the queue before it started"
+    return ClusterState.LOST, "its job ended before its program started"
 
 
 def _interruption(last: Launch, known: bool) -> tuple[ClusterState, str]:
-    """`known`: whether the scheduler reports the job's end; had it been canceled, it would report that."""
+    """Return the state and its explanation for an interrupted launch.
+
+    `known` is whether the scheduler reports the end of the job; a cancellation would then have been reported.
+    """
     if last.ended is not None and last.ended > last.time_up:
         return ClusterState.TIMEOUT, "interrupted at its time limit"
     if last.signal == signal.SIGTERM and not known:
-        return ClusterState.CANCELED, "told to stop, nobody says why"
+        return ClusterState.CANCELED, "received TERM, for an unknown reason"
     return ClusterState.PREEMPTED, "interrupted"
 
 
 def _node(job: _Submitted) -> tuple[str, ...]:
-    """Return the node of a job of one node; of several, it may be any of them."""
+    """Return the node of a single-node job; for several nodes, return none, since any of them may be the cause."""
     nodes = job.last.nodes if job.last is not None else ",".join(job.fact.nodes) if job.fact is not None else ""
     return (nodes,) if nodes and not {",", "["} & set(nodes) else ()

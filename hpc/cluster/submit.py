@@ -1,4 +1,4 @@
-"""Submit a planned sweep to a cluster, for `fgssl sweep --cluster`."""
+"""Submit a planned sweep to a cluster (`fgssl sweep --cluster`)."""
 
 import dataclasses
 import os
@@ -31,10 +31,10 @@ from hpc.sweeps.snapshot import freeze, packages
 def submit(
     plan: SweepPlan, profile: Profile, faults: Sequence[Problem], out: Path, follow: Callable[[], int] | None
 ) -> int:
-    """Write the sweep into `out` and let `follow` submit what is missing; return its exit code.
+    """Write the sweep into `out`, call `follow` to submit its jobs, and return its exit code.
 
-    Without `follow`, print the batch scripts and write nothing. `faults` are those of the profile and the command line.
-    Raises one `UserError` with all that stands in the way.
+    Without `follow`, print the batch scripts and write nothing. `faults` are problems of the profile and the command
+    line. Raises one `UserError` with all problems.
     """
     hindrances = list(_hindrances(plan, profile, out, dry_run=follow is None))
     try:
@@ -63,7 +63,7 @@ def submit(
 
 
 def orders_left(sweep: ClusterSweep, out: Path) -> list[PlannedOrder]:
-    """Return all orders that the sweep still needs, as if the queue were empty and had no end."""
+    """Return all orders that the sweep still needs, as if the queue were empty and unlimited."""
     endless = {name: dataclasses.replace(limits, submitted=None) for name, limits in sweep.limits.items()}
     return list(planned_orders(observe_empty_queue(sweep, out).runs, endless))
 
@@ -71,7 +71,7 @@ def orders_left(sweep: ClusterSweep, out: Path) -> list[PlannedOrder]:
 def _cluster_sweep(
     plan: SweepPlan, profile: Profile, runs: Sequence[ClusterRun], out: Path
 ) -> tuple[ClusterSweep, str]:
-    """Return the sweep as it will be written, and why it has no keeper; empty if it has one."""
+    """Return the sweep as it will be written, and the reason why it has no keeper (empty if it has one)."""
     keeper, why_none = keeper_request(plan.grid.settings.name, out, profile)
     sweep = ClusterSweep(
         name=plan.grid.settings.name,
@@ -88,7 +88,7 @@ def _cluster_sweep(
 
 
 def _scripts(sweep: ClusterSweep, orders: Iterable[PlannedOrder], out: Path) -> Iterator[str]:
-    """Yield the batch scripts of orders, with placeholders for job ids; nothing is written."""
+    """Yield the batch scripts of orders, with placeholders for the job ids of dependencies."""
     store, scheduler = JobStore(out), build_scheduler(sweep.scheduler)
     labels = {run.run: run.label for run in sweep.runs}
     for number, planned in enumerate(orders, start=1):
@@ -98,7 +98,7 @@ def _scripts(sweep: ClusterSweep, orders: Iterable[PlannedOrder], out: Path) -> 
 
 
 def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
-    """Write the plan, the inputs, the frozen code and the sweep; return its job store."""
+    """Write the plan, its inputs, a copy of the code and the sweep; return the job store."""
     out.mkdir(parents=True, exist_ok=True)
     store = JobStore(out)
     store.make()
@@ -110,8 +110,8 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
 
 
 def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
-    """Yield what stands in the way, except what the profile says."""
-    # Its plan may be replaced until any run has begun or was ordered.
+    """Yield problems of the output folder, the plan's inputs and the submit host."""
+    # The plan may be replaced as long as no run has started and every order was abandoned.
     if (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders()):
         try:
             check_kept_plan(plan, out)
@@ -122,45 +122,45 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
         return
     program = build_scheduler(profile.scheduler).submit_command
     if shutil.which(program) is None:
-        yield f"no {program} on PATH: submit from a login node, or leave --cluster out to run on this machine"
+        yield f"no {program} on PATH: submit from a login node, or omit --cluster to run on this machine"
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if os.statvfs(there).f_flag & os.ST_RDONLY:
         why = "is on a read-only file system"
     elif not os.access(there, os.W_OK | os.X_OK):
-        why = "is not a folder that you may write to"
+        why = "is not a folder that you can write to"
     else:
         return
-    yield f"--out {out}: {there} {why}: choose another --out, which jobs can write to as well"
+    yield f"--out {out}: {there} {why}: choose another --out, to which jobs can write too"
 
 
 def _show(plan: SweepPlan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:
-    """Print what each kind of job asks for, what it costs and what users should know."""
+    """Print each kind of job's resources, the cost, and notes."""
     blocks = job_blocks(plan)
     alike: dict[str, dict[str, None]] = {}
     for run in runs:
         name = blocks[run.run]
         given = {*(plan.grid.jobs.get(DEFAULT) or {}), *(plan.grid.jobs.get(name) or {})}
         alike.setdefault(described(run.request, given), {})[name] = None
-    print(f"  each job asks for (jobs.{DEFAULT}.KEY=VALUE changes it, jobs.NAME.KEY=VALUE of these runs alone)")
+    print(f"  each job requests (jobs.{DEFAULT}.KEY=VALUE changes it, jobs.NAME.KEY=VALUE for these runs only)")
     for text, names in alike.items():
         print(f"    {', '.join(names)}: {text}")
     for note in foreseen.notes:
         print(f"  {note}")
     if why_no_keeper:
-        print(f"  no keeper will go on by itself: {why_no_keeper}; run `fgssl sync` now and then")
+        print(f"  no keeper: {why_no_keeper}; run `fgssl sync` from time to time to continue the sweep")
     sys.stdout.flush()
 
 
 def _show_what_next(runs: Sequence[ClusterRun], store: JobStore, out: Path, well: bool) -> None:
-    """Print what was submitted, and what to do now."""
+    """Print the number of submitted runs and the commands to use next."""
     taken = [order for order in store.orders() if order.job_id is not None]
     with_job = {run for order in taken for element in order.elements for run in element.runs}
     left = sum(run.run not in with_job and not run.done(out) for run in runs)
     if left and well:
-        print(f"{left} runs were not submitted yet: the next sync, or the same command again, goes on with them")
+        print(f"{left} runs were not submitted yet: the next sync, or the same command again, submits them")
     elif left:
         number = f"{len(with_job)} runs were submitted, {left} were not" if taken else "nothing was submitted"
-        print(f"{number}: mend what is said above, then give the same command again; it goes on from here")
-    print(f"Where it stands:       fgssl status {out}")
+        print(f"{number}: fix the problems above, then run the same command again; it continues from here")
+    print(f"Status:             fgssl status {out}")
     if well or taken:
-        print(f"To go on, and a table: fgssl sync {out}")
+        print(f"Continue and table: fgssl sync {out}")

@@ -1,4 +1,4 @@
-"""One pass over a sweep on a cluster: observe, decide, apply. Harmless at any time."""
+"""One pass over a sweep on a cluster: observe, decide, apply. Running it again is always safe."""
 
 import contextlib
 import shutil
@@ -30,27 +30,30 @@ from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.status import ClusterState, RunStatus
 
 _TURN_S = 60.0
-"""How long to wait for another process's pass."""
+"""Longest wait for another process that makes a pass over the same folder."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A pass, for users."""
+    """Outcome of a pass, for users."""
 
     runs: Mapping[str, RunStatus]
     progress: Progress
     silent: bool = False
-    """Whether the scheduler was silent, so that nothing or not all could be done."""
+    """Whether the scheduler did not answer, so the pass is incomplete."""
 
     @property
     def over(self) -> bool:
-        """Whether nothing more becomes of any run by itself."""
+        """Whether no run can change its state without the user."""
         return is_over(self.runs, self.progress.hopeless)
 
 
 @contextlib.contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Wait for another process's pass over this folder; raises `LeaseError` where it takes too long."""
+    """Hold the lock of this folder's passes, after waiting for another process.
+
+    Raises `LeaseError` if the other process holds it for more than a minute.
+    """
     with (out / "cluster" / "sync.lock").open("a") as file:
         if not lock(file, patience_s=_TURN_S):
             raise LeaseError(f"{file.name}: another process has had it for {_TURN_S:.0f} s")
@@ -58,19 +61,19 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def observe_sweep(out: Path) -> Observation:
-    """Return the state of the sweep in `out` now; raises `UserError` where it holds none."""
+    """Return the current state of the sweep in `out`, or raise `UserError` if it holds none."""
     sweep = cluster_sweep.read(out)
     return observe(sweep, out, JobStore(out), build_scheduler(sweep.scheduler))
 
 
 def synchronize(out: Path) -> Report:
-    """Repair what was left open, submit what is due of the sweep in `out`, and leave a keeper.
+    """Make one pass over the sweep in `out`: repair its records, submit jobs and a keeper.
 
-    Raises `LeaseError` where another process does so now.
+    Raises `LeaseError` if another process is making a pass.
     """
     store = JobStore(out)
     with alone(out):
-        sweep = cluster_sweep.read(out)  # what was submitted last, also where this pass had to wait
+        sweep = cluster_sweep.read(out)  # read under the lock: the sweep may have been submitted again
         scheduler = build_scheduler(sweep.scheduler)
         applier = Applier(sweep, store, scheduler)
         seen = observe(sweep, out, store, scheduler, search=True)
@@ -96,33 +99,32 @@ def synchronize(out: Path) -> Report:
 def cancel(out: Path, names: Collection[str]) -> None:
     """Mark runs as canceled and cancel their jobs.
 
-    Raises `UserError` where there is no scheduler, before anything is changed, or where it does not answer.
+    Raises `UserError` if there is no scheduler, before anything is changed, or if it does not answer.
     """
     scheduler = build_scheduler(cluster_sweep.read(out).scheduler)
     if shutil.which(scheduler.cancel_command) is None:
         raise UserError(
-            f"no {scheduler.cancel_command} on PATH: nothing was changed; give this command on a login node of the "
-            "cluster"
+            f"no {scheduler.cancel_command} on PATH: nothing was changed; run this command on the cluster's login node"
         )
-    JobStore(out).cancel(names)  # first, so that a job that is told to stop knows that it must not come back
+    JobStore(out).cancel(names)  # first, so that an interrupted job does not request a requeue
     with alone(out):
         sweep = cluster_sweep.read(out)
         seen = observe(sweep, out, JobStore(out), scheduler)
         if seen.silence:
-            raise UserError(f"{seen.silence}; the runs are marked as canceled: the next `fgssl sync` takes them out")
+            raise UserError(f"{seen.silence}; the runs are marked as canceled; run `fgssl sync` to cancel their jobs")
         if jobs := jobs_to_cancel(seen, names):
             scheduler.cancel(jobs)
 
 
 def retry(out: Path, names: Collection[str]) -> list[RunStatus]:
-    """Forget how runs ended, so that they are ordered anew; return those that are left alone since they live.
+    """Reset the history of runs, so that they are submitted again; return the live ones, which are not reset.
 
-    Raises `UserError` where the scheduler does not answer.
+    Raises `UserError` if the scheduler does not answer.
     """
     with alone(out):
         seen = observe_sweep(out)
         if seen.silence:
-            raise UserError(f"{seen.silence}; nothing was changed: give the same command again")
+            raise UserError(f"{seen.silence}; nothing was changed: run the same command again")
         wanted = [seen.runs[name] for name in names if name in seen.runs]
         JobStore(out).retry(
             [status.run.run for status in wanted if not (status.live or status.state is ClusterState.DONE)]
@@ -134,14 +136,15 @@ Until = Literal["once", "answered", "over"]
 
 
 def follow(out: Path, until: Until, every_s: float, show: Callable[[Report | Exception], None]) -> Report | None:
-    """Make one pass, or one every so many seconds, and return the last one's report.
+    """Make one pass, or one every `every_s` seconds, and return the last report.
 
-    What fails for a while ends nothing but a single pass. `answered` goes on until a pass has succeeded and a keeper
-    waits; None: it gave up, in time to go back to the queue. `show` gets each pass' report, or the error of a pass that
-    is tried again.
+    `over` continues until no run can change its state without the user. `answered` continues until a pass has succeeded
+    and a keeper is in the queue; it returns None after `KEEPER_PATIENCE_S`, so that the keeper's job can be requeued
+    before its time limit. `once` raises every error, and `over` those of the first pass except `LeaseError`; other
+    passes are retried. `show` receives the report of each pass, or the error of a pass that is retried.
     """
     if until != "answered":
-        cluster_sweep.read(out)  # is it one?
+        cluster_sweep.read(out)  # raises an error if `out` holds no sweep
     deadline = time.monotonic() + KEEPER_PATIENCE_S
     succeeded = False
     while until != "answered" or time.monotonic() <= deadline:

@@ -1,4 +1,4 @@
-"""What a running sweep shows: a live table on a terminal, plain lines elsewhere."""
+"""Display of a running sweep: a live table on a terminal, plain lines elsewhere."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ _MOST_INTERESTING = (State.RUNNING, State.FAILED, State.SKIPPED, State.PENDING, 
 
 
 class Display:
-    """Shows the states of `runs`, whose run folders lie in `out`/runs."""
+    """Display of the states of `runs`, whose run folders lie in `out`/runs."""
 
     def __init__(self, runs: Sequence[SweepRun], out: Path, console: Console | None = None) -> None:
         self._runs, self._out = runs, out
@@ -40,11 +40,11 @@ class Display:
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """One line that stays."""
+        """Print one line that stays, on a terminal above the table."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, states: Mapping[str, State]) -> None:
-        """Show the present states; as plain lines, what changed and now and then a summary."""
+        """Show the present states. Plain lines show changes and, every 30 s, a summary."""
         if self._live:
             self._live.update(self._table(states), refresh=True)
             return

@@ -1,4 +1,4 @@
-"""Work order -> job on this machine: a process that makes runs, `hpc.local.launch`."""
+"""Start of jobs on this machine: each is a process that makes the runs of its work order (`hpc.local.launch`)."""
 
 import contextlib
 import os
@@ -20,20 +20,24 @@ _LOG = "output.log"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended."""
+    """Ending of a job."""
 
     clean: bool
+    """Whether the job left with exit status 0."""
     run: str | None
-    """The run it was at when it ended otherwise."""
+    """Name of the run during which the job ended, or None if it was clean or had not begun a run."""
     reason: str
-    """For people; empty when clean."""
+    """Explanation for users, or empty if clean."""
 
 
 class LocalMachine:
-    """Every job is a process group of its own, so that Ctrl-C reaches the sweep alone and the sweep ends whole jobs."""
+    """This machine, on which every job is a process group of its own.
+
+    So Ctrl-C reaches the sweep alone, and the sweep can end a whole job.
+    """
 
     def submit(self, order: WorkOrder, device: str | None) -> "Job":
-        """Start a job; `device` is a GPU as `CUDA_VISIBLE_DEVICES` names it, or None for no choice."""
+        """Start a job; `device` is a GPU as `CUDA_VISIBLE_DEVICES` names it, or None to leave the choice open."""
         order.job.mkdir(parents=True)
         (order.job / ORDER).write_bytes(pickle.dumps(order))
         environment = {
@@ -41,7 +45,7 @@ class LocalMachine:
             **dict.fromkeys(THREADS, str(order.threads)),
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(order.code), os.environ.get("PYTHONPATH")])),
-            "PYTHONSAFEPATH": "1",  # the working directory's code is not the submission's
+            "PYTHONSAFEPATH": "1",  # else code in the working directory would come before the frozen code
         }
         with (order.job / _LOG).open("wb") as log:
             process = subprocess.Popen(
@@ -55,7 +59,7 @@ class LocalMachine:
         return Job(order.job, process)
 
     def cancel(self, jobs: "Sequence[Job]", grace_s: float) -> None:
-        """Tell jobs to save and leave, wait, end by force what is still there after `grace_s` seconds."""
+        """Signal jobs to save and leave, wait, and kill those that are left after `grace_s` seconds."""
         local = [job for job in jobs if job.poll() is None]
         for job in local:
             job.process.send_signal(signal.SIGTERM)
@@ -70,13 +74,13 @@ class LocalMachine:
 
 
 class Job:
-    """A process that makes runs; it leads a process group of its own."""
+    """Process that makes runs and leads a process group of its own."""
 
     def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
         self.folder, self.process = folder, process
 
     def poll(self) -> Outcome | None:
-        """Return how it ended; None while it runs."""
+        """Return how the job ended, or None while it runs."""
         status = self.process.poll()
         if status is None:
             return None
@@ -86,18 +90,19 @@ class Job:
         return Outcome(False, self.current(), f"the job {_ending(status)}; the end of {log}:\n{_tail(log)}")
 
     def kill(self) -> None:
+        """Kill the process group and wait for its end."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def current(self) -> str | None:
-        """Return the name of the run it is at."""
+        """Return the name of the run that the job is making, or was making when it died; None between two runs."""
         return read_record(self.folder / CURRENT, str)
 
 
 def _ending(status: int) -> str:
     if status >= 0:
-        return "was told to stop" if status == STOPPED else f"ended with exit status {status}"
+        return "was stopped by a signal" if status == STOPPED else f"ended with exit status {status}"
     name = signal.Signals(-status).name
     return f"was killed by signal {-status} ({name})" + (": out of memory?" if -status == signal.SIGKILL else "")
 

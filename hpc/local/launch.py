@@ -1,10 +1,10 @@
-"""What a job runs, on the far side of `hpc.local.executor`: one run after the other.
+"""Program of a job, which `hpc.local.executor` starts: it makes one run after the other.
 
-Importing torch and its kin costs seconds, so a job takes runs of its work order until none is left that it could start.
-The lease on a run folder decides between jobs that want the same run.
+Importing torch takes seconds, so a job takes runs of its work order until none is left that it could start. The lease
+on a run folder decides between two jobs that try the same run.
 
-    job folder/order.pickle   its work order
-    job folder/current.json   name of the run at work; still there when the job died of it
+    job folder/order.pickle   work order of the job
+    job folder/current.json   name of the current run; it remains if the job dies
 """
 
 import fcntl
@@ -24,31 +24,36 @@ from hpc.sweeps.state import State, states
 
 ORDER, CURRENT, ALIVE, TAKING = "order.pickle", "current.json", "alive", "taking"
 STOPPED = 128 + signal.SIGTERM
-"""Exit status of a job that was told to stop, and did."""
+"""Exit status of a job that left because of TERM."""
 
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """Stateless, so that it can be started again at any time: all state is on disk."""
+    """Order to make runs. It holds no state, since all state is on disk, so a job can be started again at any time."""
 
     runs: tuple[SweepRun, ...]
-    """In an order in which needs come first."""
+    """Runs, each after those that it needs."""
     out: Path
+    """Output folder of the sweep."""
     code: Path
-    """The frozen code that must be what runs."""
+    """Folder of the frozen code, which must be the code that runs."""
     job: Path
-    """Folder of this job; beside it those of the submission's other jobs, and `alive`, locked while the sweep lives."""
+    """Folder of this job. Beside it lie the folders of the sweep's other jobs, and `alive`, locked while the sweep
+    lives."""
     threads: int
-    """A process has one number of threads: it takes the runs whose resources ask for it."""
+    """Torch CPU threads of the process, which takes only runs with this `resources.threads`."""
 
 
 def work(order: WorkOrder) -> None:
-    """Make runs of the order until none is left to start. Leaves at the first failure: after a CUDA error or exhausted
-    memory, the next run in this process would fail too."""
+    """Make runs of the order until none is left to start.
+
+    The first failure ends the job, since the next run in this process would fail too after a CUDA error or exhausted
+    memory.
+    """
     _stop_when_told()
     if not Path(__file__).is_relative_to(order.code):
-        raise RuntimeError(f"{__file__} is running, not the code frozen in {order.code}")
-    from fgssl.run.execution import execute  # torch: only here, only now
+        raise RuntimeError(f"{__file__} is running instead of the code frozen in {order.code}")
+    from fgssl.run.execution import execute  # imports torch: not before the checks above
 
     held_by_others: set[str] = set()
     for run in _startable(order, held_by_others):
@@ -58,15 +63,15 @@ def work(order: WorkOrder) -> None:
         except LeaseError as error:
             print(error, flush=True)
             held_by_others.add(run.key)
-        _stop_when_told()  # libraries and runs set handlers of their own
+        _stop_when_told()  # libraries and runs install handlers of their own
         (order.job / CURRENT).unlink()
 
 
 def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]:
-    """Yield the first run that could start, taken by this job and looked for anew each time.
+    """Yield the first run that could start, after taking it for this job, until there is none or the sweep has ended.
 
-    Ends when there is none, or no sweep any more. Jobs look and take one after the other: were a run taken twice, the
-    lease would hold the second job back, but not if the first one is killed.
+    Jobs look and take one at a time. If two took the same run, the lease would hold back the second, but not once the
+    first is killed.
     """
     done: set[str] = set()
     while _sweep_lives(order.job.parent):
@@ -90,7 +95,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
 
 
 def _sweep_lives(submission: Path) -> bool:
-    """Whether the sweep still holds its lock: the kernel frees it at the sweep's death, however that came."""
+    """Return whether the sweep still holds its lock, which the kernel frees however the sweep ends."""
     with (submission / ALIVE).open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -100,7 +105,7 @@ def _sweep_lives(submission: Path) -> bool:
 
 
 def _stop_when_told() -> None:
-    """Leave with a status of its own on TERM. While a run trains, its own handler saves a checkpoint first."""
+    """Leave with status `STOPPED` on TERM. While a run trains, its own handler saves a checkpoint first."""
     signal.signal(signal.SIGTERM, _stop)
 
 

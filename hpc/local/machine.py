@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def gpus() -> list[str]:
-    """Return the GPUs that jobs may use, as `CUDA_VISIBLE_DEVICES` names them; MIG slices count singly."""
+    """Return the GPUs that jobs may use, as `CUDA_VISIBLE_DEVICES` names them; each MIG slice counts as one."""
     listed = list(_listed_gpus())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251  of the machine, no setting
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")  # noqa: TID251  a fact of the machine, not a setting
     if visible is None or not listed:
         return listed
     names = [name.strip() for name in visible.split(",")]
@@ -20,24 +20,24 @@ def gpus() -> list[str]:
 
 
 def unused_gpus(jobs: int, devices: Sequence[str]) -> list[str]:
-    """Return warnings about GPUs that will not be used; `devices` are the settings' `resources.device`."""
+    """Return warnings about GPUs that stay unused; `devices` holds `resources.device` of each run."""
     listed, visible, warnings = _listed_gpus(), gpus(), []
     if not listed:
         return []
     if len(visible) < len(listed):
         warnings.append(f"{len(listed)} GPUs are here, but CUDA_VISIBLE_DEVICES shows {len(visible)} of them")
     if "cpu" in devices and visible:
-        warnings.append(f"{len(visible)} GPUs are here, but resources.device is cpu for some runs: they use none")
+        warnings.append(f"{len(visible)} GPUs are here, but runs with resources.device cpu use none")
     if 0 < jobs < len(visible) and set(devices) != {"cpu"}:
         idle = ", ".join(visible[jobs:])
         warnings.append(f"--jobs {jobs} leaves {len(visible) - jobs} of {len(visible)} GPUs without work: {idle}")
     if visible and _torch_is_cpu_only():
-        warnings.append("GPUs are here, but the installed torch is a CPU build: no run can use them; install another")
+        warnings.append("GPUs are here, but the installed torch is a CPU build: install a CUDA build to use them")
     return warnings
 
 
 def cores() -> int:
-    """Return how many cores this process may use, by its affinity and its container's quota if it has one."""
+    """Return how many cores this process may use by its affinity and, if there is one, its container's quota."""
     available = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -48,7 +48,7 @@ def cores() -> int:
 
 @functools.cache
 def _listed_gpus() -> tuple[str, ...]:
-    """Return the driver's list, whatever `CUDA_VISIBLE_DEVICES` says; queried once, since it can take seconds."""
+    """Return the driver's list, regardless of `CUDA_VISIBLE_DEVICES`; queried once, since it can take seconds."""
     if shutil.which("nvidia-smi") is None:
         return ()
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -60,7 +60,7 @@ def _listed_gpus() -> tuple[str, ...]:
             found.append(match[1])
         elif match := re.search(r"\(UUID: (MIG-[^)]+)\)", line):
             if found and not found[-1].startswith("MIG-"):
-                found.pop()  # the GPU is cut into slices: these are what a job can have
+                found.pop()  # a GPU in slices is usable by its slices only
             found.append(match[1])
     return tuple(found)
 

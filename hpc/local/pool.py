@@ -1,4 +1,4 @@
-"""The sweep on this machine: compare the plan with the disk, start what is missing, show it, until all is over."""
+"""Sweep on this machine: compare the plan with the disk, start missing runs and show them, until all are over."""
 
 import contextlib
 import fcntl
@@ -18,13 +18,16 @@ from hpc.sweeps.state import OVER, State, run_folder, states
 
 _POLL_S = 0.5
 _GRACE_S = 60.0
-"""For saving a checkpoint at the next step boundary, before a job is ended by force."""
+"""Time for saving a checkpoint at the end of a step, before a job is killed."""
 _EARLY_DEATHS = 3
-"""Jobs that may end before they begin a run, one after the other, until the sweep gives up."""
+"""Jobs in a row that end before they begin a run, at which the sweep gives up."""
 
 
 class LocalSweep:
-    """Keeps at most `jobs` jobs at work on `runs` (needs first), on `devices` in turn where there are any."""
+    """Sweep that keeps at most `jobs` jobs running, spread over `devices` if there are any.
+
+    In `runs`, each run comes after those that it needs.
+    """
 
     def __init__(
         self,
@@ -41,12 +44,12 @@ class LocalSweep:
         self._max_jobs, self._devices, self._code = jobs, devices, code.absolute()
         self._live: dict[Job, str | None] = {}  # job -> its device
         self._started = self._early_deaths = 0
-        self._begun: set[Job] = set()  # of the live ones, those that were seen at a run
-        self._done: frozenset[str] = frozenset()  # keys of runs; what is done stays so
+        self._begun: set[Job] = set()  # live jobs that have begun a run
+        self._done: frozenset[str] = frozenset()  # keys of runs that were done at the last look and stay so
         self._failures: dict[str, str] = {}
 
     def run(self) -> dict[str, State]:
-        """Go on until every run is over, whatever fails; returns the final states. On Ctrl-C, jobs save and leave."""
+        """Make runs until all are over, whatever fails, and return the final states. On Ctrl-C, jobs save and leave."""
         self._forget_old_failures()
         with _submission_folder(self._out) as submission, _signals_interrupt():
             try:
@@ -60,13 +63,13 @@ class LocalSweep:
             except BaseException as error:
                 if self._live and isinstance(error, KeyboardInterrupt):
                     self._display.say(
-                        "interrupted: the jobs save a checkpoint and leave (again Ctrl-C: end them at once)"
+                        "interrupted: the jobs save a checkpoint and leave (press Ctrl-C again to kill them at once)"
                     )
                 self._machine.cancel(list(self._live), _GRACE_S)
                 raise
 
     def failures(self, final: Mapping[str, State]) -> dict[str, str]:
-        """Label of each failed run -> its first traceback, or how its job ended."""
+        """Return the traceback of each failed run, or the ending of its job if it left none, by the run's label."""
         found = {}
         for run in self._runs:
             if final[run.key] is State.FAILED:
@@ -74,7 +77,7 @@ class LocalSweep:
         return found
 
     def _forget_old_failures(self) -> None:
-        """Failures of earlier attempts are tried again."""
+        """Delete failures that earlier sweeps left, so that their runs are tried again."""
         for run in self._runs:
             folder = run_folder(run, self._out)
             if folder.failure() is not None and not folder.done(run.config):
@@ -95,7 +98,7 @@ class LocalSweep:
         return current
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
-        """Keep the failure of a job that could not do so itself: it was killed, or the disk is full."""
+        """Record the failure of a run whose job could not do so itself, because it was killed or the disk is full."""
         if not outcome.clean and outcome.run is None:
             self._early_deaths += 1
             if self._early_deaths >= _EARLY_DEATHS:
@@ -109,8 +112,8 @@ class LocalSweep:
         left = [run for run in self._runs if run.run == outcome.run]
         run, folder = left[0], run_folder(left[0], self._out)
         if all(folder.done(run.config) for run in left) or folder.holder() is not None:
-            # It failed after its last file was written, or another process is at it: nothing to keep, and nothing that
-            # tells other jobs to leave the run alone.
+            # The job failed after the run's last file was written, or another process works on the run. There is no
+            # failure to record, and `current.json` must not keep other jobs from the run.
             (job.folder / CURRENT).unlink(missing_ok=True)
             return
         self._failures[run.run] = folder.failure() or outcome.reason
@@ -119,8 +122,10 @@ class LocalSweep:
                 lease.write("failure.txt", outcome.reason)
 
     def _start_jobs(self, current: Mapping[str, State], submission: Path) -> None:
-        """As many as there is room and work for. Runs of other processes (a killed sweep's, a second sweep's) take room
-        too; they are adopted when they end."""
+        """Start as many jobs as there is room and work for.
+
+        Runs of other processes (of a killed or a second sweep) take room too, and count as this sweep's when they end.
+        """
         ours = {name for job in self._live if (name := job.current()) is not None}
         others = {run.run for run in self._runs if current[run.key] is State.RUNNING} - ours
         ready = [run for run in self._runs if current[run.key] is State.PENDING and run.run not in ours]
@@ -141,7 +146,7 @@ class LocalSweep:
 
 @contextlib.contextmanager
 def _submission_folder(out: Path) -> Iterator[Path]:
-    """A new folder for the jobs' records, with a lock that tells the jobs that their sweep lives."""
+    """Yield a new folder for the jobs' records; a lock in it is held while the sweep lives."""
     submission = out / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     submission.mkdir(parents=True)
     with (submission / ALIVE).open("w") as file:
@@ -151,7 +156,7 @@ def _submission_folder(out: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """TERM, and HUP of a closed terminal unless it is ignored (nohup), do what Ctrl-C does."""
+    """Treat TERM like Ctrl-C, and HUP of a closed terminal too unless it is ignored (nohup)."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""A planned sweep -> its runs on this machine, and its table."""
+"""A planned sweep on this machine: its runs and its table."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,26 +17,26 @@ from hpc.sweeps.state import State
 
 
 def default_jobs(runs: Sequence[SweepRun]) -> int:
-    """Return how many runs fit at a time: one a GPU, else one for each `resources.threads` cores."""
+    """Return how many runs fit at a time: one per GPU, or else one per `resources.threads` cores."""
     on_gpus = 0 if all(run.config.resources.device == "cpu" for run in runs) else len(gpus())
     return on_gpus or max(1, cores() // max(run.config.resources.threads for run in runs))
 
 
 def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int, dry_run: bool) -> int:
-    """Do the runs that are missing and write the table; `before` is the state of each run now.
+    """Make the runs that are missing and write the table; `before` is the state of each run now.
 
-    Returns 0 if all runs are done and 1 if some failed. A dry run returns 2 and prints why if the sweep could not start
-    now; otherwise that raises a `UserError`.
+    Return 0 if all runs are done and 1 if some failed. If the sweep cannot start now, a dry run prints the reasons and
+    returns 2; otherwise a `UserError` is raised.
     """
     check_kept_plan(plan, out)
     if (out / "cluster" / "sweep.json").exists():
         raise UserError(
-            f"{out}: was submitted to a cluster, whose jobs may still come: give --cluster NAME as then, or "
-            "another --out to run here"
+            f"{out}: this sweep was submitted to a cluster, and its jobs may still run: give --cluster NAME as before, "
+            "or another --out to run here"
         )
     if dry_run:
         if problems := input_problems(plan.runs, out, gpus()):
-            print("\n".join(["it could not start now:", *problems]), flush=True)
+            print("\n".join(["the sweep could not start now:", *problems]), flush=True)
         return 2 if problems else 0
     check_inputs(plan.runs, out, gpus())
     out.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     if any(state is not State.DONE for state in before.values()):
         final, failures = _run(plan, out, jobs)
         skipped = sum(state is State.SKIPPED for state in final.values())
-        write_atomically(out / "plan.json", record)  # a sweep with other settings may have been here meanwhile
+        write_atomically(out / "plan.json", record)  # a sweep with other settings may have replaced it meanwhile
     aggregate(out)
     print((out / "table.md").read_text())
     _print_failures(failures, skipped)
@@ -55,7 +55,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
 
 
 def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
-    from hpc.local.display import Display  # rich: not for a dry run or a finished sweep
+    from hpc.local.display import Display  # imports rich, which a dry run or a finished sweep does not need
     from hpc.local.executor import LocalMachine
     from hpc.local.pool import LocalSweep
 
@@ -74,4 +74,7 @@ def _print_failures(failures: Mapping[str, str], skipped: int) -> None:
         print(f"\nFAILED {label}\n{failure.rstrip()}", file=sys.stderr)
     if failures:
         left_out = f", {skipped} that need them were not started" if skipped else ""
-        print(f"\n{number_of_runs(len(failures))} failed{left_out}; the same command tries them again", file=sys.stderr)
+        print(
+            f"\n{number_of_runs(len(failures))} failed{left_out}; run the same command to try them again",
+            file=sys.stderr,
+        )

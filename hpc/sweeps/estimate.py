@@ -1,4 +1,4 @@
-"""How long a sweep will still take, judged by runs that are done."""
+"""Estimate of the time that a sweep still needs, from the runs that are done."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,9 @@ from hpc.sweeps.state import State, run_folder
 
 
 def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: int) -> float | None:
-    """Estimate by done runs of the same method and length; where a kind has none yet, by the preset's measured time.
+    """Return an estimate from done runs of the same kinds, or else from the preset's measured time, in minutes.
 
-    Returns None where neither is known. The measured time is that of 2 cores, whatever this machine has.
+    Return None if neither is known. The measured time was taken on 2 cores, whatever this machine has.
     """
     left = [run for run in plan.runs if states[run.key] is not State.DONE]
     means = mean_wall_s([run for run in plan.runs if states[run.key] is State.DONE], out)
@@ -22,7 +22,7 @@ def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: 
 
 
 def mean_wall_s(done: Sequence[SweepRun], out: Path) -> dict[tuple[str, int], float]:
-    """Return the mean time of the runs of each kind, seconds."""
+    """Return the mean time of the done runs of each kind, in seconds."""
     times: dict[tuple[str, int], list[float]] = {}
     for run in done:
         if (wall_s := _wall_s(run, out)) is not None:
@@ -31,7 +31,7 @@ def mean_wall_s(done: Sequence[SweepRun], out: Path) -> dict[tuple[str, int], fl
 
 
 def kind_of(run: SweepRun) -> tuple[str, int]:
-    """Return method and length: runs of one kind take about as long as each other."""
+    """Return the kind of a run, its method and epochs. Runs of one kind take about the same time."""
     return run.config.method.name, run.config.training.epochs
 
 

@@ -1,4 +1,4 @@
-"""A sweep -> the cells of its table and the stages that they start from, every one a valid config."""
+"""Expansion of a sweep into the cells of its table and the stages from which they start, all valid configs."""
 
 import dataclasses
 import itertools
@@ -23,35 +23,36 @@ _ROLES = tuple(entry.name for entry in dataclasses.fields(StartSettings))
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the table: an arm with one choice of its grid's values; runs once per seed."""
+    """Row of the table: an arm with one choice of its grid's values. It runs once per seed."""
 
     name: str
     arm: str
     grid: Mapping[str, object]
+    """Chosen value of each dotted key of the arm's grid."""
     config: Config
-    """At seed 0, started from stages by their names."""
+    """Config at seed 0, in which starts still name stages."""
     published: Mapping[str, float]
-    """Measures of the paper, by name; empty where it has none of this dataset and these settings."""
+    """Published measures by name; empty if there are none for this dataset and these settings."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A sweep, expanded and checked."""
+    """Sweep after expansion and all checks."""
 
     file: Path
     preset: str | None
     settings: SweepSettings
     jobs: Layer
-    """Requests of jobs on a cluster, as written; its keys know where."""
+    """Requests of jobs on a cluster as they are written, with the places of the keys."""
     cells: Sequence[Cell]
     stages: Mapping[str, Config]
-    """At seed 0, started from stages by their names."""
+    """Config of each stage at seed 0, in which starts still name stages."""
 
 
 def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Grid:
-    """Read, merge, expand and validate a sweep file; raises one `SettingsError` with all its problems.
+    """Read, merge, expand and validate a sweep file; raise one `SettingsError` with all its problems.
 
-    Looks at nothing but the YAML files: neither weights nor shards nor torch are needed.
+    Only YAML files and published tables are read. Neither weights nor shards nor torch are needed.
     """
     sweep = read_sweep(file, preset, overrides)
     faults = _Faults(sweep.problems)
@@ -71,12 +72,12 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
 
 
 def needed_stages(config: Config) -> dict[str, str]:
-    """Return the name of the stage that each network (`encoder`, ...) starts from."""
+    """Return the name of the stage from which each network (`encoder`, ...) starts."""
     return {role: source.stage for role, source in config.start.sources.items() if source.stage is not None}
 
 
 class _Faults:
-    """Problems in the order they were met, each once; a fault of whole configs once with all their places."""
+    """Problems in the order of their discovery, each once; one that several configs share lists all their places."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
@@ -108,7 +109,7 @@ def _cells(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Cell]
         elif not choices:
             faults.add(place, "the list is empty: give at least one value, or leave the key out")
         elif repeated := _repeated(choices):
-            faults.add(place, f"{repeated[0]!r} is there twice: every value once")
+            faults.add(place, f"{repeated[0]!r} is given twice: give each value once")
         else:
             values[key] = choices
     for combination in itertools.product(*values.values()):
@@ -134,7 +135,7 @@ def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Fault
 
 
 def _stage_mapping(sweep: Sweep, name: str) -> Layer:
-    """A stage is measured only where it says so itself: nothing reads its measures."""
+    """Return the settings of a stage. It is measured only if it has `evaluation` itself, since no table shows it."""
     partial = sweep.stages[name]
     measured = {} if "evaluation" in partial else {"evaluation": None}
     return sweep.settings.settings.merge(partial, CHOICES).merge(measured)
@@ -158,7 +159,10 @@ def _value_name(value: object) -> str:
 
 
 def _config(mapping: Layer, sweep: Sweep, top: Place, faults: _Faults) -> Config | None:
-    """Return the validated config at seed 0, or None after adding its problems; `top` is the arm or the stage."""
+    """Return the validated config at seed 0, or None after adding its problems.
+
+    `top` is the place of its arm or stage.
+    """
     if "seed" in mapping:
         faults.add(locate(mapping, ["seed"], top), "a sweep's seeds are listed in `seeds`")
     for role in _ROLES:
@@ -169,7 +173,7 @@ def _config(mapping: Layer, sweep: Sweep, top: Place, faults: _Faults) -> Config
         return parse(mapping.merge({"seed": 0}), top)
     except SettingsError as error:
         for problem in error.problems:
-            if problem == top.problem(problem.message):  # of the config as a whole
+            if problem == top.problem(problem.message):  # a problem of the config as a whole
                 faults.add_to_config(top, problem.message)
             else:
                 faults.problems.append(problem)
@@ -182,16 +186,17 @@ def _config(mapping: Layer, sweep: Sweep, top: Place, faults: _Faults) -> Config
 def _check_names_and_seeds(sweep: Sweep, faults: _Faults) -> None:
     if not re.fullmatch(r"\w[\w-]*", sweep.settings.name):
         faults.add(
-            sweep.place("name"), f"{sweep.settings.name!r} is not allowed: letters, digits, _ and - (it names a folder)"
+            sweep.place("name"),
+            f"{sweep.settings.name!r} is not allowed: use letters, digits, _ and - (it names a folder)",
         )
     for kind, names in (("arms", sweep.settings.arms), ("stages", sweep.settings.stages)):
         for name in names:
             if not re.fullmatch(r"[A-Za-z]\w*", name):
-                faults.add(sweep.place(kind, name), f"{name!r} is not allowed as a name: letters, digits and _")
+                faults.add(sweep.place(kind, name), f"{name!r} is not allowed as a name: use letters, digits and _")
     if not sweep.settings.seeds:
         faults.add(sweep.place("seeds"), "the list is empty: give at least one seed, e.g. [0, 1, 2]")
     if repeated := _repeated(sweep.settings.seeds):
-        faults.add(sweep.place("seeds"), f"{repeated[0]} is there twice: every seed once")
+        faults.add(sweep.place("seeds"), f"{repeated[0]} is given twice: give each seed once")
     if not any(arm is not None for arm in sweep.settings.arms.values()):
         faults.add(sweep.place("arms"), "there is no arm: give at least one")
 
@@ -200,8 +205,11 @@ def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) 
     def follow(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             circle = path[path.index(name) :]
-            if name == min(circle):  # a circle is met from each of its stages; told once
-                faults.add(sweep.place("stages", name, "start"), f"a circle: {' needs '.join([*circle, name])}")
+            if name == min(circle):  # a circle is found from each of its stages: report it once
+                faults.add(
+                    sweep.place("stages", name, "start"),
+                    f"stages need each other in a circle: {' needs '.join([*circle, name])}",
+                )
         elif name in stages:
             for needed in needed_stages(stages[name]).values():
                 follow(needed, (*path, name))
@@ -213,7 +221,7 @@ def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) 
 def _check_what_stages_train(
     stages: Mapping[str, Config], cells: Sequence[Cell], sweep: Sweep, faults: _Faults
 ) -> None:
-    """Add a fault for each start that its stage does not train, or that does not fit."""
+    """Add a fault for each start from a stage that does not train the network, or trains one that does not fit."""
     configs = [(config, _stage_mapping(sweep, name), sweep.place("stages", name)) for name, config in stages.items()]
     configs += [
         (cell.config, _arm_mapping(sweep, cell.arm, cell.grid), sweep.place("arms", cell.arm)) for cell in cells
@@ -235,14 +243,15 @@ def _check_cells(cells: Sequence[Cell], sweep: Sweep, faults: _Faults) -> None:
         if same is not cell and same.config.start != cell.config.start:
             faults.add(
                 place,
-                f"cell {cell.name!r} differs from cell {same.name!r} in the path of a start file only, which names no "
-                "run: give each file a sweep and an --out of its own",
+                f"cell {cell.name!r} differs from cell {same.name!r} only in the path of a start file, which does not "
+                "enter a run's name: give each file its own sweep and --out",
             )
         elif same is not cell:
             faults.add(place, f"cell {cell.name!r} is the same config as cell {same.name!r}: remove one of them")
     if len(datasets := sorted({cell.config.data.dataset for cell in cells})) > 1:
         faults.add(
-            sweep.place("arms"), f"one table is about one dataset, not {', '.join(datasets)}: one sweep for each"
+            sweep.place("arms"),
+            f"one table must be about one dataset, not {', '.join(datasets)}: write a sweep for each",
         )
 
 
@@ -250,7 +259,7 @@ def _check_baseline(sweep: Sweep, faults: _Faults) -> None:
     name = sweep.settings.baseline
     alone = [arm for arm, arm_settings in sweep.arms.items() if not arm_settings.grid]
     if name is not None and name in sweep.arms and name not in alone:
-        faults.add(sweep.place("baseline"), f"{name!r} has a grid, so it is several cells: take an arm without one")
+        faults.add(sweep.place("baseline"), f"{name!r} has a grid, so it makes several cells: take an arm without one")
     elif name is not None and sweep.settings.arms.get(name) is None:
         faults.add(sweep.place("baseline"), unknown(name, alone, what="arm"))
 

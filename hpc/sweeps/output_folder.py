@@ -1,4 +1,4 @@
-"""An earlier sweep's plan in an output folder: may a new one take its place?"""
+"""Check that a plan may replace an earlier one in its output folder."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ _SHOWN = 3
 
 
 def check_kept_plan(plan: SweepPlan, out: Path) -> None:
-    """Raise a `UserError` where the table in `out` is another one than `plan` makes.
+    """Raise a `UserError` if the table in `out` is not the one that `plan` makes.
 
-    More or fewer seeds and cells are the same table. One in which a cell means another run at the same seed is not, nor
-    one in which it is measured in another way: its numbers would change their meaning.
+    A table stays the same with more or fewer seeds and cells. It becomes another one if a cell has another run at the
+    same seed, or is measured in another way, since its numbers would then change their meaning.
     """
     file = out / "plan.json"
     if not file.exists():
         return
-    advice = f"give --out DIR, or rename {out}; or delete {file}, if its table may go: its runs stay there to be used"
+    advice = f"give --out DIR, rename {out}, or delete {file} if its table may go (its runs are kept)"
     try:
         kept = read_plan(out)
     except UserError as error:
@@ -40,9 +40,9 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
 
 
 def _difference(kept: PlannedRun, run: SweepRun) -> str:
-    """Return what makes them two results; empty where they are one.
+    """Return the settings in which two runs differ, or "" if they are one result.
 
-    The evaluations are compared as fingerprints: settings that the kept plan does not know yet make no difference.
+    Evaluations are compared by fingerprint, so that settings added after the kept plan make no difference.
     """
     if kept.run == run.run and evaluation_fingerprint(kept.config) == evaluation_fingerprint(run.config):
         return ""

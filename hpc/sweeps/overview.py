@@ -1,4 +1,4 @@
-"""A plan and its state in a few lines, as `fgssl sweep` prints them before it starts anything."""
+"""Summary of a plan and its state, which `fgssl sweep` prints before it starts anything."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.state import State, run_folder
 
 INTERRUPTED = "INTERRUPTED"
-"""Shown for a run that is pending, but has a checkpoint to go on from."""
+"""Word for a pending run that has a checkpoint from which it can resume."""
 
 
 def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
-    """Print the runs of each cell by state; `jobs` is the number of runs at a time here, or None on a cluster."""
+    """Print the number of runs of each cell by state; `jobs` is the number of runs at a time, or None on a cluster."""
     grid = plan.grid
     print(
         f"{grid.settings.name}: {grid.settings.title}" + (f" ({grid.settings.source})" if grid.settings.source else "")
@@ -36,7 +36,7 @@ def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: i
 
 
 def counted(states: Iterable[str], order: Iterable[str] = (INTERRUPTED, *State)) -> str:
-    """Count states in words, in this order, e.g. `3 runs: 1 pending, 2 done`."""
+    """Return a count of states in this order, such as `3 runs: 1 pending, 2 done`."""
     counts = Counter(states)
     parts = [f"{counts[state]} {state.lower()}" for state in order if counts[state]]
     return f"{number_of_runs(counts.total())}: {', '.join(parts)}"
@@ -48,7 +48,7 @@ def number_of_runs(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return minutes and seconds, after an hour also hours, e.g. `1:02:03`."""
+    """Return minutes and seconds, with hours if there are any, such as `1:02:03`."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

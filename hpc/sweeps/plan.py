@@ -1,4 +1,4 @@
-"""Cells x seeds -> the runs to make, what each needs, and the plan that `aggregate` reads."""
+"""Runs of a sweep, one for each cell and seed, what each needs, and the record that `fgssl aggregate` reads."""
 
 import dataclasses
 import json
@@ -14,40 +14,40 @@ from hpc.sweeps.grid import Grid, needed_stages
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run to make: the unit of work."""
+    """Run of a sweep, the unit of work."""
 
     run: str
     """Name of its run folder."""
     stage: str | None
-    """Name of the stage whose run it is; None: it is a cell's."""
+    """Name of its stage, or None for the run of a cell."""
     label: str
-    """For people: the stage or the cell, and the seed."""
+    """Name in messages: the stage or the cell, and the seed."""
     seed: int
     config: Config
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Runs that must be trained before, of this plan or not."""
+        """Names of runs that must be trained before, in this plan or outside."""
         sources = self.config.start.sources.values()
         return tuple(dict.fromkeys(source.run for source in sources if source.run is not None))
 
     @property
     def key(self) -> str:
-        """Unique in a plan: one run may be measured in two ways."""
+        """Unique name in a plan, in which one run may be measured in two ways."""
         return f"{self.run}/{evaluation_fingerprint(self.config)}"
 
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """All runs of a sweep; those that others need come first."""
+    """Runs of a sweep, in an order in which each comes after the runs that it needs."""
 
     grid: Grid
     runs: Sequence[SweepRun]
     of_cell: Mapping[tuple[str, int], SweepRun]
-    """The run of each cell's name and seed."""
+    """Run of each cell at each seed, by (name of the cell, seed)."""
 
     def record(self) -> PlanRecord:
-        """Return what `plan.json` holds."""
+        """Return the content of plan.json."""
         grid, configs = self.grid, [cell.config for cell in self.grid.cells]
         return PlanRecord(
             schema=SCHEMA,
@@ -63,7 +63,7 @@ class SweepPlan:
                 PlannedCell(
                     cell=cell.name,
                     arm=cell.arm,
-                    grid=json.loads(json.dumps(cell.grid)),  # plain, without the places of the keys
+                    grid=json.loads(json.dumps(cell.grid)),  # plain values, without the places of the keys
                     columns=_columns(cell.config),
                     runs=[
                         PlannedRun(seed=run.seed, run=run.run, config=run.config)
@@ -81,11 +81,14 @@ class SweepPlan:
 
 
 def plan(grid: Grid) -> SweepPlan:
-    """Every run once: what several cells start from, and cells that differ in their evaluation, share theirs."""
+    """Return the runs of a sweep, each once.
+
+    Cells share the runs from which they start. Cells that differ in their evaluation only share a run folder.
+    """
     of_stages: dict[str, SweepRun] = {}
 
     def started(config: Config, seed: int) -> Config:
-        """Return the config at a seed, with the runs of the stages that it starts from."""
+        """Return the config at a seed, in which starts name runs instead of stages."""
         starts = {role: StartSource(run=shared(name, seed).run) for role, name in needed_stages(config).items()}
         return dataclasses.replace(config, seed=seed, start=dataclasses.replace(config.start, **starts))
 
@@ -105,7 +108,7 @@ def plan(grid: Grid) -> SweepPlan:
 
 
 def _in_order(runs: Sequence[SweepRun]) -> list[SweepRun]:
-    """Return the given order, but what a run needs before it."""
+    """Return the runs in their order, but each after the runs that it needs."""
     by_name: dict[str, list[SweepRun]] = {}
     for run in runs:
         by_name.setdefault(run.run, []).append(run)

@@ -1,4 +1,4 @@
-"""Inputs of a plan's runs: are they there, or drawn now, and are they those that finished runs were made from?"""
+"""Inputs of a plan's runs: data and start weights that are missing, doubtful, or changed since runs were made."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -17,15 +17,15 @@ from hpc.sweeps.state import run_folder
 
 
 def check_inputs(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None) -> None:
-    """Raise one `UserError` with all `input_problems`, if there are any."""
+    """Raise one `UserError` with all `input_problems` if there are any."""
     if problems := input_problems(runs, out, gpus):
         raise UserError("\n".join(problems))
 
 
 def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None) -> list[str]:
-    """Return all that unfinished runs lack, then the finished runs whose inputs have changed; each once.
+    """Return a line for each thing that unfinished runs lack, and for each trained run whose inputs have changed.
 
-    `gpus` are those that jobs may use; None where jobs run elsewhere. Nothing is written.
+    `gpus` lists the GPUs that jobs may use, or is None if jobs run on other machines. Nothing is written.
     """
     missing: list[str] = []
     changed: list[str] = []
@@ -40,7 +40,7 @@ def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | No
             shards = shards_folder(run.config.data, out / "data")
             present = manifest(shards)
         except DataError as error:
-            # Shards that are gone are no matter to a finished run; other ones in their place are.
+            # A finished run needs no shards, but other shards in their place would not be its own.
             missing += [] if done and not _packed(run.config.data.folder) else [str(error)]
         else:
             missing += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
@@ -54,7 +54,7 @@ def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | No
 
 
 def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:
-    """Return warnings about the data of unfinished runs; each once. Nothing is written."""
+    """Return warnings about the data of unfinished runs, each once. Nothing is written."""
     found: list[str] = []
     manifest = functools.cache(_manifest)
     for run in runs:
@@ -62,14 +62,14 @@ def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:
             continue
         try:
             present = manifest(shards_folder(run.config.data, out / "data"))
-        except DataError:  # among the `input_problems`
+        except DataError:  # `input_problems` reports it
             continue
         found += cautions(run.config, present or toy_manifest(run.config.data.toy))
     return list(dict.fromkeys(found))
 
 
 def draw_inputs(runs: Sequence[SweepRun], out: Path) -> None:
-    """Draw the embedded sets that runs train on, before the first of them would."""
+    """Draw and pack the embedded datasets on which runs train, before any run starts."""
     for data in {run.config.data for run in runs}:
         if data.embedded:
             ensure_toy(data, out / "data")
@@ -80,13 +80,13 @@ def _packed(folder: str | None) -> bool:
 
 
 def _missing_start(role: str, source: StartSource, file: Path, foreign: bool) -> list[str]:
-    """Return what keeps an unfinished run from its start weights; `foreign` if no run of the plan makes them."""
+    """Return a line if start weights of an unfinished run are missing; `foreign` ones come from outside the plan."""
     if source.run is None and not file.is_file():
-        return [f"start.{role}.file: {file}: no such file; give the path of a weights file: start.{role}.file=PATH"]
+        return [f"start.{role}.file: {file}: no such file: give the path of a weights file: start.{role}.file=PATH"]
     if source.run is None or not foreign or (RunFolder(file.parent).trained() is not None and file.is_file()):
         return []
     return [
-        f"start.{role}.run: {source.run}: {file}: not there, or its training is not complete; give the name of a "
+        f"start.{role}.run: {source.run}: {file} is missing, or its training is not complete: give the name of a "
         f"trained run in {file.parent.parent}, or a stage of the sweep: start.{role}.stage=NAME"
     ]
 
@@ -98,8 +98,8 @@ def _other_weights(
     if recorded is None or not file.is_file() or recorded == sha256(file):
         return []
     return [
-        f"{folder}: trained from another start.{role}: {file} has changed since; put the old file back, or delete this "
-        "run folder, or choose another --out"
+        f"{folder}: trained from another start.{role}, since {file} has changed: restore the file, delete this run "
+        "folder, or choose another --out"
     ]
 
 
@@ -107,11 +107,11 @@ def _other_data(record: Trained | None, present: Manifest | None, shards: Path, 
     if record is None or present is None or record.data_version == present.version:
         return []
     return [
-        f"{folder}: trained on other data: version {record.data_version[:12]}, and {shards} now holds "
-        f"{present.version[:12]}; give the old shards as data.folder, or choose another --out"
+        f"{folder}: trained on other data, version {record.data_version[:12]}, while {shards} now holds "
+        f"{present.version[:12]}: give the old shards as data.folder, or choose another --out"
     ]
 
 
 def _manifest(shards: Path) -> Manifest | None:
-    """Return the manifest, or None for the embedded set before its first use."""
+    """Return the manifest in a folder of shards, or None for the embedded dataset before its first use."""
     return Manifest.read(shards) if (shards / MANIFEST).exists() else None

@@ -1,4 +1,4 @@
-"""The code of a submission, frozen: jobs run the copy, whatever is edited while they wait or run."""
+"""Frozen copy of the code, which jobs run whatever is edited while they wait or run."""
 
 import hashlib
 import shutil
@@ -12,12 +12,12 @@ from fgssl.errors import UserError
 
 
 def packages() -> list[Path]:
-    """Folders of the packages that a job imports, as this process imports them."""
+    """Return the folders of the packages that a job imports, as this process imports them."""
     return [Path(package.__path__[0]) for package in (fgssl, hpc)]
 
 
 def content_hash(sources: Sequence[Path]) -> str:
-    """Hash of all Python files in the packages: of their names and content."""
+    """Return the hash of names and content of all Python files in the packages, 12 hexadecimal digits."""
     digest = hashlib.sha256()
     for name, file in _python_files(sources):
         content = file.read_bytes()
@@ -26,9 +26,9 @@ def content_hash(sources: Sequence[Path]) -> str:
 
 
 def freeze(sources: Sequence[Path], code: Path) -> Path:
-    """Copy the packages to `code`/<version> unless they are there; returns that folder, the jobs' PYTHONPATH.
+    """Copy the packages to `code`/<version> unless it exists, and return that folder, the PYTHONPATH of jobs.
 
-    Copied beside and renamed: the folder is whole whenever it exists, and two sweeps at once agree on it.
+    The copy is made beside and renamed, so that the folder is whole whenever it exists, even with two sweeps at once.
     """
     frozen = code / content_hash(sources)
     if frozen.is_dir():
@@ -41,7 +41,7 @@ def freeze(sources: Sequence[Path], code: Path) -> Path:
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy / name)
             if (copied := content_hash([copy / source.name for source in sources])) != frozen.name:
-                raise UserError(f"{copy}: the code was edited while it was copied ({copied}): start again")
+                raise UserError(f"{copy}: the code was edited while it was copied ({copied}): run the command again")
             if not frozen.is_dir():
                 _rename(copy, frozen)
     except OSError as error:
@@ -53,7 +53,7 @@ def _rename(copy: Path, frozen: Path) -> None:
     try:
         copy.rename(frozen)
     except OSError:
-        if not frozen.is_dir():  # else another sweep was faster, with the same content
+        if not frozen.is_dir():  # otherwise another sweep was faster, with the same content
             raise
 
 

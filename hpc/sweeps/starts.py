@@ -1,4 +1,4 @@
-"""Weights that a run starts from: does the stage of its sweep train them, and do they fit?"""
+"""Check that a stage trains the weights from which a run starts, and that they fit."""
 
 import dataclasses
 from typing import Any
@@ -7,26 +7,26 @@ from fgssl.settings.config import Config
 
 
 def misfits(role: str, stage: Config, config: Config) -> list[str]:
-    """Why `config` cannot start its `role` (`encoder`, ...) from what `stage` trains; [] where it can.
+    """Return the reasons why `config` cannot start its network `role` (`encoder`, ...) from `stage`.
 
-    Each reads on after the stage's name. The settings alone are looked at: a decoder or a classifier of another encoder
-    does not fit, even where both encoders have features of one width.
+    Each reason continues a sentence that begins with the stage's name. Only settings are compared, so a decoder or a
+    classifier of another encoder does not fit, even if the features of both have the same width.
     """
     if role not in stage.method.networks:
         return [f"({stage.method.name}) trains no {role}"]
     here = _of(role, config)
     return [
-        f"has {key} {value}, but what starts its {role} from it has {here[key]}: give both the same"
+        f"has {key} {value}, but the run that starts its {role} from it has {here[key]}: give both the same value"
         for key, value in _of(role, stage).items()
         if key in here and here[key] != value
     ]
 
 
 def _of(role: str, config: Config) -> dict[str, Any]:
-    """The settings that the weights of a network depend on, by key."""
+    """Return the settings on which the weights of a network depend, by key."""
     encoder = config.encoder
     found: dict[str, Any] = {"encoder.name": encoder.name, "encoder.stem": encoder.stem}
-    # Rates of dropout have no weights: a stage may well train without.
+    # Rates of dropout have no weights, so stage and run may differ in them.
     arguments = {name: value for name, value in encoder.arguments.items() if not _is_drop_rate(name)}
     found["encoder.arguments"] = arguments
     if role == "decoder" and config.decoder is not None:

@@ -1,4 +1,4 @@
-"""Run folders -> one state for each run of a plan. The truth lies on disk, so every process sees the same."""
+"""State of each run of a plan, read from its run folder, so that every process sees the same."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -9,33 +9,36 @@ from hpc.sweeps.plan import SweepRun
 
 
 class State(StrEnum):
+    """State of a run in its sweep."""
+
     PENDING = "PENDING"
-    """Could start now."""
+    """Run that could start now."""
     WAITING = "WAITING"
-    """Needs a run that is not trained yet."""
+    """Run that needs another one which is not trained yet."""
     RUNNING = "RUNNING"
-    """Some process holds its lease, of this sweep or not."""
+    """Run whose lease some process holds, of this sweep or another."""
     DONE = "DONE"
     FAILED = "FAILED"
     SKIPPED = "SKIPPED"
-    """Needs a run that failed."""
+    """Run that needs one which failed."""
 
 
 OVER = frozenset({State.DONE, State.FAILED, State.SKIPPED})
-"""Nothing more becomes of these in this sweep."""
+"""States that do not change any more in this sweep."""
 
 
 def run_folder(run: SweepRun, out: Path) -> RunFolder:
+    """Return the folder of a run in the output folder `out`."""
     return RunFolder.in_output(out, run.run)
 
 
 def states(
     runs: Sequence[SweepRun], out: Path, failures: Mapping[str, str] | None = None, done: frozenset[str] = frozenset()
 ) -> dict[str, State]:
-    """Return the state of every run by its key; `runs` are in an order in which needs come first.
+    """Return the state of each run by its key; in `runs`, each must come after the runs that it needs.
 
-    `failures` holds runs that are known to have failed though their folder does not say so (killed, disk full);
-    `done` holds keys that are known to be done and are not looked up again.
+    `failures` names runs that failed without a trace in their folder (killed, disk full). `done` holds keys of runs
+    that were done before and are not looked up again.
     """
     found: dict[str, State] = {}
     of_run: dict[str, State] = {}
@@ -48,7 +51,7 @@ def states(
             found[run.key] = State.FAILED
         else:
             found[run.key] = _by_needs([of_run[need] for need in run.needs if need in of_run])
-        # For what needs it, a trained run is done, measured or not.
+        # A run that needs it can start once it is trained, measured or not.
         trained = found[run.key] is not State.DONE and folder.trained() is not None
         of_run[run.run] = State.DONE if trained else found[run.key]
     return found

@@ -1,17 +1,17 @@
-"""A sweep's YAML, its preset and the command line -> one typed `Sweep` that knows where each key was written.
+"""Sweep file: a YAML, its preset and the command line, merged into one typed `Sweep` with the place of each key.
 
-    name, title, source    which table or figure it reproduces
-    seeds, baseline        every cell runs once per seed; differences are paired with the arm `baseline`
+    name, title, source    name of its folder; table or figure that it reproduces
+    seeds, baseline        every cell runs once per seed; differences to the arm `baseline` are paired by seed
     settings               partial config that every run shares
-    stages: {name: {...}}  partial config of runs that others start from, over `settings`
+    stages: {name: {...}}  partial config, over `settings`, of runs from which others start
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
-    jobs: {default: {...}, NAME: {...}}  what jobs ask for; NAME is a stage or an arm (hpc.cluster.site.job_settings)
-    retries                how often they are tried again on a cluster (hpc.sweeps.retries)
-    preset, presets        the default one; {name: {extends: FILE, measured_minutes, any key above, over it}}
+    jobs: {default: {...}, NAME: {...}}  requests of jobs; NAME is a stage or an arm (hpc.cluster.site.job_settings)
+    retries                repetitions of a run on a cluster (hpc.sweeps.retries)
+    preset, presets        the default preset; {name: {extends: FILE, measured_minutes, any key above}}
 
-Order, later ones win: the file that the preset extends, the sweep, its own preset block, the command line. Null
-removes an arm or a stage. A stage that nothing starts from is taken for mistyped, unless the extended file has it: that
-one serves many sweeps.
+Later layers win: first the file that the preset extends, then the sweep, its own preset block, the command line. Null
+removes an arm or a stage. A stage from which nothing starts is taken for mistyped, unless the extended file has it,
+since that file serves many sweeps.
 """
 
 import dataclasses
@@ -43,39 +43,49 @@ class ReferenceSettings:
     """Published values of an arm's cells."""
 
     table: str
-    """Name of a file in `reference/` beside the sweep, without its ending."""
+    """Name of a file in `reference/` beside the sweep, without `.csv`."""
     match: dict[str, JsonValue] = field(default_factory=dict)
-    """Column of the table -> a fixed value, or the dotted key whose value is looked up."""
+    """Value of each column that selects the line of the table: a fixed value, or the dotted key of a setting."""
 
 
 @settings
 class Arm:
-    """One line of a figure, or one row of a table: cells that differ in their grid values only."""
+    """Cells that differ in their grid values only: a row of a table, or a line of a figure."""
 
     settings: Layer = field(default_factory=Layer)
+    """Partial config over the `settings` of the sweep."""
     grid: Layer = field(default_factory=Layer)
-    """Dotted key -> list of values; several keys are crossed."""
+    """List of values of each dotted key. Several keys are crossed. By default an arm is one cell."""
     reference: ReferenceSettings | None = None
+    """Published values beside which the table puts its own, if there are any."""
 
 
 @settings
 class SweepSettings:
-    """A merged sweep file."""
+    """Keys of a sweep file."""
 
     name: str
+    """Name of the sweep, of letters, digits, _ and -. It names the default output folder."""
     title: str = ""
+    """Title of the table."""
     source: str = ""
-    """Table or figure of the paper, e.g. `Fig. 6`."""
+    """Table or figure of the paper, such as `Fig. 6`."""
     baseline: str | None = None
-    """Name of an arm without a grid."""
+    """Name of an arm without a grid, with which the other cells are compared. If empty, no differences are shown."""
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
+    """Seeds at which every cell runs. Three give a mean and a spread."""
     settings: Layer = field(default_factory=Layer)
+    """Partial config that every run shares."""
     stages: dict[str, Layer | None] = field(default_factory=dict)
+    """Partial config, over `settings`, of runs from which others start at the same seed. Null removes a stage."""
     arms: dict[str, Layer | None] = field(default_factory=dict)
+    """Keys of `Arm`, by the name of the arm. Null removes an arm."""
     jobs: dict[str, Layer | None] = field(default_factory=dict)
+    """Requests of jobs on a cluster: those of `default`, and over them those of a stage or an arm."""
     retries: Retries = Retries()
+    """Repetitions of a run on a cluster."""
     measured_minutes: PositiveFloat | None = None
-    """Wall time of all runs on 2 cores, for the estimate before any run has finished."""
+    """Wall time of all runs on 2 cores, in minutes, from which the rest is estimated before any run has finished."""
 
 
 _SWEEP_KEYS = tuple(entry.name for entry in dataclasses.fields(SweepSettings))
@@ -86,33 +96,37 @@ _CHOICES = [(*place, *path) for place in (["settings"], ["stages", "*"], ["arms"
 
 @dataclass(frozen=True)
 class Sweep:
-    """The file, the preset and the command line, merged."""
+    """Sweep file, preset and command line, merged."""
 
     file: Path
     preset: str | None
     content: Layer
-    """As it is written, without faulty values; its keys know where."""
+    """Merged keys as they are written, with their places and without faulty values."""
     settings: SweepSettings
     arms: dict[str, Arm]
     problems: list[Problem]
-    """Found so far; the expansion adds its own, so that all are shown at once."""
+    """Problems found so far. The expansion adds its own, so that all are reported at once."""
 
     @property
     def stages(self) -> Mapping[str, Layer]:
+        """Stages that are not removed."""
         return {name: stage for name, stage in self.settings.stages.items() if stage is not None}
 
     def place(self, *path: str) -> Place:
+        """Return the place of the key at `path` in the merged sweep."""
         return locate(self.content, path, Place(str(self.file)))
 
 
 def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Sweep:
-    """Read and merge everything; `preset` None takes the file's own default.
+    """Read and merge a sweep file, a preset (None means the file's default) and overrides.
 
-    Raise a `SettingsError` if there is nothing to go on with; other faults are collected in `Sweep.problems`.
+    Raise a `SettingsError` for faults that make merging impossible; `Sweep.problems` collects all others.
     """
     content = read_yaml(file)
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
-        raise SettingsError([Problem(str(file), "", f"no sweep but one run's config: fgssl train {file}")])
+        raise SettingsError(
+            [Problem(str(file), "", f"is the config of one run, not a sweep: start it with `fgssl train {file}`")]
+        )
     chosen, block = _preset(file, content, preset)
     extended = read_yaml(file.parent / str(block["extends"])) if block.get("extends") is not None else Layer()
     problems = list[Problem]()
@@ -133,7 +147,7 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
             if arm is not None:
                 sweep.arms[name] = validate(arm, Arm, sweep.place("arms", name))
         except SettingsError as error:
-            # The expansion goes on without this arm, so that the other arms' faults are found too.
+            # The expansion goes on without this arm, to find the faults of other arms too.
             problems += error.problems
     started = {name for layer in (*layers, command_line) for name in _named_stages(layer)}
     shared = extended["stages"] if isinstance(extended.get("stages"), Mapping) else ()
@@ -155,11 +169,11 @@ def _preset(file: Path, content: Layer, preset: str | None) -> tuple[str | None,
         raise SettingsError([place.problem("must hold `name: {...}` pairs")])
     chosen = preset if preset is not None else content.get("preset")
     if chosen is None and presets:
-        message = f"none is chosen: write `preset: NAME` or give --preset NAME; there: {', '.join(presets)}"
+        message = f"no preset is chosen: write `preset: NAME` or give --preset NAME, one of {', '.join(presets)}"
         raise SettingsError([Problem(str(file), "preset", message)])
-    if chosen is not None and chosen not in list(presets):  # whatever is written there, hashable or not
+    if chosen is not None and chosen not in list(presets):  # the value may be anything, hashable or not
         place = Place(COMMAND_LINE, "--preset") if preset is not None else locate(content, ["preset"], Place(str(file)))
-        # Alone: what the preset would have brought is missed everywhere else.
+        # Reported alone, because the keys of the preset would be missing everywhere else.
         raise SettingsError([place.problem(unknown(str(chosen), list(presets), what="preset"))])
     return (None, Layer()) if chosen is None else (str(chosen), presets[chosen] or Layer())
 
@@ -172,7 +186,7 @@ def _unknown_keys(layer: Layer, own: Sequence[str]) -> Iterator[Problem]:
 
 
 def _mistyped_stages(sweep: Sweep, known: Collection[str]) -> Iterator[Problem]:
-    """Yield a problem for each stage that is not `known`: no layer starts from it, nor has the extended file it."""
+    """Yield a problem for each stage that is not `known`: no run starts from it, and the extended file lacks it."""
     for name in sweep.stages:
         if name not in known:
             message = f"nothing starts from it: name it in a `start: {{encoder: {{stage: {name}}}}}`, or set it to null"
@@ -182,7 +196,7 @@ def _mistyped_stages(sweep: Sweep, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _named_stages(content: Any) -> Iterator[str]:
-    """Yield every name at a key `stage`, also at a grid's dotted key, however deep."""
+    """Yield each name at a key `stage`, at any depth and in dotted keys of a grid."""
     if isinstance(content, list | tuple):
         for item in content:
             yield from _named_stages(item)
@@ -198,7 +212,7 @@ def _named_stages(content: Any) -> Iterator[str]:
 
 
 def _command_line(merged: Layer, overrides: Sequence[str], problems: list[Problem]) -> Layer:
-    """Return the overrides as a layer of the sweep, after adding the problems of those that have no place in it."""
+    """Return the overrides as a layer of the sweep; add a problem for each key that a sweep does not have."""
     given, layer = parse_overrides(overrides), Layer()
     for key, value in given.items():
         try:
@@ -211,17 +225,17 @@ def _command_line(merged: Layer, overrides: Sequence[str], problems: list[Proble
 
 
 def _command_line_path(merged: Layer, key: str, value: object) -> list[str]:
-    """Return where an override goes in the sweep; raise a `ValueError` with the message if nowhere."""
+    """Return the path of an override in the sweep; raise a `ValueError` with the message if there is none."""
     first, *rest = parts = key.split(".")
     if first in ("preset", "presets"):
         raise ValueError("choose a preset with --preset NAME")
     if first == "seed":
-        raise ValueError(f"a sweep has several: seeds=[{value}]")
+        raise ValueError(f"a sweep has several seeds: give seeds=[{value}]")
     if first in _CONFIG_KEYS:
         if setters := _who_sets(merged, parts, value):
             raise ValueError(
-                f"{' and '.join(setters)} set this key and would win over it: give settings.{key}=... to change all "
-                f"the others, or {setters[0]}=... to change that one"
+                f"{' and '.join(setters)} set this key and would win: give settings.{key}=... to change all others, or "
+                f"{setters[0]}=... to change that one"
             )
         return ["settings", *parts]
     if first not in _ON_COMMAND_LINE:
@@ -234,7 +248,7 @@ def _command_line_path(merged: Layer, key: str, value: object) -> list[str]:
 
 
 def _who_sets(merged: Layer, parts: Sequence[str], value: object) -> list[str]:
-    """Return dotted keys of the arms, grids and stages that set what an override to `settings` sets."""
+    """Return the dotted keys in arms, grids and stages that set the same as an override of `settings`."""
     setters = []
     keys = nested(parts, value).leaves()
     for kind, inside in (("arms", "settings."), ("stages", "")):

@@ -1,4 +1,4 @@
-"""A command of one's own: one file, and one line of `COMMANDS`."""
+"""Addition of a command: one file, and one line of `COMMANDS`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A figure is one file and one line."""
+"""Addition of a figure: one file and one line."""
 
 from pathlib import Path
 
@@ -8,18 +8,10 @@ import pytest
 from fgssl.errors import UserError
 from fgssl.report.figures import FIGURES, draw
 from fgssl.store.features import KeptFeatures, Origin
+from tests.docs.pages import blocks
 from tests.report.conftest import Out
 
-FIGURE = """
-needs = ("table", "features", "metrics")
-
-
-def draw(table, features, metrics):
-    means = table[table["metric"] == "linear_100"].set_index("cell")["mean"].to_dict()
-    points = {place: kept.splits["test"].shape for place, kept in features.items()}
-    losses = {place: [line["loss"] for line in lines] for place, lines in metrics.items()}
-    return means["base"], points, losses
-"""
+FIGURE = blocks("docs/how-to/your-figure.md", "python")[0].text
 
 
 def test_a_figure_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

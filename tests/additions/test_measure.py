@@ -1,4 +1,4 @@
-"""A measure is one file and one line."""
+"""Addition of a measure: one file and one line."""
 
 import csv
 import json
@@ -14,35 +14,20 @@ import pytest
 from fgssl.settings import config as configs
 from fgssl.settings.fingerprints import evaluation_fingerprint
 from tests.conftest import TINY
+from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[2]
-MEASURE = '''
-from fgssl.settings.measure import Column, Measure
-
-
-class FeatureNorm(Measure):
-    """Mean length of the test features."""
-
-    def columns(self):
-        return [Column(name="feature_norm", unit="number", lower_is_better=True, note="mean length of the features")]
-
-    def label_levels(self, label_level):
-        return {}
-
-    def value(self, features):
-        return {"feature_norm": float(features.of_test.norm(dim=1).mean())}
-'''
-LINE = '    "feature_norm": "fgssl.evaluation.measures.feature_norm:FeatureNorm",\n'
+MEASURE, LINE = (block.text for block in blocks("docs/how-to/your-measure.md", "python"))
 
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    """A copy of the code in which a measure was added."""
+    """Return a copy of the code to which a measure was added."""
     for package in ("fgssl", "hpc"):
         shutil.copytree(ROOT / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "code/fgssl/evaluation/measures/feature_norm.py").write_text(MEASURE)
     registry = tmp_path / "code/fgssl/settings/evaluation.py"
-    registry.write_text(registry.read_text().replace('ClassifierAccuracy",\n', f'ClassifierAccuracy",\n{LINE}'))
+    registry.write_text(registry.read_text().replace('ClassifierAccuracy",\n', f'ClassifierAccuracy",\n    {LINE}'))
     return tmp_path / "code"
 
 

@@ -1,5 +1,6 @@
-"""A method, a decoder, an optimizer, a noise and a key layout are each added by one file and one line."""
+"""Addition of a method, a decoder, an optimizer, a noise and a key layout: one file and one line each."""
 
+import ast
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,57 +8,18 @@ from pathlib import Path
 
 import pytest
 
+import fgssl.methods
 from fgssl.errors import SettingsError
 from fgssl.settings.config import Config
 from fgssl.settings.decoder import DECODERS
 from fgssl.settings.methods import METHODS
 from fgssl.settings.noise import VARIANTS
 from fgssl.settings.training import OPTIMIZERS
+from tests.docs.pages import blocks
 
 TWO_STEPS = ("training.epochs=1", "training.global_batch_size=96")
 
-ALIGNMENT = '''
-"""Alignment: both views of an image at one place of the sphere (Wang and Isola 2020, without uniformity)."""
-
-from typing import Literal
-
-from torch import nn
-
-from fgssl.batch import Output
-from fgssl.losses import negative_cosine
-from fgssl.methods.method import Method
-from fgssl.settings.declare import PositiveInt, settings
-from fgssl.settings.methods import MethodSettings
-
-
-@settings
-class AlignmentSettings(MethodSettings):
-    implementation = "alignment:Alignment"
-
-    name: Literal["alignment"] = "alignment"
-    width: PositiveInt = 8
-
-    def faults(self, config):
-        yield from super().faults(config)
-        if self.width > config.training.global_batch_size:
-            yield f"method.width {self.width}: not above training.global_batch_size"
-
-
-class Alignment(Method):
-    online_views = (0, 1)
-
-    def __init__(self, settings, parts):
-        super().__init__()
-        self.encoder = parts.encoder
-        self.head = nn.Linear(parts.feature_width, settings.width)
-
-    def online(self, batch, target):
-        first, second = (self.head(self.encoder(view)) for view in batch.views)
-        return {"first": first, "second": second}
-
-    def loss(self, online, target, progress):
-        return Output(negative_cosine(online["first"], online["second"]), {})
-'''
+ALIGNMENT, LINE = (block.text for block in blocks("docs/how-to/your-method.md", "python"))
 
 FLAT_DECODER = '''
 """A decoder of one linear map."""
@@ -118,7 +80,7 @@ def one(deviations):
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """`module(name, text)`: a module that can be imported, outside of the package."""
+    """Return `module(name, text)`, which makes an importable module outside of the package."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(name: str, text: str) -> None:
@@ -128,11 +90,19 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, st
     return write
 
 
-def test_a_method_trains(module, tmp_path, monkeypatch, tiny_config: Callable[..., Config]) -> None:
+@pytest.fixture
+def alignment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file and the line of the guide, as if they stood in the package."""
+    (tmp_path / "alignment.py").write_text(ALIGNMENT)
+    monkeypatch.setattr(fgssl.methods, "__path__", [*fgssl.methods.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "fgssl.methods.alignment", raising=False)
+    ((name, path),) = ast.literal_eval(f"{{{LINE}}}").items()
+    monkeypatch.setitem(METHODS, name, path)
+
+
+def test_a_method_trains(tmp_path, alignment: None, tiny_config: Callable[..., Config]) -> None:
     from fgssl.run.execution import execute
 
-    module("alignment", ALIGNMENT)
-    monkeypatch.setitem(METHODS, "alignment", "alignment:AlignmentSettings")
     config = tiny_config("method={name: alignment, width: 4}", *TWO_STEPS)
     assert config.decoder is None  # which the method does not use
     folder = execute(config, tmp_path / "out")
@@ -143,14 +113,12 @@ def test_a_method_trains(module, tmp_path, monkeypatch, tiny_config: Callable[..
     assert folder.encoder.is_file()
 
 
-def test_its_faults_are_told_with_their_keys(module, monkeypatch, tiny_config) -> None:
-    module("alignment", ALIGNMENT)
-    monkeypatch.setitem(METHODS, "alignment", "alignment:AlignmentSettings")
+def test_its_faults_are_told_with_their_keys(alignment: None, tiny_config) -> None:
     for given, message in (
         ("{name: alignmnt}", r"method\.name: unknown name 'alignmnt': did you mean 'alignment'\?"),
         ("{name: alignment, widht: 4}", r"method\.widht: unknown key 'widht': did you mean 'width'\?"),
         ("{name: alignment, width: 0}", r"method\.width: 0 is not allowed: input should be greater than 0"),
-        ("{name: alignment, width: 64}", r"method\.width 64: not above training\.global_batch_size"),
+        ("{name: alignment, width: 64}", r"method\.width 64: must not exceed training\.global_batch_size"),
     ):
         with pytest.raises(SettingsError, match=message):
             tiny_config(f"method={given}")

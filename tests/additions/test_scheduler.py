@@ -1,5 +1,7 @@
-"""A scheduler is one file and one line of the registry: a sweep is submitted, synced and shown on one of a temporary
-file."""
+"""Addition of a scheduler: one file and one line of the registry.
+
+A sweep is submitted, synced and shown on a scheduler in a temporary file.
+"""
 
 import json
 import os
@@ -95,7 +97,7 @@ arms:
 
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """File of the stub's jobs."""
+    """Return the file with the jobs of the stub scheduler."""
     (tmp_path / "stub_scheduler.py").write_text(STUB)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(SCHEDULERS, "stub", "stub_scheduler:Stub")
@@ -138,7 +140,7 @@ def test_processes_that_its_launcher_started_find_each_other(
     stub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "environ", {"STUB_RANK": "1", "STUB_SIZE": "2"})
-    with pytest.raises(UserError, match=r"but stubrun says 2: .*it starts -n"):
+    with pytest.raises(UserError, match=r"but the world size is 2 \(from stubrun\): .*it starts -n"):
         ranks.processes(tmp_path, 3)
     for rank in (0, 1):
         monkeypatch.setattr(os, "environ", {"STUB_RANK": str(rank), "STUB_SIZE": "2"})

@@ -1,4 +1,4 @@
-"""A dataset source is one module and one line."""
+"""Addition of a dataset source: one module and one line."""
 
 import sys
 from pathlib import Path

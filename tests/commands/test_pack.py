@@ -15,7 +15,7 @@ SMALL = ["train_images_per_species=1", "test_images_per_species=1"]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]):
     def run(*arguments: object) -> tuple[int, str]:
-        """Exit code; what was printed on either stream."""
+        """Run the command and return (exit code, output on either stream)."""
         code = main(["pack", *map(str, arguments)])
         captured = capsys.readouterr()
         return code, captured.out + captured.err
@@ -74,7 +74,7 @@ def test_verify(run, tmp_path: Path) -> None:
         (["toy"], "source toy needs: fgssl pack toy DST [key=value ...]"),
         (["folder", "images"], "source folder needs: fgssl pack folder IMAGES DST"),
         (["folder", "images", "seed=1"], "source folder needs: fgssl pack folder IMAGES DST"),
-        (["toy", "images", "shards"], "command line: shards: an override has the form key.path=value"),
+        (["toy", "images", "shards"], "command line: shards: an override must have the form key.path=value"),
         (["toy", "x", "image_sise=64"], "image_sise: unknown key 'image_sise': did you mean 'image_size'?"),
         (["toy", "x", "image_size=large", "seed=-1"], "seed: -1 is not allowed"),
         (["toy", "x", "image_size=large", "seed=-1"], "image_size: 'large' is not allowed"),

@@ -1,4 +1,4 @@
-"""`fgssl` itself: its commands, its help, wrong arguments, and what a shell completes."""
+"""The program `fgssl`: its commands, help, wrong arguments and shell completion."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ sys.exit(code)
 
 
 def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    """Complete the last word as bash would have it done; nothing may reach stderr."""
+    """Return a function that completes the last word as bash does; nothing may be written to stderr."""
     monkeypatch.setenv("_FGSSL_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(["fgssl", *words]))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))

@@ -1,4 +1,4 @@
-"""`fgssl sweep` as a user meets it, with faked runs."""
+"""`fgssl sweep` from the command line, with faked runs."""
 
 import dataclasses
 import errno
@@ -52,7 +52,7 @@ sys.exit(code)
 
 @pytest.fixture
 def sweep(tmp_path, monkeypatch) -> Path:
-    """The sweep file, in a working directory of its own, on a packed dataset whose images nobody reads."""
+    """Return a sweep file in its own working directory, with a packed dataset whose images are never read."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "manifest.json").write_text(MANIFEST.to_json())
@@ -63,7 +63,7 @@ def sweep(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def faked(tmp_path, monkeypatch) -> Path:
-    """Both packages with `fgssl/run/execution.py` faked, as the code that is frozen; the folder that holds them."""
+    """Return a folder with both packages and a faked `fgssl/run/execution.py`, which is used as the frozen code."""
     sources = tmp_path / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -99,7 +99,7 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
     assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
     assert sorted(sweep.parent.rglob("*")) == before
     printed = capsys.readouterr().out.splitlines()
-    heading = printed.index("it could not start now:")
+    heading = printed.index("the sweep could not start now:")
     assert "  base           1 run: 1 pending" in printed[:heading]
     assert [line.partition(": ")[0] for line in printed[heading + 1 :]] == ["resources.device", "start.encoder.file"]
 
@@ -183,7 +183,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     printed = capsys.readouterr()
     assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
     assert "RuntimeError: this run fails" in printed.err
-    assert "1 run failed; the same command tries them again" in printed.err
+    assert "1 run failed; run the same command to try them again" in printed.err
     assert "base" in (_out(sweep) / "table.csv").read_text()
     (_out(sweep) / "behavior.json").unlink()
     assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0
@@ -199,7 +199,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
         (["settings.data.folder=elsewhere"], "elsewhere holds no packed dataset"),
         (["data.dataset=fish"], "holds dataset 'birds', but data.dataset is 'fish'"),
         (["arms.base.settings.start.encoder={stage: null, file: no.pth}"], "no.pth: no such file"),
-        (["arms.base.settings.start.encoder={stage: null, run: other}"], "start.encoder.run: other: .*not there"),
+        (["arms.base.settings.start.encoder={stage: null, run: other}"], "start.encoder.run: other: .*is missing"),
         (["resources.device=cuda"], "resources.device: cuda: this machine has no GPU"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What `fgssl train` and `fgssl evaluate` say of a command line; of a wrong one before anything is run."""
+"""Command lines of `fgssl train` and `fgssl evaluate`; wrong ones fail before anything runs."""
 
 from pathlib import Path
 
@@ -47,7 +47,9 @@ def test_settings_that_another_name_drops_are_told(file, capsys):
 
 def test_a_sweep_is_told_apart(file):
     file.write_text("name: x\nsettings: {method: {name: mocov2}}\narms: {a: {}}\n")
-    assert _problems(str(file)) == {("run.yaml", ""): f"no run's config but a sweep: fgssl sweep {file}"}
+    assert _problems(str(file)) == {
+        ("run.yaml", ""): f"is a sweep, not the config of one run: start it with `fgssl sweep {file}`"
+    }
 
 
 def test_several_folders_are_evaluated_one_at_a_time(tmp_path):

@@ -30,7 +30,7 @@ def packed(root: Path, destination: Path, **options: Any) -> dict[str, ShardedSp
 
 
 def names(split: ShardedSplit) -> dict[str, tuple[str, ...]]:
-    """Source id -> class names, finest first."""
+    """Return {source id: class names, finest first}."""
     return {
         str(source_id): tuple(level.classes[label] for level, label in zip(split.levels, labels, strict=True))
         for source_id, labels in zip(split.source_ids, split.labels.tolist(), strict=True)

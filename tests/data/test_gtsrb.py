@@ -18,7 +18,7 @@ def row(name: str, sign: int | str) -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two tracks of two frames a class, one test image a class."""
+    """Return a folder with two tracks of two frames and one test image per class."""
     generator = np.random.default_rng(0)
 
     def save(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Batches: the same pixels for any number of threads, from any step on."""
+"""Batches: the same pixels for any number of threads and any first step."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ VIEWS = ViewSettings(image_size=16)
 
 
 class InMemory:
-    """PNGs of many sizes; `broken` rows hold something else."""
+    """Source of PNGs of many sizes, with invalid bytes in the `broken` rows."""
 
     def __init__(self, count: int = 40, broken: dict[int, bytes] | None = None) -> None:
         self.encoded = []

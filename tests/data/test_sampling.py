@@ -1,4 +1,4 @@
-"""Which images a step sees: a permutation an epoch, whole batches, a function of seed and step."""
+"""Images of a step: a permutation per epoch, whole batches, and a function of seed and step."""
 
 import numpy as np
 import pytest

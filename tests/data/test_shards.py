@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def in_child(function: Callable[[], str]) -> str:
-    """What `function` returns, or the message it raises, in a fork of this process."""
+    """Return the result of `function`, or the message of its exception, from a fork of this process."""
     receive, send = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads: the very case under test

@@ -1,4 +1,4 @@
-"""Decoders: the sizes they make, and what the large one costs."""
+"""Decoders: output sizes, and the cost of the large one."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What each of some processes runs: `World` against what one process computes of the same numbers. argv: a folder."""
+"""Program of each process: compare `World` with the same computation on one process. argv: a folder."""
 
 import datetime
 import sys

@@ -1,4 +1,4 @@
-"""What each of some processes runs: every stage of `Zero` against one process's plain optimizer. argv: a folder."""
+"""Program of each process: compare every stage of `Zero` with a plain optimizer on one process. argv: a folder."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 class DividesAll(Zero):
-    """DeepSpeed leaves weights of fewer than 100,000 numbers, here all, undivided in stage 3."""
+    """Engine that also divides weights of fewer than 100,000 elements in stage 3, unlike DeepSpeed by default."""
 
     def _config(self, clip_norm: float | None) -> dict[str, Any]:
         config = super()._config(clip_norm)
@@ -52,7 +52,7 @@ class DividesAll(Zero):
 
 
 def check_given_gradients(world: World, stage: int, settings: OptimizerSettings) -> None:
-    """The same bits as of the plain optimizer."""
+    """Check that given gradients lead to the same bits as with the plain optimizer."""
     zero, alone = engines(world, stage, settings, clip_norm=None)
     assert_same(zero.state(), alone.state())
     for number in range(3):
@@ -62,7 +62,7 @@ def check_given_gradients(world: World, stage: int, settings: OptimizerSettings)
 
 
 def check_gradients_of_shards(world: World, stage: int) -> None:
-    """Equal up to rounding, from a state of another engine on."""
+    """Check gradients of shards up to rounding, from the state of another engine."""
     zero, alone = engines(world, stage, AdamSettings(weight_decay=0.01), CLIP_NORM)
     alone.step_with(gradients(alone.method, number=0))
     step(zero, world, number=0)  # whatever this leaves, `load` replaces it
@@ -99,7 +99,7 @@ def method() -> Method:
 
 
 def gradients(like: Method, number: int) -> list[Tensor]:
-    """Of all sizes that fp32 knows, 0 and -0 among them."""
+    """Return gradients of all magnitudes of fp32, including 0 and -0."""
     generator = torch.Generator().manual_seed(number)
 
     def gradient(shape: torch.Size) -> Tensor:
@@ -110,7 +110,7 @@ def gradients(like: Method, number: int) -> list[Tensor]:
 
 
 def step(engine: Engine, world: World, number: int, factor: float = 1.0, processes: int = 1) -> float:
-    """One step of two shards a process, or of as many as `processes` have together."""
+    """Take one step of two shards per process, or of the shards of `processes` processes."""
     shards = list(batch(number, 2 * GROUP * max(world.size, processes)).shards(GROUP))
     shards = shards[world.share(len(shards))]
     others, predictor = engine.parameter_groups
@@ -131,7 +131,7 @@ def batch(number: int, images: int) -> Batch:
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """To the bit, signs of zeros too, in the same order."""
+    """Check that two states are identical in bits, signs of zeros and order."""
     assert list(found["method"]) == list(expected["method"])
     assert found["optimizer"]["param_groups"] == expected["optimizer"]["param_groups"]
     assert list(found["optimizer"]["state"]) == list(expected["optimizer"]["state"])

@@ -1,4 +1,4 @@
-"""Launches of real processes over gloo: several runs a launch, since starting four processes takes ten seconds."""
+"""Launches of real processes over gloo, with several runs per launch, since each launch takes ten seconds."""
 
 import json
 import os
@@ -18,7 +18,7 @@ Launch = Callable[[int, Sequence[dict[str, Any]]], None]
 
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
-    """`launch(world_size, cells)` runs `train_cells.py` on so many processes and fails the test where they fail."""
+    """Return `launch(world_size, cells)`, which runs `train_cells.py` on that many processes and requires success."""
 
     def run(world_size: int, cells: Sequence[dict[str, Any]]) -> None:
         file = tmp_path_factory.mktemp("launch") / "cells.json"
@@ -33,7 +33,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
 
 
 def record(out: Path) -> dict[str, Any]:
-    """trained.json of the one run in `out`."""
+    """Return trained.json of the only run in `out`."""
     (file,) = out.glob("runs/*/trained.json")
     found: dict[str, Any] = json.loads(file.read_text())
     return found

@@ -1,4 +1,4 @@
-"""`fgssl train` whose second process fails in step 3. argv: how (`raise` or `kill`), then those of `fgssl train`."""
+"""`fgssl train` whose second process fails in step 3. argv: `raise` or `kill`, then the arguments of `fgssl train`."""
 
 import os
 import signal

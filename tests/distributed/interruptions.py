@@ -1,4 +1,4 @@
-"""Runs that are interrupted at random, and what they end in: `python -m tests.distributed.interruptions 50 SEED`."""
+"""Random interruptions of runs, and their final states: `python -m tests.distributed.interruptions 50 SEED`."""
 
 import json
 import os
@@ -32,15 +32,15 @@ class Trial:
     engine: str
     event: str
     step: int
-    """That is done when the event comes, or a moment before."""
+    """Step during or just before which the event happens."""
     before: int
-    """Processes that are interrupted."""
+    """Number of processes that are interrupted."""
     after: int
-    """Processes that go on."""
+    """Number of processes that resume the run."""
 
 
 def trials(number: int, seed: int) -> list[Trial]:
-    """Every event in turn, alternately on DDP and ZeRO-1, the number of processes changed in half of them."""
+    """Return trials of each event in turn, alternately on DDP and ZeRO-1; half change the number of processes."""
     choose = random.Random(seed)
     made = []
     for index in range(number):
@@ -54,14 +54,14 @@ def trials(number: int, seed: int) -> list[Trial]:
 
 
 class Runs:
-    """Runs in a folder, and the states that they end in when nothing happens."""
+    """Runs in a folder, and the final states of their uninterrupted versions."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._straight: dict[str, str] = {}
 
     def straight(self, method: str) -> str:
-        """SHA-256 of the state after an uninterrupted training on one process."""
+        """Return the SHA-256 of the final state of an uninterrupted training on one process."""
         if method not in self._straight:
             out = self.folder / f"straight-{method.replace(' ', '-')}"
             process = self._start(out, method, "ddp", 1)
@@ -70,7 +70,7 @@ class Runs:
         return self._straight[method]
 
     def interrupted(self, trial: Trial, name: str) -> str:
-        """SHA-256 of the state after the trial's training, however many launches it took."""
+        """Return the SHA-256 of the final state of a trial, after as many launches as it takes."""
         out, choose = self.folder / name, random.Random(name)
         process = self._start(out, trial.method, trial.engine, trial.before)
         happened = self._happen(trial, process, out, choose)
@@ -104,7 +104,7 @@ class Runs:
             return subprocess.Popen(command, env=ENVIRONMENT, cwd=ROOT, stdout=log, stderr=log)
 
     def _happen(self, trial: Trial, process: "subprocess.Popen[bytes]", out: Path, choose: random.Random) -> bool:
-        """Wait for the moment, then do it; False where the training was over before."""
+        """Wait for the moment of the event and cause it; return False if the training ended before."""
         while process.poll() is None and _steps_told(out) < trial.step:
             time.sleep(0.002)
         if "saving" in trial.event:

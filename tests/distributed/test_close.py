@@ -1,4 +1,4 @@
-"""`invariant: close`: another number of processes, or another engine, changes a result by rounding only."""
+"""`invariant: close`: another number of processes or another engine changes results by rounding only."""
 
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from tests.distributed.conftest import Launch
 WORLD_SIZES = (1, 2, 4)
 GROUPS = ("encoder.batch_norm_group_size=8", "training.global_batch_size=32", "training.epochs=4")
 LARGE_GROUPS = ("encoder.batch_norm_group_size=16", "training.global_batch_size=64")
-"""Statistics of few images that are nearly alike magnify rounding."""
+"""Overrides for large groups, since statistics of few, similar images magnify rounding errors."""
 MOMENTUM_IS_GRADIENT = ("training.optimizer={name: sgd, weight_decay: 0}",)
-"""After one step, SGD's momentum is the gradient of that step."""
+"""Overrides with which SGD's momentum equals the gradient after one step."""
 SEVERAL_KINDS = ("cross_entropy", "simclr", "hcl", "simsiam", "mocov2", "byol", "both", "both on simsiam")
 NOT_ON_ZERO_3 = ("mocov2", "byol", "both", "random", "attached", "no pairs")
-"""Those with a moving average."""
+"""Methods with an EMA network."""
 
 CALM = "training.optimizer.learning_rate=0.001"
-"""At thirty times the rate a method or two multiply a difference of rounding by ten at each step."""
+"""Override for a small learning rate; at 30 times the rate, some methods amplify rounding tenfold at each step."""
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def cell(out: Path, name: str, step: int, *overrides: str) -> dict[str, Any]:
 
 
 def assert_close(found: dict[Any, Tensor], expected: dict[Any, Tensor], relative: float, share: float = 1e-3) -> None:
-    """Norm of each difference, relative to that of the value, or where that is small to a `share` of all together."""
+    """Check the norm of each difference, relative to the value, or to a `share` of all values if the value is small."""
     assert found.keys() == expected.keys()
     whole = torch.stack([value.double().norm() for value in expected.values()]).norm()
     for name, value in expected.items():
@@ -47,7 +47,7 @@ def assert_close(found: dict[Any, Tensor], expected: dict[Any, Tensor], relative
 
 @pytest.fixture(scope="session")
 def gradients(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[tuple[str, int, str], Path]:
-    """Output folders of one step of every method, in fp32."""
+    """Return the output folders of one step of every method, in fp32."""
     out, found = tmp_path_factory.mktemp("gradients"), {}
     for world_size, engines in ((1, ("ddp",)), (2, ("ddp", "zero0", "zero1", "zero2", "zero3")), (4, ("ddp",))):
         cells = []
@@ -77,7 +77,7 @@ def test_gradients_of_one_step(name: str, gradients: dict[tuple[str, int, str], 
 
 @pytest.fixture(scope="session")
 def twenty_steps(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[tuple[str, int], Path]:
-    """Output folders of 20 steps of every method in double precision; with 2 processes in two shards each."""
+    """Return the output folders of 20 steps of every method in fp64; with 2 processes, of two shards each."""
     out, found = tmp_path_factory.mktemp("twenty"), {}
     for world_size in WORLD_SIZES:
         cells = []

@@ -1,7 +1,7 @@
-"""`invariant: exact`: every method on every number of processes and every engine ends in the same bits.
+"""`invariant: exact`: every method ends in the same bits for every number of processes and every engine.
 
-Every method is run by each number of processes and by each engine, in turn one engine a number, and by DDP on all four;
-with FGSSL_WHOLE_MATRIX=1 it is run by all engines on all numbers, which takes more than twice as long.
+By default each number of processes runs with one engine, in turn, and four processes also run with DDP. With
+FGSSL_WHOLE_MATRIX=1 all engines run on all numbers, which takes more than twice as long.
 """
 
 import json
@@ -42,7 +42,7 @@ def engines(name: str, world_size: int) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory: pytest.TempPathFactory, launch: Launch) -> dict[tuple[str, int, str], Path]:
-    """Output folders of all runs, by method, number of processes and engine."""
+    """Return the output folders of all runs, by method, number of processes and engine."""
     out = tmp_path_factory.mktemp("exact")
     (out / "data").mkdir()
     found = {}

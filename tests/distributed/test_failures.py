@@ -1,4 +1,4 @@
-"""One process that fails ends the job fast, says why first, and nobody asks to be started again."""
+"""Failure of one process: the job ends fast, reports the cause first, and requests no requeue."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SETTINGS = ("encoder.batch_norm_group_size=4", "training.global_batch_size=16", 
 
 @pytest.fixture
 def start(tmp_path: Path, tiny_config: Callable[..., Config]) -> Callable[[str], list["subprocess.Popen[str]"]]:
-    """`start(how)`: two processes without a launcher, which would end the second for the first."""
+    """Return `start(how)`, which runs two processes without a launcher, since a launcher would end the second one."""
     file = tmp_path / "config.yaml"
     file.write_text(fingerprints.to_yaml(tiny_config(*SETTINGS)))
 

@@ -1,4 +1,4 @@
-"""However a training is interrupted, and by however many processes it goes on: the same bits."""
+"""Interrupted trainings end in the same bits, for any event and any number of processes."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from tests.distributed.interruptions import EVENTS, Runs, trials
 
 CI_S = 240.0
-"""No new trial is begun after so many seconds; `python -m tests.distributed.interruptions 50` does them all."""
+"""Time after which no new trial starts; `python -m tests.distributed.interruptions 50` runs all of them."""
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Two nodes train one run over TCP: the same bits as on one, also where the link between them fails."""
+"""One run on two nodes over TCP: the same bits as on one node, even if the network between them fails."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ SETTINGS = (
 )
 CUT_AFTER_STEPS, CUT_S, TIMEOUT_S = 4, 5.0, 15.0
 ENDING_S = 45.0
-"""From the end of the patience to the end of the process, on a machine with more to do than cores."""
+"""Time between the timeout and the end of the process, on an overloaded machine."""
 TIME_LIMIT_S = 240.0
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def state_of_one_process(config: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """SHA-256 of what one process alone ends in."""
+    """Return the SHA-256 of the final state on one process."""
     out = tmp_path_factory.mktemp("alone")
     command = [sys.executable, "-m", "fgssl", "train", str(config), "--out", str(out)]
     subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, check=True, capture_output=True, timeout=TIME_LIMIT_S)

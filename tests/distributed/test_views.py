@@ -1,4 +1,4 @@
-"""Views of two sizes with colors of their own: the same bits on one process and on two, interrupted or not."""
+"""Views of two sizes with different colors: the same bits on one process and on two, interrupted or not."""
 
 from pathlib import Path
 from typing import Any

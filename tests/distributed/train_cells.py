@@ -1,4 +1,4 @@
-"""What each process of a launch runs: one run after the other, each into an output folder of its own.
+"""Program of each process of a launch: execute several runs, each in its own output folder.
 
 argv: a JSON file with [{"out": folder, "overrides": ["key=value", ...], "last_step": null}, ...] on the tiny config.
 """

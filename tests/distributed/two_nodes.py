@@ -1,4 +1,4 @@
-"""Two nodes on one machine: network namespaces with addresses and host names of their own, joined by a switch."""
+"""Two nodes on one machine: network namespaces with their own addresses and host names, connected by a switch."""
 
 import json
 import os
@@ -16,17 +16,17 @@ _PORT = 29500
 
 
 class NotHere(Exception):
-    """Why this machine cannot be two nodes."""
+    """Error of a machine that cannot simulate two nodes."""
 
 
 class TwoNodes:
-    """A context within which the nodes are there; what still runs on them is killed at its end.
+    """Context of two nodes, at whose end all of their processes are killed.
 
-    Files are the machine's: whatever the nodes write, they share.
+    The nodes share the machine's files.
     """
 
     def __init__(self, folder: Path) -> None:
-        """`folder` takes what the processes say."""
+        """Store the folder for the output of the processes."""
         self.folder = folder
         self._prefix = f"fgssl-test-{os.getpid()}"
         self._nodes, self._switch = [f"{self._prefix}-{name}" for name in NAMES], f"{self._prefix}-switch"
@@ -69,21 +69,21 @@ class TwoNodes:
     # ------------------------------------------------------------------------------------------ the link
 
     def cut(self) -> None:
-        """Pull the second node's cable out of the switch: nothing arrives any more, and nobody is told."""
+        """Disconnect the second node silently, so that no packet arrives."""
         _ip("-n", self._switch, "link", "set", NAMES[1], "down")
 
     def mend(self) -> None:
         _ip("-n", self._switch, "link", "set", NAMES[1], "up")
 
     def sent_bytes(self, rank: int) -> int:
-        """What a node has sent to the other so far."""
+        """Return the number of bytes that a node has sent to the other."""
         (link,) = json.loads(_ip("-n", self._nodes[rank], "-json", "-statistics", "link", "show", "eth0"))
         return int(link["stats64"]["tx"]["bytes"])
 
     # ------------------------------------------------------------------------------------- the processes
 
     def train(self, arguments: Sequence[str]) -> "list[subprocess.Popen[bytes]]":
-        """One process of `fgssl train` with `arguments` on each node; they are one run."""
+        """Start one process of `fgssl train` with `arguments` on each node, as one run."""
         started = []
         for rank, (node, name) in enumerate(zip(self._nodes, NAMES, strict=True)):
             numbers = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1}
@@ -99,7 +99,7 @@ class TwoNodes:
         return started
 
     def log(self, rank: int) -> Path:
-        """What the newest process of that rank said."""
+        """Return the output of the newest process of that rank."""
         return self.folder / f"log-{rank}"
 
 

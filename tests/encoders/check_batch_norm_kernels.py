@@ -5,11 +5,13 @@ On a CPU in a process of its own, with TRITON_INTERPRET=1 from its start.
 
 import itertools
 import sys
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fgssl.encoders import batch_norm, batch_norm_kernels
 from fgssl.encoders.batch_norm_kernels import grouped_batch_norm
 
 SHAPES = ((24, 3), (16, 130), (8, 5, 3, 7), (8, 70, 9, 9), (24, 70, 1, 1))
@@ -18,6 +20,9 @@ Result = tuple[Tensor, ...]
 
 
 def check_all(device: str) -> None:
+    with torch.no_grad():  # as in the pass that first asks for the kernels
+        batch_norm._check(batch_norm_kernels, device)
+    check_refuses_wrong_results(device)
     cases = list(itertools.product(SHAPES, (1, 2, 4), (True, False)))
     for number, (shape, groups, channels_last) in enumerate(cases if device == "cuda" else cases[::4]):
         dtype = list(TOLERANCES)[number % 3] if len(shape) == 4 else torch.float32
@@ -89,6 +94,22 @@ def check_far_from_zero(device: str) -> None:
     each = images.double().view(2, 2, 5, 400).transpose(1, 2).flatten(2)
     torch.testing.assert_close(means.double(), each.mean(dim=2), rtol=1e-6, atol=0)
     torch.testing.assert_close(variances.double(), each.var(dim=2), rtol=1e-4, atol=0)
+
+
+def check_refuses_wrong_results(device: str) -> None:
+    """A kernel that a compiler gets wrong is not used."""
+
+    class Wrong:
+        @staticmethod
+        def grouped_batch_norm(images: Tensor, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
+            normalized, moments = grouped_batch_norm(images, *given, **named)
+            return normalized * 1.01, moments
+
+    try:
+        batch_norm._check(Wrong, device)  # type: ignore[arg-type]
+    except AssertionError:
+        return
+    raise AssertionError("wrong results were taken")
 
 
 def check_equal_bits(device: str) -> None:

@@ -1,4 +1,4 @@
-"""BatchNorm in groups: as one nn.BatchNorm a group, with running statistics over all of them."""
+"""BatchNorm in groups: one nn.BatchNorm per group, with running statistics over all groups."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Encoders by timm's names, and what is said of names and arguments that do not fit."""
+"""Encoders by timm's names, and errors for wrong names and arguments."""
 
 from typing import Any
 

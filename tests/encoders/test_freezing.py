@@ -1,4 +1,4 @@
-"""Frozen parts of an encoder: not one bit of them moves, in the encoder or in its copies."""
+"""Frozen parts of an encoder: not one bit changes, in the encoder or in its copies."""
 
 import copy
 from typing import Any
@@ -21,7 +21,7 @@ VIT: dict[str, Any] = {
 
 
 class TwoNetworks(nn.Module):
-    """As a method holds them: an online encoder with a head, and a copy of the encoder."""
+    """Online encoder with a head, and a copy of the encoder, as in a method."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class TwoNetworks(nn.Module):
 
 
 def trained(model: dict[str, Any], frozen: tuple[str, ...], steps: int = 3) -> tuple[dict[str, Tensor], TwoNetworks]:
-    """The state before, and the networks after, so many steps of SGD with momentum and weight decay."""
+    """Return the initial state, and the networks after some steps of SGD with momentum and weight decay."""
     networks = TwoNetworks(build_encoder(EncoderSettings(**model, frozen=frozen, batch_norm_group_size=4), 32))
     before = {key: value.clone() for key, value in networks.state_dict().items()}
     assert train_unfrozen(networks) is networks

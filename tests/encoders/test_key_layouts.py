@@ -1,7 +1,7 @@
-"""Weights under torchvision's names: the timm encoder that loads them gives torchvision's features.
+"""Weights with torchvision's names: the timm encoder that loads them computes torchvision's features.
 
-In float64, with every parameter drawn at random (a LayerNorm's too, so that no two can be mixed up), an epsilon of
-another size or an approximate GELU would show at 1e-10 as clearly as a wrong name.
+All parameters are random and in fp64, so that a swapped name, another epsilon or an approximate GELU differs by more
+than 1e-10.
 """
 
 from pathlib import Path
@@ -61,7 +61,7 @@ def encoder_of(name: str, arguments: dict[str, Any], image_size: int, state: Any
 
 @torch.no_grad()
 def assert_same_features(encoder: nn.Module, reference: nn.Module, image_size: int) -> None:
-    """`reference` has lost its classifier; float64, and float32 as it is used."""
+    """Check features in fp64 and fp32 against `reference`, a network without its classifier."""
     images = torch.randn(2, 3, image_size, image_size)
     torch.testing.assert_close(encoder(images), reference(images), rtol=1e-4, atol=1e-5)
     expected = reference.double()(images.double())

@@ -1,4 +1,4 @@
-"""Weights files: what goes out is a plain timm checkpoint, what does not fit on the way in is named."""
+"""Weights files: exports are plain timm checkpoints, and imports report what does not fit."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ SMALL = EncoderSettings(name="resnet18", arguments={"channels": [8, 8, 16, 16], 
 
 
 def trained(settings: EncoderSettings) -> nn.Module:
-    """Random weights and running statistics that are not their initial ones."""
+    """Return an encoder with random weights and running statistics that differ from the initial ones."""
     encoder = build_encoder(settings, 32).to(memory_format=torch.channels_last)
     encoder.train()(torch.randn(32, 3, 32, 32))
     return encoder.eval()

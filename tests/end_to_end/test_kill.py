@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a real sweep: run again, the table is the one of an undisturbed sweep."""
+"""SIGKILL at random moments of a real sweep: after a rerun, the table equals that of an undisturbed sweep."""
 
 import contextlib
 import csv
@@ -17,7 +17,7 @@ from hpc.sweeps.plan import plan
 
 ROOT = Path(__file__).parents[2]
 NO_RESULTS = {"wall_s"}
-"""Columns of rows.csv that tell how a run went, not what came out."""
+"""Columns of rows.csv that describe the execution of a run and not its result."""
 KILLS = 5
 
 SWEEP = f"""
@@ -53,7 +53,7 @@ def _start(sweep: Path, out: Path) -> "subprocess.Popen[str]":
 
 
 def _descendants(pid: int) -> list[int]:
-    """Every process below `pid`, whatever its group or session."""
+    """Return every process below `pid`, in any group or session."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -70,7 +70,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 def _wait_for_training(out: Path, since: float, patience_s: float = 300) -> None:
-    """Until some run has taken a step after `since`."""
+    """Wait until a run has taken a step after `since`."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError):  # a run renames the file just now

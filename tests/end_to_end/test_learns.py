@@ -1,7 +1,7 @@
 """Every method beats its untrained encoder on the embedded images, in linear probe and rank-1.
 
-At the genera: the species differ in marks so small that a training of minutes without labels tells little of them, and
-random convolutions already tell some.
+Labels are genera, since species differ in marks so small that minutes of training without labels learn little of them,
+and random convolutions already recognize some.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ Measure = Callable[..., dict[str, float]]
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Measure:
-    """`measured(method, training, seed)`: linear probe and rank-1 after training; what is asked twice is kept."""
+    """Return `measured(method, training, seed)`, the cached linear probe and rank-1 after a training."""
     out = tmp_path_factory.mktemp("learns")
 
     def measure(method: dict[str, Any], training: dict[str, Any], seed: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Outliers against scikit-learn, a slow loop from the definition and examples worked by hand."""
+"""Outliers against scikit-learn, a slow loop from the definition, and examples computed by hand."""
 
 import math
 from collections import defaultdict
@@ -16,7 +16,7 @@ Data = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def clustered(images: int, width: int, classes: int, seed: int) -> Data:
-    """Train and test features around the same centers, of unequal length and with unequal numbers of images."""
+    """Return train and test features around common centers, with various lengths and numbers of images."""
     random = torch.Generator().manual_seed(seed)
     centers = torch.randn(classes, width, generator=random)
     split = []
@@ -29,7 +29,7 @@ def clustered(images: int, width: int, classes: int, seed: int) -> Data:
 
 
 def slow(train: torch.Tensor, train_labels: torch.Tensor, test: torch.Tensor, test_labels: torch.Tensor) -> int:
-    """The definition, one image at a time."""
+    """Compute the definition, one image at a time."""
 
     def direction(vector: list[float]) -> list[float]:
         return [value / math.hypot(*vector) for value in vector]

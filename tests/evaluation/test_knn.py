@@ -1,4 +1,4 @@
-"""Weighted kNN against scikit-learn and examples worked by hand."""
+"""Weighted kNN against scikit-learn and examples computed by hand."""
 
 import math
 

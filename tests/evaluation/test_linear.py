@@ -1,4 +1,4 @@
-"""The linear probe: its mathematics, its choice of a rate, what it may not look at."""
+"""Linear probe: its mathematics, its choice of a learning rate, and the data that it must not use."""
 
 import dataclasses
 import time
@@ -22,7 +22,7 @@ TRAINING = SGD(15, 32, SETTINGS.momentum, SETTINGS.weight_decay, SETTINGS.milest
 def mixture(
     images: int, width: int, classes: int, spread: float, seed: int = 0
 ) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, np.ndarray]:
-    """Train and test features around one center a class, with labels."""
+    """Return train and test features around one center per class, with labels."""
     random = torch.Generator().manual_seed(seed)
     centers = torch.randn(classes, width, generator=random)
     labels = np.arange(images) % classes

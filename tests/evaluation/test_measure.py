@@ -1,4 +1,4 @@
-"""Which measures are taken, of which features, and what is refused before any is computed."""
+"""Selection of measures and their features, and errors before any is computed."""
 
 import dataclasses
 import io
@@ -50,7 +50,7 @@ EVERYTHING = evaluation(
 
 
 class Pictures:
-    """N images of 4 px: noise around the colors of 3 species in 2 genera, in more or less light."""
+    """N images of 4 px: noise around the colors of 3 species in 2 genera, with various brightness."""
 
     def __init__(self, images: int, seed: int, levels: int = 2) -> None:
         random = np.random.default_rng(seed)
@@ -117,7 +117,7 @@ ENCODER = nn.Flatten()
 
 
 def encoded(images: Pictures) -> torch.Tensor:
-    """The pixels themselves, normalized as the views' settings say."""
+    """Return the pixels, normalized as in the views' settings, as features."""
     views = ViewSettings(image_size=4)
     pixels = (images.pixels / 255 - np.array(views.mean)) / np.array(views.std)
     return torch.tensor(pixels.transpose(0, 3, 1, 2).reshape(len(images), 48), dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The nuisance probe: its regression against scikit-learn, what it can read, what it may look at."""
+"""Nuisance probe: its regression against scikit-learn, and the data that it can and must not use."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ WIDTH = 24
 
 
 def features_and_attributes(seed: int = 0) -> tuple[torch.Tensor, Attributes, torch.Tensor, Attributes]:
-    """Train and test: features from which `light` is read well, `pose` in part, and `kind`, a category, hardly."""
+    """Return train and test features that predict `light` well, `pose` partly, and the category `kind` hardly."""
     random = np.random.default_rng(seed)
     mix, scale = random.normal(size=(WIDTH, WIDTH)), 10.0 ** random.uniform(-2, 2, WIDTH)
     splits: list[tuple[torch.Tensor, Attributes]] = []
@@ -44,7 +44,7 @@ def features_and_attributes(seed: int = 0) -> tuple[torch.Tensor, Attributes, to
 def probe(
     train: torch.Tensor, train_attributes: Attributes, test: torch.Tensor, test_attributes: Attributes, *names: str
 ) -> dict[str, float]:
-    """Percent of each attribute by itself."""
+    """Return the result in percent for each attribute."""
     groups = np.arange(len(train))
     asked = {name: (name,) for name in names or train_attributes}
     measures = nuisance_probe(train, train_attributes, groups, test, test_attributes, asked, seed=0)

@@ -1,4 +1,4 @@
-"""What the package offers by name, and what importing it leaves alone."""
+"""Names that the package exports, and side effects of its import."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ def clustered(images: int, width: int, classes: int, seed: int) -> tuple[torch.T
 
 
 def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """The definition, one query and one rank at a time."""
+    """Compute the definition, one query and one rank at a time."""
     rows = features.double().tolist()
     hits_1, hits_5, precisions = [], [], []
     for query, vector in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Label subsets and the held-out part of the training labels."""
+"""Label subsets, and the held-out part of the training labels."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Tests that need a CUDA device: `pytest -m gpu`; on another machine they are skipped."""
+"""Tests that need a CUDA device (`pytest -m gpu`), which are skipped on other machines."""
 
 from pathlib import Path
 

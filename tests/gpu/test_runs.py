@@ -1,4 +1,4 @@
-"""Whole runs on a GPU: the same bits twice, resumed too, and the numbers of the CPU up to rounding."""
+"""Whole runs on a GPU: reproducible bits, also after a resume, and the results of the CPU up to rounding."""
 
 import json
 import math

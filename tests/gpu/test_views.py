@@ -1,4 +1,4 @@
-"""Colors on a GPU are those of the CPU."""
+"""Colors on a GPU equal those on the CPU."""
 
 import numpy as np
 import torch

@@ -39,14 +39,14 @@ arms:
 
 @dataclass
 class SmallSweep:
-    """The plan of the sweep above and its output folder."""
+    """Plan of the sweep above, and its output folder."""
 
     file: Path
     plan: SweepPlan
     out: Path
 
     def behave(self, *behaviors: tuple[str, str]) -> None:
-        """Set what runs do, as (run, behavior) of `fake_run`."""
+        """Set the behavior of runs (see `fake_run`)."""
         (self.out / "behavior.json").write_text(json.dumps(dict(behaviors)))
 
     def attempts(self) -> list[dict[str, Any]]:
@@ -57,12 +57,12 @@ class SmallSweep:
         return [attempt["run"] for attempt in self.attempts()]
 
     def run(self, kind_or_cell: str, seed: int = 0) -> str:
-        """Name of the run of a shared stage or of a cell."""
+        """Return the name of the run of a shared stage or of a cell."""
         of_stage = [run.run for run in self.plan.runs if (run.stage, run.seed) == (kind_or_cell, seed)]
         return of_stage[0] if of_stage else self.plan.of_cell[kind_or_cell, seed].run
 
     def states(self) -> dict[str, State]:
-        """State by label."""
+        """Return {label: state}."""
         found = states(self.plan.runs, self.out)
         return {run.label: found[run.key] for run in self.plan.runs}
 
@@ -83,7 +83,7 @@ def small(sweep_file: Path, tmp_path: Path) -> SmallSweep:
 
 @pytest.fixture
 def fake_sources(tmp_path: Path) -> Path:
-    """Folder of copies of both packages, with `fgssl/run/execution.py` faked."""
+    """Return a folder with copies of both packages, where `fgssl/run/execution.py` is faked."""
     return _copy_with_fake_run(tmp_path / "sources")
 
 
@@ -96,7 +96,7 @@ def frozen_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_code(tmp_path: Path, frozen_once: Path) -> Path:
-    """The same code frozen; a test may break its copy."""
+    """Return a frozen copy of that code, which a test may damage."""
     return Path(shutil.copytree(frozen_once, tmp_path / "code" / frozen_once.name))
 
 
@@ -109,7 +109,7 @@ def _copy_with_fake_run(sources: Path) -> Path:
 
 @pytest.fixture
 def fake_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    """A Slurm cluster whose commands are first on PATH; see `FakeSlurm` for how its jobs move along."""
+    """Return a Slurm cluster whose commands are first on PATH; see `FakeSlurm` for how its jobs advance."""
     for name in os.environ:
         if name.startswith(("SLURM", "SBATCH", "SQUEUE", "SACCT", "SCANCEL")):
             monkeypatch.delenv(name)

@@ -1,7 +1,7 @@
-"""Stands in for `fgssl/run/execution.py` in frozen code: the same record on disk, no training.
+"""Replacement of `fgssl/run/execution.py` in frozen code, with the same record on disk but no training.
 
-OUT/behavior.json says what a run does, by its name: `fail` (raises), `die` (kills itself), `slow` (takes steps until
-it is told to stop, or OUT/go exists). OUT/executed.log gets one line per execution.
+OUT/behavior.json sets the behavior of runs by name: `fail` (raises), `die` (kills itself) or `slow` (takes steps until
+it is interrupted, or OUT/go exists). OUT/executed.log gets one line per execution.
 """
 
 import json
@@ -60,7 +60,7 @@ def execute(config: Config, out: Path) -> RunFolder:
 
 
 def _take_steps(folder: RunFolder, out: Path) -> None:
-    """Counts up in the file `checkpoint`, saved only when told to stop, as the trainer does."""
+    """Count in the file `checkpoint`, which is saved only after an interruption, as in the trainer."""
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
     checkpoint = folder.path / "checkpoint"

@@ -1,4 +1,4 @@
-"""What each launcher leaves in the environment: really launched where that can be, else as a real one left it."""
+"""Environments of all launchers: really launched if possible, otherwise as recorded from a real launch."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ Environment = Callable[..., None]
 
 @pytest.fixture
 def environment(monkeypatch) -> Environment:
-    """`environment(variables)`: these and no others, until the test ends."""
+    """Return `environment(variables)`, which sets these variables, and no other ones, until the test ends."""
 
     def be(variables: dict[str, str]) -> None:
         monkeypatch.setattr(os, "environ", dict(variables))
@@ -81,18 +81,18 @@ def test_a_step_of_one_task_needs_nobody_to_meet(environment, tmp_path):
     [
         ({"RANK": "0"}, "has RANK but not WORLD_SIZE, LOCAL_RANK"),
         ({name: value for name, value in TORCHRUN.items() if name != "MASTER_PORT"}, "not MASTER_PORT"),
-        (TORCHRUN | {"RANK": "one"}, "RANK=one, which is no whole number"),
-        (TORCHRUN | {"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1, which is no whole number"),
+        (TORCHRUN | {"RANK": "one"}, "RANK=one in the environment must be a whole number"),
+        (TORCHRUN | {"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1 in the environment must be a whole number"),
         (TORCHRUN | {"RANK": "4"}, "contradicts itself: RANK=4, WORLD_SIZE=4"),
         (TORCHRUN | {"LOCAL_RANK": "2"}, "contradicts itself"),
         (TORCHRUN | {"WORLD_SIZE": "1", "RANK": "0"}, "contradicts itself"),
-        (BATCH, "asks for 4 tasks on 2 nodes, but srun did not start this process"),
-        (BATCH | {"SLURM_NTASKS": "1"}, "asks for 1 tasks on 2 nodes"),
+        (BATCH, "the job has 4 tasks on 2 nodes, but srun did not start this process"),
+        (BATCH | {"SLURM_NTASKS": "1"}, "the job has 1 tasks on 2 nodes"),
         # a shell that salloc opens on the first node is a step of one task
         (TASK | {"SLURM_STEP_NUM_TASKS": "1", "SLURM_STEP_ID": "4294967290"}, "srun did not start this process"),
-        (TASK | TORCHRUN | {"GROUP_WORLD_SIZE": "1"}, "4 tasks, but only 1 found each other"),
-        (TASK | TORCHRUN | {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}, "4 tasks, but only 2 found each other"),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2, but python says 1: mpirun"),
+        (TASK | TORCHRUN | {"GROUP_WORLD_SIZE": "1"}, "4 tasks, but only 1 joined the rendezvous"),
+        (TASK | TORCHRUN | {"WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"}, "4 tasks, but only 2 joined the rendezvous"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2, but the world size is 1 .from python.: mpirun"),
         ({"PMI_SIZE": "2"}, "PMI_SIZE is 2"),
         ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, r"hpc/accelerate/cpu\.yaml"),
     ],
@@ -106,11 +106,20 @@ def test_an_environment_that_contradicts_itself_is_refused(environment, tmp_path
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({}, r"expected_processes is 8, but python says 1: .*torchrun, `accelerate launch` or srun"),
-        (TORCHRUN, r"but torchrun says 4: .*--nproc-per-node"),
-        (TORCHRUN | {"ACCELERATE_MIXED_PRECISION": "no"}, "but accelerate launch says 4: .*--num_processes"),
-        (TASK, r"but srun says 4: .*--ntasks"),
-        ({name: TORCHRUN[name] for name in TORCHRUN if "_RU" not in name}, "but WORLD_SIZE says 4"),
+        (
+            {},
+            r"is 8, but the world size is 1 \(from python\): .*torchrun, `accelerate launch` or srun",
+        ),
+        (TORCHRUN, r"but the world size is 4 \(from torchrun\): .*--nproc-per-node"),
+        (
+            TORCHRUN | {"ACCELERATE_MIXED_PRECISION": "no"},
+            r"but the world size is 4 \(from accelerate launch\): .*--num_processes",
+        ),
+        (TASK, r"but the world size is 4 \(from srun\): .*--ntasks"),
+        (
+            {name: TORCHRUN[name] for name in TORCHRUN if "_RU" not in name},
+            r"but the world size is 4 \(from WORLD_SIZE\)",
+        ),
     ],
 )
 def test_another_number_than_expected_is_refused_before_anyone_waits(environment, tmp_path, variables, words):
@@ -125,10 +134,10 @@ def test_another_number_than_expected_is_refused_before_anyone_waits(environment
     [
         (
             {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"},
-            "resources.engine=zero2 .it is ddp",
+            "resources.engine=zero2 .now ddp",
         ),
-        ({"ACCELERATE_USE_FSDP": "true"}, "was told distributed_type: FSDP, .*MULTI_GPU"),
-        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "mixed_precision: bf16: .*training.precision"),
+        ({"ACCELERATE_USE_FSDP": "true"}, "has distributed_type: FSDP, .*MULTI_GPU"),
+        ({"ACCELERATE_MIXED_PRECISION": "bf16"}, "mixed_precision: bf16, .*training.precision"),
         ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, "dynamo_backend: inductor"),
     ],
 )
@@ -186,7 +195,7 @@ def test_a_requeued_launch_waits_for_its_own_rank_0_and_clears_up(environment, t
     ranks.processes(tmp_path, None)  # the launch before, killed
     monkeypatch.setattr(ranks, "_PATIENCE_S", 0.3)
     environment(LAST_TASK | {"SLURM_RESTART_COUNT": "1"})
-    with pytest.raises(UserError, match=r"job-17-0-launch-1-step-0\.json: rank 0 has not written it .*share"):
+    with pytest.raises(UserError, match=r"job-17-0-launch-1-step-0\.json: rank 0 has not written this file .*share"):
         ranks.processes(tmp_path, None)
     for task in (TASK, LAST_TASK):
         environment(task | {"SLURM_RESTART_COUNT": "1"})
@@ -199,14 +208,14 @@ def test_a_requeued_launch_waits_for_its_own_rank_0_and_clears_up(environment, t
 
 def test_a_node_that_cannot_be_found_is_named_at_once(environment, tmp_path):
     environment(TASK | {"SLURMD_NODENAME": "no-such-node.invalid"})
-    with pytest.raises(UserError, match=r"cannot find rank 0's node no-such-node\.invalid .*export MASTER_ADDR"):
+    with pytest.raises(UserError, match=r"cannot resolve rank 0's node no-such-node\.invalid .*export MASTER_ADDR"):
         ranks.processes(tmp_path, None)
 
 
 def test_an_output_folder_that_cannot_be_made_is_named(environment, tmp_path):
     (tmp_path / "rendezvous").write_text("a file")
     environment(TASK)
-    with pytest.raises(UserError, match=r"rendezvous: cannot be made: .*choose another --out"):
+    with pytest.raises(UserError, match=r"rendezvous: cannot create the folder: .*choose another --out"):
         ranks.processes(tmp_path, None)
 
 
@@ -238,14 +247,14 @@ sys.exit(exit_code(main))
 
 @pytest.fixture
 def script(tmp_path) -> Path:
-    """`script OUT EXPECTED`: each process writes its place and the sum of rank + 1 over all to OUT/rank-*."""
+    """Return a script OUT EXPECTED; each process writes its ranks and the sum of rank + 1 over all to OUT/rank-*."""
     file = tmp_path / "reduce.py"
     file.write_text(REDUCE)
     return file
 
 
 def _bare() -> dict[str, str]:
-    """This environment, but for what a launcher or a job of our own left in it."""
+    """Return this environment without variables of a launcher or a job."""
     foreign = ("SLURM_", "ACCELERATE_", "TORCHELASTIC_", "MASTER_", "PMI_", "OMPI_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign) or name == "SLURM_CONF"}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -315,7 +324,7 @@ def test_accelerate_configs_leave_the_number_to_the_command_and_the_rest_to_the_
 @pytest.mark.slow
 def test_accelerate_launch_cpu_starts_one_process_and_the_run_stops(script, tmp_path):
     """Its Python gets MASTER_ADDR where several were asked for; where one was, only the expected number tells."""
-    for asked, words in ((2, "was told of several processes but started one"), (1, "expected_processes is 2, but")):
+    for asked, words in ((2, "has options for several processes but started one"), (1, "expected_processes is 2, but")):
         ended = _launch(BIN / "accelerate", "launch", "--cpu", "--num_processes", asked, script, tmp_path, 2)
         assert ended.returncode != 0
         assert words in ended.stderr
@@ -328,7 +337,7 @@ def test_accelerate_launch_with_deepspeed_of_its_own_is_refused(script, tmp_path
     words = ["--use_deepspeed", "--zero_stage", "3", "--num_processes", "1", "--main_process_port", "0"]
     ended = _launch(BIN / "accelerate", "launch", *words, script, tmp_path, 1)
     assert ended.returncode != 0
-    assert "set resources.engine=zero3 (it is ddp)" in ended.stderr
+    assert "set resources.engine=zero3 (now ddp)" in ended.stderr
     assert not _places(tmp_path)
 
 
@@ -366,4 +375,4 @@ def test_real_slurm(script, tmp_path):
     assert _places(tmp_path) == [f"srun, {rank} of 4, {rank % 2} of 2: 10" for rank in range(4)]
     without_srun = _launch("salloc", *words, sys.executable, script, tmp_path, 4)
     assert without_srun.returncode == 2
-    assert "asks for 4 tasks on 2 nodes, but srun did not start this process" in without_srun.stderr
+    assert "the job has 4 tasks on 2 nodes, but srun did not start this process" in without_srun.stderr

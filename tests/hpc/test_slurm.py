@@ -1,4 +1,4 @@
-"""The batch script, with a stand-in for Python."""
+"""Batch script of slurm/sweep_one_node.sbatch, with a stand-in for Python."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The batch scripts that train one run, with stand-ins for Python, `accelerate` and Slurm's commands."""
+"""Batch scripts that train one run, with stand-ins for Python, `accelerate` and Slurm's commands."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ SCRIPTS = ("train_several_nodes", "train_accelerate")
 
 @pytest.fixture
 def repository(tmp_path) -> Path:
-    """Stand-ins for Python, `accelerate`, srun and scontrol; they tell what they were asked in files here."""
+    """Return a folder with stand-ins for Python, `accelerate`, srun and scontrol, which log their arguments."""
     for path, content in (
         (".venv/bin/python", PYTHON),
         (".venv/bin/accelerate", ACCELERATE_LAUNCH),

@@ -1,4 +1,4 @@
-"""What holds for every loss: precision, gradients, the order of the batch, lengths of rows, wrong shapes."""
+"""Properties of every loss: precision, gradients, order of the batch, lengths of embeddings, wrong shapes."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ QUEUE = torch.linspace(-1, 1, 9 * 8, dtype=torch.float64).sin().reshape(9, 8)
 
 
 def labeled(loss: Callable[..., Tensor], *options: object) -> Loss:
-    """`loss` of the rows of both views, with the labels of the finest level or, if it takes weights, of both levels."""
+    """Return `loss` of both views' embeddings, with labels of the finest level, or of both levels if it has weights."""
 
     def of_views(first: Tensor, second: Tensor, labels: Tensor, temperature: float) -> Tensor:
         labels = labels.repeat(2, 1)

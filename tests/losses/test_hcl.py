@@ -1,4 +1,4 @@
-"""HCL against a double loop, at its ends against SupCon, and in closed form; the mass of its targets."""
+"""HCL against a double loop, against SupCon at its extremes, and in closed form; the mass of its targets."""
 
 import math
 from typing import Literal
@@ -19,11 +19,11 @@ LABELS = torch.tensor(
 )
 
 CROSSED = torch.tensor([[0, 0, 0], [0, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0], [2, 0, 0], [2, 0, 1], [3, 1, 1]])
-"""Levels that are not nested."""
+"""Labels of levels that are not nested."""
 
 
 def slow_targets(labels: Tensor, weights: list[float], weighting: str) -> list[list[float]]:
-    """What log p_ij is weighted with, one pair at a time."""
+    """Return the weights of log p_ij, one pair at a time."""
     rows, levels = labels.shape
     targets = [[0.0] * rows for _ in range(rows)]
     others = [[j for j in range(rows) if j != i] for i in range(rows)]
@@ -45,7 +45,7 @@ def slow_targets(labels: Tensor, weights: list[float], weighting: str) -> list[l
 
 
 def pair_weight(first: Tensor, second: Tensor, weights: list[float]) -> float:
-    """The weight of the finest level that two rows share."""
+    """Return the weight of the finest level that two embeddings share."""
     for level, weight in enumerate(weights):
         if first[level] == second[level]:
             return weight

@@ -11,7 +11,7 @@ from fgssl.losses import info_nce_per_row
 
 
 def slow(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> list[float]:
-    """-log of the positive's share in the softmax, one query and one negative at a time."""
+    """Return -log of the positive's share in the softmax, one query and one negative at a time."""
 
     def similarity(first: list[float], second: list[float]) -> float:
         product = sum(a * b for a, b in zip(first, second, strict=True))

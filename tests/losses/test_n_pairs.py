@@ -12,7 +12,7 @@ LABELS = torch.tensor([1, 8, 5, 1, 7, 5, 1])
 
 
 def slow(embeddings: Tensor, labels: Tensor, temperature: float) -> float:
-    """Cross-entropy of each row of the similarities with the normalized row of equal labels, the diagonal included."""
+    """Return the cross-entropy of similarities with the normalized mask of equal labels, including the diagonal."""
     rows = [[x / math.hypot(*row) for x in row] for row in embeddings.tolist()]
     total = 0.0
     for i, anchor in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Negative cosine against a loop and lightly, in closed form, and where its gradient goes."""
+"""Negative cosine against a loop and lightly, in closed form, and the flow of its gradient."""
 
 import math
 

@@ -12,7 +12,7 @@ from fgssl.losses import nt_xent
 
 
 def slow(first: Tensor, second: Tensor, temperature: float) -> float:
-    """Mean of -log(share of the partner among all others), one anchor and one candidate at a time."""
+    """Return the mean of -log(share of the partner among all others), one anchor and one candidate at a time."""
     rows = [*first.tolist(), *second.tolist()]
     losses = []
     for anchor, vector in enumerate(rows):

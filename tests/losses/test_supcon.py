@@ -14,7 +14,7 @@ LABELS = torch.tensor([3, 1, 1, 2, 3, 3, 9, 1])  # 2 and 9 stand alone
 
 
 def slow(embeddings: Tensor, labels: Tensor, temperature: float) -> float:
-    """Eq. 2, one anchor and one positive at a time; anchors without a positive are no part of the mean."""
+    """Compute Eq. 2, one anchor and one positive at a time; the mean excludes anchors without a positive."""
     rows = [[x / math.hypot(*row) for x in row] for row in embeddings.tolist()]
     losses = []
     for i, anchor in enumerate(rows):

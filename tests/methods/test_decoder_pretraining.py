@@ -1,4 +1,4 @@
-"""The decoder alone: the encoder stays to the last bit, the error falls."""
+"""Pretraining of the decoder: the encoder keeps its bits, and the error decreases."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""MoCo v2: the moving average, the queue, the keys and their shuffling, each against its definition."""
+"""MoCo v2: EMA, queue, keys and their shuffling, each against its definition."""
 
 import collections
 import copy

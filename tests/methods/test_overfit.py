@@ -1,4 +1,4 @@
-"""Every method learns eight images by heart, in seconds."""
+"""Every method overfits eight images within seconds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +18,14 @@ SPECIES, GENUS = EACH // 2, EACH // 4
 
 
 def blotches() -> Batch:
-    """Soft blotches of color, two images a species; their two views differ in a little pixel noise."""
+    """Return soft blotches of color, two images per species, in two views that differ in pixel noise."""
     original = F.interpolate(torch.randn(IMAGES, 3, 4, 4), size=16, mode="bilinear")
     first, second = original + 0.1 * torch.randn_like(original), original + 0.1 * torch.randn_like(original)
     return Batch(0, EACH, torch.stack([SPECIES, GENUS], dim=1), (first, second), original)
 
 
 def margin(first: Tensor, second: Tensor, labels: Tensor) -> float:
-    """Mean cosine to the second of the own label less the largest to another's, mean over the images."""
+    """Return the mean cosine to the same label's second view, minus the largest cosine to another label's."""
     cosines = F.normalize(first.float(), dim=1) @ F.normalize(second.float(), dim=1).T
     same = labels[:, None] == labels
     own = (cosines * same).sum(dim=1) / same.sum(dim=1)
@@ -33,7 +33,7 @@ def margin(first: Tensor, second: Tensor, labels: Tensor) -> float:
 
 
 def of_classifier(online: Embeddings, target: Tensor | None) -> float:
-    """Share of the probability at the right class."""
+    """Return the mean probability of the correct class."""
     return float(online["logits"].softmax(dim=1)[EACH, SPECIES].mean())
 
 
@@ -46,7 +46,7 @@ def of_views(first: str, second: str) -> Callable[[Embeddings, Tensor], float]:
 
 
 def of_targets(name: str) -> Callable[[Embeddings, Tensor], float]:
-    """Against the momentum network's projection, the last one if it has two."""
+    """Return the margin against the momentum network's projection, or the last one if there are two."""
     return lambda online, target: margin(online[name], target[:, -online[name].shape[1] :], EACH)
 
 

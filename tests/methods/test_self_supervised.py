@@ -1,4 +1,4 @@
-"""SimCLR, SimSiam and BYOL: the loss recomputed by hand from the images, what learns, what only follows."""
+"""SimCLR, SimSiam and BYOL: the loss recomputed by hand from the images, and the trained and EMA networks."""
 
 import copy
 import math
@@ -26,13 +26,13 @@ def step(method: Any, batch: Batch) -> tuple[Output, Embeddings, Tensor | None]:
 
 
 def assert_same_gradients(method: nn.Module, by_hand: nn.Module) -> None:
-    """Of every parameter; those that only follow have none."""
+    """Check the gradient of every parameter; EMA networks have none."""
     for (name, parameter), other in zip(method.named_parameters(), by_hand.parameters(), strict=True):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def distance(prediction: Tensor, target: Tensor) -> Tensor:
-    """SimSiam's D (Algorithm 1): -cosine, the target detached."""
+    """Return SimSiam's D (Algorithm 1): -cosine, with the target detached."""
     return -(F.normalize(prediction, dim=1) * F.normalize(target.detach(), dim=1)).sum(dim=1).mean()
 
 

@@ -1,4 +1,4 @@
-"""Cross-entropy, SupCon, HCL and n-pairs: the loss recomputed by hand from the images, and what learns."""
+"""Cross-entropy, SupCon, HCL and n-pairs: the loss recomputed by hand from the images, and the trained networks."""
 
 import copy
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def assert_same_gradients(method: nn.Module, by_hand: nn.Module) -> None:
 
 
 def by_pairs(embeddings: Tensor, weight: Callable[[int, int], float], temperature: float) -> Tensor:
-    """-mean_i [sum_j w_ij log p_ij / sum_j w_ij], pair by pair."""
+    """Return -mean_i [sum_j w_ij log p_ij / sum_j w_ij], pair by pair."""
     unit = F.normalize(embeddings, dim=1)
     anchors = []
     for i in range(len(unit)):

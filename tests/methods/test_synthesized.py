@@ -1,4 +1,4 @@
-"""Synthesized pairs on MoCo v2: Eq. 8 recomputed by hand, and what reaches which network."""
+"""Synthesized Pairs on MoCo v2: Eq. 8 recomputed by hand, and the inputs of each network."""
 
 import collections
 import contextlib
@@ -23,7 +23,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture
 def make(tiny_method: Make, random_batch: Callable[..., Batch]) -> Callable[..., Synthesized]:
-    """A method with a filled bank; the threshold sits in the middle of the tiny features' spread."""
+    """Return a method with a filled bank, whose threshold is in the middle of the features' deviations."""
 
     def filled(*overrides: str) -> Synthesized:
         method = tiny_method("method.noise.threshold={quantile: 0.5}", *overrides)

@@ -1,4 +1,4 @@
-"""The views that a method's settings promise are those that its two branches take."""
+"""The views that a method's settings state are those that its two branches use."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Grad-CAM noise against Eq. 3 to 5 of the seed paper, one number at a time."""
+"""Grad-CAM noise against Eq. 3 to 5 of Synthesized Pairs, one number at a time."""
 
 import pytest
 import torch

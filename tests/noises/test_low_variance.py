@@ -1,4 +1,4 @@
-"""Low-variance noise against Eq. 6 of the seed paper, one number at a time, and the trap in its threshold."""
+"""Low-variance noise against Eq. 6 of Synthesized Pairs, one number at a time, and the trap in its threshold."""
 
 import math
 
@@ -13,7 +13,7 @@ INFINITE = math.inf
 
 
 def bank_of(rows: int, columns: int = 40, seed: int = 0) -> Tensor:
-    """Columns from nearly constant to sparse, as those of a ReLU network are."""
+    """Return features whose columns range from nearly constant to sparse, as in a ReLU network."""
     random = torch.Generator().manual_seed(seed)
     noise = torch.randn(rows, columns, generator=random, dtype=torch.float64)
     return (1 + torch.linspace(0.05, 4, columns, dtype=torch.float64) * noise).clamp_min(0)

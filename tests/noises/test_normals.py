@@ -1,4 +1,4 @@
-"""Random numbers on the device are those of numpy."""
+"""Random numbers on the device equal those of numpy."""
 
 import numpy as np
 import pytest

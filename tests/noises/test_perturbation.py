@@ -1,4 +1,4 @@
-"""The noise that is added to features: its size where it is drawn, and what it depends on."""
+"""Noise that is added to features: its size, and the values on which it depends."""
 
 from typing import Any
 
@@ -27,14 +27,14 @@ def bank() -> Tensor:
 
 @pytest.fixture
 def images() -> tuple[Tensor, Tensor]:
-    """Features and gradients of one image, as often as there are draws."""
+    """Return features and gradients of one image, repeated for each draw."""
     random = torch.Generator().manual_seed(2)
     feature, gradient = torch.rand(1, WIDTH, generator=random), torch.randn(1, WIDTH, generator=random)
     return feature.expand(DRAWS, -1), gradient.expand(DRAWS, -1)
 
 
 def deviations(settings: NoiseSettings, images: tuple[Tensor, Tensor], bank: Tensor) -> tuple[Tensor, Tensor]:
-    """What Eq. 5 and 6 say for one image: (D,) each."""
+    """Return the deviations of Eq. 5 and 6 for one image, (D,) each."""
     unit = bank.std(dim=0, correction=0).mean().item() if settings.unit == "feature_std" else 1.0
     scores = grad_cam_scores(images[0][:1], images[1][:1], settings.gradient_sign)
     spreads = spread(bank, settings.statistic, settings.normalization)

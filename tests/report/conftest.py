@@ -1,4 +1,4 @@
-"""A sweep's output folder, made by hand."""
+"""Output folder of a sweep, written by hand."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ SEEDS = (0, 1, 2)
 
 
 class Out:
-    """The folder of a sweep with cells `base`, `sigma=0.1` and `sigma=0.5`, all started from the stage `pretrain`."""
+    """Folder of a sweep with cells `base`, `sigma=0.1` and `sigma=0.5`, which start from the stage `pretrain`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class Out:
         return {"seed": seed, "run": fingerprints.run_name(config), "config": fingerprints.to_mapping(config)}
 
     def write_plan(self) -> None:
-        """Write the plan, its columns as the settings of its cells have them."""
+        """Write the plan, with columns from the settings of its cells."""
         for cell in self.content["cells"]:
             evaluation = configs.parse(cell["runs"][0]["config"], "test").evaluation
             cell["columns"] = [] if evaluation is None else list(map(dataclasses.asdict, evaluation.columns))
@@ -74,7 +74,7 @@ class Out:
         return self.path / "runs" / self.planned(cell, seed)["run"]
 
     def measure(self, cells: Iterable[str], settings: dict[str, Any], metrics: list[str]) -> None:
-        """Give cells further evaluation settings, and the table these metrics."""
+        """Add evaluation settings to cells, and metrics to the table."""
         for cell in cells:
             for seed in SEEDS:
                 self.planned(cell, seed)["config"]["evaluation"] |= settings
@@ -82,7 +82,7 @@ class Out:
         self.write_plan()
 
     def finish(self, cell: str, seed: int, linear_100: float | None = None, **record: Any) -> None:
-        """Write what a finished run leaves; every measure but `linear_100` is 0."""
+        """Write the files of a finished run, where every measure except `linear_100` is 0."""
         config = configs.parse(self.planned(cell, seed)["config"], "test")
         versions = {"python": "3.11", "torch": "2.14"}
         made_by = Environment(code_version="c1", processes=1, engine="ddp", threads=1, device="cpu", versions=versions)
@@ -117,7 +117,7 @@ def out(tmp_path: Path) -> Out:
 
 @pytest.fixture
 def finished(out: Out) -> Callable[[dict[str, list[float | None]]], Out]:
-    """`out` with `linear_100` of each cell's seeds; None is not run."""
+    """Return a function that finishes runs in `out`, given `linear_100` of each cell's seeds; None is a missing run."""
 
     def finish(values: dict[str, list[float | None]]) -> Out:
         for cell, by_seed in values.items():

@@ -1,4 +1,4 @@
-"""The command that turns a sweep's folder into its tables."""
+"""Command that writes the tables of a sweep's folder."""
 
 import subprocess
 import sys

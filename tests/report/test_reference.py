@@ -1,4 +1,4 @@
-"""The published numbers under sweeps/reference."""
+"""Published numbers in sweeps/reference."""
 
 import re
 from collections.abc import Hashable
@@ -64,7 +64,7 @@ def test_outliers_are_a_measure_of_their_level_and_their_decrease_is_none() -> N
 
 
 def tabulated(out: Any) -> dict[tuple[str, str], dict[Hashable, Any]]:
-    """The aggregator's table of `out`, by cell and metric."""
+    """Return the aggregated table of `out`, by cell and metric."""
     plan = read_plan(out.path)
     entries = tabulate(collect_rows(plan, out.path), plan).to_dict("records")
     return {(entry["cell"], entry["metric"]): entry for entry in entries}
@@ -94,7 +94,7 @@ def test_errors_name_what_there_is() -> None:
         reference_values("table7_taus", "cub200", {}, FOLDER)
     with pytest.raises(UserError, match="unknown column 'pair_wait': did you mean 'pair_weight'"):
         reference_values("table6_pair_weight", "cub200", {"pair_wait": 0.5}, FOLDER)
-    with pytest.raises(UserError, match="fits 5 lines; match more of tau, linear_100"):
+    with pytest.raises(UserError, match="fits 5 lines: match more of tau, linear_100"):
         reference_values("table7_tau", "cub200", {}, FOLDER)
 
 

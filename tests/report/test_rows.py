@@ -1,4 +1,4 @@
-"""rows.csv: one row a run, whatever became of it."""
+"""rows.csv: one row per run, in any state."""
 
 import csv
 import json
@@ -110,7 +110,7 @@ def test_running_wins_over_an_old_failure(out: Any) -> None:
     config = configs.parse(out.planned("base", 1)["config"], "test")
     with RunFolder(out.folder("base", 1)).lease(config):
         row = collect_rows(read_plan(out.path), out.path)[1]
-        assert (row["state"], row["reason"]) == ("RUNNING", "still at work")
+        assert (row["state"], row["reason"]) == ("RUNNING", "still running")
     assert collect_rows(read_plan(out.path), out.path)[1]["state"] == "FAILED"
 
 
@@ -154,7 +154,7 @@ def test_no_plan(out: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 1}, "schema 1 is not the 2 that this version reads"),
+        ({"schema": 1}, "schema is 1, but this version of fgssl reads 2"),
         ({"baseline": "bass"}, "baseline: there is no cell 'bass'; the cells are base, sigma=0.1, sigma=0.5"),
         ({"cells": [{"cell": "a"}]}, r"cells\.0\.arm: "),
         ({"surplus": 1}, "surplus: "),

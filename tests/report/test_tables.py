@@ -128,7 +128,7 @@ def test_only_the_plans_metrics_and_no_unknown_one(finished: Finished) -> None:
     assert table_of(out)["metric"].tolist() == ["mAP", "linear_100"] * 3
     out.content["metrics"] = ["linear_10"]
     out.write_plan()
-    with pytest.raises(UserError, match="measures linear_10; measured are linear_100, linear_50, linear_20, rank1"):
+    with pytest.raises(UserError, match="measures linear_10: choose among linear_100, linear_50, linear_20, rank1"):
         table_of(out)
 
 
@@ -254,7 +254,7 @@ def test_mean_and_deviations_against_numpy(finished: Finished) -> None:
 
 
 def finish(out: Any, values: dict[str, dict[str, list[float | None]]]) -> None:
-    """Cell -> measure -> its values by seed; None is not run."""
+    """Write runs of {cell: {measure: values by seed}}; None is a run that is missing."""
     for cell, by_measure in values.items():
         for seed in (0, 1, 2):
             of_seed = {name: numbers[seed] for name, numbers in by_measure.items()}

@@ -1,4 +1,4 @@
-"""Features are computed once, kept beside the evaluation, and read again where they are exact."""
+"""Features are computed once, stored with the evaluation, and reused if they are exact."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ def files(folder: RunFolder) -> set[str]:
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the splits that the encoder sees."""
+    """Return a list of the sizes of the splits that are encoded."""
     seen: list[int] = []
     batches = loader.evaluation_batches
 

@@ -1,4 +1,4 @@
-"""One run folder, made by the real thing: what it records, what it refuses, what several runs in a process share."""
+"""A real run and its folder: records, errors, and state that several runs in a process share."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ TINY = {
 
 
 def tiny(**overrides: object) -> Config:
-    """`a__b=1` sets a.b."""
+    """Return a config where the argument `a__b=1` sets a.b."""
     mapping = dict(TINY)
     for key, value in overrides.items():
         mapping = Layer(mapping).merge(nested(key.replace("__", "."), value), configs.CHOICES)
@@ -59,7 +59,7 @@ def present(record: T | None) -> T:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An output folder with one finished run."""
+    """Return an output folder with one finished run."""
     folder = tmp_path_factory.mktemp("out")
     execute(tiny(), folder)
     return folder
@@ -126,7 +126,7 @@ def test_evaluate_as_a_command(out, capsys):
 
 @pytest.fixture
 def interrupted(tmp_path, monkeypatch) -> tuple[Config, Path]:
-    """A run that was told to stop after its first steps, and saved a checkpoint; it starts from another run."""
+    """Return a run that was interrupted after its first steps and saved a checkpoint; it starts from another run."""
     start = execute(tiny(seed=1, evaluation=None), tmp_path)
     config = tiny(start={"encoder": {"run": start.path.name}}, training__epochs=4)
     add = FiniteCheck.add

@@ -1,4 +1,4 @@
-"""What `--verify-exact` refuses; the rest is tested where several processes are."""
+"""Errors of `--verify-exact`; tests with several processes cover the rest."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""The fingerprints of every run of the shipped sweeps. `python -m tests.settings.pin_fingerprints` writes them anew.
+"""Fingerprints of all runs of the shipped sweeps; `python -m tests.settings.pin_fingerprints` rewrites the file.
 
-A run folder is found again by its fingerprint: if one changes, everybody's runs of that sweep are trained again.
+A run folder is found by its fingerprint: if one changes, all users train the runs of that sweep again.
 """
 
 import dataclasses
@@ -25,12 +25,13 @@ What to do:
 To pin: python -m tests.settings.pin_fingerprints"""
 
 Table = dict[str, Any]
-"""`defaults`: leaves of the default config. `sweeps`: by sweep and preset the `settings` that differ from them in all
-runs, and `runs` by label, each with its fingerprints and the `settings` that differ in it."""
+"""Table with three keys. `defaults` holds the leaves of the default config. `sweeps` holds, by sweep and preset, the
+`settings` that differ from them in all runs, and `runs` by label, with their fingerprints and `settings` that differ.
+"""
 
 
 def table() -> Table:
-    """Compute the fingerprints as they are now."""
+    """Compute the current fingerprints."""
     defaults = Layer(scientific(Config())).leaves()
     cases = [(file, preset) for file in sorted(SWEEPS.glob("*.yaml")) for preset in preset_names(file)]
     return {
@@ -62,7 +63,7 @@ def _of(file: Path, preset: str, defaults: Mapping[str, Any]) -> Table:
 
 
 def _started(config: Config) -> Config:
-    """Return the config with a run in place of each stage that it starts from, as a plan has it."""
+    """Return the config with a run in place of each stage from which it starts, as in a plan."""
     starts = {role: StartSource(run=f"stage:{name}") for role, name in needed_stages(config).items()}
     return dataclasses.replace(config, start=dataclasses.replace(config.start, **starts))
 
@@ -72,7 +73,7 @@ def _differences(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str
 
 
 def text(content: Table) -> str:
-    """Write a table as JSON, a line for each run."""
+    """Format a table as JSON, with one line per run."""
 
     def entry(name: str, value: Any) -> str:
         return f"{json.dumps(name)}: {json.dumps(value)}"

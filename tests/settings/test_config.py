@@ -212,7 +212,7 @@ def test_a_single_run_starts_from_no_stage(tmp_path):
     file.write_text("start:\n  encoder: {stage: pretrain}\n")
     with pytest.raises(SettingsError) as caught:
         load(file)
-    words = "start.encoder.stage: 'pretrain' is not allowed: only a sweep has stages, give `run`"
+    words = "start.encoder.stage: 'pretrain' is not allowed: only a sweep has stages; give `run` or `file`"
     assert str(caught.value) == f"{file}:2: {words}"
 
 
@@ -311,6 +311,6 @@ def test_a_classifier_is_measured_only_where_one_is_trained():
     for method in ("start_encoder", "mocov2"):
         with pytest.raises(SettingsError, match=f"method {method} trains no classifier: take .* cross_entropy"):
             parse({"views": {"image_size": 32}, "method": {"name": method}, "evaluation": {"classifier": True}}, "x")
-    with pytest.raises(SettingsError, match=r"method.level 1 is learnt, but evaluation.label_level 0 measured"):
+    with pytest.raises(SettingsError, match=r"trained on method.level 1, but measured on evaluation.label_level 0"):
         parse({"method": {"name": "cross_entropy", "level": 1}, "evaluation": {"classifier": True}}, "x")
     parse({"method": {"name": "cross_entropy"}, "evaluation": {"classifier": True}}, "x")

@@ -1,4 +1,4 @@
-"""The measures that settings ask for: their columns, their order, their units."""
+"""Measures in the settings: their columns, order and units."""
 
 import dataclasses
 from typing import Any
@@ -47,7 +47,9 @@ def test_what_is_not_asked_for_is_left_out() -> None:
     assert names({"linear": None, "retrieval": False, "knn": {}}) == ["knn"]
     assert names({"linear": None, "retrieval": False, "classifier": True}) == ["accuracy"]
     off: dict[str, Any] = {"linear": None, "retrieval": False, "nuisances": {}, "knn": None, "collapse": False}
-    with pytest.raises(SettingsError, match="no measure is asked for: give linear, retrieval, knn, outliers"):
+    with pytest.raises(
+        SettingsError, match="no measure is given: set at least one of linear, retrieval, knn, outliers"
+    ):
         evaluation(off)
 
 

@@ -1,4 +1,4 @@
-"""Fingerprints stay as they are when settings grow, and the shipped sweeps' are pinned."""
+"""Fingerprints do not change when settings are added, and those of the shipped sweeps are pinned."""
 
 import copy
 import dataclasses
@@ -85,7 +85,7 @@ def test_the_evaluation_grows_in_the_same_way():
 class Section:
     size: int = 3
     weight: float = added_later(default=0.5, first=0.1)
-    """Added later still, and its default has changed since."""
+    """Setting that was added even later, and whose default has changed since."""
 
 
 @settings

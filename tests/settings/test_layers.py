@@ -1,4 +1,4 @@
-"""Reading YAML 1.2 and the command line, and where each key was written."""
+"""Parsing of YAML 1.2 and the command line, with the place of each key."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_all_keys_that_are_given_twice_with_both_lines(file):
         ("a: " + "[" * 500, "FILE: cannot be read as YAML: it is nested too deeply, or holds itself"),
         ("a: 1\n--- \nb: 2\n", "FILE:2: cannot be read as YAML: expected a single document"),
         ("a: 2026-13-45\n", "FILE: cannot be read as YAML: month must be in 1..12"),
-        ("b: {[a]: 1}\n", "FILE:1: b: a list or a mapping is no key: write a name"),
+        ("b: {[a]: 1}\n", "FILE:1: b: a key must be a name, not a list or a mapping"),
         ("<<: 1\n", "FILE: cannot be read as YAML: `<<` takes a mapping"),
         ("a: !!python/object:os.system {}\n", "FILE:1: cannot be read as YAML: could not determine a constructor"),
         ("- a\n", "FILE: must hold `key: value` pairs, not a list"),

@@ -1,4 +1,4 @@
-"""Recipes: what each view inherits, and what is refused."""
+"""Recipes: inheritance between views, and errors."""
 
 import dataclasses
 import re
@@ -83,7 +83,7 @@ def test_the_method_says_how_many_views_it_takes() -> None:
 
 def test_a_method_of_any_number_of_views_needs_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "multi_crop", "tests.multi_crop:MultiCropSettings")
-    assert "method multi_crop takes its views from views.recipes: give some" in problems("multi_crop")
+    assert "method multi_crop takes its views from views.recipes: give at least one recipe" in problems("multi_crop")
     assert views("multi_crop", recipes=[{"count": 3}]).num_recipes == 3
 
 

@@ -1,8 +1,8 @@
-"""`python -m tests.slurm.chaos EVENTS SEED`: sweeps on a real Slurm on which everything goes wrong, at random moments.
+"""Sweeps on a real Slurm with random failures: `python -m tests.slurm.chaos EVENTS SEED`.
 
-Rounds of a sweep whose runs train nothing (`fake_run`), each longer than its jobs' time limit and, by the cluster's
-MaxArraySize, with arrays that are too long; until there were EVENTS events. Between them a pass now and then, as a
-keeper makes it. Every round must end with every run done, trained once, with the result of a run that nobody disturbed.
+Each round is a sweep whose runs train nothing (`fake_run`). It takes longer than the jobs' time limit, and its arrays
+exceed the cluster's MaxArraySize. Rounds repeat until there were EVENTS events; passes are made from time to time, as
+by a keeper. At the end of a round every run must be done, trained once, and equal to an undisturbed run.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from tests.slurm.conftest import SCRIPT, Cluster, is_slurms, own_cluster
 from tests.slurm.test_sweep import SWEEP, Swept, freeze_fake_code, swept_in
 
 MAX_ARRAY_SIZE = 3
-"""Of the cluster; the profile does not know it."""
+"""MaxArraySize of the cluster, which is not in the profile."""
 TIME_LIMIT_MIN = 1
 EVENT_EVERY_S = (1.0, 5.0)
 EVENTS_OF_A_ROUND = 25
@@ -35,7 +35,7 @@ DISK = "48m"
 
 
 class Chaos:
-    """What can go wrong with a sweep; each event tells whether it could be made to happen."""
+    """Events that disturb a sweep; each method returns whether its event could be caused."""
 
     def __init__(self, swept: Swept, chance: random.Random) -> None:
         self.swept, self.slurm, self.chance = swept, swept.slurm, chance
@@ -58,7 +58,7 @@ class Chaos:
         }
 
     def mend(self, everything: bool = False) -> None:
-        """Take back what is due."""
+        """Undo the events whose time is over."""
         for item in list(self._later):
             if everything or time.monotonic() >= item[0]:
                 with contextlib.suppress(AssertionError):  # else again, the next time
@@ -73,7 +73,7 @@ class Chaos:
         self._later.append((time.monotonic() + seconds, action))
 
     def _running(self) -> list[tuple[str, str]]:
-        """Job and run of what runs."""
+        """Return (job id, run) of each running job."""
         try:
             views = self.swept.views()
         except UserError:
@@ -85,7 +85,7 @@ class Chaos:
         return bool(running) and self.slurm.attempt(*command, self.chance.choice(running)[0]).returncode == 0
 
     def _preempt(self, grace: bool) -> bool:
-        """By a job that needs a whole node. The runs' partition is changed, since a job cannot change its own."""
+        """Preempt jobs by one that needs a whole node; GraceTime is set on the runs' partition."""
         seconds = 10 if grace else 0
         if self.slurm.attempt("scontrol", "update", "PartitionName=main", f"GraceTime={seconds}").returncode != 0:
             return False
@@ -132,7 +132,7 @@ class Chaos:
         return True
 
     def _fill_queue(self) -> bool:
-        """The user may have one job, for a while; those that are there stay."""
+        """Limit the user to one job for a while, without affecting existing jobs."""
         command = ("sacctmgr", "--immediate", "modify", "user", "root", "set")
         if self.slurm.attempt(*command, "MaxSubmitJobs=1").returncode != 0:
             return False
@@ -153,7 +153,7 @@ class Chaos:
 
 
 def chaos(events: int, seed: int) -> Counter[str]:
-    """Rounds until there were so many events; how many of each. Raises `AssertionError` where a round ends badly."""
+    """Run rounds until there were `events` events and return their counts; raise `AssertionError` if a round fails."""
     chance, total = random.Random(seed), Counter[str]()
     with _disk() as disk, own_cluster(accounting=True, CLUSTER_MAX_ARRAY_SIZE=str(MAX_ARRAY_SIZE)) as slurm:
         os.environ["SLURM_CONF"] = str(slurm.configuration)
@@ -214,7 +214,7 @@ _PROFILE = ("cluster.signal_delay_s=15",)
 
 
 def _at_time_limit(swept: Swept) -> Iterator[bool]:
-    """Of each time that a job was at a run, whether it had to leave about when its time was up."""
+    """Return, for each launch of a run, whether it ended close to its time limit."""
     for launch in JobStore(swept.out).launches():
         left = launch.ended if launch.signal else None
         yield left is not None and left - launch.started > 60 * TIME_LIMIT_MIN - 30
@@ -222,7 +222,7 @@ def _at_time_limit(swept: Swept) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def _disk() -> Iterator[Path]:
-    """A small file system of its own; nodes that boot while it is there have it."""
+    """Yield a small file system, which nodes that boot afterwards can use."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
         try:

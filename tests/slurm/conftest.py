@@ -1,8 +1,8 @@
-"""A real Slurm for tests: `slurm`, and `slurm_without_accounting`, where sacct knows nothing.
+"""Real Slurm clusters for tests: `slurm`, and `slurm_without_accounting`, which has no database.
 
-A cluster is started once by each process of pytest that needs it. Processes of pytest-xdist have one each, with folder
-and ports of its own: a test may kill its daemons and cancel every job on it, and none waits for another's cluster.
-`eval "$(tests/slurm/cluster.sh env)"` before pytest makes tests use, and leave up, a cluster that was started by hand.
+Each process of pytest that needs a cluster starts one, with its own folder and ports. So a test may kill daemons and
+cancel all jobs, and processes of pytest-xdist do not wait for each other. To use a cluster that was started by hand,
+and to keep it running, evaluate `eval "$(tests/slurm/cluster.sh env)"` before pytest.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 NOT_POSSIBLE_HERE = 3
-"""Exit code of `cluster.sh up` where it cannot run."""
+"""Exit code of `cluster.sh up` on a machine that cannot run a cluster."""
 START_TIMEOUT_S = 400.0
 _FIRST_PORT = 24100
 _PORTS_PER_CLUSTER = 20
 
 
 class Cluster:
-    """The cluster of cluster.sh in `folder`. Jobs and arrays are strings, as Slurm writes them: "12", "12_3"."""
+    """Cluster of cluster.sh in `folder`. Ids of jobs and array tasks are strings, as in Slurm: "12", "12_3"."""
 
     def __init__(self, folder: Path, options: dict[str, str] | None = None) -> None:
         self.folder = folder
         self.configuration = folder / "etc" / "slurm.conf"
         self.nodes = ("n1", "n2", "n3", "n4")
         self.environment = {key: value for key, value in os.environ.items() if not is_slurms(key)}
-        """For commands from outside: without the user's settings of Slurm's commands, with this cluster."""
+        """Environment of commands: that of the user without Slurm's variables, with this cluster's configuration."""
         self.environment |= {"CLUSTER_DIR": str(folder), "SLURM_CONF": str(self.configuration), **(options or {})}
         self._whole = True
 
     # ------------------------------------------------------------------------------------------- commands
 
     def attempt(self, *command: str, stdin: str = "", timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Run a command that may fail. Raises subprocess.TimeoutExpired where it hangs."""
+        """Run a command that may fail; raise subprocess.TimeoutExpired if it hangs."""
         return subprocess.run(
             command,
             input=stdin,
@@ -54,21 +54,22 @@ class Cluster:
         )
 
     def command(self, *command: str, stdin: str = "", timeout_s: float = 60.0) -> str:
-        """What a command prints; the test fails where the command does."""
+        """Return a command's output, and fail the test if the command fails."""
         finished = self.attempt(*command, stdin=stdin, timeout_s=timeout_s)
         assert finished.returncode == 0, f"{' '.join(command)}: {finished.stdout[-2000:]}{finished.stderr[-4000:]}"
         return finished.stdout
 
     def on(self, host: str, *command: str) -> str:
-        """What a command prints on a node or on `head`. The process numbers there mean nothing elsewhere."""
+        """Return a command's output on a node or on `head`, where process ids differ from those of the machine."""
         return self.command(str(SCRIPT), "on", host, *command)
 
     # -------------------------------------------------------------------------------------------- daemons
 
     def up(self, retry: bool = False) -> None:
-        """Start what does not run. Where the machine cannot be a cluster, skip the test; fail it where CI is set.
+        """Start all daemons that are not running.
 
-        `retry`: after a failure, remove the cluster and start once more.
+        On a machine that cannot run a cluster, skip the test, or fail it if CI is set. With `retry`, a
+        cluster that fails to start is removed and started once more.
         """
         command = [str(SCRIPT), "up"]
         finished = subprocess.run(
@@ -88,21 +89,21 @@ class Cluster:
         subprocess.run([str(SCRIPT), "down"], env=self.environment, check=True, timeout=START_TIMEOUT_S)
 
     def start(self, daemon: str) -> None:
-        """`slurmctld`, `slurmdbd` or a node's slurmd; boots a node that crashed."""
+        """Start `slurmctld`, `slurmdbd` or a node's slurmd, and boot a node that crashed."""
         self.command(str(SCRIPT), "start", daemon)
 
     def stop(self, daemon: str) -> None:
-        """End a daemon in order: slurmctld saves what it knows."""
+        """Stop a daemon by SIGTERM, so that slurmctld saves its state."""
         self._whole = False
         self.command(str(SCRIPT), "stop", daemon)
 
     def kill(self, daemon: str) -> None:
-        """End a daemon by SIGKILL; the jobs of a node live on."""
+        """Kill a daemon by SIGKILL; jobs of a node continue."""
         self._whole = False
         self.command(str(SCRIPT), "kill", daemon)
 
     def pause(self, daemon: str) -> None:
-        """Stop a daemon by SIGSTOP: whoever asks it gets no answer."""
+        """Stop a daemon by SIGSTOP, so that requests get no answer."""
         self._whole = False
         self.command(str(SCRIPT), "pause", daemon)
 
@@ -110,7 +111,7 @@ class Cluster:
         self.command(str(SCRIPT), "resume", daemon)
 
     def crash(self, node: str) -> None:
-        """End every process of a node at once."""
+        """Kill all processes of a node at once."""
         self._whole = False
         self.command(str(SCRIPT), "crash", node)
 
@@ -118,32 +119,32 @@ class Cluster:
         return self.folder / "log" / f"{daemon}.log"
 
     def node_states(self) -> dict[str, str]:
-        """Node to state: idle, mixed, allocated, completing, down, ...; `*` follows where it does not answer."""
+        """Return {node: state}, e.g. idle, mixed, allocated or down, with `*` if the node does not respond."""
         lines = self.command("sinfo", "-h", "-N", "-p", "main", "-o", "%N %T").splitlines()
         return {node: state for node, state in map(str.split, lines)}
 
     # ----------------------------------------------------------------------------------------------- jobs
 
     def submit(self, script: str, *options: str) -> str:
-        """Submit the lines of a bash script; `options` are sbatch's."""
+        """Submit the lines of a bash script with options of sbatch, and return the job id."""
         stdin = script if script.startswith("#!") else f"#!/bin/bash\n{script}\n"
         return self.command("sbatch", "--parsable", *options, stdin=stdin).strip()
 
     def output(self, job: str) -> str:
-        """What a job or array task has printed so far."""
+        """Return the output of a job or array task so far."""
         file = self.folder / f"slurm-{job}.out"
         return file.read_text() if file.exists() else ""
 
     def job(self, job: str) -> dict[str, str]:
-        """The fields of `scontrol show job`: JobState, Reason, Restarts, ExitCode, NodeList, ..."""
+        """Return the fields of `scontrol show job`, e.g. JobState, Reason, Restarts, ExitCode and NodeList."""
         return dict(re.findall(r"(\S+?)=(\S*)", self.command("scontrol", "--oneliner", "show", "job", job)))
 
     def state(self, job: str) -> str:
-        """PENDING, RUNNING, COMPLETED, ..."""
+        """Return the state of a job, e.g. PENDING, RUNNING or COMPLETED."""
         return self.job(job)["JobState"]
 
     def queue(self) -> dict[str, str]:
-        """Job or array task to state, of those that have not ended."""
+        """Return {job or array task: state} of those that have not ended."""
         lines = self.command("squeue", "-h", "-r", "-o", "%i %T").splitlines()
         return {job: state for job, state in map(str.split, lines)}
 
@@ -156,7 +157,7 @@ class Cluster:
         )
 
     def until(self, true: Callable[[], bool], what: Callable[[], str], timeout_s: float = 30.0) -> None:
-        """Wait until `true`; otherwise the test fails and tells `what` was waited for."""
+        """Wait until `true` returns True, or fail the test with `what` in its message."""
         deadline = time.monotonic() + timeout_s
         while not true():
             assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what()}"
@@ -166,7 +167,7 @@ class Cluster:
         self.command("scancel", *jobs)
 
     def clean(self) -> None:
-        """Start what was stopped, end every job and wait until all nodes are idle."""
+        """Start stopped daemons, end all jobs, and wait until all nodes are idle."""
         if not self._whole:
             self.up()
         if jobs := {job.split("_")[0] for job in self.queue()}:
@@ -187,7 +188,7 @@ def is_slurms(variable: str) -> bool:
 
 @contextlib.contextmanager
 def own_cluster(accounting: bool, **options: str) -> Iterator[Cluster]:
-    """A cluster in a folder that no other process uses; one that a killed process left there is ended first.
+    """Yield a cluster in a folder that no other process uses, after ending one that a killed process left there.
 
     `options` are variables of cluster.sh.
     """
@@ -209,7 +210,7 @@ def own_cluster(accounting: bool, **options: str) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Cluster]:
-    """A cluster of four nodes of 4 cores, 4000 MB and two `a100` each; cluster.sh tells its partitions."""
+    """Return a cluster of four nodes with 4 cores, 4000 MB and two `a100` each; its partitions are in cluster.sh."""
     if "CLUSTER_DIR" in os.environ and "PYTEST_XDIST_WORKER" not in os.environ:
         cluster = Cluster(Path(os.environ["CLUSTER_DIR"]))
         cluster.up()
@@ -222,14 +223,14 @@ def slurm() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def slurm_without_accounting() -> Iterator[Cluster]:
-    """The same without a database."""
+    """Return the same cluster without a database."""
     with own_cluster(accounting=False) as cluster:
         yield cluster
 
 
 @pytest.fixture(autouse=True)
 def _cluster_of_the_test(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make the test's cluster the one of this process; leave it whole and empty."""
+    """Select the cluster of the test for this process, and clean it up at the end."""
     names = [name for name in ("slurm_without_accounting", "slurm") if name in request.fixturenames]
     clusters: list[Cluster] = [request.getfixturevalue(name) for name in names]
     for variable in filter(is_slurms, list(os.environ)):

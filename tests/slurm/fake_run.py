@@ -1,9 +1,9 @@
-"""Stands in for `fgssl/run/execution.py` in code that jobs run: the same records and signals, no training.
+"""Replacement of `fgssl/run/execution.py` in the code of jobs, with the same records and signals but no training.
 
-A run takes STEPS steps (or as many as OUT/steps says) of STEP_S seconds each and saves every SAVED_EVERY and when it is
-told to stop; what it computes depends on every step. OUT/behavior.json may say otherwise of a run, by its name:
-`fail`, or `endless` until OUT/go exists. OUT/executed.log gets a line at each beginning, OUT/ended.log one at each end
-of a training, OUT/published.log one with each checkpoint, before each result, and when an attempt takes the run.
+A run takes STEPS steps (or OUT/steps) of STEP_S seconds each, and saves every SAVED_EVERY steps and when it is
+interrupted; its result depends on every step. OUT/behavior.json sets the behavior of runs by name: `fail`, or `endless`
+until OUT/go exists. OUT/executed.log gets a line at each start, OUT/ended.log at each end of a training, and
+OUT/published.log with each checkpoint, before each result, and when a launch acquires the run's lease.
 """
 
 import json
@@ -100,12 +100,12 @@ def _newest(folder: RunFolder) -> tuple[int, int]:
 
 
 def _note_right(lease: Lease, out: Path, generation: Generation | None, step: int) -> None:
-    """To write to the run, just now."""
+    """Log that a launch may write to the run at this moment."""
     with lease.publishing():
         _log(out / "published.log", RunFolder(lease.path), generation=generation, step=step)
 
 
 def _log(file: Path, folder: RunFolder, **facts: object) -> None:
-    """A line of its own, also after one of which a full disk took a part only."""
+    """Append a line, which is separate from one that a full disk cut short."""
     with file.open("a") as log:
         log.write("\n" + json.dumps({"run": folder.path.name, **facts}) + "\n")

@@ -1,7 +1,7 @@
-"""`python -m tests.slurm.same_table [SEEDS]`: a sweep of 12 points on a real Slurm, and the same on this machine alone.
+"""A sweep of 12 cells on a real Slurm and on this machine: `python -m tests.slurm.same_table [SEEDS]`.
 
-Real trainings in mode `exact`; a stage and an arm on two nodes with two processes each. Now and then a job is told to
-leave; it saves and goes on. The tables must be the same to the last digit.
+The trainings are real, in mode `exact`; one stage and one arm use two nodes with two processes each. Some jobs are
+interrupted, save and resume. The tables must be equal to the last digit.
 """
 
 import argparse
@@ -68,15 +68,15 @@ PATIENCE_S = 3600.0
 
 @dataclass(frozen=True)
 class Both:
-    """What `tables` found."""
+    """Result of `tables`."""
 
     cluster: str
-    """The text of table.csv."""
+    """Text of table.csv from the cluster."""
     local: str
     told_to_leave: int
-    """Jobs."""
+    """Number of jobs that were interrupted."""
     launches: int
-    """Times that jobs were at a run."""
+    """Number of launches of runs by jobs."""
     seconds: tuple[float, float]
 
     @property
@@ -85,7 +85,7 @@ class Both:
 
 
 def tables(slurm: Cluster, folder: Path, sweep: Mapping[str, Any], chance: random.Random, told_to_leave: int) -> Both:
-    """Of the sweep on the cluster and on this machine; raises `AssertionError` where it takes too long."""
+    """Run the sweep on the cluster and on this machine; raise `AssertionError` if it takes too long."""
     file = folder / "twelve.yaml"
     file.write_text(to_yaml({**sweep, "settings": Layer(TINY).merge(EXACT).merge(START)}))
     there, here = folder / "cluster", folder / "local"

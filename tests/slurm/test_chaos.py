@@ -1,4 +1,4 @@
-"""A short one of `python -m tests.slurm.chaos`, which tells what happens."""
+"""A short run of `python -m tests.slurm.chaos`, which documents the events."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The real cluster does what tests on it rely on."""
+"""The real cluster has the properties on which other tests rely."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ echo "start ${{SLURM_RESTART_COUNT:-0}}"
 [ -z "$SLURM_RESTART_COUNT" ] || exit 0
 srun bash -c "{TELL_SIGNALS}"
 """
-"""Prints the signals that it gets, and ends well when it is started again."""
+"""Script that prints the signals that it receives, and succeeds after a restart."""
 EMPTY = "#!/bin/bash\n"
 GRACE_S = 10
 
@@ -29,7 +29,7 @@ def wait_until_ready(slurm: Cluster, *jobs: str) -> None:
 
 
 def lines(slurm: Cluster, job: str) -> list[str]:
-    """What the test's own scripts have printed."""
+    """Return the output of the test's own scripts."""
     return [line for line in slurm.output(job).splitlines() if line in ("start 0", "start 1", "USR2", "TERM")]
 
 

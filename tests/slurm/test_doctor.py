@@ -1,4 +1,4 @@
-"""The doctor on a real Slurm: a job of two nodes, its signal and its way back into the queue."""
+"""The doctor on a real Slurm: a job on two nodes, its signal and its requeue."""
 
 import subprocess
 import sys
@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def doctor(slurm: Cluster, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """As on a login node, from a checkout."""
+    """Run the doctor from a checkout, as on a login node."""
     environment = slurm.environment | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fgssl", "doctor", *arguments]
     return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 
 def verdicts(output: str) -> dict[str, str]:
-    """Of each subject."""
+    """Return {subject: verdict}."""
     lines = (line.split(maxsplit=1) for line in output.splitlines() if ": " in line)
     return {subject.partition(": ")[0]: verdict for verdict, subject in lines}
 
@@ -35,7 +35,7 @@ def test_two_nodes(slurm: Cluster, tmp_path: Path) -> None:
     assert found["node.cores"] == "differs"
     fine = ("self-test", "python", "memory", "GPUs", "USR2", "node-local scratch", "network", "files", "file locks")
     assert {subject: found.get(subject) for subject in fine} == dict.fromkeys(fine, "ok"), ended.stdout
-    assert found["back in the queue"] == "ok", ended.stdout
+    assert found["restart after requeue"] == "ok", ended.stdout
     assert found["CPU binding"] == "warning"  # this Slurm binds none (task/none)
     assert "4 processes on n1 and n2" in ended.stdout
     assert "process 3: 0,1" in ended.stdout

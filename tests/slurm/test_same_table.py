@@ -1,4 +1,4 @@
-"""A sweep of real trainings on a real Slurm, some jobs told to leave, comes to the table of the same sweep run here."""
+"""A sweep of real trainings on a real Slurm, with interrupted jobs, has the same table as on this machine."""
 
 import random
 from pathlib import Path

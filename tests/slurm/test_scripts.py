@@ -1,4 +1,4 @@
-"""The scripts that people give to sbatch themselves, on a real Slurm."""
+"""Scripts that users submit by sbatch themselves, on a real Slurm."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Where people submit from: with the environment that the README makes."""
+    """Return a folder from which users submit, with the environment of the README."""
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} OMP_NUM_THREADS=1 exec "{sys.executable}" "$@"\n')

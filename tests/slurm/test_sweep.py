@@ -1,4 +1,4 @@
-"""A sweep on a real Slurm, with runs that train nothing: nothing is lost, nothing is made twice."""
+"""Sweeps on a real Slurm, whose runs train nothing: no job is lost or submitted twice."""
 
 import contextlib
 import json
@@ -60,7 +60,7 @@ SIGMA = "grad_cam sigma_grad_cam=0.25"
 
 @dataclass
 class Swept:
-    """A sweep that may be submitted, and what became of it."""
+    """Sweep to submit, and its results."""
 
     plan: SweepPlan
     sweep: ClusterSweep
@@ -80,7 +80,7 @@ class Swept:
         self.slurm.until(true, self.told, timeout_s)
 
     def until_done(self, timeout_s: float = 120.0) -> None:
-        """With a pass now and then, as a person or a keeper makes it."""
+        """Make passes from time to time, as a user or a keeper does, until the sweep is done."""
         deadline = time.monotonic() + timeout_s
         while self.states() != Counter({"DONE": len(self.sweep.runs)}):
             assert time.monotonic() < deadline, self.told()
@@ -105,7 +105,7 @@ class Swept:
         return Counter(record["run"] for record in self.records(name))
 
     def records(self, name: str) -> Iterator[dict[str, Any]]:
-        """The lines of one of `fake_run`'s logs, but not those of which a full disk took a part only."""
+        """Return the lines of a log of `fake_run`, without those that a full disk cut short."""
         file = self.out / f"{name}.log"
         for line in file.read_text().splitlines() if file.exists() else ():
             with contextlib.suppress(ValueError):
@@ -118,7 +118,7 @@ class Swept:
         return {name: int(record["state_sha256"]) for name, record in records.items()}
 
     def check(self, steps: int = STEPS) -> None:
-        """Every run was trained once, by one launch at a time, and came to what it comes to undisturbed."""
+        """Check that every run was trained once, by one launch at a time, and has the result of an undisturbed run."""
         assert max(self.logged("ended").values()) == 1
         newest: dict[str, list[int]] = {}
         for record in self.records("published"):
@@ -136,7 +136,7 @@ class Swept:
 
 
 def freeze_fake_code(folder: Path) -> Path:
-    """Both packages, frozen, with a run that trains nothing and without torch."""
+    """Return both packages, frozen, with runs that train nothing and need no torch."""
     sources = folder / "sources"
     for package in packages():
         shutil.copytree(package, sources / package.name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -146,14 +146,14 @@ def freeze_fake_code(folder: Path) -> Path:
 
 
 def swept_in(out: Path, slurm: Cluster, code: Path, text: str, *overrides: str, profile: tuple[str, ...] = ()) -> Swept:
-    """The sweep in `text`, ready to be submitted from `out`."""
+    """Return the sweep in `text`, ready for submission from `out`."""
     return Swept(*written_sweep(out, code, text, *overrides, profile=profile), out, slurm)
 
 
 def written_sweep(
     out: Path, code: Path, text: str, *overrides: str, profile: tuple[str, ...] = ()
 ) -> tuple[SweepPlan, ClusterSweep]:
-    """All that a submission leaves in `out` before it asks the scheduler for anything."""
+    """Write everything that a submission writes to `out` before it calls the scheduler."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "small.yaml"
     file.write_text(text)

@@ -1,4 +1,4 @@
-"""Who may write into a run folder, and when one process takes it over from another."""
+"""Leases of run folders: the right to write, and its transfer to another process."""
 
 import contextlib
 import json
@@ -42,14 +42,14 @@ def config(tiny_config: Callable[..., Config]) -> Config:
 
 def test_one_of_two_processes_writes(config: Config, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    with folder.lease(config), pytest.raises(LeaseError, match="another process is at work"), folder.lease(config):
+    with folder.lease(config), pytest.raises(LeaseError, match="another process works here"), folder.lease(config):
         pass
 
 
 @pytest.mark.parametrize("generation", [None, (1, 0), (0, 5)])
 def test_nobody_older_takes_over(generation: tuple[int, int] | None, config: Config, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    with folder.lease(config, (1, 0)), pytest.raises(LeaseError, match="another process is at work"):
+    with folder.lease(config, (1, 0)), pytest.raises(LeaseError, match="another process works here"):
         folder.lease(config, generation).__enter__()
 
 
@@ -73,7 +73,7 @@ def test_a_newer_generation_takes_over_from_an_orphan(
             lease.write("note", "still ours")
     assert (folder.path / "note").read_text() == "still ours"
     assert folder.holder() is None
-    with pytest.raises(LeaseError, match="a newer attempt was at work here"), folder.lease(config, (1, 0)):
+    with pytest.raises(LeaseError, match="a newer job has worked here"), folder.lease(config, (1, 0)):
         pass
 
 

@@ -1,4 +1,4 @@
-"""manifest.json: what is written is read back, and nothing else."""
+"""manifest.json: reading returns what was written and rejects everything else."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ MADE = Manifest(
 
 
 def write(folder: Path, change: dict[str, Any]) -> None:
-    """The manifest above, its JSON changed."""
+    """Write the manifest above with a change to its JSON."""
     (folder / "manifest.json").write_text(json.dumps(json.loads(MADE.to_json()) | change))
 
 
@@ -60,7 +60,7 @@ def test_broken_manifest(tmp_path: Path, content: str) -> None:
     [
         ("dataset", "other", "was changed after packing"),
         ("attributes", ["light"], "was changed after packing"),
-        ("format", 1, "has format 1, this fgssl reads 2: pack the dataset again"),
+        ("format", 1, "format is 1, but this version of fgssl reads 2: pack the dataset again"),
     ],
 )
 def test_changed_manifest(tmp_path: Path, key: str, value: object, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Records on disk: what is written is read back, and what is damaged is named."""
+"""Records on disk: reading returns what was written, and errors name damaged files."""
 
 import dataclasses
 import json
@@ -102,7 +102,7 @@ def test_a_record_that_was_cut_anywhere_is_named(record: object, tmp_path: Path)
         with pytest.raises(UserError) as caught:
             read_record(file, type(record))
         assert str(caught.value).startswith(f"{file}: cannot be read as a record of kind {type(record).__name__} (")
-        assert str(caught.value).endswith("delete it to have it made anew")
+        assert str(caught.value).endswith("delete it so that it is written anew")
 
 
 @pytest.mark.parametrize("content", [b"", b"null", b"{}]", b"\xff", b'{"run": "no\xc3', b"[1, 2"])

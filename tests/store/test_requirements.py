@@ -1,4 +1,4 @@
-"""What a config asks of its data, and a dataset does not have."""
+"""Requirements of a config that a dataset does not meet."""
 
 import dataclasses
 import subprocess
@@ -16,7 +16,7 @@ COUNTS = {"train": ((40, 40, 40, 40), (80, 80)), "test": ((5, 5, 5, 5), (10, 10)
 
 
 def fungi(**counts: tuple[tuple[int, ...], ...]) -> Manifest:
-    """Four species of two genera, with brightness recorded; `counts` replaces splits."""
+    """Return four species of two genera, with recorded brightness; `counts` replaces splits."""
     of_split = COUNTS | counts
     return Manifest(
         dataset="fungi",
@@ -74,7 +74,8 @@ def test_labels_are_missing_for_a_supervised_method(method: dict[str, Any]) -> N
 def test_a_level_that_the_data_lack(name: str) -> None:
     assert faults(fungi(), method={"name": name, "level": 1}) == []
     assert fault(fungi(), method={"name": name, "level": 2}) == (
-        "method.level: 2 is not there: dataset 'fungi' has 2 label levels: 0 (species), 1 (genus); give one of these"
+        "method.level: there is no level 2: dataset 'fungi' has 2 label levels: 0 (species), 1 (genus): give one "
+        "of these"
     )
 
 
@@ -92,15 +93,15 @@ def test_more_weights_than_levels() -> None:
 def test_one_class_only(method: dict[str, Any]) -> None:
     one = fungi(train=((0, 160, 0, 0), (160, 0)))  # of four classes that the dataset names
     text = fault(one, method=method)
-    assert text.startswith(f"method.name: {method['name']} tells classes apart, but all 160 training images")
-    assert "of one species (level 0)" in text
+    assert text.startswith(f"method.name: {method['name']} separates classes, but all 160 training images")
+    assert "belong to one species (level 0)" in text
 
 
 def test_one_class_at_the_methods_level() -> None:
     one_genus = fungi(train=((80, 80, 0, 0), (160, 0)))
     assert faults(one_genus, method={"name": "supcon"}) == []
     assert faults(one_genus, method={"name": "hcl"}) == []
-    assert "of one genus (level 1)" in fault(one_genus, method={"name": "supcon", "level": 1})
+    assert "belong to one genus (level 1)" in fault(one_genus, method={"name": "supcon", "level": 1})
 
 
 def test_fewer_images_than_the_balanced_sampler_draws() -> None:
@@ -132,7 +133,7 @@ def test_five_of_the_classes_with_few_images_are_named() -> None:
 def test_more_classes_a_batch_than_there_are() -> None:
     training = {"global_batch_size": 64, "images_per_class": 8}
     text = fault(fungi(), training=training)
-    assert text.startswith("training.images_per_class: 8 at training.global_batch_size 64 asks for 8 classes a batch")
+    assert text.startswith("training.images_per_class: 8 at training.global_batch_size 64 needs 8 classes in a batch")
     assert "training images of 4 (species): take a batch of 32 at most" in text
 
 
@@ -144,8 +145,8 @@ def test_balanced_batches_need_labels() -> None:
 def test_a_batch_larger_than_the_data() -> None:
     few = fungi(train=((20, 20, 20, 20), (40, 40)))
     assert fault(few) == (
-        "training.global_batch_size: 128 exceeds the 80 training images of dataset 'fungi', not one whole batch: "
-        "take 80 at most"
+        "training.global_batch_size: 128 exceeds the 80 training images of dataset 'fungi', which do not fill one "
+        "batch: take 80 at most"
     )
     assert faults(few, method={"name": "start_encoder"}) == []  # trains nothing
 
@@ -154,8 +155,8 @@ def test_a_batch_larger_than_the_data() -> None:
 def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
     training = {"global_batch_size": 32, "images_per_class": 32}
     assert fault(fungi(), method=method, training=training) == (
-        f"training.images_per_class: 32 at training.global_batch_size 32 draws one class a batch, but method "
-        f"{method['name']} tells classes apart: take 16 at most, or a batch of 64 or more"
+        f"training.images_per_class: 32 at training.global_batch_size 32 draws one class per batch, but method "
+        f"{method['name']} separates classes: take 16 at most, or a batch of 64 or more"
     )
     assert faults(fungi(), method=method, training=training | {"images_per_class": 16}) == []
     assert faults(fungi(), method={"name": "simclr"}, training=training) == []
@@ -164,7 +165,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
 def test_a_supervised_method_without_a_level_has_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimCLRSettings, "needs_labels", True)
     assert faults(fungi()) == []
-    assert "of one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
+    assert "belong to one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
 
 
 # ----------------------------------------------------------------------------------------- cautions
@@ -222,10 +223,10 @@ def test_measures_of_unlabeled_data() -> None:
 def test_levels_that_the_measures_lack() -> None:
     evaluation = {"label_level": 3, "outliers": {"levels": {"genus": 1, "family": 2}}}
     assert faults(fungi(), evaluation=evaluation) == [
-        "evaluation.label_level: 3 is not there: dataset 'fungi' has 2 label levels: 0 (species), 1 (genus); "
+        "evaluation.label_level: there is no level 3: dataset 'fungi' has 2 label levels: 0 (species), 1 (genus): "
         "give one of these",
-        "evaluation.outliers.levels.family: 2 is not there: dataset 'fungi' has 2 label levels: 0 (species), "
-        "1 (genus); give one of these",
+        "evaluation.outliers.levels.family: there is no level 2: dataset 'fungi' has 2 label levels: 0 (species), "
+        "1 (genus): give one of these",
     ]
     classified = {"label_level": 3, "linear": None, "retrieval": False, "classifier": True}
     lacking = faults(fungi(), method={"name": "cross_entropy", "level": 3}, evaluation=classified)

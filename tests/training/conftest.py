@@ -1,4 +1,4 @@
-"""A run folder whose lease is held."""
+"""Run folder whose lease is held."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

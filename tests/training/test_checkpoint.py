@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the newest few, skipped when damaged, refused when another config's."""
+"""Checkpoints: complete or absent, the newest few, skipped if damaged, rejected if of another config."""
 
 import dataclasses
 import errno
@@ -502,7 +502,7 @@ else:
 
 
 def killed(config: Config, tmp_path: Path, size: int, kills: Any) -> list[list[int]]:
-    """Of each attempt: newest step on the disk before and after it, how it ended, how many files it left half-done."""
+    """Return for each attempt: newest step before and after it, its end, and the number of partial files."""
     (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
     arguments = [str(tmp_path / "config.yaml"), str(tmp_path / "run"), str(size), json.dumps(kills)]
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""Half precision on CPUs: shapes that torch computes wrongly are refused, all others are left alone."""
+"""Half precision on CPUs: shapes that torch computes incorrectly are rejected, and others are unaffected."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 def run(layer: nn.Conv2d, size: tuple[int, int], precision: str = "bf16", device: torch.device = CPU) -> None:
-    """One forward pass of a checked network."""
+    """Run one forward pass of a checked network."""
     network = nn.Sequential(layer)
     refuse_wrong_convolutions(network, device, precision)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)

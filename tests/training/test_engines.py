@@ -1,4 +1,4 @@
-"""Engines on one process: what they do with a gradient. On several: tests/distributed."""
+"""Engines on one process and their gradients; tests/distributed covers several processes."""
 
 import contextlib
 import math
@@ -25,7 +25,7 @@ SIMCLR = "method={name: simclr, hidden_width: 16, projection_width: 8}"
 
 @pytest.fixture(params=["ddp", "exact"])
 def make_engine(request: pytest.FixtureRequest, tiny_method: Callable[..., Any]) -> Callable[..., Engine]:
-    """`make_engine(clip_norm)`: on SimCLR, by plain SGD of rate 1."""
+    """Return `make_engine(clip_norm)`, an engine for SimCLR with plain SGD and learning rate 1."""
 
     def make(clip_norm: float | None) -> Engine:
         method, world = tiny_method(SIMCLR), World()
@@ -38,7 +38,7 @@ def make_engine(request: pytest.FixtureRequest, tiny_method: Callable[..., Any])
 
 
 def one_step(engine: Engine, batch: Batch) -> tuple[float, float]:
-    """The norm that the engine tells, and that of how far the weights moved."""
+    """Return the norm that the engine reports, and the norm of the change of the weights."""
     before = [parameter.detach().clone() for parameter in engine.method.parameters()]
     GradCache(World(), len(batch), exact=False, autocast=contextlib.nullcontext).accumulate_gradient(
         engine, batch, None, progress=0.0

@@ -1,4 +1,4 @@
-"""A global batch in micro-batches is the global batch: same loss, gradients and running statistics."""
+"""A global batch in micro-batches equals the global batch: loss, gradients and running statistics."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def in_precision(batch: Batch, dtype: torch.dtype) -> Batch:
 
 
 BEFORE_BATCH_NORM = {"head.0.bias", "head.3.bias", "predictor.0.bias"}
-"""BYOL's biases that are added before a BatchNorm, which takes them away again: their gradient is 0 up to rounding."""
+"""BYOL's biases before a BatchNorm, which cancels them: their gradient is 0 up to rounding."""
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-9)])

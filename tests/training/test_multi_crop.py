@@ -1,4 +1,4 @@
-"""Views of two sizes train in shards as in one piece, and are resumed to the bit."""
+"""Views of two sizes train in shards as in one batch, and resume exactly."""
 
 from collections.abc import Callable
 from pathlib import Path

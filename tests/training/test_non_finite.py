@@ -1,4 +1,4 @@
-"""Values that are not finite stop a training before they reach the weights."""
+"""Non-finite values stop a training before they reach the weights."""
 
 import contextlib
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def trainer(tiny_config: Callable[..., Config], tiny_method: Callable[..., Any])
 
 
 def fail_at(step: int, what: str, trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From `step` on the loss is not a number, or is one with an infinite slope."""
+    """Replace the loss from `step` on by NaN, or by a loss with an infinite gradient."""
     loss = trainer.engine.method.loss
 
     def broken(online: Embeddings, target: Tensor | None, progress: float) -> Any:

@@ -1,4 +1,4 @@
-"""What a training tells: lines that survive an interruption, progress for others to read, plain text elsewhere."""
+"""Reports of a training: metrics that survive an interruption, progress for other programs, and plain text."""
 
 import json
 import time

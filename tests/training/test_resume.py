@@ -1,4 +1,4 @@
-"""A training that was stopped and goes on is the one that was not stopped, to the last bit."""
+"""A training that is interrupted and resumed equals an uninterrupted one, to the last bit."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ NETWORKS = ("encoder.safetensors", "decoder.safetensors")
 
 
 def interrupt_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM once, while `step` is being done."""
+    """Send SIGTERM once during `step`."""
     advance = Reporter.advance
 
     def advance_and_signal(self: Reporter, done: int, loss: float) -> None:

@@ -1,4 +1,4 @@
-"""Numbers that change over training."""
+"""Values that change over training."""
 
 import math
 

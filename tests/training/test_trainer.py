@@ -1,4 +1,4 @@
-"""What the trainer gives the optimizer and the method at each step."""
+"""Inputs of the optimizer and the method at each step of the trainer."""
 
 import contextlib
 import math

@@ -1,6 +1,6 @@
-"""Color on whole batches: torchvision's operations, one factor an image, in an order of each image's own.
+"""Color on whole batches: torchvision's operations, with a factor and an order for each image.
 
-Tolerance 2e-6 (pixels in [0, 1], fp32): hue and blur take their sums in another order than torchvision.
+The tolerance is 2e-6 (pixels in [0, 1], fp32), since hue and blur sum in another order than torchvision.
 """
 
 import dataclasses
@@ -94,7 +94,7 @@ def test_strengths_above_one_do_not_turn_negative(images: Tensor) -> None:
 
 
 def only(**probabilities: float) -> ViewSettings:
-    """Settings with every operation off but the named ones."""
+    """Return settings in which every operation except the named ones is off."""
     off: dict[str, Any] = {"jitter_probability": 0.0, "gray_probability": 0.0, "blur_probability": 0.0}
     return dataclasses.replace(SETTINGS, horizontal_flip=False, **(off | probabilities))
 

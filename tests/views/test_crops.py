@@ -1,4 +1,4 @@
-"""Geometry: torchvision's, from numbers that depend on (seed, epoch, view, image) alone."""
+"""Geometry: torchvision's, with random numbers that depend on (seed, epoch, view, image) alone."""
 
 import io
 import math
@@ -26,7 +26,7 @@ SIZES = [(40, 30), (30, 40), (32, 32), (200, 20), (20, 200), (1, 1), (7, 300)]
 
 
 class OurNumbers:
-    """Stands in for `torch` where torchvision draws a crop: hands out our (share, ratio, across, down), try by try."""
+    """Replacement of `torch` in torchvision's crop, which returns our (share, ratio, across, down) for each try."""
 
     exp = staticmethod(torch.exp)
 

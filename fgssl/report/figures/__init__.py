@@ -1,6 +1,7 @@
-"""Figures of a sweep, one module each: `needs` names the records that it reads, `draw` takes them by these names.
+"""Figures of a sweep, one module each, with `needs` and `draw`.
 
-`draw` returns a matplotlib figure, or plain data for the page; matplotlib is imported inside it.
+`needs` names records of `RECORDS`, and `draw` takes them as arguments of these names. It returns a matplotlib figure or
+plain data, and imports matplotlib inside.
 """
 
 import json
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIGURES: dict[str, str] = {}
-"""Name -> its module. A figure is one file and one line here."""
+"""Dotted path of the module of each figure. A figure is one file and one line here."""
 
 
 def draw(name: str, out: Path) -> Any:
-    """Draw a figure of the sweep in the folder `out`, as far as its runs are done."""
+    """Draw a figure of the sweep in the folder `out`, from the runs that are done."""
     if name not in FIGURES:
         raise UserError(unknown(name, list(FIGURES), what="figure"))
     figure, plan = pkgutil.resolve_name(FIGURES[name]), read_plan(out)
@@ -51,7 +52,7 @@ def _logged(file: Path) -> list[dict[str, float]]:
     try:
         return list(map(json.loads, file.read_text().splitlines()))
     except ValueError as error:
-        advice = "put back the file as it was, or delete its run folder and train the run again"
+        advice = "restore the file, or delete its run folder and train the run again"
         raise UserError(f"{file}: cannot be read as logged metrics ({error}): {advice}") from None
 
 
@@ -62,5 +63,5 @@ def _folders(plan: PlanRecord, out: Path) -> Iterator[tuple[tuple[str, int], Run
 
 
 RECORDS: dict[str, Callable[[PlanRecord, Path], Any]] = {"table": _table, "features": _features, "metrics": _metrics}
-"""Records that a figure may need: the table; by (cell, seed) the kept features, and the lines that a
-complete training logged."""
+"""Records that a figure can need: the table; the kept features by (cell, seed); the logged metrics of complete
+trainings by (cell, seed)."""

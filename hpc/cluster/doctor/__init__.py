@@ -1,1 +1,1 @@
-"""Check a site against its profile: by its scheduler's answers, and by the processes of a job on two nodes."""
+"""Check a profile on its site, by the scheduler's reports and by a self-test on two nodes."""

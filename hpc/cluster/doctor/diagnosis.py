@@ -1,4 +1,4 @@
-"""Findings of the doctor, and a profile filled in with them."""
+"""Findings of the doctor, and the profile that results from them."""
 
 import json
 import re
@@ -18,25 +18,30 @@ _OF_A_PARTITION = to_mapping(PartitionSettings())
 
 
 class Verdict(StrEnum):
+    """Kind of a finding."""
+
     OK = "ok"
     FOUND = "found"
-    """The profile left it empty."""
+    """Value that the profile leaves empty."""
     DIFFERS = "differs"
+    """Value that contradicts the profile."""
     WARNING = "warning"
     UNKNOWN = "unknown"
-    """Nothing here tells."""
+    """Value that the doctor cannot check."""
 
 
 @dataclass(frozen=True)
 class Finding:
+    """Result of one check."""
+
     verdict: Verdict
     subject: str
-    """A key of the profile, or the scheduler's name for it."""
+    """Key of the profile, or the scheduler's name of what was checked."""
     message: str
 
 
 class Diagnosis:
-    """Findings, and the values of the profile that were seen, by their dotted keys."""
+    """Findings, and observed values of the profile by dotted key."""
 
     def __init__(self, file: Path, overrides: Sequence[str] = ()) -> None:
         file = profile_file(file)
@@ -53,16 +58,17 @@ class Diagnosis:
         self._stated = self._content.leaves()
 
     def add(self, verdict: Verdict, subject: str, message: str) -> None:
+        """Append a finding."""
         self.findings.append(Finding(verdict, subject, message))
 
     def see(self, key: str, value: Any) -> None:
-        """A value of the profile, as it is here; the command line's are not replaced by it."""
+        """Compare an observed value with the profile, and record it unless the command line sets another one."""
         if self.values.get(key) == value:
             return
         stated = self._stated.get(key)
         below = re.sub(r"^partitions\.[^.]+\.", "", key)
         if stated is None and value in (to_mapping(self.profile).at(key), _OF_A_PARTITION.at(below)):
-            return  # the default: it need not be said
+            return  # the default value, which a profile can omit
         if overlaps(key, self._given) and not _agree(stated, value):
             if stated is not None:
                 self.add(Verdict.DIFFERS, key, f"{value} here, {stated} on the command line")
@@ -76,16 +82,17 @@ class Diagnosis:
             self.add(Verdict.DIFFERS, key, f"{value} here, {stated} in {self._file}")
 
     def confirm(self, key: str) -> None:
-        """Mark a value of the profile as seen to work."""
+        """Record a value of the profile as observed to work."""
         if (stated := self._content.at(key)) is not None:
             self.values[key] = stated
 
     def add_unverified(self) -> None:
+        """Append a finding for each unverified value that was not observed."""
         for mark in self._unverified():
-            self.add(Verdict.UNKNOWN, mark, "nobody has verified it, and nothing here tells: see the site's documents")
+            self.add(Verdict.UNKNOWN, mark, "unverified, and the doctor cannot check it: see the site's documentation")
 
     def filled(self) -> Profile:
-        """The profile with the values that were seen."""
+        """Return the profile with the observed values."""
         content = self._filled()
         seen = {key.partition(".")[0] for key in self.values}
         return load_profile(
@@ -93,7 +100,7 @@ class Diagnosis:
         )
 
     def yaml(self) -> str:
-        """The same as a file, without the marks of what was seen."""
+        """Return the profile with the observed values as YAML, where those are no longer marked as unverified."""
         source = {"document": f"{self.source}, by fgssl doctor", "snapshot": time.strftime("%Y-%m-%d")}
         content = self._filled()
         if "unverified" in content:
@@ -115,7 +122,7 @@ class Diagnosis:
 
 
 def _agree(stated: Any, found: Any) -> bool:
-    """Compare two values; those of memory are rounded in documents, so they may differ by 1 %."""
+    """Return whether two values agree, within 1 % for a float, since documents round memory."""
     if isinstance(stated, int | float) and isinstance(found, float):
         return abs(stated - found) <= 0.01 * found
     return bool(stated == found)

@@ -1,4 +1,4 @@
-"""Examine a site for its doctor: what the scheduler reports on a login node, then a job on two nodes."""
+"""Examination of a site: the scheduler's reports on a login node, then a self-test on two nodes."""
 
 import time
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ _CODE = Path(__file__).parents[3]
 
 
 def examine(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
-    """Fill the diagnosis, and print the findings of each part and what the job does meanwhile.
+    """Run all checks, add their findings to the diagnosis, and print them with the job's states.
 
-    The job's files lie in a new folder in `out`. With `dry_run`, its script is printed, and nothing is submitted or
-    written. Raises `UserError` where there is no scheduler, or it does not answer.
+    The self-test's files are in a new folder in `out`. With `dry_run`, its script is printed, and nothing is submitted
+    or written. Raises `UserError` if there is no scheduler or it does not answer.
     """
     build_scheduler(diagnosis.profile.scheduler).examine(diagnosis)
     _print(diagnosis.findings)
@@ -26,7 +26,7 @@ def examine(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
     try:
         _self_test(diagnosis, out, dry_run)
     except (SettingsError, RefusedError) as error:
-        diagnosis.add(Verdict.WARNING, "self-test", f"there was none: {error}")
+        diagnosis.add(Verdict.WARNING, "self-test", f"not run: {error}")
     diagnosis.add_unverified()
     _print(diagnosis.findings[looked:])
 
@@ -39,7 +39,7 @@ def _self_test(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
     if dry_run:
         print(f"\n{scheduler.script(script)}\n")
         return
-    print(f"\na job of two nodes goes into the queue; Ctrl-C cancels it. Its files: {folder}", flush=True)
+    print(f"\nsubmitting a job on two nodes; Ctrl-C cancels it. Its files: {folder}", flush=True)
     judge(diagnosis, watch(script, folder, scheduler))
     print(flush=True)
 

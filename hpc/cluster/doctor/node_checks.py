@@ -1,12 +1,12 @@
-"""Checks by each process of the doctor's job.
+"""Program of each process of the doctor's job.
 
-`python -m hpc.cluster.doctor.node_checks FOLDER SCHEDULER [SCRATCH ...]` leaves in FOLDER:
+`python -m hpc.cluster.doctor.node_checks FOLDER SCHEDULER [SCRATCH ...]` writes:
 
-FOLDER/task-<rank>.json    what that process found; then it waits for the doctor's USR2, and notes whether it came
-FOLDER/meeting.json        where the first process of the first node listens for that of the second one
-FOLDER/note, lock          by which these two see whether the nodes share files and their locks
-FOLDER/restarted.json      the job went back into the queue, and began anew
-FOLDER/requeue.txt         what the scheduler said where it did not put the job back
+FOLDER/task-<rank>.json    findings of a process, written again after the doctor's USR2 or its timeout
+FOLDER/meeting.json        address at which the first node listens for the second one
+FOLDER/note, lock          files by which the two nodes check that they share files and file locks
+FOLDER/restarted.json      mark of a job that was requeued and started again
+FOLDER/requeue.txt         error of the scheduler, if it did not requeue the job (written by the batch script)
 """
 
 import contextlib
@@ -37,68 +37,77 @@ from hpc.cluster.schedulers.scheduler import Scheduler
 from hpc.ranks import VISIBLE_GPUS, free_port
 
 _PATIENCE_S = 60.0
-"""How long one node waits for the other."""
+"""Longest wait of one node for the other."""
 _SIGNAL_PATIENCE_S = 300.0
-"""Until all processes have looked, which may have to import torch from a slow file system, and the doctor has."""
+"""Longest wait for USR2, which the doctor sends once all processes, some of which import torch, have findings."""
 _PUBLIC = ("example.org", 443)
+"""Public server by which internet access is checked."""
 _INTERNET_S = 3.0
-_ADDRESS_OF_INTERFACE = 0x8915  # SIOCGIFADDR of netdevice(7)
+_ADDRESS_OF_INTERFACE = 0x8915
+"""Request SIOCGIFADDR of netdevice(7)."""
 
 
 @dataclass(frozen=True)
 class Scratch:
-    """A folder on the node."""
+    """Local scratch folder of a node."""
 
     name: str
-    """As a shell names it."""
+    """Name of the folder, with variables of the shell."""
     folder: str
     free_gb: float
     kind: str
-    """Kind of its file system, e.g. tmpfs."""
+    """Type of the file system, e.g. tmpfs."""
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """Meeting of the two nodes: where the first one listens, and what the second one saw."""
+    """Meeting of the two nodes: the address of the first, and the observations of the second."""
 
     host: str
     port: int
     interface: str = ""
+    """Name and address of the network interface of the connection."""
     visible_after_s: float | None = None
-    """A file that the other node had just written; None: it did not come."""
+    """Time until the first node's new file was visible on the second, or None if it never was."""
     locked_out: bool | None = None
-    """Whether the other node's lock on a file kept this one from it; None: files cannot be locked."""
+    """Whether a file lock of the first node was effective on the second, or None if files cannot be locked."""
     error: str = ""
 
 
 @dataclass(frozen=True)
 class Task:
+    """Findings of one process."""
+
     rank: int
     node: str
     python: str
     cores: tuple[str, ...]
-    """Cores that it may run on, each by the CPUs (hardware threads) that it has."""
+    """Cores on which the process may run, each as the list of its hardware threads."""
     memory_mb: int | None
-    """Memory of the job on its node; None: the scheduler does not say."""
+    """Memory of the job on this node, or None if the scheduler does not report it."""
     gpus: tuple[str, ...] | None
-    """GPUs that its environment names; None: it names none."""
+    """Visible GPUs according to the environment, or None if it has no such variable."""
     torch_gpus: str = ""
-    """Number of GPUs that torch counts, or its message; empty: not asked, or not installed."""
+    """Number of GPUs that torch finds, or its error; empty if torch was not run or is not installed."""
     internet: bool | None = None
+    """Whether a public server is reachable, or None if this process did not check."""
     submission: str | None = None
-    """Why the scheduler would refuse a job submitted from this one; empty: it would take it. None: not asked."""
+    """Error of a test submission from this job, empty if it succeeded, or None if this process did not check."""
     scratch: Scratch | None = None
     meeting: Meeting | None = None
     signaled: bool = False
+    """Whether the process received USR2."""
 
 
 def read_tasks(folder: Path) -> list[Task]:
-    os.listdir(folder)  # a network file system looks anew
+    """Return the findings of all processes so far, in order of rank."""
+    os.listdir(folder)  # refreshes the cache of a network file system
     tasks = (read_record(file, Task) for file in sorted(folder.glob("task-*.json")))
     return [task for task in tasks if task is not None]
 
 
 def main() -> int:
+    """Run the checks, write the findings and wait for USR2; after a restart, only leave a mark."""
     told = threading.Event()
     signal.signal(signal.SIGUSR2, lambda *_: told.set())
     folder, scheduler = Path(sys.argv[1]), build_scheduler(sys.argv[2])
@@ -139,12 +148,12 @@ def _write(folder: Path, task: Task) -> None:
 
 
 def _host(folder: Path, node: str) -> None:
-    """Lock a file and write another, and tell the second node by the network when it is done, so no clock matters."""
+    """Lock a file, write another one, and notify the second node by the network, so that clocks need not agree."""
     port = free_port()
     with socket.create_server(("", port)) as server, (folder / "lock").open("w") as lock:
         server.settimeout(_PATIENCE_S)
         write_atomically(folder / "meeting.json", record_json(Meeting(node, port)))
-        with contextlib.suppress(OSError):  # the second node tells what did not work
+        with contextlib.suppress(OSError):  # the second node reports the error
             connection, _ = server.accept()
             connection.settimeout(_PATIENCE_S)
             with connection, connection.makefile("rw") as line:
@@ -159,7 +168,7 @@ def _host(folder: Path, node: str) -> None:
 def _visit(folder: Path) -> Meeting:
     first = awaited(lambda: read_record(folder / "meeting.json", Meeting), [folder], _PATIENCE_S)
     if first is None:
-        return Meeting("", 0, error="the first node's file has not come")
+        return Meeting("", 0, error="the file of the first node did not appear")
     try:
         connection = socket.create_connection((first.host, first.port), timeout=_PATIENCE_S)
         with connection, connection.makefile("rw") as line:
@@ -191,11 +200,11 @@ def _locked_out(file: Path) -> bool | None:
 
 
 def _interface(connection: socket.socket) -> str:
-    """Name and address, e.g. `hsn0 10.1.2.3`."""
+    """Return the name and address of a connection's network interface, e.g. `hsn0 10.1.2.3`."""
     address = connection.getsockname()[0].removeprefix("::ffff:")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):  # it has no address
+            with contextlib.suppress(OSError):  # interfaces without an address fail
                 answer = fcntl.ioctl(asked, _ADDRESS_OF_INTERFACE, struct.pack("256s", name.encode()[:15]))
                 if socket.inet_ntoa(answer[20:24]) == address:
                     return f"{name} {address}"
@@ -206,7 +215,7 @@ def _interface(connection: socket.socket) -> str:
 
 
 def _cores() -> tuple[str, ...]:
-    """Hardware threads of a core count once."""
+    """Return the cores on which this process may run, each as its list of hardware threads."""
     cores = set()
     for cpu in os.sched_getaffinity(0):
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
@@ -215,14 +224,14 @@ def _cores() -> tuple[str, ...]:
 
 
 def _gpus_of_torch() -> str:
-    """Counted by a process of its own, for it takes memory of a GPU."""
+    """Return the number of GPUs that torch finds in a separate process, since torch occupies GPU memory."""
     if importlib.util.find_spec("torch") is None:
         return ""
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=2 * _PATIENCE_S)
     except subprocess.TimeoutExpired:
-        return "nothing, for minutes"
+        return "no answer within minutes"
     return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
 
 
@@ -234,7 +243,7 @@ def _submission(script: Path, scheduler: Scheduler) -> str:
 
 
 def _internet() -> bool:
-    """Whether a public server answers; the name's resolution has no time limit of its own, so a thread waits for it."""
+    """Return whether a public server answers; a thread limits the time, since name resolution has no timeout."""
     reached = threading.Event()
 
     def connect() -> None:
@@ -246,7 +255,7 @@ def _internet() -> bool:
 
 
 def _scratch(names: Sequence[str]) -> Scratch | None:
-    """The first of these folders that can be written to."""
+    """Return the first of these folders that is writable, or None if none is."""
     for name in names:
         folder = os.path.expandvars(name)
         with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=folder) as file:

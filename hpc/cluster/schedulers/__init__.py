@@ -1,4 +1,4 @@
-"""The schedulers that a site's profile can name."""
+"""Schedulers that a site's profile can name."""
 
 import pkgutil
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from hpc.cluster.schedulers.scheduler import Scheduler
 
 SCHEDULERS = {"slurm": "hpc.cluster.schedulers.slurm:Slurm"}
-"""Name in a profile (`scheduler`) to class, as `module:attribute`; it is imported when it is chosen."""
+"""Name in a profile (`scheduler`) to a class as `module:attribute`, which is imported when it is chosen."""
 
 
 def build_scheduler(name: str) -> "Scheduler":

@@ -1,7 +1,7 @@
-"""The contract between a sweep and a scheduler: what a scheduler reports of jobs and how it is given them.
+"""Scheduler-independent interface: the `Scheduler` protocol and the records that it exchanges.
 
-A scheduler translates its own words into `JobState` and `JobFact` and writes a `JobScript` in its own syntax. Nothing
-outside its folder depends on which one it is. `SCHEDULERS` (hpc.cluster.schedulers) lists them.
+A scheduler converts its own job states to `JobState` and `JobFact`, and a `JobScript` to its own syntax. Code outside
+its folder does not depend on the kind of scheduler. `SCHEDULERS` (hpc.cluster.schedulers) lists the implementations.
 """
 
 from collections.abc import Collection, Mapping
@@ -17,22 +17,24 @@ if TYPE_CHECKING:
 
 
 class SchedulerUnavailableError(UserError):
-    """The scheduler does not answer now, so no job is known to be gone: ask again later."""
+    """Error of a scheduler that does not answer, so the state of its jobs is unknown; a retry later may succeed."""
 
 
 class Refusal(StrEnum):
-    """Why a scheduler took no job."""
+    """Reason why a scheduler rejected a job."""
 
     ARRAY = "array"
-    """The array has too many tasks."""
+    """Array with too many tasks."""
     FULL = "full"
-    """The user, the account or the cluster has as many jobs as it may: some must end first."""
+    """Submit limit of the user, the account or the cluster; other jobs must end first."""
     ACCOUNT = "account"
+    """Invalid account."""
     OTHER = "other"
+    """Any other reason."""
 
 
 class RefusedError(UserError):
-    """The scheduler took no job."""
+    """Error of a scheduler that rejected a job, so that the job does not exist."""
 
     def __init__(self, kind: Refusal, message: str) -> None:
         super().__init__(message)
@@ -40,13 +42,13 @@ class RefusedError(UserError):
 
 
 class JobState(StrEnum):
-    """State of a job in every scheduler's terms."""
+    """State of a job, in terms common to all schedulers."""
 
     PENDING = "PENDING"
     HELD = "HELD"
-    """In the queue, but it does not start until it is released."""
+    """Job in the queue that does not start until it is released."""
     RUNNING = "RUNNING"
-    """On its nodes, whether it starts, computes, is suspended or ends."""
+    """Job with allocated nodes, including configuring, suspended and completing ones."""
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELED = "CANCELED"
@@ -55,7 +57,7 @@ class JobState(StrEnum):
     NODE_FAILED = "NODE_FAILED"
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     UNKNOWN = "UNKNOWN"
-    """Over, but how it ended is not known while the scheduler's records cannot be read."""
+    """Job that has ended in a state that is unknown while the scheduler's records cannot be read."""
 
 
 _NOT_OVER = (JobState.PENDING, JobState.HELD, JobState.RUNNING)
@@ -63,210 +65,223 @@ _NOT_OVER = (JobState.PENDING, JobState.HELD, JobState.RUNNING)
 
 @dataclass(frozen=True)
 class JobFact:
-    """A scheduler's report of one job, or of one task of an array."""
+    """Report of a scheduler on one job, or on one task of an array."""
 
     job_id: str
-    """`12`, or `12_3` of an array."""
+    """Job id: `12`, or `12_3` for a task of an array."""
     name: str
     state: JobState
     reason: str = ""
-    """Why it waits or how it ended, in the scheduler's words; may be empty."""
+    """Scheduler's reason why the job is pending, or for its end; may be empty."""
     exit_code: int = 0
     signal: int = 0
+    """Number of the signal that ended the job, or 0."""
     nodes: tuple[str, ...] = ()
     restarts: int = 0
-    """How often it went back to the queue."""
+    """Number of times the job was requeued."""
     started: float | None = None
-    """Seconds since the epoch, as `ended`."""
+    """Start in seconds since the epoch, or None for a pending job."""
     ended: float | None = None
+    """End in seconds since the epoch, or None if it is unknown."""
     launch_failed: bool = False
-    """Whether it is held because a node could not start it."""
+    """Whether the job is held because a node failed to launch it."""
     never_starts: bool = False
-    """Whether it waits for a job that did not end well."""
+    """Whether a dependency failed, so the job can never start."""
 
     @property
     def alive(self) -> bool:
-        """Whether it is in the queue or running."""
+        """Whether the job is in the queue or running."""
         return self.state in _NOT_OVER
 
     @property
     def over(self) -> bool:
-        """Whether it is known how it ended."""
+        """Whether the job has ended in a known state."""
         return not self.alive and self.state is not JobState.UNKNOWN
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """Resources and options of one job, for any scheduler."""
+    """Resources and options of one job, in terms common to all schedulers."""
 
     job_name: str
     walltime_min: int
     nodes: int = 1
     tasks_per_node: int = 1
-    """One for each process of a run, or one for each of the runs that share the job."""
+    """Number of tasks on each node: one per process of the run, or one per run that shares the job."""
     gpus_per_node: int = 0
     gpu_type: str | None = None
-    """Name of the GPUs there; None: any."""
+    """GPU type to request, or None for any."""
     gpu_option: str = "gpus-per-node"
+    """Option that requests GPUs: `gpus-per-node` or `gres`."""
     gpu_counts: tuple[int, ...] = ()
-    """The only numbers of GPUs that a job may ask for on a node; empty: any."""
+    """Numbers of GPUs that a job may request on a node; if empty, any number is allowed."""
     cpus_per_task: int = 1
     memory_mb: int | None = None
-    """Memory of a node; 0 is all of it, None leaves it to the site."""
+    """Memory on each node; 0 requests all of it, and None the site's default."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     requeue: bool = True
     signal_delay_s: int = 180
+    """Time before the time limit at which the job receives the signal to save."""
     runs: int = 1
-    """Runs that share the job."""
+    """Number of runs that share the job."""
     runs_per_gpu: int = 1
+    """Number of these runs that share a GPU."""
     whole_node: bool = False
-    """Whether the job has, and pays for, whole nodes."""
+    """Whether the job is allocated, and charged for, whole nodes."""
     cpu_bind: str | None = None
+    """Value of the launcher's CPU binding option, or None for its default."""
     exclude: tuple[str, ...] = ()
-    """Nodes."""
+    """Nodes on which the job must not run."""
     after: tuple[str, ...] = ()
-    """Ids of jobs that must end well before this one starts."""
+    """Ids of jobs that must complete before this one starts (`afterok`)."""
     begin_in_s: int | None = None
-    """How long it waits at least; None: it may start at once."""
+    """Shortest time that the job stays pending, or None if it may start at once."""
     folder: str | None = None
-    """Working directory; None leaves it to the scheduler."""
+    """Working directory, or None for the scheduler's default."""
     array_parallelism: int | None = None
+    """Largest number of array tasks that run at the same time."""
     extra: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-    """Further options, in the scheduler's own words."""
+    """Further options of the scheduler, by name."""
     modules: tuple[str, ...] = ()
-    """Modules that its shell loads, before `setup`."""
+    """Modules that the job's shell loads before `setup`."""
     setup: tuple[str, ...] = ()
-    """Shell lines before Python starts."""
+    """Shell lines that run before Python starts."""
     python: str | None = None
-    """Command that starts Python; None: the one that submits."""
+    """Command that starts Python, or None for the interpreter that submits the job."""
 
 
 class Requeue(StrEnum):
-    """When a job goes back to the queue after its processes have left."""
+    """Condition for a job to be requeued after its processes have exited."""
 
     ON_REQUEST = "on request"
-    """Where they left `JobScript.requeue_file`."""
+    """Requeue if the processes wrote `JobScript.requeue_file`."""
     WHEN_INTERRUPTED = "when interrupted"
-    """Where they ended with `EXIT_INTERRUPTED`."""
+    """Requeue if the processes exited with `EXIT_INTERRUPTED`."""
     ONCE = "once"
-    """Once, where they ended well; `JobScript.requeue_file` gets the error if the scheduler refuses."""
+    """Requeue once if the processes succeeded; if the scheduler refuses, its error is in `JobScript.requeue_file`."""
 
 
 @dataclass(frozen=True)
 class JobScript:
-    """The work of a job, for a scheduler to write down in its own syntax."""
+    """Content of a batch script, which each scheduler writes in its own syntax."""
 
     request: JobRequest
     module: str
     """Python module to run."""
     arguments: tuple[str, ...]
     log: Path
-    """File for what it prints; with several tasks, `{task}` in its name stands for the task's number."""
+    """Output file of the job; `{task}` in its name is replaced by the index of the array task."""
     code: Path
-    """Folder that precedes all others on PYTHONPATH."""
+    """Folder of the code, which comes first on PYTHONPATH."""
     requeue: Requeue
     requeue_file: Path | None = None
-    """See `Requeue`; `{task}` stands for the number of the array's task, 0 for a plain job."""
+    """File of `Requeue`; `{task}` is replaced by the index of the array task, or 0 for a plain job."""
     tasks: int = 1
-    """Tasks of the array; 1 makes a plain job."""
+    """Number of tasks of the array; 1 makes a plain job."""
     alone: bool = False
-    """Whether Python starts once, outside of what the scheduler starts for every process, so that it can submit."""
+    """Whether Python starts once in the batch script, without the launcher, so that it can submit jobs."""
 
 
 @dataclass(frozen=True)
 class JobPlace:
-    """The part of a job that this process is; outside of a job it is alone."""
+    """Place of this process in its job; outside of a job, the process is alone."""
 
     job_id: str
-    """Id of the job, or of the array."""
+    """Id of the job or of the array."""
     element: int
-    """Task of the array; 0 of a plain job."""
+    """Index of the array task, or 0 for a plain job."""
     step: str
-    """Tells the steps of a job apart, which the launcher starts."""
+    """Id of the job step, one for each call of the launcher."""
     restart: int
-    """How often the scheduler has put the job back in the queue; it keeps its id."""
+    """Number of times the job was requeued, under the same id."""
     asked: int
-    """Processes that the job asks for."""
+    """Number of processes that the job requests."""
     started: int
-    """Processes that the launcher started together in this step; 0: it did not start this one."""
+    """Number of processes that the launcher started in this step, or 0 if it did not start this process."""
     local_started: int
-    """Those of them on this node."""
+    """Number of these processes on this node."""
     task: int
-    """This process among them, from 0."""
+    """Index of this process in the step, from 0."""
     local_task: int
-    """This process among those on its node, from 0."""
+    """Index of this process on its node, from 0."""
     nodes: str
-    """All nodes of the job, in the scheduler's words."""
+    """Nodes of the job, in the scheduler's notation."""
     node_count: int
     node: str
-    """This node's name, by which the others reach it."""
+    """Host name of this node, under which the others can reach it."""
     node_number: int
-    """This node among the job's, from 0."""
+    """Index of this node in the job, from 0."""
     memory_mb: int | None
-    """Memory of the job on this node; None: the scheduler does not say."""
+    """Memory of the job on this node, or None if the scheduler does not report it."""
 
 
 class Scheduler(Protocol):
-    """A scheduler. Methods raise `SchedulerUnavailableError`, or `UserError` where the scheduler refuses."""
+    """Interface of a scheduler.
+
+    Methods raise `SchedulerUnavailableError` if the scheduler does not answer, and `UserError` if it returns an error.
+    """
 
     reserved_options: frozenset[str]
-    """Names of its options, with underscores, that follow from other settings and so are not taken from users."""
+    """Names of options, with underscores, that follow from other settings, so users must not set them."""
     submit_command: str
-    """Program that must be on PATH to submit."""
+    """Program that must be on PATH to submit jobs."""
     cancel_command: str
-    """Program that must be on PATH to cancel."""
+    """Program that must be on PATH to cancel jobs."""
     launcher: str
     """Program that starts the processes of a job on its nodes."""
     launcher_option: str
-    """Its option for their number."""
+    """Option of the launcher for the number of processes."""
     launcher_advice: str
-    """How a process is started by it."""
+    """Advice for users on how to start a process by the launcher."""
     scratch: tuple[str, ...]
-    """Folders on a node that a job may fill, as its shell names them."""
+    """Candidates for local scratch folders of a node; may contain variables of the job's shell."""
 
     def script(self, job: JobScript) -> str:
         """Return the batch script of a job."""
 
     def submit(self, script: Path) -> str:
-        """Submit a batch script and return the id of the job, or of the array.
+        """Submit a batch script and return the id of the job or the array.
 
-        Raises `RefusedError`; after `SchedulerUnavailableError` there may be a job.
+        Raises `RefusedError` if the job is rejected. After `SchedulerUnavailableError`, the job may exist nevertheless.
         """
 
     def place(self) -> JobPlace:
-        """Return where in its job this process is, by its environment."""
+        """Return the place of this process in its job, according to its environment."""
 
     def why_not(self, script: Path) -> str:
-        """Return why the scheduler would refuse this batch script; empty if it would take it."""
+        """Return the reason why the scheduler would reject a batch script, or "" if it would accept it."""
 
     def facts(self, job_ids: Collection[str]) -> dict[str, JobFact]:
-        """Return facts by id, without the jobs that the scheduler has forgotten, or never knew."""
+        """Return {job id: fact}, without jobs of which the scheduler has no record."""
 
     def up_since(self) -> float:
-        """Return when the scheduler was last started (seconds since the epoch), 0.0 if it does not say.
+        """Return the scheduler's last start in seconds since the epoch, or 0.0 if it is unknown.
 
-        It may have lost what came shortly before.
+        Jobs that were submitted shortly before it may be lost.
         """
 
     def find(self, name: str) -> list[str]:
-        """Return ids of this user's jobs of that name (one for an array), the newest first."""
+        """Return the ids of this user's jobs with that name, newest first, with one id for an array."""
 
     def cancel(self, job_ids: Collection[str]) -> None:
-        """Cancel jobs; those that are over already are no error."""
+        """Cancel jobs; a job that has already ended is not an error."""
 
     def release(self, job_id: str) -> None:
-        """Let a held job start."""
+        """Release a held job, so that it can start."""
 
     def signal(self, job_id: str, name: str) -> None:
-        """Send a signal (`USR2`) to all processes of a running job."""
+        """Send a signal, e.g. `USR2`, to all processes of a running job."""
 
     def wait_for_any(self, job_id: str, others: Collection[str]) -> None:
-        """Keep a waiting job from starting until one of the others has ended, however it does; none: at its time."""
+        """Make a pending job depend on the end of any of the others (`afterany`).
+
+        With no others, its dependency is removed, and it starts at its begin time.
+        """
 
     def examine(self, diagnosis: "Diagnosis") -> None:
-        """Compare the diagnosis' profile with what the scheduler reports on a login node.
+        """Compare the profile of a diagnosis with the scheduler's reports on a login node.
 
-        Raises `UserError` where there is none, or it does not answer.
+        Raises `UserError` if there is no scheduler or it does not answer.
         """

@@ -1,0 +1,1 @@
+"""Profiles of sites, and the resources and costs of jobs on them."""

@@ -1,4 +1,4 @@
-"""What jobs will cost, in the site's unit, and whether they fit its limits and quotas: before any is submitted."""
+"""Forecast of the cost of jobs in the site's unit, and of their fit into its quotas, before submission."""
 
 import math
 from collections import defaultdict
@@ -16,24 +16,24 @@ from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.state import run_folder
 
 _TERABYTE = 10**12
-_ON_TOP = "and what lies there already comes on top"
+_ON_TOP = "in addition to files that are there already"
 
 
 @dataclass(frozen=True)
 class Work:
-    """Jobs that are alike."""
+    """Jobs with the same request and duration."""
 
     request: JobRequest
     jobs: int
     runs: int
     minutes: float | None
-    """Time that one needs in all, over as many submissions as it takes; None: not known."""
+    """Total duration of one job over all its requeues, or None if it is unknown."""
     files_per_run: int = 0
     bytes_per_run: int = 0
 
 
 def work_of(orders: Iterable[PlannedOrder], plan: SweepPlan, out: Path) -> list[Work]:
-    """Return orders with the time and room that runs of the same method and length took, where some are done."""
+    """Return orders with the duration and disk usage of finished runs of the same method and length, if any."""
     runs = {run.run: run for run in plan.runs}
     done = [run for run in plan.runs if run_folder(run, out).done(run.config)]
     means = mean_wall_s(done, out)
@@ -62,15 +62,15 @@ def _files_and_bytes(folder: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What stands against a list of work, and what users should know of it."""
+    """Problems of planned work, and notes to users."""
 
     problems: tuple[Problem, ...]
-    """Why it cannot be done; `request` has checked the profile's limits on single jobs."""
+    """Violations of the site's quotas; `request` checks the limits on single jobs."""
     notes: tuple[str, ...]
 
 
 def forecast(work: Sequence[Work], profile: Profile) -> Forecast:
-    """Return the forecast; what lies on the site's disks already is not known, and not counted."""
+    """Return the forecast, which does not count files that are on the site's disks already."""
     files = sum(item.runs * item.files_per_run for item in work)
     size = sum(item.runs * item.bytes_per_run for item in work)
     notes = (
@@ -79,20 +79,20 @@ def forecast(work: Sequence[Work], profile: Profile) -> Forecast:
         *_queue_notes(work, profile),
         *dict.fromkeys(note for item in work for note in _idle_gpus(item.request)),
         *_storage_notes(files, size, profile),
-        *([f"nobody has verified in {profile.file}: {', '.join(profile.unverified)}"] if profile.unverified else []),
+        *([f"unverified in {profile.file}: {', '.join(profile.unverified)}"] if profile.unverified else []),
     )
     return Forecast(tuple(_problems(files, size, profile)), notes)
 
 
 def submissions(item: Work) -> int:
-    """Return how often each job is submitted: it stops for good `signal_delay_s` before its walltime is over."""
+    """Return the number of times each job starts, since it works until `signal_delay_s` before its time limit."""
     if item.minutes is None:
         return 1
     return max(1, math.ceil(item.minutes / (item.request.walltime_min - item.request.signal_delay_s / 60)))
 
 
 def hourly_cost(request: JobRequest, profile: Profile) -> tuple[float, str] | None:
-    """Return the cost of an hour of a job, and its unit; None where the profile does not say."""
+    """Return a job's cost per hour and the unit, or None if the profile has no billing for its nodes."""
     node = profile.kind_of_node(request.partition, request.gpus_per_node > 0)
     if node is None or node.billing is None:
         return None
@@ -100,7 +100,7 @@ def hourly_cost(request: JobRequest, profile: Profile) -> tuple[float, str] | No
     if partition is not None and partition.free:
         return 0.0, node.billing.unit
     cores: float = request.tasks_per_node * request.cpus_per_task
-    memory = (request.memory_mb or 0) / 1024  # what the site gives by itself is not counted
+    memory = (request.memory_mb or 0) / 1024  # a site's default memory is not counted
     if request.whole_node:
         cores, memory = node.job_cores or cores, node.memory_gb or memory
     elif request.memory_mb == 0:
@@ -121,11 +121,13 @@ def _price(billing: BillingSettings, gpus: float, cores: float, memory_gb: float
 def _problems(files: int, size: int, profile: Profile) -> Iterator[Problem]:
     storage = profile.storage
     if storage.files is not None and files > storage.files:
-        message = f"{files:,} files of these runs are over {storage.files:,}, {_ON_TOP}"
-        yield Problem(profile.file, "storage.files", f"{message}: fewer runs at a time, or ask the site for more")
+        message = f"{files:,} files of these runs exceed the {storage.files:,} allowed, {_ON_TOP}"
+        yield Problem(
+            profile.file, "storage.files", f"{message}: submit fewer runs at a time, or request a larger quota"
+        )
     if storage.terabytes is not None and size > storage.terabytes * _TERABYTE:
-        message = f"{_tb(size)} of these runs are over {storage.terabytes:g} TB, {_ON_TOP}"
-        advice = "fewer runs at a time, fewer checkpoints (resources.keep_checkpoints), or ask the site for more"
+        message = f"{_tb(size)} of these runs exceed the {storage.terabytes:g} TB allowed, {_ON_TOP}"
+        advice = "submit fewer runs at a time, lower resources.keep_checkpoints, or request a larger quota"
         yield Problem(profile.file, "storage.terabytes", f"{message}: {advice}")
 
 
@@ -136,9 +138,9 @@ def _storage_notes(files: int, size: int, profile: Profile) -> Iterator[str]:
         of_size = f" of {storage.terabytes:g} allowed" if storage.terabytes is not None else ""
         yield f"to be written: {files:,} files{of_files}, {_tb(size)}{of_size}; {_ON_TOP}"
     if storage.purge_days is not None:
-        yield f"{storage.scratch or 'scratch'} loses files that nobody touched for {storage.purge_days} days"
+        yield f"files on {storage.scratch or 'scratch'} are purged after {storage.purge_days} days without access"
     if storage.read_only:
-        yield f"jobs cannot write to {' and '.join(storage.read_only)}: the sweep's folder must lie elsewhere"
+        yield f"jobs cannot write to {' and '.join(storage.read_only)}: the sweep's folder must be elsewhere"
 
 
 def _cost_notes(work: Sequence[Work], profile: Profile) -> Iterator[str]:
@@ -154,25 +156,25 @@ def _cost_notes(work: Sequence[Work], profile: Profile) -> Iterator[str]:
         yield f"cost: {amount:,.1f} {unit}"
     unknown = _jobs(item for item in work if item.minutes is None)
     for unit, amount in of_unknown.items():
-        yield f"how long {unknown:,} jobs take is not known: {amount:,.1f} {unit} for one walltime of each"
+        yield f"the duration of {unknown:,} jobs is unknown: {amount:,.1f} {unit} for one walltime of each"
     if uncharged:
-        yield f"what {uncharged:,} jobs cost is not known: {profile.file} has no billing for their nodes"
+        yield f"the cost of {uncharged:,} jobs is unknown: {profile.file} has no billing for their nodes"
 
 
 def _queue_notes(work: Sequence[Work], profile: Profile) -> Iterator[str]:
     if requeues := sum(item.jobs * (submissions(item) - 1) for item in work):
         how = "submitted again" if profile.requeue == "forbidden" else "requeued"
-        yield f"{requeues:,} times a job will be {how}, for it needs longer than its walltime"
+        yield f"{requeues:,} times a job will be {how}, since it needs more than its walltime"
     waiting = False
     for partition in dict.fromkeys(item.request.partition for item in work):
         jobs = _jobs(item for item in work if item.request.partition == partition)
         submitted, key = profile.limit("submitted", partition)
         if submitted is not None and jobs > submitted:
             waiting = True
-            yield f"{jobs:,} jobs are fed in, for {submitted:,} may be submitted at once ({profile.cite(key)})"
+            yield f"{jobs:,} jobs are submitted gradually, {submitted:,} at once ({profile.cite(key)})"
     by_hand = waiting or (requeues > 0 and profile.requeue == "forbidden")
     if by_hand and profile.submit_from_jobs == "forbidden":
-        yield "jobs may not submit jobs there: run `fgssl sync` now and then until all are in"
+        yield "jobs may not submit jobs there: run `fgssl sync` from time to time until all are submitted"
 
 
 def _jobs(work: Iterable[Work]) -> int:
@@ -180,12 +182,12 @@ def _jobs(work: Iterable[Work]) -> int:
 
 
 def _idle_gpus(request: JobRequest) -> Iterator[str]:
-    """Of a whole node whose GPUs are not all used."""
+    """Yield a note if the job leaves GPUs of a whole node idle."""
     used, held = math.ceil(request.tasks_per_node / request.runs_per_gpu), request.gpus_per_node
     if used < held:
-        where = f"partition {request.partition} gives and charges whole nodes"
-        share = f"share them with runs_per_job={held * request.runs_per_gpu}, or take another partition"
-        yield f"{where}, and {used} of {held} GPUs would be used: {share}"
+        where = f"partition {request.partition} allocates and charges whole nodes"
+        share = f"set runs_per_job={held * request.runs_per_gpu}, or choose another partition"
+        yield f"{where}, but only {used} of {held} GPUs would be used: {share}"
 
 
 def _tb(size_bytes: int) -> str:

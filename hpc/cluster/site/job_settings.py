@@ -1,5 +1,6 @@
-"""What a sweep asks for its jobs: `jobs: {default: {...}, NAME: {...}}`, where NAME is a stage or an arm and its block
-lies over the default one.
+"""Resources of a sweep's jobs, from its blocks `jobs: {default: {...}, NAME: {...}}`.
+
+NAME is a stage or an arm, and its block overrides the default block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,54 +18,60 @@ DEFAULT = "default"
 
 @settings
 class JobSettings:
-    """What one job asks for."""
+    """Resources and options of one job."""
 
     nodes: PositiveInt = 1
+    """Number of nodes of a run."""
     processes_per_node: PositiveInt = 1
-    """Of a run; each has a GPU of its own, unless resources.device is cpu."""
+    """Number of processes of a run on each node. Each has its own GPU, unless resources.device is cpu."""
     cores_per_process: PositiveInt | None = None
-    """Empty: a GPU's share of the node; without GPUs one."""
+    """CPU cores of each process. If empty, a GPU's share of the node's cores, or 1 without GPUs."""
     memory_gb_per_node: PositiveFloat | None = None
-    """Empty: as the profile's `memory_request` says."""
+    """Memory in GB (1024 MB) of the job on each node. If empty, the profile's `memory_request` decides."""
     walltime_min: Minutes = 240
-    """Of a job; a run that needs longer goes on in further ones."""
+    """Time limit of one job in minutes. A longer run continues in further jobs."""
     partition: str | None = None
-    """Empty: the profile's."""
+    """Partition to submit to. If empty, the profile's."""
     account: str | None = None
-    """Empty: the profile's."""
+    """Account to charge. If empty, the profile's."""
     qos: str | None = None
+    """Quality of service to request. If empty, the account's default."""
     runs_per_job: PositiveInt = 1
-    """More: so many runs of one process each share a job, side by side."""
+    """Number of runs that share a job, each on one process. With 1, every run has its own job."""
     runs_per_gpu: PositiveInt = 1
-    """Of those, how many share a GPU."""
+    """Number of these runs that share a GPU."""
     options: dict[str, str | int | float | bool] = field(default_factory=dict)
-    """Further options, in the scheduler's words: `{constraint: a100_80, reservation: course}`; true: no value."""
+    """Further options of the scheduler, e.g. `{constraint: a100_80, reservation: course}`; true for an option without
+    a value."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Places where a job's settings were written, for the words of an error."""
+    """Places where a job's settings were written, for error messages."""
 
     places: Mapping[str, Place] = field(default_factory=dict)
-    """Place of each key; any other is shown in the default block, on the command line."""
+    """Place of each key; a key that is missing here is shown as one of the default block, on the command line."""
     defaults: frozenset[str] = frozenset()
-    """Keys that nobody wrote."""
+    """Keys that have their default value, since no block sets them."""
     faults: tuple[Problem, ...] = ()
-    """Faults of all blocks, whose settings were read without these values. `requests.request` raises them too."""
+    """Faulty values in all blocks, which were left out of the settings; `requests.request` raises them."""
 
     def problem(self, key: str, message: str) -> Problem:
+        """Return the problem of a key at the place where the key was written."""
         place = self.places.get(key, Place(COMMAND_LINE, f"jobs.{DEFAULT}.{key}"))
         return place.problem(f"by default {message}" if key in self.defaults else message)
 
 
 def read_jobs(blocks: Any, source: str, names: Sequence[str]) -> Mapping[str, tuple[JobSettings, Origin]]:
-    """Return the settings of `default` and of each of `names`, the stages and arms, from a sweep's `jobs`.
+    """Return the settings of `default` and of each of `names` (stages and arms) from a sweep's `jobs`.
 
-    Faults of the blocks are left to `requests.request`, which raises them together with its own.
+    Faults of the blocks are returned, so that `requests.request` raises them together with its own.
     """
     top = Place(source, "jobs")
     if not isinstance(blocks, Mapping):
-        message = f"{blocks!r} is not allowed: give `{DEFAULT}: {{...}}` and blocks of stages and arms"
+        message = (
+            f"{blocks!r} is not allowed: must be a mapping with `{DEFAULT}: {{...}}` and blocks of stages and arms"
+        )
         raise SettingsError([top.problem(message)])
     faults: list[Problem] = []
     sound: dict[str, Layer] = {}

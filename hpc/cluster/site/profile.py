@@ -1,7 +1,7 @@
-"""`slurm/*.yaml`: what a site offers, allows and charges. Empty means not known, so not checked.
+"""Profile of a site (`slurm/*.yaml`): its hardware, limits, billing and environment.
 
-A profile is a file and what the command line says over it, `cluster.account=OPEN-12-34`. Values that nobody has seen on
-the site or in its documentation are listed by their dotted key in `unverified`.
+An empty value is unknown, so it is not checked. The command line overrides a file (`cluster.account=OPEN-12-34`).
+`unverified` lists the dotted keys of values that were confirmed neither on the site nor in its documentation.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ Permission = Literal["allowed", "forbidden", "unknown"]
 
 def _no_clock(value: object) -> object:
     if isinstance(value, str) and ":" in value:
-        raise ValueError(f"{value!r} is not allowed: give minutes, e.g. 240 for four hours")
+        raise ValueError(f"{value!r} is not allowed: must be a number of minutes, e.g. 240 for four hours")
     return value
 
 
@@ -40,23 +40,27 @@ SchedulerName = Annotated[str, AfterValidator(_is_scheduler)]
 
 @settings
 class SourceSettings:
-    """What the values were read in."""
+    """Document from which values of a profile were taken."""
 
     document: str
+    """Title of the document."""
     snapshot: str
-    """Date of the copy that was read, or the commit where the document lies in a repository."""
+    """Date of the copy that was read, or the commit if the document is in a repository."""
 
 
 @settings
 class AccountSettings:
-    """What the site wants `--account` to be."""
+    """Site's rules for `--account`."""
 
     required: bool = False
+    """Whether the scheduler rejects jobs without an account."""
     pattern: str | None = None
     """Regular expression that matches every account's whole name."""
     example: str = "my-account"
+    """Account name for error messages; must match `pattern`."""
 
     def fits(self, name: str) -> bool:
+        """Return whether an account name matches the pattern."""
         return self.pattern is None or re.fullmatch(self.pattern, name) is not None
 
     def __post_init__(self) -> None:
@@ -64,138 +68,161 @@ class AccountSettings:
             if not self.fits(self.example):
                 raise ValueError(f"example {self.example!r} does not match pattern {self.pattern!r}")
         except re.error as error:
-            raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"pattern {self.pattern!r} must be a regular expression: {error}") from None
 
 
 @settings
 class LimitSettings:
-    """Of one user's jobs. Each task of an array counts as a job."""
+    """Limits on one user's jobs, where each task of an array counts as a job."""
 
     submitted: PositiveInt | None = None
-    """Jobs in the queue and running, at once."""
+    """Largest number of pending and running jobs."""
     running: PositiveInt | None = None
+    """Largest number of running jobs."""
     array_tasks: PositiveInt | None = None
+    """Largest number of tasks of an array."""
     array_index: PositiveInt | None = None
-    """The highest index that an array may use: MaxArraySize - 1."""
+    """Largest index in an array: Slurm's MaxArraySize - 1."""
     nodes: PositiveInt | None = None
-    """Of one job."""
+    """Largest number of nodes of one job."""
     longest_walltime_min: Minutes | None = None
+    """Longest time limit of a job in minutes."""
     shortest_walltime_min: Minutes | None = None
+    """Shortest time limit of a job in minutes."""
 
     def __post_init__(self) -> None:
         shortest, longest = self.shortest_walltime_min, self.longest_walltime_min
         if shortest is not None and longest is not None and shortest > longest:
-            raise ValueError(f"shortest_walltime_min {shortest} is over longest_walltime_min {longest}")
+            raise ValueError(f"shortest_walltime_min {shortest} must not exceed longest_walltime_min {longest}")
 
 
 @settings
 class PartitionSettings:
+    """Partition of a site."""
+
     gpus: bool = True
-    """Whether its nodes have GPUs (`node`) or none (`cpu_node`)."""
+    """Whether its nodes have GPUs, as in `node`, or none, as in `cpu_node`."""
     whole_node: bool = False
-    """Whether a job gets, and pays for, whole nodes whatever it asks for."""
+    """Whether jobs are always allocated, and charged for, whole nodes (OverSubscribe=EXCLUSIVE)."""
     preemptible: bool = False
-    """Whether jobs of others may end a job."""
+    """Whether other jobs may preempt its jobs."""
     grace_s: PositiveInt | None = None
-    """Between the first signal of a preemption and the kill."""
+    """Time in seconds between the first signal of a preemption and SIGKILL (GraceTime)."""
     free: bool = False
-    """Whether its jobs are not charged."""
+    """Whether its jobs are free of charge."""
     limits: LimitSettings = LimitSettings()
-    """Those that differ from the site's."""
+    """Limits that override the site's."""
 
 
 @settings
 class GpuSettings:
+    """GPUs of a site's nodes."""
+
     vendor: Literal["cuda", "rocm"] = "cuda"
+    """Platform of the GPUs: `cuda` (NVIDIA) or `rocm` (AMD)."""
     option: Literal["gpus-per-node", "gres"] = "gpus-per-node"
-    """Option that asks for GPUs."""
+    """Option that requests GPUs."""
     type: str | None = None
-    """As in `--gpus-per-node=a100:4`; empty: the number alone."""
+    """GPU type, as in `--gpus-per-node=a100:4`. If empty, jobs request a number only."""
     per_node: PositiveInt | None = None
+    """Number of GPUs of a node."""
     counts: tuple[PositiveInt, ...] = ()
-    """The only numbers that a job may ask for on a node; empty: any."""
+    """Numbers of GPUs that a job may request on a node. If empty, any number is allowed."""
     cores: PositiveInt | None = None
-    """A GPU's share of a node's cores, which each process gets."""
+    """Number of CPU cores per GPU, which is the default of each process."""
     memory_gb: PositiveFloat | None = None
+    """Memory of a GPU in GB."""
 
 
 @settings
 class BillingSettings:
-    """An hour of a job costs `rate` times the largest of what it holds, each counted in the amounts given here.
+    """Cost of one job hour: `rate` times the largest of its resources, each divided by the amount given here.
 
-    `rate: 0.5, gpus: 1, cores: 8, memory_gb: 64`: a half for each GPU, or for each 8 cores or 64 GB where that is more.
+    For example, `rate: 0.5, gpus: 1, cores: 8, memory_gb: 64` charges 0.5 for each GPU, 8 cores or 64 GB, whichever
+    number is largest.
     """
 
     unit: str
-    """E.g. node-hours, GPU-hours, RGU-hours."""
+    """Unit of the cost, e.g. node-hours, GPU-hours or RGU-hours."""
     rate: PositiveFloat = 1.0
+    """Cost of one amount for an hour."""
     gpus: PositiveFloat | None = None
+    """Number of GPUs in one amount. If empty, GPUs are not charged."""
     cores: PositiveFloat | None = None
+    """Number of CPU cores in one amount. If empty, cores are not charged."""
     memory_gb: PositiveFloat | None = None
+    """Memory in GB in one amount. If empty, memory is not charged."""
     rounded_up: bool = False
-    """Whether a begun amount counts as a whole one."""
+    """Whether a fraction of an amount is charged as a whole one."""
 
     def __post_init__(self) -> None:
         if self.gpus is None and self.cores is None and self.memory_gb is None:
-            raise ValueError("says no amount that is paid for: give at least one of gpus, cores, memory_gb")
+            raise ValueError("must have at least one of gpus, cores, memory_gb, which are the amounts that are charged")
 
 
 @settings
 class NodeSettings:
+    """Kind of node of a site."""
+
     cores: PositiveInt | None = None
+    """Number of physical CPU cores."""
     usable_cores: PositiveInt | None = None
-    """Those that jobs may have; empty: all."""
+    """Number of cores that jobs can use. If empty, all of them."""
     memory_gb: PositiveFloat | None = None
-    """That jobs may have; 1 GB is 1024 MB, as in Slurm's `G`."""
+    """Memory that jobs can use in GB; 1 GB is 1024 MB, as in Slurm's `G`."""
     billing: BillingSettings | None = None
+    """Cost of jobs on these nodes. If empty, the cost is unknown."""
 
     @property
     def job_cores(self) -> int | None:
+        """Number of cores that jobs can use, or None if it is unknown."""
         return self.usable_cores or self.cores
 
     def __post_init__(self) -> None:
         if self.usable_cores is not None and self.cores is not None and self.usable_cores > self.cores:
-            raise ValueError(f"usable_cores {self.usable_cores} is over cores {self.cores}")
+            raise ValueError(f"usable_cores {self.usable_cores} must not exceed cores {self.cores}")
 
 
 @settings
 class StorageSettings:
-    """Where jobs write; quotas are of that place."""
+    """File systems of a site; the quotas apply to `scratch`."""
 
     scratch: str | None = None
-    """For people: where it is."""
+    """Folder for output, for messages only."""
     files: PositiveInt | None = None
+    """Quota of the number of files."""
     terabytes: PositiveFloat | None = None
-    """1 TB is 10^12 bytes."""
+    """Quota of disk space in TB (10^12 bytes)."""
     purge_days: PositiveInt | None = None
-    """After which files that nobody touched are deleted."""
+    """Days without access after which the site deletes files."""
     read_only: tuple[str, ...] = ()
-    """Places that a job cannot write to, though a login node can."""
+    """Folders that are read-only in jobs, though not on login nodes."""
     node_local: str | None = None
-    """Folder on a node that its jobs may fill, as its shell names it."""
+    """Local scratch folder of a compute node; may contain variables of the job's shell."""
     node_local_in_memory: bool = False
-    """Whether that folder takes from the job's memory."""
+    """Whether files in that folder count towards the job's memory (tmpfs)."""
 
 
 @settings
 class EnvironmentSettings:
-    """What a job's shell does before Python starts."""
+    """Environment that a job's shell sets up before it starts Python."""
 
     modules: tuple[str, ...] = ()
+    """Modules to load with `module load`."""
     variables: dict[str, str] = field(default_factory=dict)
-    """Exported; `$NAME` in a value is replaced by the job's shell."""
+    """Variables to export; the job's shell expands `$NAME` in their values."""
     venv: str | None = None
     """Folder of a virtual environment to activate."""
     container: str | None = None
-    """Image file, which stands for `{container}` in `python`."""
+    """Path of a container image, which replaces `{container}` in `python`."""
     python: str | None = None
-    """Command that starts Python; empty: the one that submits."""
+    """Command that starts Python. If empty, `python` of `venv`, or the interpreter that submits the job."""
     setup: tuple[str, ...] = ()
-    """Further shell lines, the last."""
+    """Further shell lines, which run last."""
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """All of it but the modules, as shell lines."""
+        """Shell lines that set up everything except the modules."""
         return (
             *(f'export {name}="{_in_quotes(value)}"' for name, value in self.variables.items()),
             *([f'source "{_in_quotes(self.venv)}/bin/activate"'] if self.venv is not None else []),
@@ -209,75 +236,86 @@ def _in_quotes(text: str) -> str:
 
 @settings
 class Profile:
+    """Profile of a site, with the overrides of the command line."""
+
     file: str
-    """Set by `load_profile`, no key of the file."""
+    """Path of the profile; set by `load_profile`, not a key of the file."""
     site: str
-    """For people."""
+    """Name of the site, for messages only."""
     sources: tuple[SourceSettings, ...] = ()
+    """Documents from which the values were taken."""
     unverified: tuple[str, ...] = ()
-    """Dotted keys."""
+    """Dotted keys of values that have not been confirmed."""
     scheduler: SchedulerName = "slurm"
+    """Scheduler of the site, a name in `hpc.cluster.schedulers.SCHEDULERS`."""
     account: str | None = None
-    """The user's."""
+    """Account to charge, for jobs that set none."""
     accounts: AccountSettings = AccountSettings()
+    """Rules for accounts."""
     partitions: dict[str, PartitionSettings] | None = None
-    """Empty: jobs may name any. `{}`: they must name none, the site chooses."""
+    """Partitions by name. If empty, any name is allowed; with `{}`, jobs must not name one, since the site chooses."""
     partition: str | None = None
-    """Of jobs that name none."""
+    """Default partition of jobs. If empty, the site's default."""
     cpu_partition: str | None = None
-    """Of jobs without GPUs that name none; empty: `partition`."""
+    """Default partition of jobs without GPUs. If empty, `partition`."""
     gpu: GpuSettings | None = None
-    """Empty: the site has none."""
+    """GPUs of the nodes. If empty, the site has no GPUs."""
     node: NodeSettings = NodeSettings()
-    """With GPUs, or the only kind."""
+    """Nodes with GPUs, or the only kind of node."""
     cpu_node: NodeSettings | None = None
-    """Without GPUs; empty: jobs without GPUs cannot be submitted."""
+    """Nodes without GPUs. If empty, jobs without GPUs cannot be submitted."""
     several_nodes_whole: bool = False
-    """Whether a job of several nodes must take all of their GPUs."""
+    """Whether multi-node jobs must request all GPUs of their nodes."""
     memory_request: Literal["as_asked", "share", "never"] = "as_asked"
-    """What is asked for by jobs that say nothing of it: `share`, as much of a node's memory as of its GPUs or cores;
-    `as_asked`, nothing. `never`: the site ignores what jobs ask for."""
+    """Memory request of jobs that set none. `share` requests the same fraction of a node's memory as of its GPUs or
+    cores, and `as_asked` requests no memory. With `never`, no job may request any, since the site ignores it."""
     limits: LimitSettings = LimitSettings()
+    """Limits on the user's jobs, unless a partition overrides them."""
     requeue: Permission = "unknown"
-    """Whether a job may go back into the queue under its own id."""
+    """Whether jobs may be requeued under their own id."""
     submit_from_jobs: Permission = "unknown"
+    """Whether jobs may submit jobs, as keepers do."""
     internet: Permission = "unknown"
-    """From compute nodes."""
+    """Whether compute nodes can reach the internet."""
     cpu_bind: str | None = None
-    """srun's --cpu-bind."""
+    """Value of srun's --cpu-bind. If empty, the site's default."""
     whole_node_cpu_bind: str | None = None
-    """The same where a job has whole nodes and one process on each of their GPUs."""
+    """Value of --cpu-bind for jobs that have whole nodes and one process per GPU. If empty, `cpu_bind`."""
     signal_delay_s: PositiveInt = 180
-    """How long before the time limit a job is told to save. Slurm may send it up to 60 s earlier, and never later."""
+    """Time in seconds before the time limit at which jobs receive the signal to save (--signal). Slurm may send it up
+    to 60 s earlier, but not later."""
     storage: StorageSettings = StorageSettings()
+    """File systems and their quotas."""
     environment: EnvironmentSettings = EnvironmentSettings()
+    """Environment of jobs."""
 
     @property
     def name(self) -> str:
+        """Name of the profile, which is its file's name without the extension."""
         return Path(self.file).stem
 
     def partition_settings(self, name: str | None) -> PartitionSettings | None:
-        """None where the file says nothing of it."""
+        """Return the settings of a partition, or None if the profile has none for it."""
         return (self.partitions or {}).get(name or "")
 
     def kind_of_node(self, partition: str | None, on_gpus: bool) -> NodeSettings | None:
-        """The nodes that a job gets; None where the site has none for it."""
+        """Return the kind of node that a job is allocated, or None if the site has none for it."""
         there = self.partition_settings(partition)
         return self.node if on_gpus or (there is not None and there.gpus) else self.cpu_node
 
     def limit(self, name: str, partition: str | None) -> tuple[int | None, str]:
-        """The partition's limit of that name, else the site's, and its key."""
+        """Return the partition's limit of that name, or else the site's, and its dotted key."""
         there = self.partition_settings(partition)
         if there is not None and (value := getattr(there.limits, name)) is not None:
             return value, f"partitions.{partition}.limits.{name}"
         return getattr(self.limits, name), f"limits.{name}"
 
     def limits_of(self, partition: str | None) -> LimitSettings:
-        """All limits of a partition's jobs."""
+        """Return all limits on a partition's jobs."""
         names = [entry.name for entry in dataclasses.fields(LimitSettings)]
         return LimitSettings(**{name: self.limit(name, partition)[0] for name in names})
 
     def cite(self, key: str) -> str:
-        """Where a value was read, for the words of an error."""
-        mark = ", which nobody has verified" if overlaps(key, self.unverified) else ""
+        """Return the place of a value for an error message."""
+        mark = ", unverified" if overlaps(key, self.unverified) else ""
         return f"{self.file}: {key}{mark}"

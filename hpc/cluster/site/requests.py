@@ -1,4 +1,4 @@
-"""Turn job settings and a site's profile into a request to the scheduler, or every reason why the site refuses it."""
+"""Convert job settings to a request to the scheduler, or raise every violation of the site's profile."""
 
 import math
 import shlex
@@ -12,13 +12,16 @@ from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.job_settings import JobSettings, Origin
 from hpc.cluster.site.profile import GpuSettings, Profile
 
-# ----------------------------------------------------------------------------------- what the site says
+# ----------------------------------------------------------------------------------- the request
 
 
 def request(
     job: JobSettings, profile: Profile, on_gpus: bool, job_name: str, origin: Origin | None = None
 ) -> JobRequest:
-    """Return the request; raises `SettingsError` with every reason why the site would refuse it or never start it."""
+    """Return a job's request.
+
+    Raises `SettingsError` with every reason why the site would reject the job or never start it.
+    """
     origin = origin or Origin()
     asked = _Asked(job, profile, on_gpus, origin)
     if problems := [*origin.faults, *asked.problems()]:
@@ -54,7 +57,7 @@ def request(
 
 
 class _Asked:
-    """One job against one profile."""
+    """Request of one job under one profile, and its problems."""
 
     def __init__(self, job: JobSettings, profile: Profile, on_gpus: bool, origin: Origin) -> None:
         self.job, self.profile, self.on_gpus, self.origin = job, profile, on_gpus, origin
@@ -108,16 +111,16 @@ class _Asked:
         environment = self.profile.environment
         if environment.container is not None and "{container}" not in (environment.python or ""):
             message = (
-                "jobs would run outside of it, for environment.python does not say how to start Python in it: give it "
-                "too, e.g. cluster.environment.python='apptainer exec --nv {container} python3'"
+                "jobs would run outside of it, since environment.python does not use {container}: set it too, e.g. "
+                "cluster.environment.python='apptainer exec --nv {container} python3'"
             )
             yield Problem(self.profile.file, "environment.container", message)
         if environment.container is None and "{container}" in (environment.python or ""):
-            message = "is empty, and Python runs in it: give cluster.environment.container=IMAGE on the command line"
+            message = "must be set, since environment.python uses it: give cluster.environment.container=IMAGE"
             yield Problem(self.profile.file, "environment.container", message)
 
     def _problem(self, key: str, message: str, cited: str | None = None, advice: str | None = None) -> Problem:
-        """At a key of the job; `cited` is the key of the profile that says otherwise."""
+        """Return a problem at a key of the job; `cited` is the key of the profile that it violates."""
         where = f" ({self.profile.cite(cited)})" if cited is not None else ""
         return self.origin.problem(key, message + where + (f": {advice}" if advice is not None else ""))
 
@@ -127,20 +130,22 @@ class _Asked:
         if name is None or known is None or (name not in known and self.job.partition is None):
             return
         if not known:
-            yield self._problem("partition", f"{name!r} is not allowed: leave it empty", "partitions")
+            yield self._problem(
+                "partition", f"{name!r} is not allowed: leave it empty, since the site chooses", "partitions"
+            )
         elif name not in known:
             yield self._problem("partition", unknown(name, list(known), what="partition"), "partitions")
         elif self.on_gpus and not known[name].gpus:
             others = ", ".join(other for other, there in known.items() if there.gpus)
-            message = f"{name!r} has no GPUs, and this job is to use them"
-            yield self._problem("partition", message, f"partitions.{name}.gpus", f"those with GPUs are {others}")
+            message = f"{name!r} has no GPUs, which this job uses"
+            yield self._problem("partition", message, f"partitions.{name}.gpus", f"choose one with GPUs: {others}")
 
     def _account_problems(self) -> Iterator[Problem]:
         """Check the job's account; `read_profile` has checked the profile's own."""
         profile, wanted = self.profile, self.profile.accounts
         if self.account is None and wanted.required:
-            how = f"give cluster.account={wanted.example} on the command line, or account in a copy of this file"
-            yield Problem(profile.file, "account", f"is missing, and {profile.name} demands one: {how}")
+            how = f"give cluster.account={wanted.example} on the command line, or set account in a copy of this file"
+            yield Problem(profile.file, "account", f"is missing, but {profile.name} requires one: {how}")
         elif self.job.account is not None and not wanted.fits(self.job.account):
             message = f"{self.job.account!r} is not allowed: accounts are like {wanted.example}"
             yield self._problem("account", message, "accounts.pattern")
@@ -150,35 +155,37 @@ class _Asked:
         if self.packed:
             for key, number in (("nodes", job.nodes), ("processes_per_node", job.processes_per_node)):
                 if number > 1:
-                    message = f"{number} and runs_per_job {job.runs_per_job}: only runs of one process share a job"
+                    message = (
+                        f"{number} must be 1 with runs_per_job {job.runs_per_job}, since packed runs have one process"
+                    )
                     yield self._problem(key, message)
         if job.runs_per_gpu > 1 and not (self.packed and self.on_gpus):
-            message = f"{job.runs_per_gpu} asks for runs that share a GPU: that takes runs_per_job over 1, and GPUs"
+            message = f"{job.runs_per_gpu} must be 1, unless runs_per_job is larger than 1 and the runs use GPUs"
             yield self._problem("runs_per_gpu", message)
 
     def _gpu_problems(self) -> Iterator[Problem]:
         key, gpu = "runs_per_job" if self.packed else "processes_per_node", self.gpu
         if not self.on_gpus:
             if self.node is None:
-                message = "the runs are to use no GPUs (resources.device: cpu), and jobs without any are not taken"
+                message = "the runs use no GPUs (resources.device: cpu), but jobs without GPUs are not accepted"
                 yield self._problem(key, message, "cpu_node")
             return
         if gpu is None:
-            yield self._problem(key, "the runs are to use GPUs, and there are none", "gpu", "resources.device=cpu")
+            yield self._problem(key, "the runs use GPUs, but there are none", "gpu", "set resources.device=cpu")
             return
         needs = f"{self.tasks} {'runs' if self.packed else 'processes'} need {self.gpus} GPUs on a node"
         if gpu.per_node is not None and self.gpus > gpu.per_node:
-            advice = "let runs share GPUs (runs_per_gpu), or fewer a job" if self.packed else "take more nodes"
-            yield self._problem(key, f"{needs}, which has {gpu.per_node}", "gpu.per_node", advice)
+            advice = "share GPUs (runs_per_gpu), or pack fewer runs" if self.packed else "use more nodes"
+            yield self._problem(key, f"{needs}, but it has {gpu.per_node}", "gpu.per_node", advice)
         elif gpu.counts and self.gpus_held not in gpu.counts:
             allowed = " or ".join(map(str, gpu.counts))
-            yield self._problem(key, f"{needs}: allowed are {allowed}", "gpu.counts")
+            yield self._problem(key, f"{needs}, but must be {allowed}", "gpu.counts")
         elif self.profile.several_nodes_whole and self.job.nodes > 1 and self.gpus_held != gpu.per_node:
-            message = f"{needs}: jobs of several nodes take all {gpu.per_node}"
+            message = f"{needs}, but multi-node jobs must use all {gpu.per_node}"
             yield self._problem(key, message, "several_nodes_whole")
 
     def _core_problems(self) -> Iterator[Problem]:
-        """Check the cores of as many tasks as there can be; too many for the GPUs are another problem."""
+        """Check the cores of the tasks that fit on a node's GPUs; more tasks than that are another problem."""
         gpu, there, tasks = self.gpu, self.node.job_cores if self.node is not None else None, self.tasks
         if gpu is not None and gpu.per_node is not None:
             tasks = min(tasks, gpu.per_node * self.job.runs_per_gpu)
@@ -186,23 +193,23 @@ class _Asked:
         if self.node is None or there is None or cores <= there:
             return
         all_cores = f" of its {self.node.cores}" if self.node.usable_cores is not None else ""
-        message = f"{tasks} x {self.cores} cores on a node are {cores}, jobs may have {there}{all_cores}"
+        message = f"{tasks} x {self.cores} cores on a node are {cores}, but jobs can use {there}{all_cores}"
         cited = f"{self._node_key}.{'usable_cores' if self.node.usable_cores is not None else 'cores'}"
         if tasks <= there:
-            yield self._problem("cores_per_process", message, cited, f"allowed are up to {there // tasks}")
+            yield self._problem("cores_per_process", message, cited, f"must be at most {there // tasks}")
         else:
             key = "runs_per_job" if self.packed else "processes_per_node"
-            yield self._problem(key, message, cited, f"allowed are up to {there}")
+            yield self._problem(key, message, cited, f"must be at most {there}")
 
     def _memory_problems(self) -> Iterator[Problem]:
         wanted, key = self.job.memory_gb_per_node, "memory_gb_per_node"
         if wanted is None or self.node is None:
             return
         if self.profile.memory_request == "never":
-            message = f"{wanted:g} would be ignored, jobs get their share of the node"
+            message = f"{wanted:g} would be ignored, since jobs are allocated their share of the node"
             yield self._problem(key, message, "memory_request", "leave it empty")
         elif self.node.memory_gb is not None and wanted > self.node.memory_gb:
-            message = f"{wanted:g} is over the {self.node.memory_gb:g} GB of a node"
+            message = f"{wanted:g} must not exceed the {self.node.memory_gb:g} GB of a node"
             yield self._problem(key, message, f"{self._node_key}.memory_gb")
 
     @property
@@ -213,17 +220,19 @@ class _Asked:
         walltime, nodes = self.job.walltime_min, self.job.nodes
         most, cited = self.profile.limit("nodes", self.partition)
         if most is not None and nodes > most:
-            yield self._problem("nodes", f"{nodes} is over the {most} of one job", cited)
+            yield self._problem("nodes", f"{nodes} must not exceed {most} for one job", cited)
         longest, cited = self.profile.limit("longest_walltime_min", self.partition)
         if longest is not None and walltime > longest:
-            advice = "a run that needs longer goes on in further jobs by itself"
-            yield self._problem("walltime_min", f"{walltime} is over the {longest} of one job", cited, advice)
+            advice = "a longer run continues in further jobs automatically"
+            yield self._problem("walltime_min", f"{walltime} must not exceed {longest} for one job", cited, advice)
         shortest, cited = self.profile.limit("shortest_walltime_min", self.partition)
         if shortest is not None and walltime < shortest:
-            advice = f"pack short runs (runs_per_job); for a test, cluster.{cited}={walltime} where the site allows it"
-            yield self._problem("walltime_min", f"{walltime} is under the {shortest} of one job", cited, advice)
+            advice = f"pack short runs (runs_per_job), or set cluster.{cited}={walltime} if the site allows it"
+            yield self._problem("walltime_min", f"{walltime} must be at least {shortest} for one job", cited, advice)
         if walltime * 60 <= self.profile.signal_delay_s:
-            message = f"{walltime} min leave no time for work: {self.profile.signal_delay_s} s before the end jobs stop"
+            message = (
+                f"{walltime} min leave no time for work, since jobs stop {self.profile.signal_delay_s} s before the end"
+            )
             yield self._problem("walltime_min", message, "signal_delay_s")
 
     def _option_problems(self) -> Iterator[Problem]:
@@ -232,13 +241,13 @@ class _Asked:
         )
         for name, value in self.job.options.items():
             if name.lstrip("-").replace("-", "_") in taken:
-                yield self._problem("options", f"{name!r} is set from other keys: leave it out here")
+                yield self._problem("options", f"{name!r} is set from other keys: remove it here")
             elif value is False:
-                yield self._problem("options", f"{name!r}: false is not allowed: leave the option out")
+                yield self._problem("options", f"{name!r}: false is not allowed: remove the option")
 
 
 def for_runs(asked: JobRequest, runs: int) -> JobRequest:
-    """Return the request of a job of so many runs, where `asked` is of a full pack of `asked.runs`."""
+    """Return the request of a job that packs `runs` runs, from the request of a full pack."""
     if not 0 < runs < asked.runs:
         return asked
     fewer = replace(asked, tasks_per_node=runs)
@@ -251,11 +260,14 @@ def for_runs(asked: JobRequest, runs: int) -> JobRequest:
     return replace(fewer, gpus_per_node=gpus)
 
 
-# -------------------------------------------------------------------------------------------- for people
+# -------------------------------------------------------------------------------------------- description
 
 
 def described(asked: JobRequest, given: Set[str]) -> str:
-    """`2 nodes x 4 tasks, 4 GPUs and 48 cores a node, 600 min (default)`; `given`: keys that the sweep itself has."""
+    """Return e.g. `2 nodes x 4 tasks, 4 GPUs and 48 cores per node, 600 min (default)`.
+
+    Values of keys outside of `given`, which the sweep does not set, are marked as default.
+    """
 
     def by_default(*keys: str) -> str:
         return "" if given & {*keys} else " (default)"
@@ -267,7 +279,7 @@ def described(asked: JobRequest, given: Set[str]) -> str:
     partition = f"partition {asked.partition}" if asked.partition is not None else "the site's partition"
     parts = [
         f"{nodes} x {tasks}{by_default('nodes', 'processes_per_node', 'runs_per_job')}",
-        f"{gpus}{cores} core{'s' if cores > 1 else ''} a node",
+        f"{gpus}{cores} core{'s' if cores > 1 else ''} per node",
         f"{asked.walltime_min} min{by_default('walltime_min')}",
         f"{partition}{by_default('partition')}",
         *([f"account {asked.account}"] if asked.account is not None else []),

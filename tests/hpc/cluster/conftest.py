@@ -1,4 +1,4 @@
-"""What the tests of submission share."""
+"""Fixtures of tests that submit sweeps."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ Record = Callable[..., None]
 
 @pytest.fixture(scope="session")
 def packed_toy(tmp_path_factory: pytest.TempPathFactory) -> Packed:
-    """Folder of a packed embedded set, drawn once for all tests: that takes longer than the rest of a submission."""
+    """Return a function that packs an embedded set, cached since that takes longer than the rest of a submission."""
 
     @functools.cache
     def pack(data: DataSettings) -> Path:
@@ -38,7 +38,7 @@ def _toy_from_store(packed_toy: Packed, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
-    """`record("squeue", "stdout", "stderr", 1)`: what a command answers, whatever it is asked."""
+    """Return `record("squeue", "stdout", "stderr", 1)`, which sets the output and exit code of a command."""
     folder = tmp_path / "recorded"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

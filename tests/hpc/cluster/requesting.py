@@ -1,4 +1,4 @@
-"""Jobs against the shipped profiles, for tests of what is asked for and refused."""
+"""Requests of jobs under the shipped profiles, for tests."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a person may get wrong in `fgssl sweep SWEEP --cluster PROFILE`, and all that it says to that."""
+"""Wrong input to `fgssl sweep SWEEP --cluster PROFILE`, and all of its error messages."""
 
 import os
 import subprocess
@@ -16,22 +16,23 @@ from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 ROOT = Path(__file__).parents[3]
 CLUSTERS = (
-    "give one of fir, generic, karolina, lumi_g, narval, nibi, rorqual, trillium, or the path of a profile of your own"
+    "choose one of fir, generic, karolina, lumi_g, narval, nibi, rorqual, trillium, or give the path of your own "
+    "profile"
 )
-GOES_ON = "a run that needs longer goes on in further jobs by itself"
-MINUTES = "give minutes, e.g. 240 for four hours"
+GOES_ON = "a longer run continues in further jobs automatically"
+MINUTES = "must be a number of minutes, e.g. 240 for four hours"
 KARO, LUMI = ("--cluster", "karolina"), ("--cluster", "lumi_g", "cluster.environment.container=/project/fgssl.sif")
 MINE, OURS = "cluster.account=OPEN-12-34", "cluster.account=project_465000001"
 
 Command = Callable[..., list[str]]
-"""Gives the lines of a command's error message."""
+"""Function that returns the lines of a command's error message."""
 
 
 @pytest.fixture
 def command(
     sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Command:
-    """`fgssl sweep small.yaml ... --out OUT` in the repository's folder; it must fail and leave nothing."""
+    """Return a function that runs `fgssl sweep small.yaml ... --out OUT`, which must fail and write nothing."""
     monkeypatch.chdir(ROOT)
 
     def run(*arguments: str) -> list[str]:
@@ -60,15 +61,15 @@ def command(
         pytest.param(
             [*KARO],
             [
-                "slurm/karolina.yaml: account: is missing, and karolina demands one: give cluster.account=OPEN-12-34 on"
-                " the command line, or account in a copy of this file"
+                "slurm/karolina.yaml: account: is missing, but karolina requires one: give cluster.account=OPEN-12-34 "
+                "on the command line, or set account in a copy of this file"
             ],
             id="no account where one is mandatory",
         ),
         pytest.param(
             [*KARO, OURS],
             [
-                "command line: cluster.account: 'project_465000001' is not allowed: karolina has accounts like "
+                "command line: cluster.account: 'project_465000001' is not allowed: accounts of karolina are like "
                 "OPEN-12-34 (slurm/karolina.yaml: accounts.pattern)"
             ],
             id="an account of another site",
@@ -76,15 +77,15 @@ def command(
         pytest.param(
             [*LUMI, OURS, "jobs.default.processes_per_node=4", "jobs.default.cores_per_process=15"],
             [
-                "command line: jobs.default.cores_per_process: 4 x 15 cores on a node are 60, jobs may have 56 of its "
-                "64 (slurm/lumi_g.yaml: node.usable_cores): allowed are up to 14"
+                "command line: jobs.default.cores_per_process: 4 x 15 cores on a node are 60, but jobs can use 56 of "
+                "its 64 (slurm/lumi_g.yaml: node.usable_cores): must be at most 14"
             ],
             id="more than 56 cores of a LUMI-G node",
         ),
         pytest.param(
             ["--cluster", "trillium", "jobs.base.processes_per_node=2"],
             [
-                "command line: jobs.base.processes_per_node: 2 processes need 2 GPUs on a node: allowed are 1 or 4 "
+                "command line: jobs.base.processes_per_node: 2 processes need 2 GPUs on a node, but must be 1 or 4 "
                 "(slurm/trillium.yaml: gpu.counts)"
             ],
             id="2 GPUs where 1 or 4 are given",
@@ -92,7 +93,7 @@ def command(
         pytest.param(
             [*LUMI, OURS, "jobs.pretrain.partition=dev-g", "jobs.pretrain.walltime_min=181"],
             [
-                "command line: jobs.pretrain.walltime_min: 181 is over the 180 of one job (slurm/lumi_g.yaml: "
+                "command line: jobs.pretrain.walltime_min: 181 must not exceed 180 for one job (slurm/lumi_g.yaml: "
                 f"partitions.dev-g.limits.longest_walltime_min): {GOES_ON}"
             ],
             id="a walltime over the partition's",
@@ -100,7 +101,7 @@ def command(
         pytest.param(
             [*LUMI, OURS, "jobs.default.partition=dev-g"],
             [
-                "TMP/small.yaml: jobs.default.walltime_min: by default 240 is over the 180 of one job "
+                "TMP/small.yaml: jobs.default.walltime_min: by default 240 must not exceed 180 for one job "
                 f"(slurm/lumi_g.yaml: partitions.dev-g.limits.longest_walltime_min): {GOES_ON}"
             ],
             id="the default walltime over the partition's",
@@ -146,8 +147,8 @@ def command(
         pytest.param(
             [*KARO, MINE, "jobs.default.runs_per_job=99"],
             [
-                "command line: jobs.default.runs_per_job: 99 runs need 99 GPUs on a node, which has 8 "
-                "(slurm/karolina.yaml: gpu.per_node): let runs share GPUs (runs_per_gpu), or fewer a job"
+                "command line: jobs.default.runs_per_job: 99 runs need 99 GPUs on a node, but it has 8 "
+                "(slurm/karolina.yaml: gpu.per_node): share GPUs (runs_per_gpu), or pack fewer runs"
             ],
             id="too many runs, and nothing of the cores that follow",
         ),
@@ -163,11 +164,11 @@ def command(
                 "command line: cluster.requeue: 'maybe' is not allowed: input should be 'allowed', 'forbidden' or "
                 "'unknown'",
                 "command line: jobs.default.nodes: 0 is not allowed: input should be greater than 0",
-                "command line: jobs.base.qos: 1 is not allowed: YAML reads no string here, put it in quotes",
-                "slurm/karolina.yaml: account: is missing, and karolina demands one: give cluster.account=OPEN-12-34 on"
-                " the command line, or account in a copy of this file",
-                "command line: jobs.pretrain.walltime_min: 3000 is over the 2880 of one job (slurm/karolina.yaml: "
-                f"partitions.qgpu.limits.longest_walltime_min, which nobody has verified): {GOES_ON}",
+                "command line: jobs.base.qos: 1 is not allowed: YAML does not read it as a string; put it in quotes",
+                "slurm/karolina.yaml: account: is missing, but karolina requires one: give cluster.account=OPEN-12-34 "
+                "on the command line, or set account in a copy of this file",
+                "command line: jobs.pretrain.walltime_min: 3000 must not exceed 2880 for one job (slurm/karolina.yaml: "
+                f"partitions.qgpu.limits.longest_walltime_min, unverified): {GOES_ON}",
             ],
             id="all at once: of options, the profile, the jobs and the site",
         ),
@@ -216,7 +217,7 @@ def test_faults_of_a_profile_of_ones_own(command: Command, fake_slurm: FakeSlurm
         "TMP/mine.yaml:3: gpu.per_nodes: unknown key 'per_nodes': did you mean 'per_node'? allowed: cores, counts, "
         "memory_gb, option, per_node, type, vendor",
         f"TMP/mine.yaml:4: limits.longest_walltime_min: '48:00:00' is not allowed: {MINUTES}",
-        "command line: jobs.default.walltime_min: 2 min leave no time for work: 180 s before the end jobs stop "
+        "command line: jobs.default.walltime_min: 2 min leave no time for work, since jobs stop 180 s before the end "
         "(TMP/mine.yaml: signal_delay_s)",
     ]
 
@@ -247,13 +248,13 @@ def test_a_fault_of_a_preset_is_told_there(command: Command, fake_slurm: FakeSlu
 def test_no_sbatch_on_path(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert command("--cluster", "generic") == [
-        "no sbatch on PATH: submit from a login node, or leave --cluster out to run on this machine"
+        "no sbatch on PATH: submit from a login node, or omit --cluster to run on this machine"
     ]
 
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A folder on a file system that is mounted read-only."""
+    """Yield a folder on a file system that is mounted read-only."""
     folder = tmp_path / "read-only"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", folder], capture_output=True, text=True)
@@ -265,8 +266,8 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_read_only_file_system(command: Command, fake_slurm: FakeSlurm, read_only: Path) -> None:
     assert command("--cluster", "generic", "--out", str(read_only / "a" / "out")) == [
-        "--out TMP/read-only/a/out: TMP/read-only is on a read-only file system: choose another --out, which jobs can "
-        "write to as well"
+        "--out TMP/read-only/a/out: TMP/read-only is on a read-only file system: choose another --out, to which "
+        "jobs can write too"
     ]
     assert fake_slurm.calls() == []
 
@@ -286,22 +287,22 @@ def _submit(store: JobStore, request: JobRequest) -> None:
     [
         (
             "Invalid account or account/partition combination specified",
-            "account: give one of yours, cluster.account=NAME",
+            "account: set cluster.account=NAME",
         ),
-        ("invalid partition specified: gpuu", "partition: jobs.default.partition=NAME"),
-        ("Invalid qos specification", "QOS: jobs.default.qos=NAME"),
+        ("invalid partition specified: gpuu", "partition: set jobs.default.partition=NAME"),
+        ("Invalid qos specification", "QOS: set jobs.default.qos=NAME"),
         (
             "Requested time limit is invalid (missing or exceeds some limit)",
-            "walltime: a smaller jobs.default.walltime_min",
+            "walltime: lower jobs.default.walltime_min",
         ),
-        ("Requested node configuration is not available", "size: no node of the partition has so much"),
-        ("Memory specification can not be satisfied", "size: no node of the partition has so much"),
-        ("Invalid generic resource (gres) specification", "size: no node of the partition has so much"),
+        ("Requested node configuration is not available", "size: no node of the partition is that large"),
+        ("Memory specification can not be satisfied", "size: no node of the partition is that large"),
+        ("Invalid generic resource (gres) specification", "size: no node of the partition is that large"),
         (
             "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
-            "a limit of your account or QOS on size or time",
+            "a limit of your account or QOS: lower",
         ),
-        ("Invalid feature specification", "jobs.default.options: its constraint or reservation"),
+        ("Invalid feature specification", "jobs.default.options: the site has no such constraint or reservation"),
     ],
 )
 def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
@@ -318,17 +319,17 @@ def test_a_refusal_tells_what_was_asked_and_the_likely_cause(
     assert said == f"Batch job submission failed: {words}"
     assert likely.startswith(f"  likely cause: {cause}")
     assert asked == (
-        "  asked for: --account=mine --cpus-per-task=1 --gpus-per-node=1 --nodes=1 --ntasks-per-node=1 --partition=gpu "
+        "  options: --account=mine --cpus-per-task=1 --gpus-per-node=1 --nodes=1 --ntasks-per-node=1 --partition=gpu "
         "--time=600"
     )
-    assert Path(script.removeprefix("  the script: ")).read_text().startswith("#!/bin/bash")
+    assert Path(script.removeprefix("  script: ")).read_text().startswith("#!/bin/bash")
 
 
 def test_words_that_nobody_knows_are_given_as_they_are(tmp_path: Path, fake_slurm: FakeSlurm) -> None:
     _refuse(fake_slurm, "The moon is full")
     store = JobStore(tmp_path / "out")
     store.make()
-    with pytest.raises(RefusedError, match="failed: The moon is full\n  asked for: --cpus-per-task=1 "):
+    with pytest.raises(RefusedError, match="failed: The moon is full\n  options: --cpus-per-task=1 "):
         _submit(store, JobRequest("job", 600))
 
 
@@ -343,8 +344,8 @@ def test_after_a_refusal_the_same_command_goes_on(
     printed = capfd.readouterr()
     first = "refused: pretrain, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
     assert printed.err.startswith(first)
-    assert "nothing was submitted: mend what is said above, then give the same command again" in printed.out
-    assert "To go on" not in printed.out
+    assert "nothing was submitted: fix the problems above, then run the same command again" in printed.out
+    assert "Continue and table" not in printed.out
     assert "10 runs: 10 waiting" in printed.out
     assert fake_slurm.jobs() == {}
 
@@ -363,7 +364,7 @@ def test_a_refusal_of_some_leaves_the_others(
     given = [str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out"), "cluster.account=mine"]
     fake_slurm.configure(accounts=["mine"])
     assert invoke(["sweep", *given, "jobs.grad_cam.account=other"]) == 1
-    assert "6 runs were submitted, 4 were not: mend what is said above" in capfd.readouterr().out
+    assert "6 runs were submitted, 4 were not: fix the problems above" in capfd.readouterr().out
     assert invoke(["sweep", *given]) == 0
     assert "10 runs: 10 pending" in capfd.readouterr().out
 
@@ -375,7 +376,7 @@ def test_a_controller_that_is_away(
     assert invoke(["sweep", str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
     printed = capfd.readouterr().out
     assert "Unable to contact slurm controller" in printed
-    assert "nothing was submitted: mend what is said above, then give the same command again" in printed
+    assert "nothing was submitted: fix the problems above, then run the same command again" in printed
 
 
 def _refuse(fake_slurm: FakeSlurm, words: str) -> None:

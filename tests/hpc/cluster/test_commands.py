@@ -1,4 +1,4 @@
-"""The commands that a person gives on a login node, against a fake Slurm: submit, status, sync, cancel, retry, logs."""
+"""Commands on a login node, with a fake Slurm: submit, status, sync, cancel, retry, logs."""
 
 import json
 import re
@@ -26,7 +26,7 @@ RUNS = 10
 
 @pytest.fixture
 def submit(sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm) -> Callable[..., int]:
-    """`fgssl sweep small.yaml --cluster generic.yaml ... --out OUT`."""
+    """Return a function that runs `fgssl sweep small.yaml --cluster generic.yaml ... --out OUT`."""
 
     def run(*arguments: str) -> int:
         given = [str(sweep_file), ON_CPU, *arguments, "--cluster", str(PROFILE), "--out", str(tmp_path / "out")]
@@ -41,7 +41,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def complete(out: Path, *names: str) -> None:
-    """Do what the jobs of these runs would have done."""
+    """Write the results that the jobs of these runs would have written."""
     for run in cluster_sweep.read(out).runs:
         folder = out / "runs" / run.run
         for result in run.results if run.run in names else ():
@@ -52,7 +52,7 @@ def complete(out: Path, *names: str) -> None:
 
 
 def ordered_for(out: Path, run: str) -> list[str]:
-    """Ids of all its jobs, the first one first."""
+    """Return the ids of all jobs of a run, in order of submission."""
     found = [
         (element.submissions[element.runs.index(run)], order.job_id_of(number) or "")
         for order in JobStore(out).orders()
@@ -142,11 +142,11 @@ def test_what_each_kind_of_job_asks_for_is_shown(
     assert submit("--dry-run", "jobs.pretrain.walltime_min=30", "jobs.default.partition=main") == 0
     lines = capsys.readouterr().out.splitlines()
     first = lines.index(
-        "  each job asks for (jobs.default.KEY=VALUE changes it, jobs.NAME.KEY=VALUE of these runs alone)"
+        "  each job requests (jobs.default.KEY=VALUE changes it, jobs.NAME.KEY=VALUE for these runs only)"
     )
     assert lines[first + 1 : first + 3] == [
-        "    pretrain: 1 node x 1 task (default), 1 core a node, 30 min, partition main",
-        "    decoder, base, grad_cam: 1 node x 1 task (default), 1 core a node, 240 min (default), partition main",
+        "    pretrain: 1 node x 1 task (default), 1 core per node, 30 min, partition main",
+        "    decoder, base, grad_cam: 1 node x 1 task (default), 1 core per node, 240 min (default), partition main",
     ]
 
 
@@ -300,7 +300,7 @@ def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None
 def test_a_sweep_that_another_version_submitted(tmp_path: Path) -> None:
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "sweep.json").write_text('{"schema": 1}')
-    with pytest.raises(UserError, match=r"sweep.json: .*schema 1 is not the 2 .*submit the sweep again"):
+    with pytest.raises(UserError, match=r"sweep.json: .*schema is 1, .* reads 2.*submit the sweep again"):
         invoke(["status", str(tmp_path)])
 
 

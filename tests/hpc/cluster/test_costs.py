@@ -1,4 +1,4 @@
-"""What jobs cost and whether they fit, against numbers worked out by hand from the sites' own formulas."""
+"""Forecasts of cost and quotas, against numbers computed by hand from the sites' own formulas."""
 
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def test_a_site_whose_prices_are_not_known():
     assert hourly_cost(_job(profile), profile) is None
     made = _forecast(profile, Work(_job(profile), 3, 3, 60))
     assert not [note for note in made.notes if note.startswith("cost")]
-    assert any("what 3 jobs cost is not known" in note for note in made.notes)
+    assert any("the cost of 3 jobs is unknown" in note for note in made.notes)
 
 
 # ---------------------------------------------------------------------------------------------- a forecast
@@ -139,7 +139,7 @@ def test_a_run_longer_than_the_walltime_takes_several_jobs(minutes, expected):
     profile = _profile("narval")
     item = Work(_job(profile), 5, 5, minutes)
     assert submissions(item) == expected
-    requeued = f"{5 * (expected - 1)} times a job will be requeued, for it needs longer than its walltime"
+    requeued = f"{5 * (expected - 1)} times a job will be requeued, since it needs more than its walltime"
     assert (requeued in _forecast(profile, item).notes) == (expected > 1)
 
 
@@ -148,7 +148,7 @@ def test_jobs_of_unknown_length_are_counted_apart():
     made = _forecast(profile, Work(_job(profile), 10, 10, 60), Work(_job(profile, walltime_min=120), 4, 4, None))
     assert "cost: 5.0 GPU-hours" in made.notes
     # 4 x 2 h x 0.5
-    assert "how long 4 jobs take is not known: 4.0 GPU-hours for one walltime of each" in made.notes
+    assert "the duration of 4 jobs is unknown: 4.0 GPU-hours for one walltime of each" in made.notes
 
 
 def test_units_are_not_mixed():
@@ -164,10 +164,10 @@ def test_units_are_not_mixed():
 def test_more_jobs_than_may_be_submitted_are_fed_in():
     profile = _profile("lumi_g")
     made = _forecast(profile, Work(_job(profile), 300, 300, 60), Work(_job(profile, walltime_min=60), 200, 200, 30))
-    [note] = [note for note in made.notes if "fed in" in note]
-    assert note.startswith("500 jobs are fed in, for 210 may be submitted at once")
+    [note] = [note for note in made.notes if "gradually" in note]
+    assert note.startswith("500 jobs are submitted gradually, 210 at once")
     assert "partitions.small-g.limits.submitted" in note
-    assert not [note for note in _forecast(profile, Work(_job(profile), 210, 210, 60)).notes if "fed in" in note]
+    assert not [note for note in _forecast(profile, Work(_job(profile), 210, 210, 60)).notes if "gradually" in note]
 
 
 def test_where_jobs_may_not_submit_somebody_must():
@@ -185,13 +185,16 @@ def test_files_and_bytes_over_the_quotas():
     item = Work(_job(profile, runs_per_job=4), 100, 400, 60, files_per_run=5_000, bytes_per_run=125 * 10**9)
     made = _forecast(profile, item)  # 2 million files and 50 TB: just what is allowed
     assert made.problems == ()
-    on_top = "and what lies there already comes on top"
+    on_top = "in addition to files that are there already"
     assert f"to be written: 2,000,000 files of 2,000,000 allowed, 50 TB of 50 allowed; {on_top}" in made.notes
     full = _forecast(profile, item, Work(_job(profile), 1, 1, 60, files_per_run=1, bytes_per_run=1))
     assert [problem.key for problem in full.problems] == ["storage.files", "storage.terabytes"]
     assert all(problem.source == str(SLURM / "lumi_g.yaml") for problem in full.problems)
-    assert f"2,000,001 files of these runs are over 2,000,000, {on_top}: fewer" in full.problems[0].message
-    assert f"50 TB of these runs are over 50 TB, {on_top}: fewer" in full.problems[1].message
+    assert (
+        f"2,000,001 files of these runs exceed the 2,000,000 allowed, {on_top}: submit fewer"
+        in full.problems[0].message
+    )
+    assert f"50 TB of these runs exceed the 50 TB allowed, {on_top}: submit fewer" in full.problems[1].message
     assert "keep_checkpoints" in full.problems[1].message
 
 
@@ -199,7 +202,7 @@ def test_idle_gpus_of_a_whole_node_are_told():
     profile = _profile("lumi_g")
     made = _forecast(profile, Work(_job(profile, partition="standard-g"), 5, 5, 60))
     [note] = [note for note in made.notes if "whole nodes" in note]
-    assert "1 of 8 GPUs would be used: share them with runs_per_job=8" in note
+    assert "only 1 of 8 GPUs would be used: set runs_per_job=8" in note
     packed = Work(_job(profile, partition="standard-g", runs_per_job=16, runs_per_gpu=2), 5, 80, 60)
     assert not [note for note in _forecast(profile, packed).notes if "whole nodes" in note]
 
@@ -207,10 +210,10 @@ def test_idle_gpus_of_a_whole_node_are_told():
 def test_what_people_should_know():
     notes = "\n".join(_forecast(_profile("trillium"), Work(_job(_profile("trillium")), 1, 1, 60)).notes)
     assert "jobs cannot write to $HOME and $PROJECT" in notes
-    assert "nobody has verified in" in notes
+    assert "unverified in " in notes
     profile = _profile("narval")
     notes = "\n".join(_forecast(profile, Work(_job(profile), 1, 1, 60)).notes)
-    assert "$SCRATCH loses files that nobody touched for 60 days" in notes
+    assert "files on $SCRATCH are purged after 60 days without access" in notes
 
 
 def test_nothing_to_do():

@@ -1,4 +1,4 @@
-"""Every command that reads a sweep names the file that is damaged, and prints no traceback."""
+"""Damaged files of a sweep: every command that reads them names the file and prints no traceback."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Find = Callable[[Path], Path]
 
 @pytest.fixture
 def out(sweep_file: Path, tmp_path: Path, fake_slurm: FakeSlurm) -> Path:
-    """A sweep with one of each record, of which some are about its second run."""
+    """Return a sweep's folder with one record of each kind, some of them for its second run."""
     out = tmp_path / "out"
     given = ["settings.resources.device=cpu", "--cluster", "generic", "cluster.submit_from_jobs=allowed"]
     assert main(["sweep", str(sweep_file), *given, "--out", str(out)]) == 0

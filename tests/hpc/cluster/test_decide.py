@@ -1,4 +1,4 @@
-"""What a pass decides on an observation: tables of cases, without a scheduler or a file."""
+"""Decisions of a pass: tables of observations, without a scheduler or files."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def sweep(keeper: JobRequest | None = None, limits: LimitSettings = ANY, node_fa
 
 
 def order(*names: str, job_id: str | None = None, age_s: float = 0.0, canceled: Sequence[int] = ()) -> Order:
-    """An order of one task for each run; its job's number follows from the first run's unless there is none."""
+    """Return an order with one task per run."""
     return Order(
         token=f"token-{names[0]}",
         job_name=f"sweep-token-{names[0]}",
@@ -78,7 +78,7 @@ def order(*names: str, job_id: str | None = None, age_s: float = 0.0, canceled: 
 
 
 def packed(*names: str) -> Order:
-    """An order of one job that several runs share."""
+    """Return an order of one job that several runs share."""
     return dataclasses.replace(order(names[0], job_id=f"job-{names[0]}"), elements=(Element(names, (1,) * len(names)),))
 
 

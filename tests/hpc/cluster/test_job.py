@@ -1,5 +1,4 @@
-"""What a job does when it begins and when it is told to stop: real processes under a fake Slurm, runs that train
-nothing."""
+"""Program of a job, at its start and when interrupted: real processes, a fake Slurm, and runs without training."""
 
 import dataclasses
 import time
@@ -28,7 +27,7 @@ STEPS = 10
 
 @dataclass
 class Submitter:
-    """Gives orders for the first two runs of a sweep, which need no other, by hand."""
+    """Creator of orders for the first two runs of a sweep, which need no other run."""
 
     out: Path
     sweep: ClusterSweep
@@ -50,13 +49,13 @@ class Submitter:
         return job
 
     def order(self) -> tuple[Order, str]:
-        """For the first run; and its job."""
+        """Return an order for the first run, and its job."""
         first = self.runs[0]
         order = self.intend(first.request, first)
         return order, self.submit(order, first.request)
 
     def executed(self) -> int:
-        """How often a run was begun."""
+        """Return the number of times a run was started."""
         log = self.out / "executed.log"
         return sum(map(bool, log.read_text().splitlines())) if log.exists() else 0
 
@@ -101,11 +100,11 @@ def test_a_job_that_got_gpus_and_sees_none_leaves(submitter: Submitter, tmp_path
     assert submitter.runs[0].request.gpus_per_node == 1
     order, job = submitter.order()
     assert submitter.slurm.run(job) == EXIT_OUT_OF_HANDS
-    assert "torch saw none" in submitter.store.log(order.token, 0).read_text()
+    assert "torch finds none" in submitter.store.log(order.token, 0).read_text()
     assert submitter.executed() == 0
     view = observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
     assert (view.state, view.to_submit) == (ClusterState.LOST, True)
-    assert "torch saw none" in view.reason
+    assert "torch finds none" in view.reason
 
 
 def test_a_job_notes_its_number_where_its_submitter_was_killed_before(submitter: Submitter) -> None:
@@ -120,7 +119,7 @@ def test_a_job_whose_order_was_given_up_does_nothing(submitter: Submitter) -> No
     order, job = submitter.order()
     submitter.store.abandon(order)
     assert submitter.slurm.run(job) == GIVEN_UP
-    assert "this order was given up" in submitter.store.log(order.token, 0).read_text()
+    assert "its order was abandoned" in submitter.store.log(order.token, 0).read_text()
     assert submitter.executed() == 0
     assert list(submitter.store.launches()) == []
 
@@ -129,7 +128,7 @@ def test_a_job_whose_run_was_canceled_does_nothing(submitter: Submitter) -> None
     order, job = submitter.order()
     submitter.store.cancel([submitter.runs[0].run])
     assert submitter.slurm.run(job) == GIVEN_UP
-    assert "canceled: nothing is done" in submitter.store.log(order.token, 0).read_text()
+    assert "canceled: nothing to do" in submitter.store.log(order.token, 0).read_text()
     assert submitter.executed() == 0
     assert list(submitter.store.launches()) == []
 
@@ -153,7 +152,7 @@ def test_what_never_reached_the_scheduler_is_ordered_anew_and_comes_too_late(
 
 
 def _ordered(submitter: Submitter) -> set[str]:
-    """Runs for which the scheduler has a job after another pass."""
+    """Return the runs that have a job after another pass."""
     synchronize(submitter.out)
     orders = [order for order in submitter.store.orders() if order.job_id is not None]
     return {run for order in orders for element in order.elements for run in element.runs}

@@ -1,4 +1,4 @@
-"""What a sweep says of its jobs, block by block."""
+"""Blocks of `jobs` in a sweep."""
 
 import re
 
@@ -15,13 +15,14 @@ def test_minutes_are_no_clock():
     assert job.walltime_min == 240
     [fault] = origin.faults
     assert str(fault) == (
-        "sweep.yaml: jobs.tau.walltime_min: '4:00:00' is not allowed: give minutes, e.g. 240 for four hours"
+        "sweep.yaml: jobs.tau.walltime_min: '4:00:00' is not allowed: must be a number of minutes, e.g. "
+        "240 for four hours"
     )
 
 
 def test_what_a_sweep_does_not_say_is_told_to_be_the_default():
     job, origin = read_jobs({"default": {"partition": "dev-g"}}, "sweep.yaml", ["tau"])["tau"]
-    with pytest.raises(SettingsError, match="walltime_min: by default 240 is over the 180 of one job"):
+    with pytest.raises(SettingsError, match="walltime_min: by default 240 must not exceed 180 for one job"):
         request(job, profile_of("lumi_g"), True, "job", origin)
 
 
@@ -55,7 +56,7 @@ def test_all_faults_of_all_blocks_with_those_of_the_site():
         request(job, profile_of("lumi_g"), True, "job", origin)
     problems = {problem.key: problem.message for problem in caught.value.problems}
     assert {problem.source for problem in caught.value.problems} == {"sweep.yaml"}
-    assert "9 is over the 4 of one job" in problems["jobs.default.nodes"]
+    assert "9 must not exceed 4 for one job" in problems["jobs.default.nodes"]
     assert "did you mean 'walltime_min'?" in problems["jobs.default.walltime"]
     assert "greater than 0" in problems["jobs.tau.nodes"]
     assert "unknown stage or arm 'tua': did you mean 'tau'?" in problems["jobs.tua"]

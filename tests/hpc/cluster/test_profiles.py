@@ -1,4 +1,4 @@
-"""Sites' profiles: the shipped ones, and how a faulty one is told."""
+"""Profiles of sites: the shipped ones, and errors for faulty ones."""
 
 import re
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_the_partition_limits_what_the_site_does_not_and_both_are_cited():
     limits = profile.limits_of("qgpu_exp")
     assert (limits.submitted, limits.running, limits.array_tasks, limits.longest_walltime_min) == (5, 1, 1500, 60)
     assert profile.limits_of(None) == profile.limits
-    assert profile.cite(key) == f"{profile.file}: {key}, which nobody has verified"
+    assert profile.cite(key) == f"{profile.file}: {key}, unverified"
     assert profile.cite("gpu.per_node") == f"{profile.file}: gpu.per_node"
 
 
@@ -134,7 +134,7 @@ def test_an_account_that_does_not_fit_is_of_the_command_line():
     problems = _problems(SLURM / "lumi_g.yaml", "cluster.account=OPEN-12-34")
     [((source, key), message)] = problems.items()
     assert (source, key) == ("command line", "cluster.account")
-    assert "'OPEN-12-34' is not allowed: lumi_g has accounts like project_465000000" in message
+    assert "'OPEN-12-34' is not allowed: accounts of lumi_g are like project_465000000" in message
     assert load_profile(SLURM / "lumi_g.yaml", ["cluster.account=project_465000001"]).account == "project_465000001"
 
 
@@ -160,7 +160,7 @@ def test_an_unknown_profile_is_told_with_those_that_there_are(given, words, monk
     monkeypatch.chdir(SLURM.parent)
     [((source, key), message)] = _problems(Path(given)).items()
     assert (source, key) == ("command line", "--cluster")
-    assert message == f"{words} give one of {', '.join(SHIPPED)}, or the path of a profile of your own"
+    assert message == f"{words} choose one of {', '.join(SHIPPED)}, or give the path of your own profile"
 
 
 def test_a_shipped_profile_is_known_by_its_name(monkeypatch, tmp_path):
@@ -215,12 +215,12 @@ def test_all_errors_at_once_with_their_keys(tmp_path):
     assert "did you mean 'partitions'?" in problems["partitons"]
     assert "unknown scheduler 'pbs': allowed: slurm" in problems["scheduler"]
     assert "did you mean 'vendor'?" in problems["gpu.vender"]
-    assert problems["node"] == "usable_cores 65 is over cores 64"
+    assert problems["node"] == "usable_cores 65 must not exceed cores 64"
     assert "did you mean 'longest_walltime_min'?" in problems["partitions.long.limits.longest_waltime_min"]
     assert "'perhaps' is not allowed" in problems["partitions.short.whole_node"]
     assert "'allowed', 'forbidden' or 'unknown'" in problems["requeue"]
-    assert "no regular expression" in problems["accounts"]
-    assert "'node.core' is no key with a value in this file: did you mean 'node.cores'?" in problems["unverified"]
+    assert "must be a regular expression" in problems["accounts"]
+    assert "'node.core' must be a key with a value in this file: did you mean 'node.cores'?" in problems["unverified"]
 
 
 def test_no_key_of_the_loader_is_offered(tmp_path):
@@ -233,7 +233,7 @@ def test_a_partitions_limits_must_fit_the_sites(tmp_path):
     limits = {"shortest_walltime_min": 60}
     problems = _problems(_file(tmp_path, limits=limits, partitions={"short": {"limits": {"longest_walltime_min": 30}}}))
     message = problems[str(tmp_path / "mine.yaml"), "partitions.short.limits"]
-    assert message == "no walltime is left between the shortest, 60, and the longest, 30"
+    assert message == "shortest_walltime_min 60 must not exceed longest_walltime_min 30"
 
 
 def test_values_that_do_not_fit_each_other(tmp_path):
@@ -247,11 +247,14 @@ def test_values_that_do_not_fit_each_other(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"node": {"billing": {"unit": "GPU-hours"}}}, "says no amount that is paid for"),
+        ({"node": {"billing": {"unit": "GPU-hours"}}}, "must have at least one of gpus, cores, memory_gb"),
         ({"accounts": {"pattern": "project_.*", "example": "mine"}}, "'mine' does not match pattern"),
-        ({"limits": {"shortest_walltime_min": 60, "longest_walltime_min": 30}}, "60 is over longest_walltime_min 30"),
+        (
+            {"limits": {"shortest_walltime_min": 60, "longest_walltime_min": 30}},
+            "60 must not exceed longest_walltime_min 30",
+        ),
         ({"limits": {"submitted": True}}, "true is not allowed: give a number"),
-        ({"unverified": ["limits.submitted"], "limits": {"submitted": None}}, "no key with a value"),
+        ({"unverified": ["limits.submitted"], "limits": {"submitted": None}}, "must be a key with a value"),
         ({"partitions": ["long"]}, "valid dictionary"),
         ({"environment": {"variables": {"LEVEL": 3}}}, "put it in quotes"),
     ],

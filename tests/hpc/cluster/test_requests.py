@@ -1,4 +1,4 @@
-"""What a job asks for, as its site's profile has it."""
+"""Requests of jobs that follow from the site's profile."""
 
 import pytest
 
@@ -104,16 +104,16 @@ def test_a_smaller_pack_without_gpus():
 def test_what_is_asked_for_in_words():
     job = requested(profile_of("narval"), nodes=2, processes_per_node=4, walltime_min=600, qos="high")
     assert described(job, {"nodes", "processes_per_node", "walltime_min"}) == (
-        "2 nodes x 4 tasks, 4 GPUs and 48 cores a node, 600 min, the site's partition (default), account def-someuser, "
-        "QOS high"
+        "2 nodes x 4 tasks, 4 GPUs and 48 cores per node, 600 min, the site's partition (default), account "
+        "def-someuser, QOS high"
     )
     job = requested(profile_of("lumi_g"), on_gpus=False)
     assert described(job, set()) == (
-        "1 node x 1 task (default), 1 core a node, 240 min (default), partition small (default), "
+        "1 node x 1 task (default), 1 core per node, 240 min (default), partition small (default), "
         "account project_465000001"
     )
     assert described(requested(profile_of("karolina"), runs_per_job=8), {"runs_per_job"}).startswith(
-        "1 node x 8 runs, 8 GPUs and 128 cores a node, 240 min (default), partition qgpu (default)"
+        "1 node x 8 runs, 8 GPUs and 128 cores per node, 240 min (default), partition qgpu (default)"
     )
 
 

@@ -1,4 +1,4 @@
-"""Nothing outside of a scheduler's room knows its commands, its options and the variables it sets."""
+"""A scheduler's commands, options and variables appear only in the scheduler's own folder."""
 
 import re
 from pathlib import Path

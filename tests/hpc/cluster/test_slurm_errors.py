@@ -1,4 +1,4 @@
-"""What Slurm says where it does not do what it is asked: its real words, recorded from Slurm 22.05."""
+"""Error messages of Slurm, recorded from Slurm 22.05."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The batch script that is made of what a job asks for."""
+"""Batch scripts that are written for requests."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""What Slurm tells of jobs from their submission to their end: whole stories with the fake one."""
+"""Facts about jobs from their submission to their end, with a fake Slurm."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""What Slurm says of jobs: its real words, recorded from Slurm 22.05 and cut short."""
+"""Facts parsed from output that was recorded from Slurm 22.05 and shortened."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The disk, the job store and the scheduler's facts -> one status of each run."""
+"""Status of runs, from their files, the job store and the scheduler's facts."""
 
 import dataclasses
 import os
@@ -26,7 +26,7 @@ TIME_UP_S = 3330.0
 
 @dataclass
 class Case:
-    """One run and what is known of it."""
+    """One run, its files and its jobs."""
 
     out: Path
     needs: tuple[str, ...] = ()
@@ -199,7 +199,7 @@ def test_interrupted_at_the_time_limit_is_paid_as_a_timeout(case: Case) -> None:
     case.began(case.order(), ended=1000.0 + TIME_UP_S + 1, exit_code=EXIT_INTERRUPTED, signal=signal.SIGUSR2)
     case.fact("FAILED")
     assert (case.view().state, case.view().to_submit) == (ClusterState.TIMEOUT, True)
-    assert "tried again 0 of 1 times after timeouts" in case.view().reason
+    assert "retried 0 of 1 times after timeouts" in case.view().reason
 
 
 @pytest.mark.parametrize("silence", ["", JobState.UNKNOWN])
@@ -318,7 +318,7 @@ def test_timeouts_that_bring_a_run_on_are_no_retries(case: Case) -> None:
     case.began(case.order("5"), first_step=50)
     case.fact("TIMEOUT", "5")
     assert case.view().to_submit
-    assert "tried again 0 of 1 times after timeouts" in case.view().reason
+    assert "retried 0 of 1 times after timeouts" in case.view().reason
     case.began(case.order("6"), first_step=50)
     case.fact("TIMEOUT", "6")
     assert not case.view().to_submit

@@ -1,4 +1,4 @@
-"""One pass over a sweep, against a fake Slurm: what it does when not all goes well."""
+"""Passes over a sweep with a fake Slurm, when something goes wrong."""
 
 import subprocess
 from collections import Counter
@@ -25,7 +25,7 @@ PLAIN = JobRequest("sweep", 60)
 
 
 class Small:
-    """A sweep of runs without settings: only who needs whom and what their jobs ask for."""
+    """Sweep of runs that have needs and requests but no settings."""
 
     def __init__(self, out: Path, **needs: tuple[str, ...]) -> None:
         self.out, self.needs = out, needs
@@ -177,7 +177,7 @@ def test_where_all_nodes_lost_runs_they_are_taken_all_the_same(twelve: Small, fa
     report = twelve.sync()
     assert not report.progress.refused, report.progress.refused[0]
     assert not report.progress.refused
-    assert any(line.startswith("not without n1 n2 n3 n4") for line in report.progress.lines)
+    assert any(line.startswith("cannot exclude n1 n2 n3 n4") for line in report.progress.lines)
     assert all(order.job_id is not None for order in twelve.store.orders())  # of what was refused nothing is left
 
 
@@ -289,7 +289,7 @@ def test_a_queue_that_takes_one_job_takes_a_run(twelve: Small, fake_slurm: FakeS
     fake_slurm.configure(max_submitted=1)
     report = twelve.sync()
     assert report.progress.ordered == 1
-    assert any(line.startswith("no keeper waits") for line in report.progress.lines), report.progress.lines
+    assert any(line.startswith("canceled the keeper") for line in report.progress.lines), report.progress.lines
 
 
 def test_a_keeper_whose_number_was_never_noted_is_found(chain: Small, fake_slurm: FakeSlurm) -> None:

@@ -1,4 +1,4 @@
-"""A Slurm cluster in a folder, for tests: put `commands` first on PATH, submit, and move the jobs along by hand."""
+"""Slurm cluster in a folder, for tests: put `commands` first on PATH, submit, and advance the jobs by hand."""
 
 import marshal
 import shlex
@@ -18,7 +18,7 @@ SCRIPT = "#!/bin/sh\n#SBATCH --job-name=run\n#SBATCH --time=60\nexit 0\n"
 
 
 class FakeSlurm:
-    """A job is named by its id, `12` or `12_3`; what cannot happen in Slurm is an `AssertionError`."""
+    """Fake cluster, whose jobs have ids such as `12` or `12_3`; events that are impossible in Slurm fail the test."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.commands = folder, folder / "bin"
@@ -33,18 +33,18 @@ class FakeSlurm:
             script.chmod(0o755)
 
     def configure(self, **settings: Any) -> None:
-        """Any of `commands.SETTINGS`."""
+        """Set any of `commands.SETTINGS`."""
         assert settings.keys() <= SETTINGS.keys(), settings
         with self._open() as cluster:
             cluster.settings.update(settings)
 
     def advance(self, seconds: float) -> None:
-        """The cluster's clock."""
+        """Advance the cluster's clock."""
         with self._open() as cluster:
             cluster.state["clock_offset_s"] += seconds
 
     def calls(self, command: str | None = None) -> list[list[str]]:
-        """Of all commands, in their order: the command and its arguments."""
+        """Return the calls of a command, or of all commands, in order, with their arguments."""
         file = self.folder / "calls"
         calls = []
         if file.exists():
@@ -63,7 +63,7 @@ class FakeSlurm:
     # ------------------------------------------------------------------------------------ what happens
 
     def startable(self) -> list[str]:
-        """Neither held nor waiting for another job, nor over a limit."""
+        """Return the ids of jobs that are not held, depend on no other job, and are within the limits."""
         with self._open() as cluster:
             waiting = [job for job in cluster.jobs.values() if job["state"] == "PENDING"]
             return [job["id"] for job in waiting if cluster.reason(job) == "None"]
@@ -76,7 +76,7 @@ class FakeSlurm:
             cluster.start(job, nodes or ("n1",))
 
     def start_all(self) -> list[str]:
-        """As many as the limits allow; returns their ids."""
+        """Start as many jobs as the limits allow, and return their ids."""
         started = []
         with self._open() as cluster:
             for job in cluster.jobs.values():
@@ -86,13 +86,13 @@ class FakeSlurm:
         return started
 
     def finish(self, job_id: str, state: str = "COMPLETED", exit_code: int | None = None, signal: int = 0) -> None:
-        """For good, also as TIMEOUT, OUT_OF_MEMORY, or FAILED (by default with exit code 1)."""
+        """End a job, also as TIMEOUT, OUT_OF_MEMORY, or FAILED (by default with exit code 1)."""
         with self._open() as cluster:
             code = int(state == "FAILED" and not signal) if exit_code is None else exit_code
             cluster.end(_running(cluster, job_id), state, code, signal)
 
     def requeue(self, job_id: str) -> None:
-        """As somebody's `scontrol requeue`."""
+        """Requeue a job as `scontrol requeue` does."""
         with self._open() as cluster:
             cluster.put_back(_running(cluster, job_id), "REQUEUED")
 
@@ -108,27 +108,30 @@ class FakeSlurm:
                     _lose(cluster, job, "NODE_FAIL")
 
     def fail_launch(self, job_id: str) -> None:
-        """A node that cannot start it: Slurm holds it until somebody looks."""
+        """Fail to launch a job on its node, so that Slurm holds it until it is released."""
         with self._open() as cluster:
             job = cluster.jobs[job_id]
             cluster.start(job, ("n1",))
             cluster.put_back(job, "REQUEUED", held=_LAUNCH_FAILED)
 
     def forget(self, job_id: str) -> None:
-        """By the controller, as some minutes after its end."""
+        """Remove a job from the controller, as happens some minutes after its end."""
         with self._open() as cluster:
             cluster.jobs[job_id]["forgotten"] = True
 
     # ---------------------------------------------------------------------------------- real processes
 
     def submitted_with(self, job_id: str) -> dict[str, str]:
-        """The environment in which sbatch was called, which is the job's."""
+        """Return the environment in which sbatch was called, which is that of the job."""
         submitted = marshal.loads((self.folder / f"{job_id.split('_')[0]}.submitted").read_bytes())
         return dict(submitted["environment"])
 
     def launch(self, job_id: str) -> "subprocess.Popen[bytes]":
-        """Start its batch script as a job of one task. Signals of scancel and scontrol reach the process; call `ended`
-        when it is over."""
+        """Start a job's batch script as a job of one task.
+
+        Signals of scancel and scontrol reach the process; call `ended` after its end.
+
+        """
         self.start(job_id)
         with self._open() as cluster:
             job = cluster.jobs[job_id]
@@ -150,14 +153,14 @@ class FakeSlurm:
         return process
 
     def ended(self, job_id: str, status: int) -> None:
-        """The script's process left with this return code: keep it, unless the job was canceled or put back before."""
+        """Record the return code of a script's process, unless its job was canceled or requeued before."""
         with self._open() as cluster:
             job = cluster.jobs[job_id]
             if job["state"] == "RUNNING":
                 cluster.end(job, "FAILED" if status else "COMPLETED", max(status, 0), max(-status, 0))
 
     def run(self, job_id: str, timeout_s: float = 60) -> int:
-        """Its batch script from beginning to end; returns its return code."""
+        """Run a job's batch script to its end and return its return code."""
         process = self.launch(job_id)
         try:
             status = process.wait(timeout_s)
@@ -218,7 +221,7 @@ def sbatch(*options: str, script: str = SCRIPT) -> str:
 
 
 def requeue(job_id: str) -> None:
-    """As a batch script does."""
+    """Requeue a job by scontrol, as a batch script does."""
     subprocess.run(["scontrol", "requeue", job_id], text=True, capture_output=True, check=True)
 
 

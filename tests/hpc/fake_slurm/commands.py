@@ -1,7 +1,7 @@
-"""The commands of a Slurm cluster that is a file.
+"""Commands of a Slurm cluster that is a file.
 
-They answer in the words of Slurm 22.05, and only to what is asked of them here. Nothing starts or ends by itself: that
-is up to `cluster.FakeSlurm`. Tests call them hundreds of times, so they import next to nothing.
+They print the output of Slurm 22.05, and support only the options that are used here. No job starts or ends by itself:
+`cluster.FakeSlurm` controls them. Tests call the commands hundreds of times, so they import next to nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NEW = {
 
 
 class Cluster:
-    """Its state; nobody else reads or writes it meanwhile."""
+    """State of the cluster, locked against other processes while it is in use."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -109,7 +109,7 @@ class Cluster:
         self._tell(job)
 
     def put_back(self, job: Job, ended_as: str, held: str = "") -> None:
-        """In the queue again. The database shows it as ended for two seconds."""
+        """Requeue a job, which the database reports as ended for two seconds."""
         self.end(job, ended_as)
         job.update(state="PENDING", held=held, restarts=job["restarts"] + 1, **_NOTHING_YET)
         self._tell(job, after_s=2.0)
@@ -121,7 +121,7 @@ class Cluster:
     # ------------------------------------------------------------------------------------------- views
 
     def known(self) -> list[Job]:
-        """To the controller."""
+        """Return the jobs that the controller still has."""
         youngest = self.now - self.settings["min_job_age_s"]
         return [
             job
@@ -130,11 +130,11 @@ class Cluster:
         ]
 
     def named(self, job_id: str) -> list[Job]:
-        """A job, or all tasks of an array, that the controller knows."""
+        """Return a job, or all tasks of an array, that the controller still has."""
         return [job for job in self.known() if job_id in (job["id"], job["array"])]
 
     def reason(self, job: Job) -> str:
-        """Why it waits; None where it could start."""
+        """Return Slurm's reason for a job's state; `None` is the reason of a job that can start."""
         if job["state"] != "PENDING":
             return {"FAILED": "NonZeroExitCode", "TIMEOUT": "TimeLimit", "NODE_FAIL": "NodeDown"}.get(
                 job["state"], "None"
@@ -150,7 +150,7 @@ class Cluster:
         return "AssocMaxJobsLimit" if most is not None and len(running) >= most else "None"
 
     def _dependency(self, job: Job) -> bool | None:
-        """Whether it is fulfilled; None: not yet. Jobs that nobody knows fulfil it, as in Slurm 22.05."""
+        """Return whether a dependency is fulfilled, or None if it is open; unknown jobs fulfill it (Slurm 22.05)."""
         verdicts: list[bool | None] = []
         conditions = job["options"].get("dependency", "")
         any_of_them = "?" in conditions
@@ -289,7 +289,7 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
 
 
 def _squeue_fields(form: str) -> Iterator[tuple[str, int, str]]:
-    """Name, width (0: whole) and what follows, of `Name:40|`."""
+    """Parse `Name:40|` into name, width (0: no truncation) and separator."""
     for part in form.split(","):
         name, colon, how = part.partition(":")
         suffix = how.lstrip("0123456789")
@@ -347,7 +347,7 @@ def sacct(cluster: Cluster, arguments: list[str]) -> int:
 
 
 def _sacct_lines(rows: list[tuple[Job, Job]]) -> Iterator[tuple[Job, Job, str]]:
-    """Tasks that have not begun share a line, and those that are gone are still in it; alone, they have none."""
+    """Yield sacct's lines: pending tasks share one, which also lists canceled tasks that have no line of their own."""
     waiting: dict[str, list[tuple[Job, Job]]] = {}
     gone: dict[str, list[Job]] = {}
     for job, start in rows:
@@ -483,7 +483,7 @@ def _signal_number(name: str) -> int:
 
 
 def _send(job: Job, number: int) -> None:
-    """To the processes of a job that a test runs, but not where one of them is what asks for it."""
+    """Send a signal to the processes of a job that a test runs, except if one of them sent it."""
     if job["pid"] is not None and os.getpgid(0) != job["pid"]:
         try:
             os.killpg(job["pid"], number)
@@ -511,7 +511,7 @@ def sacctmgr(cluster: Cluster, arguments: list[str]) -> int:
 
 
 def srun(cluster: Cluster, arguments: list[str]) -> int:
-    """One task, which takes the place of this process."""
+    """Run one task, which replaces this process."""
     short = {"o": "output", "e": "error", "n": "ntasks", "N": "nodes", "c": "cpus-per-task"}
     flags = ("unbuffered", "overlap", "exact", "kill-on-bad-exit")
     options, command = _options(arguments, short, flags, interspersed=False)
@@ -550,7 +550,7 @@ def log_file(pattern: str, environment: dict[str, str]) -> str:
 def _options(
     arguments: list[str], short: dict[str, str], flags: tuple[str, ...], interspersed: bool = True
 ) -> tuple[dict[str, str], list[str]]:
-    """By long names, and the rest; an option that is given twice has both values, with a comma."""
+    """Parse options to {long name: value} and the rest; values of a repeated option are joined by commas."""
     options: dict[str, str] = {}
     rest: list[str] = []
     left = list(arguments)
@@ -575,7 +575,7 @@ def _options(
 
 
 def _tasks(text: str) -> tuple[list[int], int | None]:
-    """`0-9,20-28:2%4` -> the indices, and how many may run at once."""
+    """Parse `0-9,20-28:2%4` into indices and the number of tasks that may run at once."""
     listed, _, throttle = text.partition("%")
     tasks: list[int] = []
     for part in listed.split(","):
@@ -593,7 +593,7 @@ def _together(rows: list[tuple[Job, str]], waiting: set[str]) -> list[tuple[Job,
 
 
 def _one_id(jobs: list[Job]) -> str:
-    """`12_[0,3-5%2]`; as long as SLURM_BITSTR_LEN lets it be."""
+    """Return `12_[0,3-5%2]`, truncated at SLURM_BITSTR_LEN."""
     tasks = sorted(job["task"] for job in jobs)
     spans: list[list[int]] = []
     for task in tasks:
@@ -622,7 +622,7 @@ def _clock(minutes: int) -> str:
 
 
 def _minutes(text: str) -> int:
-    """Of sbatch's --time: `90`, `1:30:00`, `2-00:00:00`."""
+    """Parse sbatch's --time: `90`, `1:30:00` or `2-00:00:00`."""
     days, _, clock = text.rpartition("-")
     parts = [int(part) for part in clock.split(":")]
     if len(parts) == 3:

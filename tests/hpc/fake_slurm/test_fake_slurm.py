@@ -1,4 +1,4 @@
-"""The fake Slurm itself does as the real one."""
+"""The fake Slurm behaves like the real one."""
 
 import subprocess
 import time

@@ -1,4 +1,4 @@
-"""Jobs on this machine: what they see, how they end."""
+"""Jobs on this machine: their environment and their end."""
 
 import dataclasses
 import fcntl
@@ -19,7 +19,7 @@ from hpc.local.pool import LocalSweep
 
 @pytest.fixture
 def order(small, fake_code) -> WorkOrder:
-    """For a single run; no sweep holds `alive`, so a test that wants work must."""
+    """Return the work order of one run; no sweep holds its `alive` file, so a test that needs that must hold it."""
     submission = small.out / "jobs" / "submission"
     submission.mkdir(parents=True)
     (submission / ALIVE).touch()
@@ -84,7 +84,7 @@ def test_cancel_lets_a_run_save(order, small):
     job = machine.submit(order, device=None)
     _wait_for((small.out / "runs" / run / "stepping").exists)
     machine.cancel([job], grace_s=20)
-    assert "was told to stop" in _ended(job).reason
+    assert "was stopped by a signal" in _ended(job).reason
     assert (small.out / "runs" / run / "checkpoint").exists()
 
 
@@ -107,7 +107,7 @@ def test_other_code_than_the_frozen_one_is_refused(order, small, tmp_path):
     launch = elsewhere / "hpc" / "local" / "launch.py"
     launch.write_text(f"__file__ = {str(order.code / 'hpc' / 'local' / 'launch.py')!r}\n" + launch.read_text())
     outcome = _ended(LocalMachine().submit(dataclasses.replace(order, code=elsewhere), device=None))
-    assert f"not the code frozen in {elsewhere}" in outcome.reason
+    assert f"instead of the code frozen in {elsewhere}" in outcome.reason
 
 
 # ------------------------------------------------------------------------------------------ GPUs

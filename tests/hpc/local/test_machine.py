@@ -16,7 +16,7 @@ SLICED = (
 
 @pytest.fixture
 def machine_with(tmp_path, monkeypatch):
-    """A machine on which `nvidia-smi -L` prints the given text."""
+    """Return a function that makes a machine on which `nvidia-smi -L` prints a given text."""
 
     def install(listing: str) -> None:
         tools = tmp_path / "tools"
@@ -65,7 +65,7 @@ def test_gpus_that_are_used_cause_no_warning(machine_with):
 def test_gpus_that_are_not_used_are_said_loudly(machine_with, monkeypatch):
     machine_with(TWO_GPUS)
     assert "--jobs 1 leaves 1 of 2 GPUs without work: 1" in machine.unused_gpus(1, ["auto"])[0]
-    assert "resources.device is cpu" in machine.unused_gpus(2, ["cpu"])[0]
+    assert "resources.device cpu" in machine.unused_gpus(2, ["cpu"])[0]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert "CUDA_VISIBLE_DEVICES shows 1 of them" in machine.unused_gpus(1, ["auto"])[0]
     monkeypatch.setattr(machine, "_torch_is_cpu_only", lambda: True)

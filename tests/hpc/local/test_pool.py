@@ -1,4 +1,4 @@
-"""The sweep's loop, with real jobs and faked runs."""
+"""Loop of a local sweep, with real jobs and faked runs."""
 
 import io
 import json
@@ -42,7 +42,7 @@ LocalSweep(runs, out, LocalMachine(), Display(runs, out), jobs=jobs, devices=(),
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the time would be spent on waiting for the next look."""
+    """Shorten the interval of polling, which would otherwise take most of the time."""
     monkeypatch.setattr("hpc.local.pool._POLL_S", 0.05)
 
 
@@ -59,13 +59,13 @@ def _wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 
 
 def _with_default_signals() -> None:
-    """`nohup` ignores SIGHUP and a script's background SIGINT, for all processes below."""
+    """Restore default signals, since `nohup` ignores SIGHUP and background scripts ignore SIGINT."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
 
 def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
-    """The whole sweep in a process of its own, which a test can kill."""
+    """Start the whole sweep in its own process, which a test can kill."""
     return subprocess.Popen(
         [sys.executable, "-c", SWEEP, str(small.file), str(small.out), str(jobs)],
         cwd=small.out,
@@ -130,7 +130,7 @@ def test_jobs_that_die_before_any_run_end_the_sweep(small, fake_code):
 
 
 class _StumblingMachine(LocalMachine):
-    """Two of three jobs end before they begin a run."""
+    """Machine on which two of three jobs end before they start a run."""
 
     def __init__(self) -> None:
         self.submitted = 0

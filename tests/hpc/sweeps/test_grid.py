@@ -208,7 +208,7 @@ def test_a_circle_of_stages_is_told_once(tmp_path):
     assert _error(_write(tmp_path, stages=stages)) == (
         "sweep.yaml",
         "stages.a.start",
-        "a circle: a needs b needs c needs a",
+        "stages need each other in a circle: a needs b needs c needs a",
     )
 
 
@@ -235,7 +235,7 @@ def test_all_errors_of_a_file_at_once_each_with_its_place(tmp_path):
     assert "did you mean 'title'?" in errors["sweep.yaml", "titel"]
     assert "did you mean 'seeds'?" in errors["low.yaml", "seed"]
     assert "did you mean 'stages'?" in errors["sweep.yaml", "presets.p.stagse"]
-    assert "0 is there twice" in errors["sweep.yaml", "seeds"]
+    assert "0 is given twice" in errors["sweep.yaml", "seeds"]
     assert "unknown arm 'moko'" in errors["sweep.yaml", "baseline"]
     assert "did you mean 'settings'?" in errors["sweep.yaml", "arms.moco.setings"]
     assert "did you mean 'table'?" in errors["sweep.yaml", "arms.one.reference.tabel"]
@@ -263,7 +263,7 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"seeds": 3}, "seeds", "3 is not allowed"),
         ({"arms": {"a": {"grid": {SIGMA: []}}}}, f"arms.a.grid.{SIGMA}", "empty"),
         ({"arms": {"a": {"grid": {SIGMA: 0.1}}}}, f"arms.a.grid.{SIGMA}", "give a list"),
-        ({"arms": {"a": {"grid": {SIGMA: [0.001, 1e-3]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is there twice"),
+        ({"arms": {"a": {"grid": {SIGMA: [0.001, 1e-3]}}}}, f"arms.a.grid.{SIGMA}", "0.001 is given twice"),
         ({"arms": {"a": {}, "b": {}}}, "arms.b", "cell 'b' is the same config as cell 'a'"),
         ({"arms": {"a": {"settings": {"evaluation": None}}}}, "arms.a", "must be measured"),
         ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}, "baseline": "a"}, "baseline", "has a grid"),
@@ -271,7 +271,7 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         (
             {"arms": {name: {"settings": {"start": {"encoder": {"file": f"{name}.pth"}}}} for name in "ab"}},
             "arms.b",
-            "in the path of a start file only",
+            "only in the path of a start file",
         ),
         ({"settings": BASE | {"seed": 1}}, "settings.seed", "listed in `seeds`"),
         ({"arms": {"a": {"grid": {"data.dataset": ["x", "y"]}}}}, "arms", "one dataset, not x, y"),
@@ -304,7 +304,11 @@ def test_an_unknown_preset_is_the_only_error(tmp_path):
 def test_a_config_of_one_run_is_told_apart(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("seed: 3\nmethod: {name: mocov2}\n")
-    assert _error(file) == ("config.yaml", "", f"no sweep but one run's config: fgssl train {file}")
+    assert _error(file) == (
+        "config.yaml",
+        "",
+        f"is the config of one run, not a sweep: start it with `fgssl train {file}`",
+    )
 
 
 def test_missing_files(tmp_path):

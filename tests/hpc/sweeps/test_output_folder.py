@@ -1,4 +1,4 @@
-"""Which plans may take the place of the one that an output folder holds."""
+"""Plans that may replace the plan in an output folder."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_feature
 
 @pytest.fixture
 def kept(small):
-    """The small sweep, its plan kept in its output folder."""
+    """Return the small sweep with its plan in its output folder."""
     (small.out / "plan.json").write_text(record_json(small.plan.record()))
     return small
 
@@ -56,7 +56,7 @@ def test_a_cell_that_means_another_run(kept):
     assert lines[3] == "  grad_cam sigma_grad_cam=0.25, seed 0: method.pair_weight 0.5 there, 0.25 now"
     assert lines[4] == "  and 3 more"
     assert "give --out DIR" in lines[5]
-    assert "its runs stay" in lines[5]
+    assert "its runs are kept" in lines[5]
 
 
 def test_a_changed_stage_changes_what_starts_from_it(kept):
@@ -94,7 +94,9 @@ def test_another_sweep(kept):
     assert "is the plan of sweep 'small', not of 'other': give --out DIR" in _refusal(kept, "name=other")
 
 
-@pytest.mark.parametrize(("content", "words"), [("{", "Expecting"), ('{"schema": 1}', "schema 1 is not the 2")])
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "Expecting"), ('{"schema": 1}', "schema is 1, but this version of fgssl reads 2")]
+)
 def test_a_plan_that_cannot_be_read(kept, content, words):
     (kept.out / "plan.json").write_text(content)
     refusal = _refusal(kept)

@@ -1,4 +1,4 @@
-"""Points x seeds -> runs, shared ones once, needs first; and the plan as `aggregate` reads it."""
+"""Plans: one run per cell and seed, shared runs once, in topological order; and their record for `aggregate`."""
 
 import math
 from pathlib import Path

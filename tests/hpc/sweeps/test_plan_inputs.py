@@ -1,4 +1,4 @@
-"""What runs read: all that is missing at once, and what changed under finished runs."""
+"""Inputs of runs: everything that is missing, and changes under finished runs."""
 
 import dataclasses
 import hashlib
@@ -95,7 +95,7 @@ def test_finished_runs_of_other_data(small, sweep_file, tmp_path):
     _finish(small, made.runs[0], data_version=old)
     check_inputs(made.runs, small.out, ())
     new = _manifest(tmp_path / "shards", "second packing")
-    with pytest.raises(UserError, match=rf"trained on other data: version {old[:12]}.*now holds {new[:12]}"):
+    with pytest.raises(UserError, match=rf"trained on other data, version {old[:12]}.*now holds {new[:12]}"):
         check_inputs(made.runs, small.out, ())
 
 

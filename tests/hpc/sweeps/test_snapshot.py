@@ -1,4 +1,4 @@
-"""Frozen code: content-addressed, whole, untouched by later edits."""
+"""Frozen code: content-addressed, complete, and unaffected by later edits."""
 
 import pytest
 

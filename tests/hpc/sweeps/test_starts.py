@@ -1,4 +1,4 @@
-"""Stages that start from each other: what does not fit is told when the sweep is planned."""
+"""Stages that start from each other: mismatches are reported when the sweep is planned."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ BASE = {"method": {"name": "synthesized", "base": {"queue_size": 128}}, "views":
 
 
 def problems(folder: Path, content: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """(file, key, message) of each problem of a sweep; [] of a valid one."""
+    """Return (file, key, message) of each problem of a sweep."""
     file = folder / "sweep.yaml"
     file.write_text(to_yaml({"name": "test"} | content))
     try:
@@ -85,7 +85,7 @@ CLASSIFIER: dict[str, Any] = {
 )
 def test_what_a_stage_trains_must_fit_what_starts_from_it(tmp_path, chain, role, change, there, here):
     assert problems(tmp_path, chain) == []
-    message = f"stage 's' has {there}, but what starts its {role} from it has {here}: give both the same"
+    message = f"stage 's' has {there}, but the run that starts its {role} from it has {here}: give both the same value"
     in_arm = Layer(chain).merge({"arms": {"a": {"settings": change}}}, ())
     assert problems(tmp_path, in_arm) == [("sweep.yaml", f"settings.start.{role}.stage", message)]
     [(name, value)] = change.items()
@@ -115,6 +115,7 @@ def test_a_stage_that_another_stage_starts_from_must_fit_too(tmp_path):
         (
             "sweep.yaml",
             "stages.s.start.encoder.stage",
-            "stage 'first' has encoder.name b, but what starts its encoder from it has resnet50: give both the same",
+            "stage 'first' has encoder.name b, but the run that starts its encoder from it has resnet50: give both the "
+            "same value",
         )
     ]

@@ -1,4 +1,4 @@
-"""Run folders -> states."""
+"""States of runs from their folders."""
 
 import json
 
@@ -17,7 +17,7 @@ MEASURED = Evaluation(measures={"rank1": 1.0}, wall_s=0.0, code_version="c1", da
 
 @pytest.fixture
 def by_kind(small):
-    """Stages of seed 0 by stage or cell."""
+    """Return {stage or cell: run} for seed 0."""
     return {run.label.removesuffix(", seed 0"): run for run in small.plan.runs if run.seed == 0}
 
 

@@ -1,4 +1,4 @@
-"""Run Slurm's commands in a clean environment, and raise where they fail."""
+"""Run Slurm's commands in a clean environment, and raise their errors."""
 
 import os
 import re
@@ -11,20 +11,22 @@ from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm.rejections import AWAY
 
 _PATIENCE_S = 60.0
-"""Slurm's own is about 10 s with a busy controller, and 45 s with a database that hangs."""
+"""Time limit of a command; Slurm's own is about 10 s for a busy controller and 45 s for a hung database."""
 _SUBMISSION_PATIENCE_S = 120.0
 _STRIPPED = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SLURM_")
-"""Variables that change what commands do and print, and those of a job."""
+"""Prefixes of variables that change commands and their output, or belong to a job."""
 _NOT_FOR_JOBS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
+"""Prefixes of variables that a submitted job must not inherit."""
 _OF_TORCHRUN = {
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
     *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
     *("MASTER_ADDR", "MASTER_PORT"),
 }
-"""By name: a site's own LOCAL_SCRATCH and its like must stay."""
+"""Names of torchrun's variables; a prefix would also match those of a site, e.g. LOCAL_SCRATCH."""
 
 
 def ask(*command: str) -> str:
+    """Run a command and return its output, or raise its error; one of squeue means that the controller is away."""
     answer = run(*command)
     if answer.returncode != 0:
         raise SchedulerUnavailableError(_words(answer)) if command[0] == "squeue" else error_of(answer)
@@ -32,12 +34,13 @@ def ask(*command: str) -> str:
 
 
 def configuration() -> dict[str, str]:
-    """Return the cluster's configuration by Slurm's names: MaxArraySize, KillWait, ..."""
+    """Return the output of `scontrol show config` as {name: value}, e.g. MaxArraySize and KillWait."""
     lines = ask("scontrol", "show", "config").splitlines()
     return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
 
 
 def error_of(answer: "subprocess.CompletedProcess[str]") -> UserError:
+    """Return the error to raise for a failed command."""
     return (SchedulerUnavailableError if re.search(AWAY, answer.stderr) else UserError)(_words(answer))
 
 
@@ -46,13 +49,15 @@ def _words(answer: "subprocess.CompletedProcess[str]") -> str:
 
 
 def run(*command: str) -> "subprocess.CompletedProcess[str]":
-    # Times since the epoch, and lists of an array's tasks in full.
+    """Run a command that queries or changes jobs, and return its result even if it failed."""
+    # Print times since the epoch, and do not truncate lists of array tasks.
     plain = {"SLURM_TIME_FORMAT": "%s", "SLURM_BITSTR_LEN": "0", "LC_ALL": "C"}
     return _execute(command, _environment(_STRIPPED) | plain, _PATIENCE_S)
 
 
 def sbatch(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    # SBATCH_* of the user's shell would win over the script, SLURM_* of a job be taken for its own.
+    """Run sbatch and return its result even if it failed."""
+    # SBATCH_* would override the script, and a new job would mistake SLURM_* of another job for its own.
     kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if name not in _OF_TORCHRUN}
     return _execute(("sbatch", *arguments), kept, _SUBMISSION_PATIENCE_S)
 
@@ -64,7 +69,7 @@ def _environment(stripped: tuple[str, ...]) -> dict[str, str]:
 def _execute(
     command: Sequence[str], environment: Mapping[str, str], patience_s: float
 ) -> "subprocess.CompletedProcess[str]":
-    """In a process group of its own: a command may be a site's script around the real one, which would live on."""
+    """Run a command in its own process group, so that a timeout also kills what a wrapper started."""
     try:
         process = subprocess.Popen(
             command,
@@ -78,8 +83,8 @@ def _execute(
         )
     except FileNotFoundError:
         raise UserError(
-            f"no {command[0]} on PATH: Slurm's commands are needed, as a login node has them. In a container: bind "
-            "them into it, or run this outside of it"
+            f"no {command[0]} on PATH: Slurm's commands are required, so run this on a login node. In a container, "
+            "bind them into it or run this outside of it"
         ) from None
     with process:
         try:

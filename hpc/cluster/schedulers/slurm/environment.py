@@ -1,4 +1,4 @@
-"""What Slurm says of a job in the environment of its processes."""
+"""Environment variables that Slurm sets in the processes of a job."""
 
 import os
 
@@ -7,6 +7,7 @@ from hpc.environment import number_of
 
 
 def place() -> JobPlace:
+    """Return the place of this process in its Slurm job."""
     memory_mb = number_of("SLURM_MEM_PER_CPU", 0) * number_of("SLURM_CPUS_ON_NODE", 0)
     return JobPlace(
         job_id=os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", ""),

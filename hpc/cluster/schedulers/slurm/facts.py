@@ -1,4 +1,4 @@
-"""Parse squeue, sacct and scontrol: Slurm's words for jobs, times and lists of nodes."""
+"""Parse the output of squeue, sacct and scontrol: job states, times and node lists."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Literal
 
 from hpc.cluster.schedulers.scheduler import JobFact, JobState
 
-# The same fields in the same order, but that squeue alone counts restarts. Names may hold the separator: they are last.
+# The fields correspond, except that only squeue counts restarts. Names come last, since they may contain the separator.
 QUEUE = "JobArrayID,State,Reason,exit_code,RestartCnt,StartTime,EndTime,TimeLimit,NodeList,Name"
 DATABASE = "JobID,State,Reason,ExitCode,JobIDRaw,Start,End,TimelimitRaw,NodeList,JobName"
 _FIELDS = 10
@@ -32,7 +32,7 @@ _WAITING = [word for word, state in STATES.items() if state in (JobState.PENDING
 
 
 def facts_in(line: str, source: Literal["squeue", "sacct"]) -> Iterator[JobFact]:
-    """Yield every job that a line is about; none if it is the rest of a job's name that has line breaks."""
+    """Yield a fact for every job on a line, or none if the line continues a job name that has line breaks."""
     texts = line.split("|", _FIELDS - 1)
     job = re.fullmatch(r"(\d+)(?:_(\d+)|_\[([\d,:-]+)(?:%\d+)?\])?", texts[0])
     if len(texts) < _FIELDS or job is None:
@@ -40,7 +40,7 @@ def facts_in(line: str, source: Literal["squeue", "sacct"]) -> Iterator[JobFact]
     number, task, tasks = job.groups()
     _, word, reason, ending, restarts, start, end, _, nodes, name = texts
     word, reason = word.partition(" ")[0], reason.replace("_", " ")  # CANCELLED by 1000; launch_failed_requeued_held
-    started = None if word in _WAITING else seconds(start)  # squeue gives the start that it expects, too
+    started = None if word in _WAITING else seconds(start)  # squeue also prints expected starts
     state = _state(word, reason, started)
     exit_code, signal_number = _exit(ending)
     fact = JobFact(
@@ -55,7 +55,7 @@ def facts_in(line: str, source: Literal["squeue", "sacct"]) -> Iterator[JobFact]
         launch_failed="launch failed" in reason,
         never_starts=reason == "DependencyNeverSatisfied",
     )
-    # The database goes on reporting why a job waited, when it is over; and squeue gives the end that it expects.
+    # sacct keeps the reason why an ended job was pending, and squeue also prints expected ends.
     fact = replace(
         fact,
         reason=reason if reason != "None" and (source == "squeue" or not fact.over) else "",
@@ -68,7 +68,7 @@ def facts_in(line: str, source: Literal["squeue", "sacct"]) -> Iterator[JobFact]
 def _state(word: str, reason: str, started: float | None) -> JobState:
     if word == "PENDING" and "held" in reason.lower():
         return JobState.HELD
-    # Further words are of jobs that begin, end, are suspended or go back to the queue.
+    # Other states belong to jobs that are configuring, completing, suspended or being requeued.
     return STATES.get(word, JobState.PENDING if started is None else JobState.RUNNING)
 
 
@@ -100,7 +100,7 @@ def _expanded(name: str) -> Iterator[str]:
 
 
 def _exit(text: str) -> tuple[int, int]:
-    """Return exit code and signal from sacct's `3:0`, or from squeue's status of wait(2)."""
+    """Return (exit code, signal) from sacct's `3:0` or from squeue's wait status."""
     code, _, number = text.partition(":")
     if number:
         return int(code), int(number)
@@ -109,21 +109,22 @@ def _exit(text: str) -> tuple[int, int]:
 
 
 def pairs(line: str) -> dict[str, str]:
+    """Parse `NAME=VALUE` pairs of a line of `scontrol --oneliner`."""
     return {name: value for name, _, value in (pair.partition("=") for pair in line.split())}
 
 
 def seconds(text: str) -> float | None:
-    """Parse seconds since the epoch; None for Unknown, None and N/A."""
+    """Parse seconds since the epoch, or return None for Unknown, None and N/A."""
     return float(text) if text.isdecimal() else None
 
 
 def count(text: str) -> int | None:
-    """Parse a limit; None where there is none, or one of nothing at all."""
+    """Parse a limit, or return None if there is no limit or the limit is 0."""
     return int(text) or None if text.isdecimal() else None
 
 
 def minutes(text: str) -> int | None:
-    """Parse `2-03:04:05`, `3:04:05`, `4:05` rounded up, or minutes alone; None for UNLIMITED and its like."""
+    """Parse `2-03:04:05`, `3:04:05`, `4:05` (rounded up) or minutes, or return None for UNLIMITED and similar words."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
     if match is None:
         return count(text)
@@ -132,4 +133,5 @@ def minutes(text: str) -> int | None:
 
 
 def least(values: Iterable[int | None]) -> int | None:
+    """Return the smallest value that is not None, or None if there is no such value."""
     return min((value for value in values if value is not None), default=None)

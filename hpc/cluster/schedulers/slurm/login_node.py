@@ -1,4 +1,4 @@
-"""Compare a site's profile with what Slurm reports to a user on its login node."""
+"""Compare a site's profile with the reports of Slurm's commands on a login node."""
 
 import dataclasses
 import os
@@ -16,17 +16,18 @@ from hpc.cluster.schedulers.slurm.facts import count, least, minutes, pairs
 from hpc.cluster.site.profile import LimitSettings
 
 Pairs = Mapping[str, str]
-"""A partition, a node or the cluster, by Slurm's names."""
+"""Attributes of a partition, a node or the cluster, by Slurm's names."""
 _OLDEST = (22, 5)
+"""Oldest version of Slurm with which fgssl was tested."""
 _COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sacct", "sacctmgr")
 _OF_ANY_PARTITION = ("array_index", "submitted", "running")
-"""Limits that hold where jobs name no partition, too: the cluster's and the user's."""
+"""Limits of the cluster and the user, which also apply to jobs that name no partition."""
 
 
 def examine(diagnosis: Diagnosis) -> None:
-    """Add findings to the diagnosis; a question that Slurm does not answer is a finding, too.
+    """Add findings to the diagnosis, also on queries of the accounting database that fail.
 
-    Raises `UserError` where there is no Slurm, or it does not answer.
+    Raises `UserError` if there is no Slurm or its controller does not answer.
     """
     cluster = configuration()
     _commands(diagnosis)
@@ -34,7 +35,7 @@ def examine(diagnosis: Diagnosis) -> None:
     _shell(diagnosis)
     nodes, partitions = shown("node"), {one["PartitionName"]: one for one in shown("partition")}
     if not partitions:
-        raise UserError("Slurm shows no partition to you: ask the site's support what you may use")
+        raise UserError("`scontrol show partition` lists no partition: ask the site's support which ones you can use")
     named, default = diagnosis.profile.partitions, _default(partitions)
     up = [name for name, one in partitions.items() if one["State"] == "UP"]
     known = up if named is None else [name for name in named if name in partitions]
@@ -48,17 +49,17 @@ def examine(diagnosis: Diagnosis) -> None:
     ):
         try:
             look()
-        except UserError as error:  # the database is away, or there is none
+        except UserError as error:  # the database does not answer, or there is none
             diagnosis.add(Verdict.UNKNOWN, section, str(error))
 
 
 def shown(what: str) -> list[Pairs]:
-    """Return the nodes or partitions that this user may see, by Slurm's names: NodeName, Gres, MaxTime, ..."""
+    """Return the attributes (NodeName, Gres, MaxTime, ...) of each node or partition that is visible to this user."""
     return [pairs(line) for line in ask("scontrol", "--oneliner", "show", what).splitlines()]
 
 
 def _of_user(*fields: str) -> list[list[str]]:
-    """Return these fields of each of the user's associations."""
+    """Return fields of each of the user's associations."""
     user = pwd.getpwuid(os.getuid()).pw_name
     form = ("show", "user", user, "withassoc", f"format={','.join(fields)}")
     return [line.split("|") for line in ask("sacctmgr", "--noheader", "--parsable2", *form).splitlines()]
@@ -67,7 +68,7 @@ def _of_user(*fields: str) -> list[list[str]]:
 def _commands(diagnosis: Diagnosis) -> None:
     missing = [command for command in _COMMANDS if shutil.which(command) is None]
     if missing:
-        advice = "sweeps need them; without sacct alone, how jobs ended is known for some minutes only"
+        advice = "sweeps require them; if only sacct is missing, the ends of jobs are known for some minutes"
         diagnosis.add(Verdict.WARNING, "commands", f"not on PATH: {', '.join(missing)}: {advice}")
     else:
         diagnosis.add(Verdict.OK, "commands", f"{', '.join(_COMMANDS)} are on PATH")
@@ -77,48 +78,50 @@ def _configuration(diagnosis: Diagnosis, configuration: Pairs) -> None:
     version = configuration["SLURM_VERSION"]
     diagnosis.source = f"Slurm {version} of {configuration['ClusterName']}"
     new_enough = tuple(map(int, re.findall(r"\d+", version)[:2])) >= _OLDEST
-    advice = "" if new_enough else ": older than 22.05, with which this was tested"
+    advice = "" if new_enough else ": older than 22.05, the oldest version that was tested"
     diagnosis.add(Verdict.OK if new_enough else Verdict.WARNING, "Slurm", version + advice)
     if configuration["JobRequeue"] == "1":
-        diagnosis.add(Verdict.OK, "JobRequeue", "jobs may go back into the queue")
+        diagnosis.add(Verdict.OK, "JobRequeue", "1: jobs can be requeued")
     else:
-        diagnosis.add(Verdict.WARNING, "JobRequeue", "0: jobs must ask for it, as those made here do; the job tells")
-    diagnosis.add(Verdict.OK, "KillWait", f"{configuration['KillWait']} from SIGTERM to SIGKILL at the time limit")
+        diagnosis.add(
+            Verdict.WARNING, "JobRequeue", "0: jobs must set --requeue, as those of fgssl do; the self-test checks it"
+        )
+    diagnosis.add(Verdict.OK, "KillWait", f"{configuration['KillWait']} between SIGTERM and SIGKILL at the time limit")
 
 
 def _shell(diagnosis: Diagnosis) -> None:
     names = sorted(name for name in os.environ if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF")
     if "SLURM_JOB_ID" in names:
-        message = f"this shell belongs to job {os.environ['SLURM_JOB_ID']}: run this on a login node"
+        message = f"this shell is part of job {os.environ['SLURM_JOB_ID']}: run this on a login node"
         diagnosis.add(Verdict.WARNING, "shell", message)
     elif names:
         set_here = ", ".join(f"{name}={os.environ[name]}" for name in names)
-        advice = "jobs made here ignore them (say it in the profile), slurm/*.sbatch obey them: unset them"
+        advice = "jobs of sweeps ignore them (use the profile instead), but slurm/*.sbatch do not: unset them"
         diagnosis.add(Verdict.WARNING, "shell", f"{set_here}: {advice}")
     else:
-        diagnosis.add(Verdict.OK, "shell", "no SBATCH_* or SLURM_* variables that would change what jobs ask for")
+        diagnosis.add(Verdict.OK, "shell", "no SBATCH_* or SLURM_* variables, which would change the requests of jobs")
 
 
 def _accounts(diagnosis: Diagnosis) -> None:
-    accounts: dict[str, dict[str, None]] = {}  # each with the QOS that its jobs may have
+    accounts: dict[str, dict[str, None]] = {}  # account to its QOS
     for name, qualities in _of_user("Account", "QOS"):
         accounts.setdefault(name, {}).update(dict.fromkeys(filter(None, qualities.split(","))))
     account, wanted = diagnosis.profile.account, diagnosis.profile.accounts
     known = "; ".join(f"{name} (QOS {', '.join(qos) or 'by default'})" for name, qos in accounts.items()) or "none"
     if account is not None and account not in accounts:
-        diagnosis.add(Verdict.DIFFERS, "account", f"{account} is not one of yours, which are {known}")
+        diagnosis.add(Verdict.DIFFERS, "account", f"{account} is not one of your accounts: {known}")
     elif account is not None or len(accounts) == 1:
         diagnosis.see("account", account or next(iter(accounts)))
     else:
         verdict = Verdict.WARNING if wanted.required else Verdict.OK
-        diagnosis.add(verdict, "account", f"yours are {known}: choose one by cluster.account=NAME")
+        diagnosis.add(verdict, "account", f"yours are {known}: choose one with cluster.account=NAME")
     if strange := [name for name in accounts if not wanted.fits(name)]:
         diagnosis.add(Verdict.WARNING, "accounts.pattern", f"{wanted.pattern} does not match {', '.join(strange)}")
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of node."""
+    """Kind of node."""
 
     cores: int
     usable_cores: int
@@ -128,9 +131,9 @@ class _Kind:
 
 
 def _kinds(node: Pairs) -> Iterator[_Kind]:
-    """One for each type of its GPUs."""
+    """Yield the kind of a node, once for each type of its GPUs."""
     cores = int(node["Sockets"]) * int(node["CoresPerSocket"])
-    threads = max(1, int(node["CPUTot"]) // cores)  # that count as CPUs
+    threads = max(1, int(node["CPUTot"]) // cores)  # CPUs of a core, as Slurm counts them
     usable = int(node.get("CPUEfctv", node["CPUTot"])) // threads
     memory_mb = int(node["RealMemory"]) - int(node.get("MemSpecLimit", 0))
     gpus = re.findall(r"\bgpu:(?:([^:(,]+):)?(\d+)", node["Gres"])
@@ -139,7 +142,7 @@ def _kinds(node: Pairs) -> Iterator[_Kind]:
 
 
 def _nodes(diagnosis: Diagnosis, nodes: Sequence[Pairs], default: str | None, known: Sequence[str]) -> None:
-    """The most frequent kind in the profile's partition, with GPUs and without."""
+    """Add findings on the most frequent kinds of nodes, with and without GPUs, in the profile's partitions."""
     profile = diagnosis.profile
     wanted = profile.gpu.type if profile.gpu is not None else None
 
@@ -166,7 +169,7 @@ def _nodes(diagnosis: Diagnosis, nodes: Sequence[Pairs], default: str | None, kn
             diagnosis.see("gpu.type", gpu_kind.gpu_type or None)
     elif profile.gpu is not None:
         diagnosis.values["gpu"] = None
-        diagnosis.add(Verdict.DIFFERS, "gpu", "no node that you may see has GPUs")
+        diagnosis.add(Verdict.DIFFERS, "gpu", "no node that is visible to you has GPUs")
     with_gpus = {name for node in nodes if next(_kinds(node)).gpus for name in _partitions_of(node)}
     for name in known:
         diagnosis.see(f"partitions.{name}.gpus", name in with_gpus)
@@ -187,14 +190,18 @@ def _default(partitions: Mapping[str, Pairs]) -> str | None:
 def _partitions(diagnosis: Diagnosis, partitions: Mapping[str, Pairs], known: Sequence[str]) -> None:
     for name in diagnosis.profile.partitions or ():
         if name not in known:
-            diagnosis.add(Verdict.DIFFERS, f"partitions.{name}", f"there is none; there are {', '.join(partitions)}")
+            diagnosis.add(
+                Verdict.DIFFERS, f"partitions.{name}", f"no such partition; the partitions are {', '.join(partitions)}"
+            )
     if diagnosis.profile.partitions is None:
         diagnosis.values |= {f"partitions.{name}": {} for name in known}
         diagnosis.add(Verdict.FOUND, "partitions", ", ".join(known))
     for name in known:
         diagnosis.see(f"partitions.{name}.whole_node", partitions[name]["OverSubscribe"] == "EXCLUSIVE")
     if (default := _default(partitions)) is not None:
-        message = f"{partitions[default]['DefaultTime']} in {default}, for jobs that ask for none; those made here do"
+        message = (
+            f"{partitions[default]['DefaultTime']} in {default}, for jobs without a time limit; those of fgssl have one"
+        )
         diagnosis.add(Verdict.OK, "DefaultTime", message)
 
 
@@ -206,17 +213,17 @@ def _preemption(
     nodes: Sequence[Pairs],
 ) -> None:
     how = configuration["PreemptType"]
-    # The first one since 24.11, the second one before.
+    # Slurm has the option in the first one since 24.11, and in the second one before.
     parameters = [configuration.get(name, "") for name in ("PreemptParameters", "SlurmctldParameters")]
     if how == "preempt/none":
         diagnosis.add(Verdict.OK, "PreemptType", "jobs are not preempted")
     elif any("send_user_signal" in words for words in parameters):
-        diagnosis.add(Verdict.OK, "send_user_signal", "a preempted job gets USR2, saves and goes back into the queue")
+        diagnosis.add(Verdict.OK, "send_user_signal", "preempted jobs receive USR2, save and are requeued")
     else:
-        message = "not set: a preempted job gets SIGTERM alone; it saves where the partition's GraceTime lets it"
+        message = "not set: preempted jobs receive only SIGTERM, and save if the partition's GraceTime is long enough"
         diagnosis.add(Verdict.WARNING, "send_user_signal", message)
     if how == "preempt/qos":
-        message = "by QOS: `sacctmgr show qos format=name,preempt,gracetime` tells which may be"
+        message = "by QOS: `sacctmgr show qos format=name,preempt,gracetime` lists which can be preempted"
         diagnosis.add(Verdict.UNKNOWN, "preemptible", message)
     for name in known if how == "preempt/partition_prio" else ():
         one, sharing = partitions[name], (_partitions_of(node) for node in nodes)
@@ -227,12 +234,12 @@ def _preemption(
         if preemptible and grace_s:
             diagnosis.see(f"partitions.{name}.grace_s", grace_s)
         elif preemptible:
-            message = "GraceTime 0: a preempted job has no time to save; let it do so often"
+            message = "GraceTime 0: preempted jobs have no time to save; lower resources.checkpoint_every_s"
             diagnosis.add(Verdict.WARNING, f"partitions.{name}.grace_s", message)
 
 
 def _limits(diagnosis: Diagnosis, cluster: Pairs, partitions: Sequence[Pairs], known: Sequence[str]) -> None:
-    """The site's where all partitions have the same, else each partition's."""
+    """Add findings on limits: for the site if all partitions have the same limit, otherwise for each partition."""
     profile = diagnosis.profile
     found = {one["PartitionName"]: limits(cluster, one, profile.account) for one in partitions}
     for field in (entry.name for entry in dataclasses.fields(LimitSettings)):
@@ -247,7 +254,7 @@ def _limits(diagnosis: Diagnosis, cluster: Pairs, partitions: Sequence[Pairs], k
 
 
 def limits(cluster: Pairs, partition: Pairs, account: str | None = None) -> LimitSettings:
-    """Return the tightest limits on the user's jobs in a partition; without an account, those of the default one."""
+    """Return the strictest limits on the user's jobs in a partition, for an account or the default one."""
     enforced = {"limits", "safe", "all"}.intersection(cluster["AccountingStorageEnforce"].split(","))
     rules = list(_rules(partition, account)) if enforced else []
     return LimitSettings(
@@ -260,7 +267,7 @@ def limits(cluster: Pairs, partition: Pairs, account: str | None = None) -> Limi
 
 
 def _rules(partition: Pairs, account: str | None) -> Iterator[list[str]]:
-    """Yield (most jobs submitted, most running, longest time) of each of the user's associations and QOS."""
+    """Yield (MaxSubmitJobs, MaxJobs, MaxWall) of each of the user's associations and QOS."""
     qualities = {partition["QoS"], "normal"} - {"N/A"}
     limits = ("MaxSubmitJobs", "MaxJobs", "MaxWall")
     for default_account, own_account, own_partition, default_qos, *rule in _of_user(

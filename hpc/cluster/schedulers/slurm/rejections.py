@@ -1,4 +1,4 @@
-"""Parse sbatch rejections: their kind, the likely cause, and what to do."""
+"""Parse sbatch rejections: their kind, likely cause and remedy."""
 
 import re
 from pathlib import Path
@@ -10,34 +10,34 @@ AWAY = (
     r"Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted|Transport endpoint|"
     r"Connection (timed out|refused)|Unexpected message received"
 )
-"""Message of any of Slurm's commands if the controller does not answer."""
+"""Messages of Slurm's commands if the controller does not answer."""
 _REFUSALS = {
     Refusal.ARRAY: r"Invalid job array specification",
-    # The last one is MaxJobCount. A policy of another name is a limit of size or time, and waiting does not help.
+    # The last one is MaxJobCount. Other policies limit size or time, so waiting would not help.
     Refusal.FULL: r"(QOS|Assoc)\w*Submit\w*Limit|Resource temporarily unavailable",
     Refusal.ACCOUNT: r"Invalid account",
 }
 _NOT_ASKED = ("job-name", "open-mode", "output", "requeue", "no-requeue", "signal", "array", "chdir")
-"""Options that no site refuses, or that have an error of their own."""
+"""Options to omit from messages: no site rejects them, or they have their own error."""
 _CAUSES = {
     r"accounting/QOS policy|(QOS|Assoc)(Max|Grp)": (
-        "a limit of your account or QOS on size or time: fewer jobs.default.nodes or walltime_min, or another account"
+        "a limit of your account or QOS: lower jobs.default.nodes or walltime_min, or use another account"
     ),
-    r"Invalid account": "account: give one of yours, cluster.account=NAME (`sacctmgr show associations user=$USER`)",
-    r"(?i)invalid partition|partition .*not available": "partition: jobs.default.partition=NAME (listed by `sinfo -s`)",
-    r"(?i)invalid qos": "QOS: jobs.default.qos=NAME (`sacctmgr show associations user=$USER` lists yours)",
-    r"(?i)time limit": "walltime: a smaller jobs.default.walltime_min (`sinfo -o '%P %l'` lists the limits)",
+    r"Invalid account": "account: set cluster.account=NAME (`sacctmgr show associations user=$USER` lists yours)",
+    r"(?i)invalid partition|partition .*not available": "partition: set jobs.default.partition=NAME (see `sinfo -s`)",
+    r"(?i)invalid qos": "QOS: set jobs.default.qos=NAME (`sacctmgr show associations user=$USER` lists yours)",
+    r"(?i)time limit": "walltime: lower jobs.default.walltime_min (`sinfo -o '%P %l'` lists the limits)",
     r"(?i)node configuration|node count|generic resource|\bgres\b|memory|CPU count": (
-        "size: no node of the partition has so much; fewer jobs.default.processes_per_node, cores_per_process or "
-        "memory_gb_per_node, or another gpu.type of the profile (`sinfo -o '%P %c %m %G'` lists what nodes have)"
+        "size: no node of the partition is that large; lower jobs.default.processes_per_node, cores_per_process or "
+        "memory_gb_per_node, or set another gpu.type in the profile (`sinfo -o '%P %c %m %G'` lists the nodes)"
     ),
-    r"(?i)feature|reservation": "jobs.default.options: its constraint or reservation is not known there",
+    r"(?i)feature|reservation": "jobs.default.options: the site has no such constraint or reservation",
 }
-"""Message of sbatch to its cause and what to do."""
+"""Message of sbatch to the likely cause and its remedy."""
 
 
 def refused(stderr: str) -> RefusedError | SchedulerUnavailableError:
-    """Return the error to raise where sbatch failed; only a `RefusedError` means that there is no job."""
+    """Return the error to raise if sbatch failed; only a `RefusedError` guarantees that there is no job."""
     if re.search(AWAY, stderr):
         return SchedulerUnavailableError(stderr.strip())
     kind = next((kind for kind, words in _REFUSALS.items() if re.search(words, stderr)), Refusal.OTHER)
@@ -45,7 +45,7 @@ def refused(stderr: str) -> RefusedError | SchedulerUnavailableError:
 
 
 def explained(error: UserError, script: Path) -> UserError:
-    """Add the batch script's options and the likely cause, except where waiting or a smaller array helps."""
+    """Return the error with the script's options and the likely cause, unless waiting or a smaller array helps."""
     if not isinstance(error, RefusedError) or error.kind in (Refusal.FULL, Refusal.ARRAY):
         return error
     asked = [
@@ -53,7 +53,7 @@ def explained(error: UserError, script: Path) -> UserError:
     ]
     shown = " ".join(f"--{option}" for option in asked if option.partition("=")[0] not in _NOT_ASKED)
     words = str(error).replace("sbatch: error: ", "") or "no reason given"
-    told = [words, f"asked for: {shown}", f"the script: {script}"]
+    told = [words, f"options: {shown}", f"script: {script}"]
     if cause := next((cause for pattern, cause in _CAUSES.items() if re.search(pattern, words)), None):
         told.insert(1, f"likely cause: {cause}")
     return RefusedError(error.kind, "\n  ".join(told))

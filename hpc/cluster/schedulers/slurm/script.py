@@ -1,7 +1,7 @@
-"""Batch scripts for Slurm: submitit writes the script, and the command in it is a command line.
+"""Batch scripts for Slurm, written by submitit, with a command line instead of submitit's pickled job.
 
-A pickle, as submitit's own jobs are, is renamed after sbatch, so a job whose submitter is killed in between is lost;
-submitit's signal handlers requeue from within the step, whose end kills the request.
+submitit renames its pickle after sbatch, so a job would be lost if its submitter were killed in between. Its signal
+handlers requeue from within the step, but the end of the step kills that request.
 """
 
 import shlex
@@ -15,7 +15,7 @@ from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
 
 
 class _Writer(SlurmExecutor):
-    """submitit's executor, also where there is no srun: a script can be shown anywhere."""
+    """submitit's executor, which also works without srun, so that a script can be printed anywhere."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -28,14 +28,14 @@ def script(job: JobScript) -> str:
     log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
     python = request.python or shlex.quote(sys.executable)
     command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
-    if not job.alone:  # submitit's own srun has an --output of submitit's
+    if not job.alone:  # submitit's own srun command would set another --output
         srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *_srun_options(request)]
         command = f"{shlex.join(srun)} {command}"
     writer = _Writer(job.log.parent)
     writer.update_parameters(
         **{name: value for name, value in _options(request).items() if value is not None},
         additional_parameters={"output": log, **_further_options(request)},
-        wckey=None,  # some sites refuse submitit's
+        wckey=None,  # some sites reject submitit's
         setup=_setup(job),
         teardown=_teardown(job),
         stderr_to_stdout=True,
@@ -47,9 +47,9 @@ def script(job: JobScript) -> str:
 
 
 def _options(request: JobRequest) -> dict[str, str | int | None]:
-    """Return sbatch's options in submitit's names; None leaves one out.
+    """Return sbatch's options by submitit's names; None omits an option.
 
-    The user's SBATCH_* variables win over a script all the same: strip them.
+    SBATCH_* variables would override them, so `commands.sbatch` removes those.
     """
     return {
         "job_name": request.job_name,
@@ -70,7 +70,7 @@ def _options(request: JobRequest) -> dict[str, str | int | None]:
 
 
 def _further_options(request: JobRequest) -> dict[str, str | int | float | bool]:
-    """Return the options that submitit has no name for."""
+    """Return the options for which submitit has no parameter."""
     return {
         "requeue" if request.requeue else "no-requeue": True,
         "open-mode": "append",
@@ -81,7 +81,7 @@ def _further_options(request: JobRequest) -> dict[str, str | int | float | bool]
 
 
 def gpu_flag(job: JobRequest) -> str | None:
-    """Return the value of the option for GPUs, e.g. `a100:4`; None if there are none."""
+    """Return the value of the GPU option, e.g. `a100:4`, or None for a job without GPUs."""
     if not job.gpus_per_node:
         return None
     parts = ["gpu" if job.gpu_option == "gres" else None, job.gpu_type, str(job.gpus_per_node)]
@@ -89,7 +89,7 @@ def gpu_flag(job: JobRequest) -> str | None:
 
 
 def memory_flag(job: JobRequest) -> str | None:
-    """Return the memory of a node with its unit, e.g. `124G`; `0` for all of it, None if nothing is asked for."""
+    """Return the value of --mem, e.g. `124G` or `0` for all memory of a node, or None for a job that requests none."""
     if not job.memory_mb:
         return None if job.memory_mb is None else "0"
     return f"{job.memory_mb}M" if job.memory_mb % 1024 else f"{job.memory_mb // 1024}G"
@@ -97,39 +97,39 @@ def memory_flag(job: JobRequest) -> str | None:
 
 def _srun_options(job: JobRequest) -> list[str]:
     options = {
-        "cpus-per-task": job.cpus_per_task,  # from Slurm 22.05 on srun does not take it from sbatch
-        # The processes of one run would wait for one that died; runs that share a job must not fall with another.
+        "cpus-per-task": job.cpus_per_task,  # srun does not inherit it from sbatch since Slurm 22.05
+        # Processes of one run would wait forever for one that died, but runs that share a job are independent.
         "kill-on-bad-exit": 0 if job.runs > 1 else 1,
-        "wait": 0,  # however long the first process still evaluates
+        "wait": 0,  # no limit, since the first process may still be evaluating
         "cpu-bind": job.cpu_bind,
     }
     return [f"--{key}={value}" for key, value in options.items() if value is not None]
 
 
 def _setup(job: JobScript) -> list[str]:
-    # Without its modules a job would take another Python; one that runs alone may not need them.
+    # Without its modules a job would start another Python. The keeper may not need them.
     or_leave = "" if job.alone else f" || exit {EXIT_OUT_OF_HANDS}"
     lines = [
         *(f"module load {module}{or_leave}" for module in job.request.modules),
         *job.request.setup,
         f"export PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
-        "export PYTHONSAFEPATH=1",  # the working directory's code is not the submission's
+        "export PYTHONSAFEPATH=1",  # the working directory may hold another version of the code
     ]
     if job.alone:
         return lines
     return [
         *lines,
-        "export SLURM_EXPORT_ENV=ALL",  # where sbatch was told not to, srun would not pass these on
-        # Of an earlier time in the same job.
+        "export SLURM_EXPORT_ENV=ALL",  # otherwise srun would not export them after `sbatch --export=NONE`
+        # Delete the request of an earlier start of the same job.
         *([f"rm -f {_requeue_file(job)}"] if job.requeue is Requeue.ON_REQUEST else []),
-        'trap "" USR2',  # for a user's sbatch that signals this shell
+        'trap "" USR2',  # in case a user submits the script with --signal=B:USR2@...
     ]
 
 
 def _teardown(job: JobScript) -> list[str]:
-    """Return the lines after the command.
+    """Return the shell lines after the command.
 
-    TERM, as scancel sends it, ends the batch script before it comes here: a canceled job stays canceled.
+    scancel sends TERM, which ends the batch script before these lines: a canceled job is never requeued.
     """
     file = _requeue_file(job)
     requeue = {
@@ -138,7 +138,7 @@ def _teardown(job: JobScript) -> list[str]:
             f"    rm -f {file}",
             f"    status={EXIT_INTERRUPTED}",
             '    job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}"',
-            '    scontrol requeue "$job" || echo "not requeued: the next sync orders another job" >&2',
+            '    scontrol requeue "$job" || echo "requeue failed: the next sync submits another job" >&2',
             "fi",
         ],
         Requeue.WHEN_INTERRUPTED: [f'if [ "$status" = {EXIT_INTERRUPTED} ]; then scontrol requeue "$SLURM_JOB_ID"; fi'],

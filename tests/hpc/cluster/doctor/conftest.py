@@ -1,4 +1,4 @@
-"""A login node whose Slurm answers with real words, recorded from Slurm 22.05 and cut short."""
+"""Login node whose Slurm commands print output that was recorded from Slurm 22.05 and shortened."""
 
 import os
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def node(name: str, **words: str) -> str:
 
 
 class Recorded:
-    """A Slurm whose commands answer with what is written here."""
+    """Slurm whose commands print recorded output."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -76,7 +76,7 @@ class Recorded:
         (self.folder / name).chmod(0o755)
 
     def says(self, what: str, words: str) -> None:
-        """To `scontrol show WHAT`."""
+        """Set the output of `scontrol show WHAT`."""
         (self.folder / what).write_text(words)
 
     def accounts(self, words: str, limits: str = "project|project||normal|500|20|", error: str = "") -> None:

@@ -15,7 +15,7 @@ from tests.hpc.fake_slurm.cluster import FakeSlurm
 
 def test_no_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no scontrol on PATH: Slurm's commands are needed"):
+    with pytest.raises(UserError, match="no scontrol on PATH: Slurm's commands are required"):
         invoke(["doctor", "--dry-run"])
 
 
@@ -34,14 +34,14 @@ def test_impossible_job(recorded: Recorded, capsys: pytest.CaptureFixture[str]) 
     recorded.says("partition", partition("gpu", default="YES", time="00:05:00"))
     assert invoke(["doctor", "--dry-run"]) == 1
     printed = capsys.readouterr().out
-    assert "warning  self-test: there was none" in printed
-    assert "13 is over the 5 of one job" in printed
+    assert "warning  self-test: not run" in printed
+    assert "13 must not exceed 5 for one job" in printed
     assert "longest_walltime_min: 5" in printed
 
 
 @pytest.fixture
 def cluster(fake_slurm: FakeSlurm, recorded: Recorded) -> FakeSlurm:
-    """It takes jobs; the cluster's own words are the recorded ones."""
+    """Return a cluster that accepts jobs and reports the recorded configuration."""
     for command in ("sbatch", "squeue", "scancel", "sacct"):
         (recorded.folder / command).unlink()
     return fake_slurm
@@ -51,7 +51,7 @@ def test_refused_job(cluster: FakeSlurm, tmp_path: Path, capsys: pytest.CaptureF
     cluster.configure(accounts=["another"])
     assert invoke(["doctor", "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().out
-    assert "warning  self-test: there was none: " in printed
+    assert "warning  self-test: not run: " in printed
     assert "Invalid account or account/partition combination specified" in printed
     assert load_profile(tmp_path / "out" / "generic.yaml").node.cores == 64
 
@@ -63,8 +63,8 @@ def test_job_that_does_not_start_is_canceled(
     monkeypatch.setattr(self_test, "_POLL_S", 0.2)
     assert invoke(["doctor", "--out", str(tmp_path / "out")]) == 1
     printed = capsys.readouterr().out
-    assert "0 of 4 processes did their checks; the job was PENDING" in printed
-    assert "unknown  back in the queue" in printed
+    assert "0 of 4 processes completed their checks; the job was PENDING" in printed
+    assert "unknown  restart after requeue" in printed
     assert [job["state"] for job in cluster.jobs().values()] == ["CANCELLED"]
 
 
@@ -81,6 +81,6 @@ def test_interrupted_doctor_leaves_no_job(cluster: FakeSlurm, tmp_path: Path, mo
 
 def test_folder_that_cannot_be_made(cluster: FakeSlurm, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(UserError, match=r"cannot be made: .*: choose another --out"):
+    with pytest.raises(UserError, match=r"cannot create the folder: .*; choose another --out"):
         invoke(["doctor", "--out", str(tmp_path / "out")])
     assert cluster.jobs() == {}

@@ -1,4 +1,4 @@
-"""The limits of a user's jobs: Slurm's real words, recorded from Slurm 22.05, with numbers that are made up."""
+"""Limits on a user's jobs, in output of Slurm 22.05 with invented numbers."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def record_limits(record: Record, tmp_path: Path) -> Record:
 
 
 def limits_of(number: int, account: str | None = None) -> LimitSettings:
-    """Limits in the first or second partition."""
+    """Return the limits in the first or second partition."""
     return limits(configuration(), shown("partition")[number], account)
 
 

@@ -1,4 +1,4 @@
-"""What a login node says: Slurm's real words, recorded from Slurm 22.05 and cut short, beside a profile."""
+"""Comparison of a profile with a login node, whose output was recorded from Slurm 22.05 and shortened."""
 
 import os
 from pathlib import Path
@@ -218,7 +218,7 @@ def test_missing_commands(looked: Look, recorded: Recorded, monkeypatch: pytest.
 
 
 def tools(folder: Path) -> Path:
-    """What the recorded commands need, and no Slurm."""
+    """Return a PATH with the tools of the recorded commands, but without Slurm."""
     (folder / "tools").mkdir()
     (folder / "tools" / "cat").symlink_to("/bin/cat")
     return folder / "tools"

@@ -1,4 +1,4 @@
-"""The doctor's job: its processes, without Slurm but with the variables that srun sets, and what is made of them."""
+"""Self-test of the doctor: its processes, without Slurm but with srun's variables, and the resulting findings."""
 
 import json
 import os
@@ -27,7 +27,7 @@ GENERIC = ROOT / "slurm" / "generic.yaml"
 
 
 def start(folder: Path, rank: int, host: str = "localhost", **variables: str) -> "subprocess.Popen[str]":
-    """Process `rank` of two, each on a node of its own."""
+    """Start process `rank` of two, each on its own node."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "CUDA"))}
     job = {"SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank), "SLURM_LOCALID": "0", "SLURM_MEM_PER_NODE": "4000"}
     environment = kept | {"PYTHONPATH": str(ROOT), "SLURMD_NODENAME": host} | job | variables
@@ -37,7 +37,7 @@ def start(folder: Path, rank: int, host: str = "localhost", **variables: str) ->
 
 
 def looked(folder: Path, *processes: "subprocess.Popen[str]") -> list[Task]:
-    """When all have looked; ends them by the doctor's signal."""
+    """Return the findings of all processes, and end them by the doctor's signal."""
     deadline = time.monotonic() + 60
     while len(read_tasks(folder)) < len(processes):
         assert time.monotonic() < deadline
@@ -157,7 +157,7 @@ def test_all_is_well() -> None:
     subjects = {finding.subject for finding in diagnosis.findings if finding.verdict is Verdict.OK}
     assert subjects == {
         *("self-test", "python", "CPU binding", "memory", "GPUs", "USR2", "node-local scratch", "network", "files"),
-        *("file locks", "back in the queue"),
+        *("file locks", "restart after requeue"),
     }
     profile = diagnosis.filled()
     assert (profile.requeue, profile.internet, profile.storage.node_local) == ("allowed", "allowed", "/tmp")
@@ -184,19 +184,23 @@ def test_what_worked_is_verified(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "subject", "words"),
     [
-        (replace(OTHER, cores=("0",)), "CPU binding", "2 cores were asked for each process, 1 or 2 it may run on"),
+        (
+            replace(OTHER, cores=("0",)),
+            "CPU binding",
+            "2 cores were requested for each process, which may run on 1 or 2",
+        ),
         (replace(OTHER, cores=("0", "1", "2")), "CPU binding", "try cluster.cpu_bind=cores"),
-        (replace(OTHER, node="n1"), "CPU binding", "which others of the job use too"),
-        (replace(OTHER, memory_mb=2048), "memory", "2048 MB or 4096 MB on a node, 4096 MB were asked for"),
+        (replace(OTHER, node="n1"), "CPU binding", "shared with other processes"),
+        (replace(OTHER, memory_mb=2048), "memory", "2048 MB or 4096 MB on a node, but 4096 MB were requested"),
         (replace(OTHER, gpus=(), torch_gpus=""), "GPUs", "process 1: none"),
         (replace(OTHER, gpus=None, torch_gpus=""), "GPUs", "process 1: none"),
-        (replace(OTHER, torch_gpus="0"), "torch", "0 GPUs, it says on n2"),
-        (replace(OTHER, signaled=False), "USR2", "did not come to processes 1:"),
-        (replace(OTHER, python="3.9.1"), "python", "3.9.1 on the nodes"),
+        (replace(OTHER, torch_gpus="0"), "torch", "device count on n2: 0"),
+        (replace(OTHER, signaled=False), "USR2", "did not reach processes 1:"),
+        (replace(OTHER, python="3.9.1"), "python", "3.9.1 on the compute nodes"),
         (replace(OTHER, meeting=replace(FINE, visible_after_s=None)), "files", "after more than 60 s"),
         (replace(OTHER, meeting=replace(FINE, visible_after_s=30.0)), "files", "after 30.0 s"),
-        (replace(OTHER, meeting=replace(FINE, locked_out=False)), "file locks", "do not hold between nodes"),
-        (replace(OTHER, meeting=replace(FINE, locked_out=None)), "file locks", "cannot be had"),
+        (replace(OTHER, meeting=replace(FINE, locked_out=False)), "file locks", "not effective across nodes"),
+        (replace(OTHER, meeting=replace(FINE, locked_out=None)), "file locks", "not available"),
         (replace(OTHER, meeting=Meeting("n1", 1, error="n1, port 1: refused")), "network", "n1, port 1: refused"),
     ],
 )
@@ -233,7 +237,7 @@ def test_scratch() -> None:
 def test_requeue(fact: JobFact | None, refusal: str, verdict: Verdict, requeue: str) -> None:
     diagnosis = Diagnosis(GENERIC)
     judge(diagnosis, replace(OUTCOME, fact=fact, restarted=False, refusal=refusal))
-    [finding] = [finding for finding in diagnosis.findings if finding.subject == "back in the queue"]
+    [finding] = [finding for finding in diagnosis.findings if finding.subject == "restart after requeue"]
     assert finding.verdict is verdict
     assert (fact.reason if fact is not None else "") in finding.message
     assert diagnosis.filled().requeue == requeue
@@ -259,6 +263,6 @@ def test_failed_job_shows_its_log() -> None:
     failed = replace(ENDED, state=JobState.FAILED, reason="NonZeroExitCode", restarts=0)
     found = judged(SelfTestResult(ASKED, (), failed, restarted=False, refusal="", log=log))
     assert found["self-test"].verdict is Verdict.WARNING
-    assert "0 of 2 processes did their checks; the job was FAILED NonZeroExitCode" in found["self-test"].message
+    assert "0 of 2 processes completed their checks; the job was FAILED NonZeroExitCode" in found["self-test"].message
     assert found["self-test"].message.endswith("98\n99\nModuleNotFoundError: No module named 'pydantic'")
-    assert set(found) == {"self-test", "back in the queue"}
+    assert set(found) == {"self-test", "restart after requeue"}
