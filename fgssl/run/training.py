@@ -40,9 +40,12 @@ from fgssl.training.trainer import Trainer
 from fgssl.views.maker import ViewMaker
 
 
-def start_files(config: Config, out: Path) -> Start:
-    """Return the weights files that `config` starts from; raise one error for all missing ones."""
-    files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
+def start_files(config: Config, starts: Path) -> Start:
+    """Return the weights files that `config` starts from; raise one error for all missing ones.
+
+    `starts` holds the run folders of its stages.
+    """
+    files = RANDOM_START | {name: start_file(source, name, starts) for name, source in config.start.sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
         for name, file in files.items()
@@ -54,10 +57,10 @@ def start_files(config: Config, out: Path) -> Start:
 
 
 def train_and_export(
-    config: Config, out: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
+    config: Config, starts: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
 ) -> None:
     """Leave the trained networks and, last of all, trained.json in the run folder."""
-    start = start_files(config, out)
+    start = start_files(config, starts)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
     with lease.publishing():
         RunFolder(lease.path).features.unlink(missing_ok=True)  # of an encoder that is trained anew

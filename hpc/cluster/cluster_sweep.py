@@ -146,6 +146,11 @@ def write(sweep: ClusterSweep, out: Path) -> None:
     write_atomically(folder / "sweep.json", record_json(sweep))
 
 
+def is_there(out: Path) -> bool:
+    """Return whether `out` holds a sweep that was submitted to a cluster."""
+    return (out / "cluster" / "sweep.json").exists()
+
+
 def read(out: Path) -> ClusterSweep:
     """Raises `UserError` where `out` holds no sweep that was submitted to a cluster."""
     file = out / "cluster" / "sweep.json"

@@ -161,6 +161,3 @@ def _show_what_next(runs: Sequence[ClusterRun], store: JobStore, out: Path, well
     elif left:
         number = f"{len(with_job)} runs were submitted, {left} were not" if taken else "nothing was submitted"
         print(f"{number}: mend what is said above, then give the same command again; it goes on from here")
-    print(f"Where it stands:       fgssl status {out}")
-    if well or taken:
-        print(f"To go on, and a table: fgssl sync {out}")

@@ -69,7 +69,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
     lease would hold the second job back, but not if the first one is killed.
     """
     done: set[str] = set()
-    while _sweep_lives(order.job.parent):
+    while sweep_lives(order.job.parent):
         with (order.job.parent / TAKING).open("a") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             found = states(order.runs, order.out, done=frozenset(done))
@@ -89,8 +89,11 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
         yield run
 
 
-def _sweep_lives(submission: Path) -> bool:
-    """Whether the sweep still holds its lock: the kernel frees it at the sweep's death, however that came."""
+def sweep_lives(submission: Path) -> bool:
+    """Return whether the sweep of this submission folder still holds its lock.
+
+    The kernel frees the lock at the sweep's death, however that came.
+    """
     with (submission / ALIVE).open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -46,7 +46,7 @@ def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | No
             missing += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
             changed += _other_data(record, present, shards, folder.path)
         for role, source in run.config.start.sources.items():
-            file = start_file(source, role, out)
+            file = start_file(source, role, out / "runs")
             lacking = [] if done else _missing_start(role, source, file, foreign=source.run not in planned)
             missing += lacking
             changed += [] if lacking else _other_weights(record, role, file, sha256, folder.path)

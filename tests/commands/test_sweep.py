@@ -109,12 +109,13 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
 def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
     assert invoke(["sweep", str(sweep), "seeds=[0]", "method.queue_size=8192", *options]) == 0
     error = capsys.readouterr().err.splitlines()
-    assert [line for line in error if "queue_size" in line] == [
+    assert [line for line in error if line.startswith("WARNING")] == [
         "WARNING: queue_size 8192 exceeds the 960 training images of dataset 'birds': the queue holds about 8.5 "
         "stale keys of every image, its own among its negatives"
     ]
     assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
-    assert capsys.readouterr().err == ""
+    command = f"fgssl sweep {sweep} 'seeds=[0]' --out=other"
+    assert capsys.readouterr().err == f"next: {command}  # run it\n"
 
 
 def test_a_dry_run_shows_interrupted_runs(sweep, capsys):

@@ -71,9 +71,9 @@ def test_a_sweep_is_submitted_needs_first_and_once(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert submit() == 0
-    printed = capsys.readouterr().out
-    assert f"{RUNS} runs: {RUNS} pending" in printed
-    assert f"fgssl status {out}" in printed
+    printed = capsys.readouterr()
+    assert f"{RUNS} runs: {RUNS} pending" in printed.out
+    assert printed.err.splitlines()[-1] == f"next: fgssl status {out}  # show the state of each run"
     assert set(jobs(fake_slurm).values()) == {"PENDING"}
     assert len(jobs(fake_slurm)) == RUNS
     assert fake_slurm.startable() == ["1_0", "1_1"]  # pretrain of both seeds; all others need one
