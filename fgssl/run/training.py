@@ -22,6 +22,7 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.interruption import Interrupted, Interruption
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
+from fgssl.progress import Track, shown, silent
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
@@ -191,7 +192,8 @@ def _begin(
     if begun is None:
         method = trainer.engine.method
         train_unfrozen(method)
-        method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
+        track = silent if owner is None else shown
+        method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device, track))
         return (own,)
     step, earlier = begun
     trainer.resume(step, world.broadcast_tensors(None if newest is None else newest.state))
@@ -261,11 +263,13 @@ def _batches(
 
 
 def _originals(
-    config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
+    config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device, track: Track
 ) -> Iterator[Tensor]:
     """Yield resized images in BatchNorm groups, (group, C, H, W) each: `number` of them by seed, or all."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]
-    for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
-        yield views.original(torch.from_numpy(raw.images[0]).to(device))
+    with track(f"prepare {config.method.name}", len(rows), "images") as advance:
+        for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
+            yield views.original(torch.from_numpy(raw.images[0]).to(device))
+            advance(len(raw.rows))

@@ -83,7 +83,8 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
 def _level_names(root: Path, depth: int, options: FolderSettings) -> tuple[str, ...]:
     names = LEVEL_NAMES[depth] if options.levels is None else options.levels
     if len(names) != depth:
-        found = f"{root} has class folders in {depth} levels" if depth else f"{root} has no class folders"
+        levels = "one level" if depth == 1 else "two levels"
+        found = f"{root} has class folders in {levels}" if depth else f"{root} has no class folders"
         number = {1: "give one name", 2: "give two names, finest first"}
         advice = ", or ".join(filter(None, [number.get(depth), "leave it out"]))
         raise DataError(f"levels: [{', '.join(names)}] does not fit: {found}: {advice}")
