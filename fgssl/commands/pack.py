@@ -22,7 +22,7 @@ from fgssl.store.manifest import Manifest, verify
 
 
 class _Sources(click.Group):
-    """One command a source; a source's module is imported when the source is named or listed."""
+    """Group with one command per source, whose module is imported when the source is named or listed."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(SOURCES)
@@ -44,7 +44,7 @@ class _Sources(click.Group):
 
 
 class _SourceCommand(click.Command):
-    """Pack the images of one source."""
+    """Command that packs the images of one source."""
 
     def __init__(self, source: Source) -> None:
         metavar = " ".join([*source.paths, "DST", "[KEY=VALUE]..."])
@@ -110,7 +110,7 @@ def _print_next(manifest: Manifest, folder: Path) -> None:
 
 
 def _keys(settings: Any) -> list[tuple[str, str]]:
-    """Return `key=default` and the description, which stands below it in the source, of each field of `settings`."""
+    """Return (`key=default`, description) of each field of `settings`, from the string below it in the source code."""
     (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(declaration, ast.ClassDef)
     documented = {

@@ -31,7 +31,7 @@ from hpc.cluster.sync import Report, Until, follow
     help="Time between two passes.",
 )
 def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
-    """Submit what is missing of a sweep, and write its table.
+    """Submit the missing runs of a sweep, and write its table.
 
     OUT is the output folder of a sweep that was submitted. The command resubmits jobs that were lost and fills up the
     queue. It is safe to repeat, from any login node; no daemon runs.
@@ -44,7 +44,7 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
 
 
 def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
-    """Follow a sweep, print each pass, and write and print the table at the end; return the exit code."""
+    """Make one pass over a sweep or several, print each, write the table at the end, and return the exit code."""
 
     def show_pass(outcome: Report | Exception) -> None:
         if isinstance(outcome, Exception):

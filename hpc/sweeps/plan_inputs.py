@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
 from fgssl.errors import DataError, UserError
+from fgssl.progress import shown
 from fgssl.settings.config import StartSource
 from fgssl.store.files import file_sha256
 from fgssl.store.manifest import MANIFEST, Manifest
@@ -72,7 +73,7 @@ def draw_inputs(runs: Sequence[SweepRun], out: Path) -> None:
     """Draw the embedded sets that runs train on, before the first of them would."""
     for data in {run.config.data for run in runs}:
         if data.embedded:
-            ensure_toy(data, out / "data")
+            ensure_toy(data, out / "data", shown)
 
 
 def _packed(folder: str | None) -> bool:

@@ -291,7 +291,7 @@ def test_five_hundred_points_are_fed_statused_and_canceled(
 # ------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("command", ["status", "sync", "cancel", "retry", "logs"])
+@pytest.mark.parametrize("command", ["sync", "cancel", "retry", "logs"])
 def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"sweep.json: no such file; give the output folder of a sweep"):
         invoke([command, str(tmp_path)])
