@@ -1,7 +1,7 @@
 """Features and labels -> measures.
 
-`outliers` and `retrieval` are offered here and imported when first used: the settings and columns of measures, in this
-package too, are read where there is no torch.
+`outliers`, `retrieval` and `weighted_knn` are offered here and imported when first used: the settings and columns of
+measures, in this package too, are read where there is no torch.
 """
 
 import importlib
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgssl.evaluation.centroids import outliers
+    from fgssl.evaluation.knn import weighted_knn
     from fgssl.evaluation.ranking import retrieval
 
-__all__ = ["outliers", "retrieval"]
+__all__ = ["outliers", "retrieval", "weighted_knn"]
 
-_MODULES = {"outliers": "centroids", "retrieval": "ranking"}
+_MODULES = {"outliers": "centroids", "retrieval": "ranking", "weighted_knn": "knn"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fgssl.data.loader import Images, evaluation_batches
 from fgssl.errors import NonFiniteError
+from fgssl.progress import Track, silent
 from fgssl.settings.views import ViewSettings
 from fgssl.views import color
 
@@ -61,6 +62,8 @@ class Features(Splits):
     """The trained classifier of `cross_entropy`: features to logits."""
     known: Mapping[str, Tensor] = field(default_factory=dict)
     """Features of `train` or `test` that an earlier evaluation computed."""
+    track: Track = silent
+    """Display of the progress of long steps, also of those of the measures."""
     encoded: dict[str, Tensor] = field(default_factory=dict, init=False)
     """Features by split that this object computed."""
 
@@ -96,11 +99,13 @@ class Features(Splits):
         )
         self.encoder.eval()
         found = []
-        for raw in batches:
-            pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
-            if random_view_epoch is not None and self.views.horizontal_flip:
-                pixels = color.randomly_flipped(pixels, self.seed, random_view_epoch, raw.rows)
-            found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
+        with self.track(f"encode {'train' if images is self.train else 'test'}", len(images), "images") as advance:
+            for raw in batches:
+                pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
+                if random_view_epoch is not None and self.views.horizontal_flip:
+                    pixels = color.randomly_flipped(pixels, self.seed, random_view_epoch, raw.rows)
+                found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
+                advance(len(raw.rows))
         return torch.cat(found).to(self.device)
 
 

@@ -9,12 +9,15 @@ from torch.nn.functional import normalize
 
 from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
+from fgssl.progress import Track, silent
 
 QUERIES_AT_ONCE = 512
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 
 
-def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> dict[str, float]:
+def retrieval(
+    features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any], track: Track = silent
+) -> dict[str, float]:
     """Return percent `rank1`, `rank5`, `mAP` of features (N, D) with labels (N,), each image a query to all others.
 
     Both are tensors or arrays; the features decide the device.
@@ -30,8 +33,10 @@ def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) ->
     # In double: features of an untrained encoder nearly coincide, and their order would be lost in single.
     directions = normalize(features.double(), dim=1)
     totals = torch.zeros(4, dtype=torch.float64, device=features.device)
-    for start in range(0, len(features), QUERIES_AT_ONCE):
-        totals += _sums(directions, labels, start)
+    with track("retrieval", len(features), "images") as advance:
+        for start in range(0, len(features), QUERIES_AT_ONCE):
+            totals += _sums(directions, labels, start)
+            advance(min(QUERIES_AT_ONCE, len(features) - start))
     rank1, rank5, precision, queries = totals.tolist()
     if not queries:
         raise DataError(

@@ -33,4 +33,4 @@ class Retrieval(Measure):
     def value(self, features: "Features") -> dict[str, float]:
         from fgssl.evaluation.ranking import retrieval
 
-        return retrieval(features.of_test, features.test_labels)
+        return retrieval(features.of_test, features.test_labels, features.track)
