@@ -1,0 +1,1 @@
+"""Commands of the program `fgssl`, one thin click command a file."""

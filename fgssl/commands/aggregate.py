@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import PATH
+from fgssl.commands.arguments import PATH, print_next_in_python
+from fgssl.progress import shown
 from fgssl.report.aggregate import aggregate
 
 
@@ -16,5 +17,6 @@ def command(out: Path) -> None:
     DIR is the output folder of a sweep. The command writes rows.csv, table.csv, table.md and table.tex into it, and
     prints the table.
     """
-    aggregate(out)
+    aggregate(out, shown)
     print((out / "table.md").read_text(), end="")
+    print_next_in_python("table = fgssl.read_table", out)

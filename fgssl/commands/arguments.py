@@ -1,6 +1,9 @@
-"""Parts that commands share: arguments, the values that a shell completes, and how measures are printed."""
+"""Parts that commands share: arguments, the values that a shell completes, and the lines that they print."""
 
 import contextlib
+import json
+import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,17 +19,17 @@ RUNS = click.argument("runs", metavar="[RUN]...", nargs=-1)
 
 
 def presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete `--preset` from the sweep file that stands before it."""
+    """Complete `--preset` from the sweep file that is given before it."""
     from hpc.sweeps.sweep_file import preset_names
 
     file = context.params.get("sweep") or next(iter(context.args), "")
-    with contextlib.suppress(UserError):  # no file yet, or not one that can be read
+    with contextlib.suppress(UserError):  # no file yet, or one that cannot be read
         return [name for name in preset_names(Path(file)) if name.startswith(incomplete)]
     return []
 
 
 def clusters(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete `--cluster` from the profiles that are shipped, else from the files that are there."""
+    """Complete `--cluster` from the names of shipped profiles, or as a file if none of them fits."""
     from hpc.cluster.site.profile_files import shipped_profiles
 
     names = [CompletionItem(name) for name in shipped_profiles() if name.startswith(incomplete)]
@@ -34,6 +37,17 @@ def clusters(context: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def print_measures(measures: Mapping[str, int | float]) -> None:
-    """Print a measure a line; counts are integers."""
+    """Print one measure per line; counts are integers, all others have two decimals."""
     for name, value in measures.items():
         print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
+
+
+def print_next(*command: object, purpose: str) -> None:
+    """Print the command to give next as the last line on stderr, so that stdout stays what programs read."""
+    sys.stdout.flush()
+    print(f"next: {shlex.join(map(str, command))}  # {purpose}", file=sys.stderr, flush=True)
+
+
+def print_next_in_python(assignment: str, path: Path) -> None:
+    """Print the command that opens Python with a result; `path` is the argument of the function in `assignment`."""
+    print_next("python", "-ic", f"import fgssl; {assignment}({json.dumps(str(path))})", purpose="go on in Python")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OUT, RUNS
+from fgssl.commands.arguments import OUT, RUNS, print_next
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
 from hpc.cluster.sync import cancel
@@ -24,4 +24,5 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
     sweep = cluster_sweep.read(out)
     taken = [run.run for run in chosen(sweep, runs) if not run.done(out)]
     cancel(out, taken)
-    print(f"{len(taken)} runs canceled; `fgssl retry {out}` takes that back")
+    print(f"{len(taken)} runs canceled")
+    print_next("fgssl", "retry", out, *runs, purpose="take that back")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import PATH, clusters
+from fgssl.commands.arguments import PATH, clusters, print_next
 from fgssl.store.files import write_atomically
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.doctor.examination import examine
@@ -20,10 +20,14 @@ from hpc.cluster.doctor.examination import examine
     default="generic",
     show_default=True,
     shell_complete=clusters,
-    help="A name, e.g. karolina, or a file like slurm/*.yaml.",
+    help="Name, e.g. karolina, or file of a profile, as in slurm/*.yaml.",
 )
 @click.option(
-    "--out", "given_out", type=PATH, metavar="DIR", help="A folder that nodes see too, for the job and the profile."
+    "--out",
+    "given_out",
+    type=PATH,
+    metavar="DIR",
+    help="Folder for the job and the profile, on a file system that nodes share.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the script of the job; submit and write nothing.")
 def command(overrides: tuple[str, ...], cluster: Path, given_out: Path | None, dry_run: bool) -> int:
@@ -48,4 +52,6 @@ def command(overrides: tuple[str, ...], cluster: Path, given_out: Path | None, d
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, diagnosis.yaml())
         print(f"the profile with what was found: {file}")
+    profile = cluster if given_out is None or dry_run else file
+    print_next("fgssl", "sweep", "SWEEP.yaml", "--cluster", profile, *overrides, purpose="submit a sweep")
     return int(counts[Verdict.DIFFERS] + counts[Verdict.WARNING] > 0)

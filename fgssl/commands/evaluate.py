@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH, print_measures
+from fgssl.commands.arguments import OVERRIDES, PATH, print_measures, print_next_in_python
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
@@ -39,10 +39,12 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
 
     found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
     print_measures(found)
+    if not checkpoint:
+        print_next_in_python("encoder = fgssl.load_encoder", folder.path)
 
 
 def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:
-    """The folder's own config with other ways to measure; its training cannot be changed afterwards."""
+    """Return the config of the run folder with other evaluation settings; raise if its training would change too."""
     trained = folder.config()
     config = configs.load(folder.config_file, overrides)
     if config.evaluation is None:  # a stage that other runs start from: measured only here

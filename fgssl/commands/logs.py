@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OUT, RUNS
+from fgssl.commands.arguments import OUT, RUNS, print_next
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import chosen
@@ -35,7 +35,7 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
     """
     seen, store = observe_sweep(out), JobStore(out)
     for run in chosen(cluster_sweep.read(out), runs):
-        if run.run not in seen.runs:  # submitted since it was looked at
+        if run.run not in seen.runs:  # submitted after the observation
             continue
         state = seen.runs[run.run].state
         if not runs and state in {*LIVE, ClusterState.DONE, ClusterState.WAITING}:
@@ -48,10 +48,11 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
             print(f"---- {whose}, the end of {log}")
             with log.open(errors="replace") as file:
                 print("".join(deque(file, lines)).rstrip())
+    print_next("fgssl", "retry", out, *runs, purpose="submit them again, once the cause is removed")
 
 
 def _logs(run: str, store: JobStore, orders: Iterable[Order]) -> Iterator[tuple[str, Path]]:
-    """Yield the logs of the jobs that were ordered for a run, as far as they began, each with a title."""
+    """Yield a title and the log of each job that was ordered for a run and has begun."""
     for order in orders:
         for number, element in enumerate(order.elements):
             log = store.log(order.token, number)

@@ -13,15 +13,16 @@ from typing import Any
 
 import click
 
-from fgssl.commands.arguments import PATH
+from fgssl.commands.arguments import PATH, print_next
 from fgssl.data.source import Source
 from fgssl.data.sources import SOURCES, source_named
 from fgssl.errors import COMMAND_LINE, UserError
+from fgssl.progress import shown
 from fgssl.store.manifest import Manifest, verify
 
 
 class _Sources(click.Group):
-    """One command a source; a source's module is imported when the source is named or listed."""
+    """Group with one command per source, whose module is imported when the source is named or listed."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(SOURCES)
@@ -43,7 +44,7 @@ class _Sources(click.Group):
 
 
 class _SourceCommand(click.Command):
-    """Pack the images of one source."""
+    """Command that packs the images of one source."""
 
     def __init__(self, source: Source) -> None:
         metavar = " ".join([*source.paths, "DST", "[KEY=VALUE]..."])
@@ -78,7 +79,9 @@ def command(context: click.Context, packed: Path | None) -> None:
         return
     if context.invoked_subcommand is not None:
         raise UserError(f"--verify takes one folder and nothing else, not also {context.invoked_subcommand}")
-    print(f"{packed}: every shard is as it was packed\n{_summary(verify(packed))}")
+    manifest = verify(packed, shown)
+    print(f"{packed}: every shard is as it was packed\n{_summary(manifest)}")
+    _print_next(manifest, packed)
 
 
 def _pack(source: Source, arguments: Sequence[str]) -> None:
@@ -94,14 +97,20 @@ def _pack(source: Source, arguments: Sequence[str]) -> None:
     options: Any = validate(parse_overrides(list(overrides)), source.settings, COMMAND_LINE)
     *images, destination = map(Path, paths)
     dataset = source.read(*images, options)
-    manifest = pack(dataset, destination)
+    manifest = pack(dataset, destination, track=shown)
     print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest)}")
     for remark in dataset.remarks:
         print(remark)
+    _print_next(manifest, destination)
+
+
+def _print_next(manifest: Manifest, folder: Path) -> None:
+    settings = (f"data.dataset={manifest.dataset}", f"data.folder={folder}")
+    print_next("fgssl", "sweep", "SWEEP.yaml", *settings, purpose="train on these images")
 
 
 def _keys(settings: Any) -> list[tuple[str, str]]:
-    """Return `key=default` and the description, which stands below it in the source, of each field of `settings`."""
+    """Return (`key=default`, description) of each field of `settings`, from the string below it in the source code."""
     (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(declaration, ast.ClassDef)
     documented = {

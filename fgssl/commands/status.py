@@ -1,69 +1,162 @@
 """`fgssl status`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OUT
+from fgssl.commands.arguments import OUT, print_next
+from fgssl.errors import UserError
+from fgssl.store.plan import PLAN, read_plan
 from fgssl.store.run_folder import RunFolder
+from hpc.cluster import cluster_sweep
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import observe_sweep
-from hpc.sweeps.overview import counted, duration
+from hpc.local.launch import ALIVE, sweep_lives
+from hpc.sweeps.overview import INTERRUPTED, counted, duration, headline, shown_state
+from hpc.sweeps.plan import SweepRun, recorded_runs
+from hpc.sweeps.state import State, run_folder, states
 
 _WIDTH_OF_A_FILE = 240
+_COLUMNS = ("run", "state", "job", "submission", "node", "step", "ETA", "")
+_LOCAL_COLUMNS = ("run", "state", "step", "ETA", "")
 _COLORS = {
-    ClusterState.DONE: "green",
-    ClusterState.RUNNING: "cyan",
-    ClusterState.FAILED: "red",
-    ClusterState.OOM: "red",
-    ClusterState.LOST: "red",
-    ClusterState.HELD: "yellow",
+    **{"DONE": "green", "RUNNING": "cyan", "HELD": "yellow", "SKIPPED": "yellow", INTERRUPTED: "yellow"},
+    **dict.fromkeys(("FAILED", "OOM", "LOST"), "red"),
 }
+
+
+@dataclass(frozen=True)
+class _LocalRun:
+    """A run of a sweep on this machine, as it is shown."""
+
+    run: SweepRun
+    state: str
+    reason: str
+    """Explanation of the state; empty if there is nothing to add."""
 
 
 @click.command()
 @OUT
 @click.option("--done", is_flag=True, help="Show the runs that are done too.")
 def command(out: Path, done: bool) -> None:
-    """Show the state of every run of a sweep on a cluster.
+    """Show the state of every run of a sweep.
 
-    OUT is the output folder of a sweep that was submitted. The command changes nothing.
+    OUT is the output folder of a sweep that was submitted to a cluster or started on this machine, also in another
+    shell. The command changes nothing.
+
+    The exit code is 0 whatever the states are, and 2 if OUT holds no sweep.
     """
-    seen = observe_sweep(out)
-    show(seen.runs, out, with_done=done)
-    if seen.silence:
-        print(f"WARNING: {seen.silence}; the states are the last known ones", file=sys.stderr)
+    if cluster_sweep.is_there(out):
+        seen = observe_sweep(out)
+        show(seen.runs, out, with_done=done)
+        if seen.silence:
+            print(f"WARNING: {seen.silence}; the states are the last known ones", file=sys.stderr)
+        suggest(seen.runs, out, ("sync", "submit what is missing"))
+    elif (out / PLAN).exists():
+        _show_local(_local_runs(out), out, with_done=done)
+    else:
+        raise UserError(
+            f"{out}: holds no sweep ({PLAN} is missing): give the output folder of a sweep that was started with "
+            "`fgssl sweep SWEEP.yaml --out DIR`"
+        )
+
+
+# -------------------------------------------------------------------------------------- on a cluster
 
 
 def show(runs: Mapping[str, RunStatus], out: Path, with_done: bool) -> None:
+    """Print the table of a sweep on a cluster, and the number of runs in each state."""
+    lines = []
+    for status in runs.values():
+        if with_done or status.state is not ClusterState.DONE:
+            folder, batch = RunFolder.in_output(out, status.run.run), status.run.configs[0]["training"]
+            step, eta = _progress(folder, batch["global_batch_size"], status.state)
+            submission = str(status.submission) if status.submission else ""
+            job = (status.job_id or "", submission, status.nodes)
+            lines.append((status.run.label, status.state, *job, step, eta, status.reason))
+    _print_table(_COLUMNS, lines, counted((status.state for status in runs.values()), ClusterState))
+
+
+def suggest(runs: Mapping[str, RunStatus], out: Path, otherwise: tuple[str, str]) -> None:
+    """Print the next command for a sweep on a cluster.
+
+    `otherwise` is the command, and its purpose, while there are runs left that are not over.
+    """
+    over = not any(run.live or run.to_submit or run.undecided for run in runs.values())
+    name, purpose = otherwise
+    if all(run.state is ClusterState.DONE for run in runs.values()):
+        name, purpose = "aggregate", f"write {out / 'table.md'} anew"
+    elif over:
+        name, purpose = "logs", "show why runs failed; `fgssl retry` submits them again"
+    print_next("fgssl", name, out, purpose=purpose)
+
+
+# ----------------------------------------------------------------------------------- on this machine
+
+
+def _local_runs(out: Path) -> list[_LocalRun]:
+    runs = recorded_runs(read_plan(out))
+    found = states(runs, out)
+    labels = {run.run: run.label for run in runs}
+    shown = []
+    for run in runs:
+        state, folder, reason = found[run.key], run_folder(run, out), ""
+        if state is State.FAILED:
+            reason = headline(folder.failure() or "")
+        elif state in (State.WAITING, State.SKIPPED):
+            lacking = [need for need in run.needs if RunFolder.in_output(out, need).trained() is None]
+            reason = f"needs {' and '.join(labels.get(need, need) for need in lacking)}"
+        elif state is State.RUNNING:
+            progress = folder.progress()
+            if progress is None or folder.trained() is not None or progress.step >= progress.total_steps:
+                reason = "starting" if progress is None else "evaluating"
+        shown.append(_LocalRun(run, shown_state(state, run, out), reason))
+    return shown
+
+
+def _show_local(runs: Iterable[_LocalRun], out: Path, with_done: bool) -> None:
+    runs = list(runs)
+    lines = []
+    for shown in runs:
+        if with_done or shown.state != State.DONE:
+            batch = shown.run.config.training.global_batch_size
+            progress = _progress(run_folder(shown.run, out), batch, shown.state)
+            lines.append((shown.run.label, shown.state, *progress, shown.reason))
+    _print_table(_LOCAL_COLUMNS, lines, counted(shown.state for shown in runs))
+    alive = any(sweep_lives(file.parent) for file in out.glob(f"jobs/*/{ALIVE}"))
+    if alive or all(shown.state in (State.RUNNING, State.DONE) for shown in runs):
+        print_next("fgssl", "aggregate", out, purpose=f"write {out / 'table.md'} from the runs that are done")
+    else:
+        print_next("fgssl", "sweep", "SWEEP.yaml", "--out", out, purpose="go on with the same sweep and settings")
+
+
+# ---------------------------------------------------------------------------------------------- both
+
+
+def _progress(folder: RunFolder, batch: int, state: str) -> tuple[str, str]:
+    """Return `step/all steps` of a run that is not done, and the time that a running one needs for the rest."""
+    progress = folder.progress()
+    if progress is None or state == "DONE":
+        return "", ""
+    step, total, rate = progress.step, progress.total_steps, progress.images_per_s
+    at_work = state == "RUNNING" and rate > 0
+    return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""
+
+
+def _print_table(columns: Iterable[str], lines: Iterable[tuple[str, ...]], summary: str) -> None:
     from rich.console import Console  # takes a tenth of a second, which other commands need not spend
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("run", "state", "job", "submission", "node", "step", "ETA", ""):
+    for column in columns:
         table.add_column(column, justify="right" if column in ("submission", "step", "ETA") else "left", no_wrap=True)
-    for status in runs.values():
-        if with_done or status.state is not ClusterState.DONE:
-            step, eta = _progress(status, out)
-            state = Text(status.state, style=_COLORS.get(status.state, ""))
-            submission = str(status.submission) if status.submission else ""
-            table.add_row(
-                status.run.label, state, status.job_id or "", submission, status.nodes, step, eta, status.reason
-            )
+    for label, state, *others in lines:
+        table.add_row(Text(label), Text(state, style=_COLORS.get(state, "")), *map(Text, others))
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
     if table.row_count:
         console.print(table)
-    console.print(counted((status.state for status in runs.values()), ClusterState), highlight=False)
-
-
-def _progress(status: RunStatus, out: Path) -> tuple[str, str]:
-    progress = RunFolder.in_output(out, status.run.run).progress()
-    if progress is None or status.state is ClusterState.DONE:
-        return "", ""
-    step, total, rate = progress.step, progress.total_steps, progress.images_per_s
-    batch = status.run.configs[0]["training"]["global_batch_size"]
-    at_work = status.state is ClusterState.RUNNING and rate > 0
-    return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""
+    console.print(summary, highlight=False)

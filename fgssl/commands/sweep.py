@@ -5,13 +5,13 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH, clusters, presets
+from fgssl.commands.arguments import OVERRIDES, PATH, clusters, presets, print_next
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
@@ -31,10 +31,15 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
 @click.command()
 @click.argument("sweep", metavar="SWEEP.yaml", type=PATH)
 @OVERRIDES
-@click.option("--preset", metavar="NAME", shell_complete=presets, help="One of the file's presets; else its default.")
+@click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of the file; its default if left out.")
 @click.option("--out", type=PATH, metavar="DIR", help="Output folder; outputs/<name>-<preset> if left out.")
-@click.option("--jobs", type=int, metavar="N", help="Runs at a time; else the number of GPUs, or of cores / threads.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and what it lacks; write nothing.")
+@click.option(
+    "--jobs",
+    type=int,
+    metavar="N",
+    help="Runs at a time; by default one per GPU, else one per resources.threads cores.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan and what is missing to run it; write nothing.")
 @click.option(
     "--cluster",
     metavar="PROFILE",
@@ -42,7 +47,7 @@ _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
     shell_complete=clusters,
     help="Submit to a cluster: a name, e.g. karolina, or a file like slurm/*.yaml.",
 )
-@click.option("--wait", is_flag=True, help="With --cluster: stay until every run is done or has failed for good.")
+@click.option("--wait", is_flag=True, help="With --cluster: wait until every run is done or has failed for good.")
 def command(
     sweep: Path,
     overrides: tuple[str, ...],
@@ -75,16 +80,35 @@ def command(
         for caution in input_cautions(planned.runs, folder):
             print(f"WARNING: {caution}", file=sys.stderr)
         if profile is None:
-            return run_here(planned, before, folder, at_a_time, dry_run)
-        return _submit(planned, profile, faults, folder, dry_run, wait)
+            code = run_here(planned, before, folder, at_a_time, dry_run)
+        else:
+            code = _submit(planned, profile, faults, folder, dry_run, wait)
+        if dry_run and code == 0:
+            _print_again(click.get_current_context().params)
+        elif profile is None and not dry_run:
+            _print_next(folder, failed=code != 0)
+        return code
+
+
+def _print_again(given: Mapping[str, Any]) -> None:
+    options = [f"--{name}={given[name]}" for name in ("preset", "out", "jobs", "cluster") if given[name] is not None]
+    print_next("fgssl", "sweep", given["sweep"], *given["overrides"], *options, purpose="run it")
+
+
+def _print_next(out: Path, failed: bool) -> None:
+    if failed:
+        print_next("fgssl", "status", out, purpose="show which runs failed and why")
+    else:
+        print_next("fgssl", "aggregate", out, purpose=f"write {out / 'table.md'} anew, with rows.csv and table.tex")
 
 
 def _read(
     file: Path, preset: str | None, overrides: Sequence[str], cluster: Path | None, faults: list[Problem]
 ) -> tuple[SweepPlan, "Profile | None"]:
-    """Return the plan, and the profile if there is a cluster, whose problems are added to `faults`.
+    """Return the plan, and the profile of the cluster if one is given; add the problems of the profile to `faults`.
 
-    Raises a `SettingsError` with all problems if there is no plan, or no cluster whose limits could be checked as well.
+    Raises a `SettingsError` with all problems if the plan cannot be made. Problems of options are raised here too,
+    unless there is a profile: its limits are then checked first, so that all problems are reported at once.
     """
     of_profile = [override for override in overrides if override.startswith(_OF_PROFILE)]
     of_sweep = [override for override in overrides if override not in of_profile]
@@ -115,7 +139,7 @@ def _submit(
 
 @contextlib.contextmanager
 def _explained(out: Path) -> Iterator[None]:
-    """Turn an output folder that cannot be written to into a `UserError`; leave quietly if nobody reads the output."""
+    """Raise a `UserError` if the output folder cannot be written to; exit with 1 if the reader of stdout has gone."""
     try:
         yield
         sys.stdout.flush()
@@ -131,19 +155,17 @@ def _explained(out: Path) -> Iterator[None]:
 def _option_faults(
     overrides: Sequence[str], jobs: int | None, dry_run: bool, cluster: Path | None, wait: bool
 ) -> Iterator[Problem]:
-    """Find options that are wrong, or of no use beside the others."""
+    """Yield a problem for each option that is wrong, or has no effect beside the others."""
     if cluster is None:
         for key in (override.partition("=")[0] for override in overrides if override.startswith(_OF_PROFILE)):
-            yield Problem(COMMAND_LINE, key, "is of a cluster's profile: give --cluster NAME too, or leave it out")
+            yield Problem(COMMAND_LINE, key, "belongs to a cluster's profile: give --cluster NAME too, or leave it out")
         if wait:
             message = (
                 "follows the jobs of a cluster: give --cluster NAME too, or leave it out (runs here are waited for)"
             )
             yield Problem(COMMAND_LINE, "--wait", message)
     elif jobs is not None:
-        message = (
-            "is for runs on this machine; how many jobs run at a time on a cluster, the cluster says: leave it out"
-        )
+        message = "is for runs on this machine; a cluster decides itself how many jobs run at a time: leave it out"
         yield Problem(COMMAND_LINE, f"--jobs {jobs}", message)
     elif wait and dry_run:
         yield Problem(COMMAND_LINE, "--wait", "there is nothing to wait for with --dry-run: leave one of them out")

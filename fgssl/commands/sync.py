@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import OUT
-from fgssl.commands.status import show
+from fgssl.commands.status import show, suggest
 from fgssl.errors import EXIT_INTERRUPTED
+from fgssl.progress import shown
 from fgssl.report.aggregate import aggregate
 from hpc.cluster.status import ClusterState
 from hpc.cluster.sync import Report, Until, follow
@@ -30,7 +31,7 @@ from hpc.cluster.sync import Report, Until, follow
     help="Time between two passes.",
 )
 def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
-    """Submit what is missing of a sweep, and write its table.
+    """Submit the missing runs of a sweep, and write its table.
 
     OUT is the output folder of a sweep that was submitted. The command resubmits jobs that were lost and fills up the
     queue. It is safe to repeat, from any login node; no daemon runs.
@@ -43,7 +44,7 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
 
 
 def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
-    """Follow a sweep, print each pass, and write and print the table at the end; return the exit code."""
+    """Make one pass over a sweep or several, print each, write the table at the end, and return the exit code."""
 
     def show_pass(outcome: Report | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -57,11 +58,13 @@ def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
     report = follow(out, until, every_s, show_pass)
     if report is None:
         return EXIT_INTERRUPTED
-    aggregate(out)
+    aggregate(out, shown)
     show(report.runs, out, with_done=False)
     if report.progress.ordered:
         print(f"{report.progress.ordered} jobs ordered")
     done = all(status.state is ClusterState.DONE for status in report.runs.values())
     if done:
         print((out / "table.md").read_text())
+    if until != "answered":
+        suggest(report.runs, out, ("status", "show the state of each run"))
     return 1 if report.progress.refused or report.silent or (report.over and not done) else 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH, print_measures
+from fgssl.commands.arguments import OVERRIDES, PATH, print_measures, print_next
 from fgssl.interruption import Interrupted
 from fgssl.run.process import make
 from fgssl.run.verify_exact import verify
@@ -38,17 +38,20 @@ def command(
 ) -> int:
     """Train and evaluate one run.
 
-    CONFIG.yaml holds the settings of one run; a run folder's own config.yaml will do. KEY=VALUE changes a setting,
-    e.g. training.epochs=10.
+    CONFIG.yaml holds the settings of one run. It may be the config.yaml of a run folder: runs that it starts from are
+    then found beside that folder, otherwise in OUT/runs. KEY=VALUE changes a setting, e.g. training.epochs=10.
 
     Several processes train one run if torchrun, `accelerate launch` or srun starts this command in each.
     """
     config = configs.load(file, overrides)
     if verify_exact:
-        return 0 if verify(file, overrides, out) else 1
+        exact = verify(file, overrides, out)
+        if exact:
+            print_next("fgssl", "train", file, *overrides, "training.invariant=exact", purpose="train")
+        return 0 if exact else 1
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(out, config.resources.expected_processes)
-    folder = RunFolder(run_folder) if run_folder else RunFolder.in_output(out, fingerprints.run_name(config))
+    folder = RunFolder(run_folder or out / "runs" / fingerprints.run_name(config), _starts(file, config, out))
     try:
         make(config, out, folder, processes, stop_after_step)
     except Interrupted as interrupted:
@@ -59,4 +62,15 @@ def command(
         print(f"run folder: {folder.path}")
         if (evaluation := folder.evaluation(config)) is not None:
             print_measures(evaluation.measures)
+        if evaluation is None:
+            print_next("fgssl", "evaluate", folder.path, purpose="measure it")
+        else:
+            print_next("fgssl", "evaluate", folder.path, "evaluation.knn={}", purpose="measure it in another way")
     return 0
+
+
+def _starts(file: Path, config: configs.Config, out: Path) -> Path:
+    """Return the folder that holds the runs which `config` starts from."""
+    runs = [source.run for source in config.start.sources.values() if source.run is not None]
+    beside = file.absolute().parent.parent
+    return beside if runs and all((beside / run).is_dir() for run in runs) else out / "runs"

@@ -125,9 +125,7 @@ def evaluation_batches(
             if numbers is not None:
                 # The linear protocol of MoCo takes RandomResizedCrop's default area.
                 return crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size)
-            if views.evaluation_resize is not None:
-                return crops.center_cropped(image, views.evaluation_resize, views.image_size)
-            return crops.resized(image, views.image_size)
+            return crops.evaluation_crop(image, views)
 
         return _one_crop_each(images, views, step, rows), crop
 

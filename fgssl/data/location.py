@@ -11,6 +11,7 @@ from pathlib import Path
 from fgssl.data.sources import how_to_pack
 from fgssl.data.sources.toy_content import LEVELS, SPECIES, Nuisances
 from fgssl.errors import DataError
+from fgssl.progress import Track, silent
 from fgssl.settings.data import DataSettings, ToySettings
 from fgssl.store.manifest import FORMAT, MANIFEST, Manifest, Shard
 
@@ -47,7 +48,7 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
     return folder
 
 
-def ensure_toy(data: DataSettings, data_root: Path) -> Path:
+def ensure_toy(data: DataSettings, data_root: Path, track: Track = silent) -> Path:
     """Return `shards_folder`, and pack the embedded set if it is missing; two processes may do so at once."""
     folder = shards_folder(data, data_root)
     if data.embedded and not (folder / MANIFEST).exists():
@@ -55,7 +56,7 @@ def ensure_toy(data: DataSettings, data_root: Path) -> Path:
         from fgssl.data.shards import DestinationExistsError, pack
 
         try:
-            pack(toy.read(data.toy), folder)
+            pack(toy.read(data.toy), folder, track=track)
         except DestinationExistsError:
             if not (folder / MANIFEST).exists():  # otherwise another process has just packed it
                 raise

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
+from fgssl.progress import Advance, Track, silent
 from fgssl.randomness import permutation
 from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed
 
@@ -41,7 +42,9 @@ class DestinationExistsError(DataError):
 # ------------------------------------------------------------------------------------------- writing
 
 
-def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 2**20) -> Manifest:
+def pack(
+    dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 2**20, track: Track = silent
+) -> Manifest:
     """Write `dataset` into the new folder `destination`; a reader sees all of it or nothing.
 
     A shard is closed before its images would exceed `shard_bytes`. After an error nothing is left behind.
@@ -66,14 +69,15 @@ def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 
                 raise DataError(f"dataset {dataset.name}: split {split} has no images")
             shards: list[Shard] = []
             counts = [[0] * len(level.classes) for level in dataset.levels]
-            for batch in _batches(_permuted(recipes, dataset.seed, split, unreadable), shard_bytes):
-                path = temporary / f"{split}-{len(shards):05d}.h5"
-                first = first or batch[0]
-                content = _shard(path.name, batch, dataset.levels, first, group_numbers)
-                with _writing(destination):
-                    _write(path, content)
-                shards.append(Shard(path.name, len(batch), len(content), hashlib.sha256(content).hexdigest()))
-                _count(batch, counts)
+            with track(f"pack {split}", len(recipes), "images") as advance:
+                for batch in _batches(_permuted(recipes, dataset.seed, split, unreadable, advance), shard_bytes):
+                    path = temporary / f"{split}-{len(shards):05d}.h5"
+                    first = first or batch[0]
+                    content = _shard(path.name, batch, dataset.levels, first, group_numbers)
+                    with _writing(destination):
+                        _write(path, content)
+                    shards.append(Shard(path.name, len(batch), len(content), hashlib.sha256(content).hexdigest()))
+                    _count(batch, counts)
             splits[split], class_counts[split] = tuple(shards), tuple(map(tuple, counts))
         if unreadable:
             raise DataError(listed(sorted(unreadable), "image that cannot be packed", "images that cannot be packed"))
@@ -86,10 +90,9 @@ def pack(dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 
             class_counts=class_counts,
             attributes=() if first is None else tuple(sorted(first.attributes)),
         )
-        _publish(temporary, manifest, destination)
+        return _publish(temporary, manifest, destination)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return manifest
 
 
 def _count(batch: Sequence[Sample], counts: list[list[int]]) -> None:
@@ -99,8 +102,8 @@ def _count(batch: Sequence[Sample], counts: list[list[int]]) -> None:
             of_level[label] += 1
 
 
-def _publish(temporary: Path, manifest: Manifest, destination: Path) -> None:
-    """Write the manifest, the last of all files, and give the folder its final name."""
+def _publish(temporary: Path, manifest: Manifest, destination: Path) -> Manifest:
+    """Write the manifest, the last of all files, give the folder its final name, and return the manifest."""
     with _writing(destination):
         _write(temporary / MANIFEST, manifest.to_json().encode())
         try:
@@ -108,6 +111,7 @@ def _publish(temporary: Path, manifest: Manifest, destination: Path) -> None:
         except OSError:
             _refuse_existing(destination)  # another process was faster
             raise
+    return manifest
 
 
 def _refuse_existing(destination: Path) -> None:
@@ -133,9 +137,10 @@ def _writing(destination: Path) -> Iterator[None]:
 
 
 def _permuted(
-    recipes: Sequence[Callable[[], Sample]], seed: int, split: str, unreadable: list[str]
+    recipes: Sequence[Callable[[], Sample]], seed: int, split: str, unreadable: list[str], advance: Advance
 ) -> Iterator[Sample]:
     for row in permutation(seed, f"pack/{split}", length=len(recipes)):
+        advance(1)
         try:
             sample = recipes[int(row)]()
         except UnreadableImageError as error:

@@ -1,7 +1,7 @@
 """Measures of features and labels.
 
-`outliers` and `retrieval` can be imported from here, and are loaded at their first use: planning reads the settings and
-columns of measures, which lie in this package too, without torch.
+`outliers`, `retrieval` and `weighted_knn` can be imported from here, and are loaded at their first use: planning reads
+the settings and columns of measures, which lie in this package too, without torch.
 """
 
 import importlib
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fgssl.evaluation.centroids import outliers
+    from fgssl.evaluation.knn import weighted_knn
     from fgssl.evaluation.ranking import retrieval
 
-__all__ = ["outliers", "retrieval"]
+__all__ = ["outliers", "retrieval", "weighted_knn"]
 
-_MODULES = {"outliers": "centroids", "retrieval": "ranking"}
+_MODULES = {"outliers": "centroids", "retrieval": "ranking", "weighted_knn": "knn"}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fgssl.data.loader import Images, evaluation_batches
 from fgssl.errors import NonFiniteError
+from fgssl.progress import Track, silent
 from fgssl.settings.views import ViewSettings
 from fgssl.views import color
 
@@ -62,6 +63,8 @@ class Features(Splits):
     """Trained classifier of `cross_entropy`, from features to logits; None for other methods."""
     known: Mapping[str, Tensor] = field(default_factory=dict)
     """Features by split (`train`, `test`) that an earlier evaluation computed."""
+    track: Track = silent
+    """Display of progress in encoding and in slow measures."""
     encoded: dict[str, Tensor] = field(default_factory=dict, init=False)
     """Features by split that this object computed."""
 
@@ -97,11 +100,13 @@ class Features(Splits):
         )
         self.encoder.eval()
         found = []
-        for raw in batches:
-            pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
-            if random_view_epoch is not None and self.views.horizontal_flip:
-                pixels = color.randomly_flipped(pixels, self.seed, random_view_epoch, raw.rows)
-            found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
+        with self.track(f"encode {'train' if images is self.train else 'test'}", len(images), "images") as advance:
+            for raw in batches:
+                pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
+                if random_view_epoch is not None and self.views.horizontal_flip:
+                    pixels = color.randomly_flipped(pixels, self.seed, random_view_epoch, raw.rows)
+                found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
+                advance(len(raw.rows))
         return torch.cat(found).to(self.device)
 
 

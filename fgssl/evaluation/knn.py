@@ -1,24 +1,27 @@
 """Accuracy of a weighted vote of the nearest training images."""
 
-import numpy as np
+from typing import Any
+
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from fgssl.evaluation.features import require_finite
+from fgssl.progress import Track, silent
 
 QUERIES_AT_ONCE = 128
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 
 
 def weighted_knn(
-    train_features: Tensor,
-    train_labels: NDArray[np.int64],
-    test_features: Tensor,
-    test_labels: NDArray[np.int64],
-    neighbors: int,
-    temperature: float,
+    train_features: Tensor | NDArray[Any],
+    train_labels: Tensor | NDArray[Any],
+    test_features: Tensor | NDArray[Any],
+    test_labels: Tensor | NDArray[Any],
+    neighbors: int = 20,
+    temperature: float = 0.07,
+    track: Track = silent,
 ) -> float:
     """Return the accuracy of a weighted vote of the nearest training images (Wu et al. 2018, Sec. 3.4).
 
@@ -27,12 +30,13 @@ def weighted_knn(
     no training image is always wrong.
 
     Args:
-        train_features: (N, D), any floating-point type; cosines are computed in float64.
+        train_features: (N, D), any floating-point type, tensor or array; cosines are computed in float64.
         train_labels: (N,) classes.
         test_features: (M, D), on the device of `train_features`.
         test_labels: (M,) classes.
         neighbors: Number K of voters, at most N.
         temperature: Divisor of the cosines, above 0.
+        track: Display of progress; none by default.
 
     Returns:
         Accuracy in percent.
@@ -40,22 +44,25 @@ def weighted_knn(
     Raises:
         NonFiniteError: Features hold NaN or infinity.
     """
+    train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     require_finite(train_features, "kNN", "training")
     require_finite(test_features, "kNN", "test")
     device = train_features.device
-    classes, class_of_row = torch.tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
-    labels = torch.tensor(test_labels, device=device)
+    classes, class_of_row = torch.as_tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
+    labels = torch.as_tensor(test_labels, device=device)
     # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
     gallery = normalize(train_features.double(), dim=1)
     correct = 0
-    for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
-        similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
-        nearest = _nearest(similarity, neighbors)  # (Q, K)
-        exponents = similarity.gather(1, nearest) / temperature
-        weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # the largest is 1: no temperature overflows
-        ballots = one_hot(class_of_row[nearest], len(classes)).double()  # (Q, K, C)
-        votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
-        correct += int((classes[votes.argmax(dim=1)] == own).sum())
+    with track("kNN", len(labels), "images") as advance:
+        for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
+            similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
+            nearest = _nearest(similarity, neighbors)  # (Q, K)
+            exponents = similarity.gather(1, nearest) / temperature
+            weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # at most 1: no temperature overflows
+            ballots = one_hot(class_of_row[nearest], len(classes)).double()  # (Q, K, C)
+            votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
+            correct += int((classes[votes.argmax(dim=1)] == own).sum())
+            advance(len(own))
     return 100 * correct / len(labels)
 
 

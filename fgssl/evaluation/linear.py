@@ -16,6 +16,7 @@ from torch import Tensor
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
+from fgssl.progress import Track, silent
 from fgssl.randomness import permutation
 
 Labels = NDArray[np.int64]
@@ -123,6 +124,7 @@ def best_learning_rates(
     learning_rates: Sequence[float],
     sgd: SGD,
     seed: int,
+    track: Track = silent,
 ) -> list[float]:
     """Return for each split the learning rate of highest accuracy on its held-out rows; among ties the smallest.
 
@@ -133,12 +135,14 @@ def best_learning_rates(
         learning_rates: Candidates.
         sgd: Settings of the training.
         seed: Seed of the order of the batches.
+        track: Display of progress.
 
     Raises:
         NonFiniteError: Features hold NaN or infinity, or every candidate diverges.
     """
     rates = sorted(set(learning_rates))
-    candidates = fit(lambda epoch: features, labels, [fitted for fitted, _ in splits], [rates] * len(splits), sgd, seed)
+    fitted_on = [fitted for fitted, _ in splits]
+    candidates = fit(lambda epoch: features, labels, fitted_on, [rates] * len(splits), sgd, seed, track)
     return [
         _best(classifiers, features[_tensor(rows, features)], _tensor(labels[rows], features))
         for classifiers, (_, rows) in zip(candidates, splits, strict=True)
@@ -164,6 +168,7 @@ def fit(
     learning_rates: Sequence[Sequence[float]],
     sgd: SGD,
     seed: int,
+    track: Track = silent,
 ) -> list[LinearClassifiers]:
     """Return the trained classifiers of each subset of rows.
 
@@ -176,22 +181,26 @@ def fit(
         learning_rates: Learning rates for each subset; each gets a classifier of its own.
         sgd: Settings of the training.
         seed: Seed of the order of the batches.
+        track: Display of progress.
 
     Raises:
         NonFiniteError: Features hold NaN or infinity.
     """
     trained: list[LinearClassifiers] = []
-    for epoch in range(sgd.epochs):
-        features = features_at(epoch)
-        require_finite(features, "linear probe", "training")
-        if not trained:
-            width, classes = features.shape[1], int(labels.max()) + 1
-            trained = [LinearClassifiers(width, classes, rates, sgd, features) for rates in learning_rates]
-            one_hot = torch.eye(classes, dtype=features.dtype, device=features.device)[_tensor(labels, features)]
-        for classifiers, rows in zip(trained, subsets, strict=True):
-            order = permutation(seed, "linear probe", epoch, length=len(rows))
-            for batch in torch.split(_tensor(rows[order], features), sgd.batch_size):
-                classifiers.step(features[batch], one_hot[batch], epoch / sgd.epochs)
+    title = "linear probe: choose rates" if max(map(len, learning_rates)) > 1 else "linear probe"
+    with track(title, sgd.epochs, "epochs") as advance:
+        for epoch in range(sgd.epochs):
+            features = features_at(epoch)
+            require_finite(features, "linear probe", "training")
+            if not trained:
+                width, classes = features.shape[1], int(labels.max()) + 1
+                trained = [LinearClassifiers(width, classes, rates, sgd, features) for rates in learning_rates]
+                one_hot = torch.eye(classes, dtype=features.dtype, device=features.device)[_tensor(labels, features)]
+            for classifiers, rows in zip(trained, subsets, strict=True):
+                order = permutation(seed, "linear probe", epoch, length=len(rows))
+                for batch in torch.split(_tensor(rows[order], features), sgd.batch_size):
+                    classifiers.step(features[batch], one_hot[batch], epoch / sgd.epochs)
+            advance(1)
     return trained
 
 

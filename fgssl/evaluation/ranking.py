@@ -9,12 +9,15 @@ from torch.nn.functional import normalize
 
 from fgssl.errors import DataError
 from fgssl.evaluation.features import require_finite
+from fgssl.progress import Track, silent
 
 QUERIES_AT_ONCE = 512
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 
 
-def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) -> dict[str, float]:
+def retrieval(
+    features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any], track: Track = silent
+) -> dict[str, float]:
     """Return rank-1, rank-5 and mAP of leave-one-out retrieval, in which each image is a query to all others.
 
     The gallery is ranked by cosine similarity, and ties stand in the order of the rows. Rank-k is the share of queries
@@ -24,6 +27,7 @@ def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) ->
     Args:
         features: (N, D), any floating-point type, tensor or array; cosines are computed in float64 on its device.
         labels: (N,) integer classes, tensor or array.
+        track: Display of progress; none by default.
 
     Returns:
         `rank1`, `rank5` and `mAP` in percent.
@@ -38,8 +42,10 @@ def retrieval(features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]) ->
     # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
     directions = normalize(features.double(), dim=1)
     totals = torch.zeros(4, dtype=torch.float64, device=features.device)
-    for start in range(0, len(features), QUERIES_AT_ONCE):
-        totals += _sums(directions, labels, start)
+    with track("retrieval", len(features), "images") as advance:
+        for start in range(0, len(features), QUERIES_AT_ONCE):
+            totals += _sums(directions, labels, start)
+            advance(min(QUERIES_AT_ONCE, len(features) - start))
     rank1, rank5, precision, queries = totals.tolist()
     if not queries:
         raise DataError(

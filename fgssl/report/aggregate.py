@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fgssl.progress import Track, silent
 from fgssl.store.files import write_atomically
 from fgssl.store.plan import read_plan
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def aggregate(out: Path) -> "pd.DataFrame":
+def aggregate(out: Path, track: Track = silent) -> "pd.DataFrame":
     """Write rows.csv, table.csv, table.md and table.tex of the sweep in `out`, and return the table of table.csv.
 
     Raise a `UserError` if `out` holds no plan or cannot be written to.
@@ -20,7 +21,7 @@ def aggregate(out: Path) -> "pd.DataFrame":
     from fgssl.report.tables import tabulate, write_table
 
     plan = read_plan(out)
-    rows = collect_rows(plan, out)
+    rows = collect_rows(plan, out, track)
     table = tabulate(rows, plan)
     layout = lay_out(table, rows, plan)
     write_rows(rows, out / "rows.csv")

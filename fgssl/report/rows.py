@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from fgssl.progress import Track, silent
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.files import write_atomically
-from fgssl.store.plan import PlannedRun, PlanRecord
+from fgssl.store.plan import PlannedCell, PlannedRun, PlanRecord
 from fgssl.store.records import Evaluation, Trained
 from fgssl.store.run_folder import RunFolder, RunState
 
@@ -34,7 +35,7 @@ evaluation differ in one, it holds all their values, joined by `AND`."""
 AND = " + "
 
 
-def collect_rows(plan: PlanRecord, out: Path) -> list[Row]:
+def collect_rows(plan: PlanRecord, out: Path, track: Track = silent) -> list[Row]:
     """Return one row per planned run, in the plan's order, from the run folders in `out`/runs; missing values are None.
 
     `wall_s` is the time of training and evaluation together, in seconds. `fingerprint` is the training's. `reason`
@@ -43,29 +44,33 @@ def collect_rows(plan: PlanRecord, out: Path) -> list[Row]:
     planned = [(cell, run) for cell in plan.cells for run in cell.runs]
     starts: dict[str, Start] = {run.run: (f"cell {cell.cell}", run) for cell, run in planned}
     starts |= {stage.run: (f"stage {stage.stage}", stage) for stage in plan.stages}
-    measures, rows = list(plan.columns), []
-    for cell, run in planned:
-        folder, config = RunFolder.in_output(out, run.run), run.config
-        state = folder.state(config)
-        training, evaluation = folder.trained(), folder.evaluation(config)
-        measured = evaluation.measures if evaluation is not None else {}
-        done = state == "DONE"
-        rows.append(
-            {
-                "sweep": plan.sweep,
-                "preset": plan.preset,
-                "point": cell.cell,
-                "seed": run.seed,
-                **{key: cell.grid.get(key) for key in plan.grid_keys},
-                "state": state,
-                **{name: measured.get(name) if done else None for name in measures},
-                "wall_s": sum(part.wall_s for part in (training, evaluation) if part) if done else None,
-                "fingerprint": fingerprints.training_fingerprint(config),
-                **_origin(training, evaluation),
-                "reason": None if done else _reason(folder, config, state, starts, out),
-            }
-        )
+    rows = []
+    with track("collect results", len(planned), "runs") as advance:
+        for cell, run in planned:
+            rows.append(_row(plan, cell, run, starts, out))
+            advance(1)
     return rows
+
+
+def _row(plan: PlanRecord, cell: PlannedCell, run: PlannedRun, starts: Mapping[str, Start], out: Path) -> Row:
+    folder, config = RunFolder.in_output(out, run.run), run.config
+    state = folder.state(config)
+    training, evaluation = folder.trained(), folder.evaluation(config)
+    measured = evaluation.measures if evaluation is not None else {}
+    done = state == "DONE"
+    return {
+        "sweep": plan.sweep,
+        "preset": plan.preset,
+        "point": cell.cell,
+        "seed": run.seed,
+        **{key: cell.grid.get(key) for key in plan.grid_keys},
+        "state": state,
+        **{name: measured.get(name) if done else None for name in plan.columns},
+        "wall_s": sum(part.wall_s for part in (training, evaluation) if part) if done else None,
+        "fingerprint": fingerprints.training_fingerprint(config),
+        **_origin(training, evaluation),
+        "reason": None if done else _reason(folder, config, state, starts, out),
+    }
 
 
 def _origin(training: Trained | None, evaluation: Evaluation | None) -> dict[str, str | None]:

@@ -7,6 +7,7 @@ from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError
 from fgssl.evaluation.features import Splits
 from fgssl.evaluation.measure import check
+from fgssl.progress import shown
 from fgssl.settings.config import Config
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.requirements import unmet
@@ -19,7 +20,7 @@ def open_splits(config: Config, out: Path) -> tuple[ShardedSplit, ShardedSplit |
     Raises:
         DataError: The dataset lacks something that `config` needs, or its images cannot be measured.
     """
-    shards, wanted = ensure_toy(config.data, out / "data"), config.evaluation
+    shards, wanted = ensure_toy(config.data, out / "data", shown), config.evaluation
     train = ShardedSplit(shards, "train")
     if lacking := unmet(config, train.manifest):
         raise DataError("\n".join(f"{shards}: {message}" for message in lacking))

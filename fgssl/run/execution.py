@@ -89,7 +89,7 @@ def _lead(
             world.broadcast(None)
             return
         try:
-            _complete(config, out, world, lease, last_step)
+            _complete(config, out, folder, world, lease, last_step)
         except Exception as error:
             stop_leaving()
             text = traceback.format_exc()
@@ -128,11 +128,10 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
         raise
 
 
-def _complete(config: Config, out: Path, world: World, lease: Lease, last_step: int | None) -> None:
-    folder = RunFolder(lease.path)
+def _complete(config: Config, out: Path, folder: RunFolder, world: World, lease: Lease, last_step: int | None) -> None:
     train, test = open_splits(config, out)
     if folder.trained() is None:
-        train_and_export(config, out, world, train, lease, last_step)
+        train_and_export(config, folder.starts, world, train, lease, last_step)
     else:
         world.broadcast(None)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)

@@ -14,6 +14,7 @@ from fgssl.encoders.weights import load_weights, read_weights
 from fgssl.evaluation.features import Features
 from fgssl.evaluation.measure import measure
 from fgssl.methods.build import RANDOM_START, build_method
+from fgssl.progress import shown
 from fgssl.run.data import open_splits
 from fgssl.run.training import classes_of
 from fgssl.settings import fingerprints
@@ -93,6 +94,7 @@ def _features(
         threads=config.resources.loader_threads,
         classifier=classifier,
         known=known,
+        track=shown,
     )
 
 

@@ -22,6 +22,7 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.interruption import Interrupted, Interruption
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
+from fgssl.progress import Track, shown, silent
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
@@ -40,9 +41,12 @@ from fgssl.training.trainer import Trainer
 from fgssl.views.maker import ViewMaker
 
 
-def start_files(config: Config, out: Path) -> Start:
-    """Return the weights files that `config` starts from; raise a `SettingsError` that lists all missing ones."""
-    files = RANDOM_START | {name: start_file(source, name, out) for name, source in config.start.sources.items()}
+def start_files(config: Config, starts: Path) -> Start:
+    """Return the weights files that `config` starts from; raise a `SettingsError` that lists all missing ones.
+
+    `starts` is the folder with the run folders of its stages.
+    """
+    files = RANDOM_START | {name: start_file(source, name, starts) for name, source in config.start.sources.items()}
     problems = [
         Problem("config", f"start.{name}", f"{file}: no such weights file; run its stage first or give another path")
         for name, file in files.items()
@@ -54,10 +58,10 @@ def start_files(config: Config, out: Path) -> Start:
 
 
 def train_and_export(
-    config: Config, out: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
+    config: Config, starts: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
 ) -> None:
     """Train, and write the networks and, as the last file, trained.json into the run folder."""
-    start = start_files(config, out)
+    start = start_files(config, starts)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
     with lease.publishing():
         RunFolder(lease.path).features.unlink(missing_ok=True)  # they belong to an encoder that is now replaced
@@ -190,7 +194,8 @@ def _begin(
     if begun is None:
         method = trainer.engine.method
         train_unfrozen(method)
-        method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device))
+        track = silent if owner is None else shown
+        method.prepare(lambda number: _originals(config, train, number, trainer.views, world.device, track))
         return (own,)
     step, earlier = begun
     trainer.resume(step, world.broadcast_tensors(None if newest is None else newest.state))
@@ -261,11 +266,13 @@ def _batches(
 
 
 def _originals(
-    config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device
+    config: Config, train: ShardedSplit, number: int, views: ViewMaker, device: torch.device, track: Track
 ) -> Iterator[Tensor]:
     """Yield resized images in BatchNorm groups (group, C, H, W): whole groups of at most `number` images, by seed."""
     group = config.encoder.batch_norm_group_size
     whole_groups = min(number, len(train)) // group * group
     rows = randomness.permutation(config.seed, "bank", length=len(train))[:whole_groups]
-    for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
-        yield views.original(torch.from_numpy(raw.images[0]).to(device))
+    with track(f"prepare {config.method.name}", len(rows), "images") as advance:
+        for raw in original_batches(train, config.views, rows, group, config.resources.loader_threads):
+            yield views.original(torch.from_numpy(raw.images[0]).to(device))
+            advance(len(raw.rows))

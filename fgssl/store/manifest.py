@@ -14,6 +14,7 @@ from typing import Any, Self
 from pydantic import JsonValue
 
 from fgssl.errors import DataError
+from fgssl.progress import Track, silent
 from fgssl.store.files import file_sha256
 
 FORMAT = 2
@@ -153,18 +154,19 @@ class Manifest:
         return manifest
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, track: Track = silent) -> Manifest:
     """Recompute the SHA-256 of every shard; raise a `DataError` that lists all that are missing or damaged."""
     manifest = Manifest.read(folder)
     faults = []
-    for shard in itertools.chain.from_iterable(manifest.splits.values()):
-        try:
-            found = file_sha256(folder / shard.file)
-        except OSError as error:
-            faults.append(f"{folder / shard.file}: cannot be read: {error.strerror}")
-            continue
-        if found != shard.sha256:
-            faults.append(f"{folder / shard.file}: SHA-256 is {found}, but {shard.sha256} in the manifest")
+    shards = list(itertools.chain.from_iterable(manifest.splits.values()))
+    with track(f"verify {folder}", len(shards), "shards") as advance:
+        for shard in shards:
+            try:
+                if (found := file_sha256(folder / shard.file)) != shard.sha256:
+                    faults.append(f"{folder / shard.file}: SHA-256 is {found}, but {shard.sha256} in the manifest")
+            except OSError as error:
+                faults.append(f"{folder / shard.file}: cannot be read: {error.strerror}")
+            advance(1)
     if faults:
         raise DataError(listed(faults, "damaged shard", "damaged shards") + "\npack the dataset again")
     return manifest

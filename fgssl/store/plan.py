@@ -10,6 +10,8 @@ from fgssl.settings.config import Config
 from fgssl.settings.measure import Column
 from fgssl.store.files import read_record
 
+PLAN = "plan.json"
+
 SCHEMA = 2
 """Version of the file's layout; raised when it changes."""
 
@@ -76,13 +78,13 @@ class PlanRecord:
 
 def read_plan(out: Path) -> PlanRecord:
     """Return the plan of the sweep whose output folder is `out`; raise a `UserError` if it is missing or damaged."""
-    file = out / "plan.json"
+    file = out / PLAN
     plan = read_record(
         file, PlanRecord, schema=SCHEMA, advice="delete it and run the sweep again, which writes it anew"
     )
     if plan is None:
         raise UserError(
-            f"{file}: no such file; `aggregate` takes the output folder of a sweep, which holds the plan that "
+            f"{file}: no such file: give the output folder of a sweep, which holds the plan that "
             "`fgssl sweep SWEEP.yaml --out DIR` wrote"
         )
     names = [cell.cell for cell in plan.cells]

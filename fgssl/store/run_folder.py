@@ -37,8 +37,9 @@ RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 class RunFolder:
     """Paths and records of one run. Reading needs no lease, writing does."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, starts: Path | None = None) -> None:
+        """`starts` holds the run folders that this run starts from; they lie beside it if left out."""
+        self.path, self.starts = path, starts or path.parent
         self.config_file = path / "config.yaml"
         self.checkpoints = path / "checkpoints"
         self.metrics = path / METRICS
@@ -150,8 +151,11 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_file(source: configs.StartSource, role: str, out: Path) -> Path:
-    """Return the file of weights that a run in the output folder `out` starts from; `role` is the network's name."""
+def start_file(source: configs.StartSource, role: str, starts: Path) -> Path:
+    """Return the file of weights that a run starts from: a given one, or that of a run folder in `starts`.
+
+    `role` is the network's name.
+    """
     if source.file is not None:
         return Path(source.file).expanduser()
-    return RunFolder.in_output(out, str(source.run)).path / f"{role}.safetensors"
+    return starts / str(source.run) / f"{role}.safetensors"

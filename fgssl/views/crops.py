@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from fgssl import randomness
+from fgssl.settings.views import ViewSettings
 
 _TRIES = 10
 
@@ -18,7 +19,12 @@ def decode(encoded: bytes) -> Image.Image:
     Raises:
         OSError: The bytes are not a readable image.
     """
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
+    return upright_rgb(Image.open(io.BytesIO(encoded)))
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return the image turned upright and in RGB, as `decode` does."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
         image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -39,6 +45,13 @@ def center_cropped(image: Image.Image, shorter_side: int, size: int) -> NDArray[
     image = image.resize((width * shorter_side // shorter, height * shorter_side // shorter), Image.Resampling.BILINEAR)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def evaluation_crop(image: Image.Image, views: ViewSettings) -> NDArray[np.uint8]:
+    """Return the fixed crop of an image that evaluations see: (image_size, image_size, 3)."""
+    if views.evaluation_resize is not None:
+        return center_cropped(image, views.evaluation_resize, views.image_size)
+    return resized(image, views.image_size)
 
 
 def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:

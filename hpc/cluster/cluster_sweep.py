@@ -150,6 +150,11 @@ def write(sweep: ClusterSweep, out: Path) -> None:
     write_atomically(folder / "sweep.json", record_json(sweep))
 
 
+def is_there(out: Path) -> bool:
+    """Return whether `out` holds a sweep that was submitted to a cluster."""
+    return (out / "cluster" / "sweep.json").exists()
+
+
 def read(out: Path) -> ClusterSweep:
     """Return the sweep in `out`, or raise `UserError` if none was submitted to a cluster from there."""
     file = out / "cluster" / "sweep.json"

@@ -161,6 +161,3 @@ def _show_what_next(runs: Sequence[ClusterRun], store: JobStore, out: Path, well
     elif left:
         number = f"{len(with_job)} runs were submitted, {left} were not" if taken else "nothing was submitted"
         print(f"{number}: fix the problems above, then run the same command again; it continues from here")
-    print(f"Status:             fgssl status {out}")
-    if well or taken:
-        print(f"Continue and table: fgssl sync {out}")

@@ -74,7 +74,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
     first is killed.
     """
     done: set[str] = set()
-    while _sweep_lives(order.job.parent):
+    while sweep_lives(order.job.parent):
         with (order.job.parent / TAKING).open("a") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             found = states(order.runs, order.out, done=frozenset(done))
@@ -94,7 +94,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
         yield run
 
 
-def _sweep_lives(submission: Path) -> bool:
+def sweep_lives(submission: Path) -> bool:
     """Return whether the sweep still holds its lock, which the kernel frees however the sweep ends."""
     with (submission / ALIVE).open("r+") as file:
         try:

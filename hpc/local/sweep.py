@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fgssl.errors import UserError
+from fgssl.progress import shown
 from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
 from hpc.local.machine import cores, gpus, unused_gpus
@@ -48,7 +49,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
         final, failures = _run(plan, out, jobs)
         skipped = sum(state is State.SKIPPED for state in final.values())
         write_atomically(out / "plan.json", record)  # a sweep with other settings may have replaced it meanwhile
-    aggregate(out)
+    aggregate(out, shown)
     print((out / "table.md").read_text())
     _print_failures(failures, skipped)
     return 1 if failures else 0

@@ -23,7 +23,7 @@ def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: i
     width = max(len(name) for name in [*grid.stages, *(cell.name for cell in grid.cells)])
 
     def line(name: str, runs: Sequence[SweepRun]) -> str:
-        return f"  {name:{width}}  {counted(_shown(current[run.key], run, out) for run in runs)}"
+        return f"  {name:{width}}  {counted(shown_state(current[run.key], run, out) for run in runs)}"
 
     for stage in dict.fromkeys(run.stage for run in plan.runs if run.stage is not None):
         print(f"{line(stage, [run for run in plan.runs if run.stage == stage])}, shared")
@@ -47,6 +47,13 @@ def number_of_runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number} runs"
 
 
+def headline(failure: str) -> str:
+    """Return the line of a traceback that names the exception, or the first line of any other text."""
+    _, marker, frames = failure.rpartition("Traceback (most recent call last):\n")
+    lines = [line for line in (frames if marker else failure).splitlines() if line and not line.startswith(" ")]
+    return lines[0].strip() if lines else "no traceback was kept"
+
+
 def duration(seconds: float) -> str:
     """Return minutes and seconds, with hours if there are any, such as `1:02:03`."""
     minutes, rest = divmod(int(seconds), 60)
@@ -54,6 +61,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _shown(state: State, run: SweepRun, out: Path) -> str:
+def shown_state(state: State, run: SweepRun, out: Path) -> str:
+    """Return the state, or `INTERRUPTED` for a pending run that has a checkpoint."""
     begun = state is State.PENDING and any(run_folder(run, out).checkpoints.glob("step-*"))
     return INTERRUPTED if begun else state

@@ -107,6 +107,16 @@ def plan(grid: Grid) -> SweepPlan:
     return SweepPlan(grid, _in_order([*first, *of_cell.values()]), of_cell)
 
 
+def recorded_runs(record: PlanRecord) -> list[SweepRun]:
+    """Return the runs of a plan that was written, each once, needs first."""
+    stages = [_recorded(stage, stage.stage, stage.stage) for stage in record.stages]
+    return _in_order([*stages, *(_recorded(run, cell.cell) for cell in record.cells for run in cell.runs)])
+
+
+def _recorded(run: PlannedRun, name: str, stage: str | None = None) -> SweepRun:
+    return SweepRun(run.run, stage, f"{name}, seed {run.seed}", run.seed, run.config)
+
+
 def _in_order(runs: Sequence[SweepRun]) -> list[SweepRun]:
     """Return the runs in their order, but each after the runs that it needs."""
     by_name: dict[str, list[SweepRun]] = {}

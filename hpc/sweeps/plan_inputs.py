@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
 from fgssl.errors import DataError, UserError
+from fgssl.progress import shown
 from fgssl.settings.config import StartSource
 from fgssl.store.files import file_sha256
 from fgssl.store.manifest import MANIFEST, Manifest
@@ -46,7 +47,7 @@ def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | No
             missing += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
             changed += _other_data(record, present, shards, folder.path)
         for role, source in run.config.start.sources.items():
-            file = start_file(source, role, out)
+            file = start_file(source, role, out / "runs")
             lacking = [] if done else _missing_start(role, source, file, foreign=source.run not in planned)
             missing += lacking
             changed += [] if lacking else _other_weights(record, role, file, sha256, folder.path)
@@ -72,7 +73,7 @@ def draw_inputs(runs: Sequence[SweepRun], out: Path) -> None:
     """Draw and pack the embedded datasets on which runs train, before any run starts."""
     for data in {run.config.data for run in runs}:
         if data.embedded:
-            ensure_toy(data, out / "data")
+            ensure_toy(data, out / "data", shown)
 
 
 def _packed(folder: str | None) -> bool:

@@ -47,6 +47,26 @@ def test_folder_with_options_and_remarks(run, tmp_path: Path) -> None:
     assert "1 file left out:" in text
     assert "notes.txt" in text
     assert ShardedSplit(tmp_path / "shards", "train").manifest.dataset == "pets"
+    settings = f"data.dataset=pets data.folder={tmp_path / 'shards'}"
+    assert text.splitlines()[-1] == f"next: fgssl sweep SWEEP.yaml {settings}  # train on these images"
+
+
+def test_names_of_levels(run, tmp_path: Path) -> None:
+    for name in ("a/x/1.png", "a/x/2.png", "b/y/1.png", "b/y/2.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(tmp_path / "images" / name)
+    code, text = run("folder", tmp_path / "images", tmp_path / "shards", "levels=[species,family]")
+    assert code == 0
+    assert "dataset images, 2 x species, 2 x family" in text
+
+
+def test_packing_and_verifying_show_how_far_they_are(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fgssl.progress.PLAIN_LINE_EVERY_S", 0.0)
+    _, text = run("toy", tmp_path / "toy", *SMALL)
+    assert "pack train: 24/24 images, " in text
+    assert "pack test: 24/24 images, " in text
+    _, text = run("--verify", tmp_path / "toy")
+    assert f"verify {tmp_path / 'toy'}: 2/2 shards, " in text
 
 
 def test_verify(run, tmp_path: Path) -> None:

@@ -109,12 +109,13 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
 def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
     assert invoke(["sweep", str(sweep), "seeds=[0]", "method.queue_size=8192", *options]) == 0
     error = capsys.readouterr().err.splitlines()
-    assert [line for line in error if "queue_size" in line] == [
+    assert [line for line in error if line.startswith("WARNING")] == [
         "WARNING: queue_size 8192 exceeds the 960 training images of dataset 'birds': the queue holds about 8.5 "
         "stale keys of every image, its own among its negatives"
     ]
     assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
-    assert capsys.readouterr().err == ""
+    command = f"fgssl sweep {sweep} 'seeds=[0]' --out=other"
+    assert capsys.readouterr().err == f"next: {command}  # run it\n"
 
 
 def test_a_dry_run_shows_interrupted_runs(sweep, capsys):
@@ -149,8 +150,12 @@ def test_overrides_that_make_another_table_do_not_replace_the_one_that_is_there(
 def test_runs_everything_and_prints_the_table(sweep, capsys):
     assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0
     out = _out(sweep)
-    printed = capsys.readouterr().out
+    printed, error = capsys.readouterr()
     assert (out / "table.md").read_text() in printed
+    assert "next:" not in printed
+    assert error.splitlines()[-1].startswith(
+        "next: fgssl aggregate outputs/tiny-small  # write outputs/tiny-small/table.md"
+    )
     assert "long epochs=5" in (out / "rows.csv").read_text()
     assert (out / "plan.json").exists()
 
@@ -183,7 +188,10 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     printed = capsys.readouterr()
     assert "FAILED long epochs=5, seed 1\nTraceback" in printed.err
     assert "RuntimeError: this run fails" in printed.err
-    assert "1 run failed; run the same command to try them again" in printed.err
+    assert printed.err.splitlines()[-2:] == [
+        "1 run failed; run the same command to try them again",
+        "next: fgssl status outputs/tiny-small  # show which runs failed and why",
+    ]
     assert "base" in (_out(sweep) / "table.csv").read_text()
     (_out(sweep) / "behavior.json").unlink()
     assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0

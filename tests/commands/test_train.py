@@ -6,8 +6,10 @@ import pytest
 
 from fgssl.__main__ import invoke
 from fgssl.errors import SettingsError, UserError
+from fgssl.run.execution import execute
 from fgssl.settings import fingerprints
 from fgssl.settings.layers import to_yaml
+from fgssl.store.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -71,3 +73,60 @@ def test_cautions_are_told_before_the_training(tiny_config, tmp_path, capsys):
     assert error.count("queue_size") == 1
     assert invoke(command) == 0  # trained: nothing to caution against any more
     assert "queue_size" not in capsys.readouterr().err
+
+
+@pytest.fixture
+def stage(tiny_config, tmp_path):
+    """The run folder of a start encoder, in `there`, and that of a run which starts from it and has not been made."""
+    untrained = ("method={name: start_encoder}", "evaluation={linear: null}")
+    first = execute(tiny_config(*untrained), tmp_path / "there")
+    config = tiny_config(*untrained, f"start.encoder.run={first.path.name}", "seed=1")
+    second = RunFolder.in_output(tmp_path / "there", fingerprints.run_name(config))
+    second.path.mkdir()
+    second.config_file.write_text(fingerprints.to_yaml(config))
+    return first, second
+
+
+def test_the_config_of_a_run_folder_finds_what_it_starts_from_beside_it(stage, tmp_path, capsys):
+    first, second = stage
+    before = sorted(second.path.iterdir())
+    assert invoke(["train", str(second.config_file), "--out", str(tmp_path / "out")]) == 0
+    made = RunFolder.in_output(tmp_path / "out", second.path.name)
+    assert made.encoder.read_bytes() == first.encoder.read_bytes()
+    assert sorted(second.path.iterdir()) == before
+    captured = capsys.readouterr()
+    measure_again = f"next: fgssl evaluate {made.path} 'evaluation.knn={{}}'  # measure it in another way"
+    assert captured.err.splitlines()[-1] == measure_again
+    assert "next:" not in captured.out
+    assert invoke(["evaluate", str(made.path), "evaluation.knn={neighbors: 5}"]) == 0
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == ["rank1", "rank5", "mAP", "knn"]
+    assert f'fgssl.load_encoder("{made.path}")' in captured.err.splitlines()[-1]
+
+
+def test_a_copy_of_it_elsewhere_finds_them_in_the_output_folder(stage, tmp_path):
+    _, second = stage
+    copy = tmp_path / "copied" / "config.yaml"
+    copy.parent.mkdir()
+    copy.write_bytes(second.config_file.read_bytes())
+    here = tmp_path / "out" / "runs"
+    with pytest.raises(SettingsError, match=f"{here}/start_encoder-seed0-.*: no such weights file; run its stage"):
+        invoke(["train", str(copy), "--out", str(tmp_path / "out")])
+    assert invoke(["train", str(copy), "--out", str(tmp_path / "there"), "--run-folder", str(tmp_path / "alone")]) == 0
+    assert RunFolder(tmp_path / "alone").trained() is not None
+
+
+def test_an_evaluation_shows_how_far_it_is(stage, monkeypatch, capsys):
+    monkeypatch.setattr("fgssl.progress.PLAIN_LINE_EVERY_S", 0.0)
+    probe = "evaluation.linear={epochs: 3, learning_rates: [0.1, 1.0]}"
+    assert invoke(["evaluate", str(stage[0].path), probe, "evaluation.knn={}"]) == 0
+    error = capsys.readouterr().err
+    for last in (
+        "encode train: 192/192 images, ",
+        "encode test: 48/48 images, ",
+        "linear probe: choose rates: 3/3 epochs, ",
+        "linear probe: 3/3 epochs, ",
+        "retrieval: 48/48 images, ",
+        "kNN: 48/48 images, ",
+    ):
+        assert last in error

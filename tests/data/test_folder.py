@@ -58,6 +58,40 @@ def test_genus_and_species_with_given_splits(tmp_path: Path) -> None:
     assert len(train) == len(splits["test"]) == 15
 
 
+def test_levels_have_the_names_that_are_given(tmp_path: Path) -> None:
+    root = tree(tmp_path / "birds", TWO_LEVELS)
+    splits = packed(root, tmp_path / "shards", levels=("species", "family"))
+    assert [level.name for level in splits["train"].levels] == ["species", "family"]
+    assert splits["test"].manifest.listed_levels.endswith("has 2 label levels: 0 (species), 1 (family)")
+    assert packed(root, tmp_path / "usual")["train"].version != splits["train"].version
+
+
+@pytest.mark.parametrize(
+    ("paths", "levels", "fault"),
+    [
+        (
+            TWO_LEVELS,
+            ("species",),
+            "levels: [species] does not fit: {root} has class folders in two levels: give two",
+        ),
+        (["a/1.png", "a/2.png"], ("a", "b"), "{root} has class folders in one level: give one name, or leave it out"),
+        (["1.png", "2.png"], ("class",), "levels: [class] does not fit: {root} has no class folders: leave it out"),
+    ],
+)
+def test_names_of_levels_must_fit_the_folders(
+    tmp_path: Path, paths: list[str], levels: tuple[str, ...], fault: str
+) -> None:
+    root = tree(tmp_path / "images", paths)
+    with pytest.raises(DataError) as refused:
+        read(root, FolderSettings(levels=levels))
+    assert fault.format(root=root) in str(refused.value)
+
+
+def test_two_levels_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="each level needs a name of its own, not species, species"):
+        FolderSettings(levels=("species", "species"))
+
+
 def test_stratified_split_is_seeded(tmp_path: Path) -> None:
     root = tree(tmp_path / "fungi", TWO_LEVELS)
     splits = packed(root, tmp_path / "1", test_fraction=0.4)

@@ -91,7 +91,7 @@ def test_every_setting_is_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> N
         assert f"`method: {{name: {name}}}`" in reference
     entry = reference.split("{confval} training.global_batch_size\n")[1].split("````")[0]
     assert ":type: integer > 0\n:default: `128`\n" in entry
-    assert "negatives span it" in entry
+    assert "Negatives span the whole batch" in entry
     for name in ("queue_size", "level_weights", "noise.sigma_grad_cam", "base.momentum"):
         assert f"{{confval}} method.{name}\n" in reference
     assert ":type: `close` or `exact`\n" in reference

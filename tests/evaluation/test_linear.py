@@ -13,6 +13,7 @@ from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation import linear
 from fgssl.evaluation.linear import SGD, LinearClassifiers, best_learning_rates, fit, label_subsets, validation_splits
 from fgssl.evaluation.measures.linear import LinearProbe
+from fgssl.progress import silent
 from fgssl.randomness import permutation
 
 SETTINGS = LinearProbe(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
@@ -38,6 +39,7 @@ def probe(
     train, train_labels, test, test_labels = data
     features = SimpleNamespace(
         train=SimpleNamespace(groups=np.arange(len(train))),
+        track=silent,
         train_labels=train_labels,
         test_labels=test_labels,
         of_train=train,

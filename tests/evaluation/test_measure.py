@@ -25,6 +25,7 @@ from fgssl.evaluation.measures.linear import LinearProbe
 from fgssl.evaluation.measures.outliers import Outliers
 from fgssl.evaluation.nuisances import nuisance_probe
 from fgssl.evaluation.ranking import retrieval
+from fgssl.progress import silent
 from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.settings.views import ViewSettings
 
@@ -127,7 +128,7 @@ def measured_directly(train: Pictures, test: Pictures, level: int, head: nn.Modu
     known, seen = encoded(train), encoded(test)
     labels, truth = train.labels[:, level], test.labels[:, level]
     features = SimpleNamespace(
-        train=train, train_labels=labels, of_train=known, of_test=seen, test_labels=truth, seed=0
+        train=train, train_labels=labels, of_train=known, of_test=seen, test_labels=truth, seed=0, track=silent
     )
     return {
         **PROBE.value(features),  # type: ignore[arg-type]

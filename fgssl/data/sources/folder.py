@@ -28,6 +28,12 @@ class FolderSettings:
     """Share of each class for the test split, if there are no `train` and `test` folders."""
     seed: NonNegativeInt = 0
     """Seed of the split into train and test, and of the order in the shards."""
+    levels: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """Names of the label levels, finest first, such as [species,family]; empty: class, or species and genus."""
+
+    def __post_init__(self) -> None:
+        if self.levels and len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"levels: each level needs a name of its own, not {', '.join(self.levels)}")
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,9 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
         faults.append(f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(depths)}")
     if faults:
         raise DataError(listed(faults, "fault in the layout", "faults in the layout"))
-    depth = depths.pop()
     levels = tuple(
         Level(name, tuple(sorted({image.classes[level] for images in splits.values() for image in images})))
-        for level, name in enumerate(LEVEL_NAMES[depth])
+        for level, name in enumerate(_level_names(root, depths.pop(), options))
     )
     if faults := _lacking(splits, levels[:1]):
         raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
@@ -75,6 +80,17 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
         seed=options.seed,
         remarks=remarks if strangers else (),
     )
+
+
+def _level_names(root: Path, depth: int, options: FolderSettings) -> tuple[str, ...]:
+    names = LEVEL_NAMES[depth] if options.levels is None else options.levels
+    if len(names) != depth:
+        levels = "one level" if depth == 1 else "two levels"
+        found = f"{root} has class folders in {levels}" if depth else f"{root} has no class folders"
+        number = {1: "give one name", 2: "give two names, finest first"}
+        advice = ", or ".join(filter(None, [number.get(depth), "leave it out"]))
+        raise DataError(f"levels: [{', '.join(names)}] does not fit: {found}: {advice}")
+    return names
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -177,6 +193,8 @@ the labels; without train and test folders a seeded share of each class becomes 
     IMAGES/train/CLASS/*.jpg          IMAGES/test/CLASS/*.jpg            one level (class)
     IMAGES/train/GENUS/SPECIES/*.jpg  IMAGES/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
     IMAGES/CLASS/*.jpg                IMAGES/GENUS/SPECIES/*.jpg         the same, not yet split
-    IMAGES/*.jpg                                                         unlabeled""",
+    IMAGES/*.jpg                                                         unlabeled
+
+Other names of the levels, finest first: levels=[species,family].""",
     read=read,
 )

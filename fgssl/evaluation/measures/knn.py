@@ -38,4 +38,4 @@ class KNN(Measure):
         from fgssl.evaluation.knn import weighted_knn
 
         train, test = (features.of_train, features.train_labels), (features.of_test, features.test_labels)
-        return {"knn": weighted_knn(*train, *test, self.neighbors, self.temperature)}
+        return {"knn": weighted_knn(*train, *test, self.neighbors, self.temperature, features.track)}

@@ -87,9 +87,11 @@ class LinearProbe(Measure):
         rates = [self.learning_rates[0]] * len(subsets)
         if len(set(self.learning_rates)) > 1:
             splits = linear.validation_splits(labels, features.train.groups, subsets, self.validation_fraction, seed)
-            rates = linear.best_learning_rates(features.of_train, labels, splits, self.learning_rates, sgd, seed)
+            rates = linear.best_learning_rates(
+                features.of_train, labels, splits, self.learning_rates, sgd, seed, features.track
+            )
         train = features.of_random_train_views if self.recipe == "fixed" else lambda epoch: features.of_train
-        trained = linear.fit(train, labels, subsets, [(rate,) for rate in rates], sgd, seed)
+        trained = linear.fit(train, labels, subsets, [(rate,) for rate in rates], sgd, seed, features.track)
         accuracies = linear.accuracies(trained, features.of_test, features.test_labels)
         return {f"linear_{percent}": value for percent, value in zip(self.percents, accuracies, strict=True)} | {
             f"learning_rate_{percent}": rate for percent, rate in zip(self.percents, rates, strict=True)

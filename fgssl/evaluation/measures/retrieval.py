@@ -37,4 +37,4 @@ class Retrieval(Measure):
         """Return all three columns, from `retrieval`."""
         from fgssl.evaluation.ranking import retrieval
 
-        return retrieval(features.of_test, features.test_labels)
+        return retrieval(features.of_test, features.test_labels, features.track)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.data.location import ensure_toy
+from fgssl.progress import Track
 from fgssl.settings.data import DataSettings
 
 Packed = Callable[[DataSettings], Path]
@@ -30,7 +31,7 @@ def packed_toy(tmp_path_factory: pytest.TempPathFactory) -> Packed:
 
 @pytest.fixture(autouse=True)
 def _toy_from_store(packed_toy: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
-    def copied(data: DataSettings, data_root: Path) -> None:
+    def copied(data: DataSettings, data_root: Path, track: Track) -> None:
         shutil.copytree(packed_toy(data), data_root, dirs_exist_ok=True)
 
     monkeypatch.setattr("hpc.sweeps.plan_inputs.ensure_toy", copied)

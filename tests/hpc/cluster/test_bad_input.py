@@ -158,8 +158,8 @@ def command(
                 *("jobs.default.nodes=0", "jobs.base.qos=1", "jobs.pretrain.walltime_min=3000"),
             ],
             [
-                "command line: --jobs 2: is for runs on this machine; how many jobs run at a time on a cluster, the "
-                "cluster says: leave it out",
+                "command line: --jobs 2: is for runs on this machine; a cluster decides itself how many jobs run at a "
+                "time: leave it out",
                 "command line: cluster.gpu.vendor: 'x' is not allowed: input should be 'cuda' or 'rocm'",
                 "command line: cluster.requeue: 'maybe' is not allowed: input should be 'allowed', 'forbidden' or "
                 "'unknown'",
@@ -184,7 +184,8 @@ def command(
         pytest.param(
             ["cluster.account=x", "--wait"],
             [
-                "command line: cluster.account: is of a cluster's profile: give --cluster NAME too, or leave it out",
+                "command line: cluster.account: belongs to a cluster's profile: give --cluster NAME too, or leave it "
+                "out",
                 "command line: --wait: follows the jobs of a cluster: give --cluster NAME too, or leave it out (runs "
                 "here are waited for)",
             ],
@@ -345,7 +346,6 @@ def test_after_a_refusal_the_same_command_goes_on(
     first = "refused: pretrain, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
     assert printed.err.startswith(first)
     assert "nothing was submitted: fix the problems above, then run the same command again" in printed.out
-    assert "Continue and table" not in printed.out
     assert "10 runs: 10 waiting" in printed.out
     assert fake_slurm.jobs() == {}
 

@@ -71,9 +71,9 @@ def test_a_sweep_is_submitted_needs_first_and_once(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert submit() == 0
-    printed = capsys.readouterr().out
-    assert f"{RUNS} runs: {RUNS} pending" in printed
-    assert f"fgssl status {out}" in printed
+    printed = capsys.readouterr()
+    assert f"{RUNS} runs: {RUNS} pending" in printed.out
+    assert printed.err.splitlines()[-1] == f"next: fgssl status {out}  # show the state of each run"
     assert set(jobs(fake_slurm).values()) == {"PENDING"}
     assert len(jobs(fake_slurm)) == RUNS
     assert fake_slurm.startable() == ["1_0", "1_1"]  # pretrain of both seeds; all others need one
@@ -178,6 +178,7 @@ def test_status_is_true_and_writes_nothing(
     minutes, seconds = divmod(80 * batch // 32, 60)
     assert line.split() == ["pretrain,", "seed", "0", "RUNNING", "1_0", "1", "n7", "20/100", f"{minutes}:{seconds:02}"]
     assert f"{RUNS} runs: {RUNS - 1} pending, 1 running" in printed
+    assert "next:" not in printed
     assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
 
 
@@ -225,7 +226,8 @@ def test_a_fault_is_shown_and_not_tried_again_until_it_is_wanted(
     assert len(jobs(fake_slurm)) == before
     capsys.readouterr()
     assert invoke(["logs", str(out)]) == 0
-    printed = capsys.readouterr().out
+    printed, error = capsys.readouterr()
+    assert error == f"next: fgssl retry {out}  # submit them again, once the cause is removed\n"
     assert "ValueError: the sigma is wrong" in printed
     assert "a line of the log" in printed
     log = JobStore(out).log(order.token, 0)
@@ -238,8 +240,11 @@ def test_canceled_runs_leave_the_queue_and_stay_out(
     submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     submit()
+    capsys.readouterr()
     assert invoke(["cancel", str(out), "grad_cam"]) == 0
-    assert "4 runs canceled" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert captured.out == "4 runs canceled\n"
+    assert captured.err == f"next: fgssl retry {out} grad_cam  # take that back\n"
     assert sorted(jobs(fake_slurm).values()).count("CANCELLED") == 4
     invoke(["sync", str(out)])
     assert "4 canceled" in capsys.readouterr().out
@@ -291,7 +296,7 @@ def test_five_hundred_points_are_fed_statused_and_canceled(
 # ------------------------------------------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("command", ["status", "sync", "cancel", "retry", "logs"])
+@pytest.mark.parametrize("command", ["sync", "cancel", "retry", "logs"])
 def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"sweep.json: no such file; give the output folder of a sweep"):
         invoke([command, str(tmp_path)])
