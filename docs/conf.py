@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 project = "fgssl"
 copyright = "fgssl authors"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_click", "settings_page"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_click", "settings_page"]
 exclude_patterns = ["README.md"]
 html_theme = "furo"
 html_title = "fgssl"
