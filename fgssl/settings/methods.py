@@ -49,8 +49,8 @@ class MethodSettings:
     """Settings of a method, and its traits that are needed before it is built."""
 
     implementation: ClassVar[str]
-    """Dotted path of the `fgssl.methods.method.Method`, module and class joined by a colon. It is imported when a run is
-    built."""
+    """Dotted path of the `fgssl.methods.method.Method`, module and class joined by a colon. It is imported when a run
+    is built."""
     networks: ClassVar[tuple[str, ...]] = ("encoder",)
     """Networks that the method exports and can start from, by their keys in `start`. A method with `decoder` among them
     needs the section `decoder`."""
