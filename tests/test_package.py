@@ -139,7 +139,7 @@ def test_a_folder_without_a_trained_encoder_is_refused(tiny_config: Tiny, tmp_pa
 def test_rows_are_typed(sweep: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in sweep.rglob("*")}
     rows = fgssl.read_rows(sweep)
-    assert rows["point"].tolist() == ["one", "one", "two", "two"]
+    assert rows["cell"].tolist() == ["one", "one", "two", "two"]
     assert rows["seed"].dtype == "int64"
     assert rows["state"].tolist() == ["DONE", "DONE", "DONE", "MISSING"]
     assert {str(rows[name].dtype) for name in ("rank1", "rank5", "mAP", "wall_s")} == {"float64"}
@@ -154,7 +154,7 @@ def test_the_table_is_that_of_table_csv(sweep: Path) -> None:
     table = fgssl.read_table(str(sweep))
     rows = fgssl.read_rows(sweep)
     of_one = table[(table["cell"] == "one") & (table["metric"] == "mAP")]
-    assert of_one["mean"].item() == rows.loc[rows["point"] == "one", "mAP"].mean()
+    assert of_one["mean"].item() == rows.loc[rows["cell"] == "one", "mAP"].mean()
     assert table.loc[table["cell"] == "two", "missing"].tolist() == [1, 1, 1]
     assert isinstance(table, pd.DataFrame)
     assert not (sweep / "table.csv").exists()

@@ -30,7 +30,7 @@ print(table.pivot(index="cell", columns="metric", values="mean").round(2))
 
 # %%
 rows = fgssl.read_rows(SWEEP)
-print(rows[["point", "seed", "state", "rank1", "mAP", "wall_s"]])
+print(rows[["cell", "seed", "state", "rank1", "mAP", "wall_s"]])
 
 # %% [markdown]
 # ## An encoder
@@ -39,7 +39,7 @@ print(rows[["point", "seed", "state", "rank1", "mAP", "wall_s"]])
 # %%
 best = rows.loc[rows["mAP"].idxmax()]
 encoder = fgssl.load_encoder(best["folder"])
-print(best["point"], encoder.transform.image_size, encoder.transform.mean, encoder.transform.std)
+print(best["cell"], encoder.transform.image_size, encoder.transform.mean, encoder.transform.std)
 
 # %% [markdown]
 # ## Features of other images

@@ -61,7 +61,7 @@ def _row(plan: PlanRecord, cell: PlannedCell, run: PlannedRun, starts: Mapping[s
     return {
         "sweep": plan.sweep,
         "preset": plan.preset,
-        "point": cell.cell,
+        "cell": cell.cell,
         "seed": run.seed,
         **{key: cell.grid.get(key) for key in plan.grid_keys},
         "state": state,

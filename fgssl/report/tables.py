@@ -33,12 +33,12 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
     """
     columns = plan.columns
     known = list(columns)
-    frame = pd.DataFrame(rows, columns=["point", "seed", "state", *known])
+    frame = pd.DataFrame(rows, columns=["cell", "seed", "state", *known])
     if absent := [metric for metric in plan.metrics if metric not in known]:
         raise UserError(
             f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}: choose among {', '.join(known)}"
         )
-    of_cells = {str(cell): runs for cell, runs in frame.groupby("point")}
+    of_cells = {str(cell): runs for cell, runs in frame.groupby("cell")}
     done = {cell: runs[runs["state"] == "DONE"].set_index("seed")[known] for cell, runs in of_cells.items()}
     none = frame[:0].set_index("seed")[known]
 
@@ -106,12 +106,12 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     for column, what in ORIGIN.items():
         shown = _shown(done, column)
         mixed = False
-        for cell in dict.fromkeys(row["point"] for row in done):
+        for cell in dict.fromkeys(row["cell"] for row in done):
             seeds_of: dict[str, list[int]] = {}
             for row, text in zip(done, shown, strict=True):
-                if row["point"] == cell:
+                if row["cell"] == cell:
                     seeds_of.setdefault(text, []).append(row["seed"])
-            if len(seeds_of) > 1 or any(AND in str(row[column]) for row in done if row["point"] == cell):
+            if len(seeds_of) > 1 or any(AND in str(row[column]) for row in done if row["cell"] == cell):
                 mixed = True
                 each = "; ".join(f"{text} ({_seeds(seeds)})" for text, seeds in seeds_of.items())
                 lines.append(f"{cell} averages runs of different {what}: {each}")
@@ -138,7 +138,7 @@ def absences(rows: Sequence[Row], plan: PlanRecord) -> dict[str, str]:
     lines = {}
     for cell in plan.cells:
         asked = {column.name for column in cell.columns}
-        of_cell = [row for row in rows if row["point"] == cell.cell]
+        of_cell = [row for row in rows if row["cell"] == cell.cell]
         why: dict[str, list[int]] = {}
         for row in of_cell:
             if row["state"] != "DONE":

@@ -20,12 +20,12 @@ AWKWARD = 100 * 2 / 3 + 1e-13
 def test_columns_and_order_follow_the_plan(out: Any) -> None:
     rows = collect_rows(read_plan(out.path), out.path)
     assert list(rows[0]) == [
-        *("sweep", "preset", "point", "seed", KEY, "state"),
+        *("sweep", "preset", "cell", "seed", KEY, "state"),
         *("linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"),
         *("wall_s", "fingerprint", "code_version", "data_version", "device", "processes", "engine", "threads"),
         *("versions", "reason"),
     ]
-    assert [(row["point"], row["seed"]) for row in rows] == [
+    assert [(row["cell"], row["seed"]) for row in rows] == [
         (cell, seed) for cell in ("base", "sigma=0.1", "sigma=0.5") for seed in (0, 1, 2)
     ]
     assert [row[KEY] for row in rows] == [None] * 3 + [0.1] * 3 + [0.5] * 3
@@ -48,7 +48,7 @@ def test_a_done_run(out: Any) -> None:
     row = collect_rows(read_plan(out.path), out.path)[5]
     config = configs.parse(out.planned("sigma=0.1", 2)["config"], "test")
     assert row == {
-        **{"sweep": "ablation_sigma", "preset": "demo", "point": "sigma=0.1", "seed": 2, KEY: 0.1, "state": "DONE"},
+        **{"sweep": "ablation_sigma", "preset": "demo", "cell": "sigma=0.1", "seed": 2, KEY: 0.1, "state": "DONE"},
         **{"linear_100": AWKWARD, "linear_50": 0.0, "linear_20": 0.0, "rank1": 0.0, "rank5": 0.0, "mAP": 0.0},
         **{"wall_s": 12.75, "fingerprint": fingerprints.training_fingerprint(config), "code_version": "abc"},
         **{
