@@ -139,7 +139,7 @@ def test_a_damaged_file_is_made_anew(
     kept, whole = load_file(folder.features), folder.features.read_bytes()
     folder.features.write_bytes(whole[: len(whole) // 2] if content is None else content)
     execute(config, tmp_path)
-    assert f"WARNING: {folder.features}: passed over" in capsys.readouterr().err
+    assert f"WARNING: {folder.features}: ignored" in capsys.readouterr().err
     assert encoded == [48, 48]
     assert np.array_equal(load_file(folder.features)["test"], kept["test"])
 

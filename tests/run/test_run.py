@@ -171,6 +171,6 @@ def test_the_code_of_every_launch_is_recorded(interrupted, monkeypatch):
 
 def test_labels_that_cannot_be_measured_are_said_before_training(tmp_path):
     config = tiny(evaluation__label_level=2)
-    with pytest.raises(DataError, match="label_level: 2"):
+    with pytest.raises(DataError, match="label_level: there is no level 2"):
         execute(config, tmp_path)
     assert not list((tmp_path / "runs").glob("*/trained.json"))

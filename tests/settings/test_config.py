@@ -173,7 +173,7 @@ def test_a_linear_probe_needs_labels_and_a_rate(key):
 
 def test_the_fixed_recipe_has_one_rate(tmp_path: Path):
     message = _problems({"evaluation": {"linear": {"recipe": "fixed"}}})["evaluation.linear"]
-    assert "give one, learning_rates: [30.0]" in message
+    assert "give one, such as learning_rates: [30.0]" in message
     (tmp_path / "config.yaml").write_text(to_yaml(_config()))
     with pytest.raises(SettingsError, match=r"\[30\.0\]"):
         load(tmp_path / "config.yaml", ["evaluation.linear.recipe=fixed"])
