@@ -81,7 +81,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_type_hints_are_shipped() -> None:
     assert (ROOT / "fgssl" / "py.typed").is_file()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["package-data"] == {"fgssl": ["py.typed"]}
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["*"]
 
 
 @pytest.mark.parametrize("stem", ["standard", "small_image"])
