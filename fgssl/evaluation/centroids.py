@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from fgssl.errors import DataError
-from fgssl.evaluation.features import require_finite
+from fgssl.evaluation.features import require_images
 
 IMAGES_AT_ONCE = 4096
 """Rows of the similarity matrix held in memory; no result depends on it."""
@@ -40,19 +39,19 @@ def outliers(
     Raises:
         DataError: A split has no images.
         NonFiniteError: Features hold NaN or infinity.
+        ValueError: Labels have another shape.
     """
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
-    for split, features in (("training", train_features), ("test", test_features)):
-        if not len(features):
-            raise DataError(f"outliers: there are no {split} images; pack data with images in both splits")
-        require_finite(features, "outliers", split)
-    device = train_features.device
-    classes, class_of_row = torch.as_tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
+    train_labels, labels = (
+        torch.as_tensor(given, device=train_features.device) for given in (train_labels, test_labels)
+    )
+    for split, features, given in (("training", train_features, train_labels), ("test", test_features, labels)):
+        require_images("outliers", split, features, given)
+    classes, class_of_row = train_labels.unique(return_inverse=True)  # ascending
     # Double precision, because features of an untrained encoder nearly coincide. The sum stands in for the mean, whose
     # length has no effect. CUDA adds in any order, which differs by less than TIE.
     sums = train_features.new_zeros(len(classes), train_features.shape[1], dtype=torch.float64)
     centroids = normalize(sums.index_add_(0, class_of_row, normalize(train_features.double(), dim=1)), dim=1)  # (C, D)
-    labels = torch.as_tensor(test_labels, device=device)
     wrong = 0
     for chunk, own in zip(test_features.split(IMAGES_AT_ONCE), labels.split(IMAGES_AT_ONCE), strict=True):
         cosine = normalize(chunk.double(), dim=1) @ centroids.T  # (Q, C)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fgssl.data.loader import Images, evaluation_batches
-from fgssl.errors import NonFiniteError
+from fgssl.errors import DataError, NonFiniteError
 from fgssl.progress import Track, silent
 from fgssl.settings.views import ViewSettings
 from fgssl.views import color
@@ -108,6 +108,26 @@ class Features(Splits):
                 found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
                 advance(len(raw.rows))
         return torch.cat(found).to(self.device)
+
+
+def require_images(measure: str, split: str, features: Tensor, labels: Tensor) -> None:
+    """Require finite features (N, D) of N >= 1 images and their labels (N,).
+
+    Another shape of the labels would broadcast into a wrong number of hits.
+
+    Raises:
+        DataError: N is 0.
+        NonFiniteError: The features hold NaN or infinity.
+        ValueError: The features or labels have another shape.
+    """
+    if not len(features):
+        raise DataError(f"{measure}: there are no {split} images; pack data with images in both splits")
+    if features.ndim != 2 or tuple(labels.shape) != (len(features),):
+        raise ValueError(
+            f"{measure}: {split} features of shape {tuple(features.shape)} and labels of shape {tuple(labels.shape)}: "
+            "must be (N, D) and (N,), one label per image"
+        )
+    require_finite(features, measure, split)
 
 
 def require_finite(features: Tensor, measure: str, split: str) -> None:

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
-from fgssl.evaluation.features import require_finite
+from fgssl.evaluation.features import require_images
+from fgssl.losses.shapes import require_temperature
 from fgssl.progress import Track, silent
 
 QUERIES_AT_ONCE = 128
@@ -42,14 +43,22 @@ def weighted_knn(
         Accuracy in percent.
 
     Raises:
+        DataError: A split has no images.
         NonFiniteError: Features hold NaN or infinity.
+        ValueError: Labels have another shape, `neighbors` exceeds N, or the temperature is not above 0.
     """
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
-    require_finite(train_features, "kNN", "training")
-    require_finite(test_features, "kNN", "test")
-    device = train_features.device
-    classes, class_of_row = torch.as_tensor(train_labels, device=device).unique(return_inverse=True)  # ascending
-    labels = torch.as_tensor(test_labels, device=device)
+    train_labels, labels = (
+        torch.as_tensor(given, device=train_features.device) for given in (train_labels, test_labels)
+    )
+    for split, features, given in (("training", train_features, train_labels), ("test", test_features, labels)):
+        require_images("kNN", split, features, given)
+    require_temperature(temperature)
+    if not 1 <= neighbors <= len(train_features):
+        raise ValueError(
+            f"neighbors {neighbors}: must be from 1 to the number of training images, {len(train_features)}"
+        )
+    classes, class_of_row = train_labels.unique(return_inverse=True)  # ascending
     # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
     gallery = normalize(train_features.double(), dim=1)
     correct = 0

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fgssl.errors import DataError
-from fgssl.evaluation.features import require_finite
+from fgssl.evaluation.features import require_images
 from fgssl.progress import Track, silent
 
 QUERIES_AT_ONCE = 512
@@ -33,12 +33,13 @@ def retrieval(
         `rank1`, `rank5` and `mAP` in percent.
 
     Raises:
-        DataError: No two images share a label.
+        DataError: There are no images, or no two share a label.
         NonFiniteError: Features hold NaN or infinity.
+        ValueError: Labels have another shape.
     """
     features = torch.as_tensor(features)
     labels = torch.as_tensor(labels, device=features.device)
-    require_finite(features, "retrieval", "test")
+    require_images("retrieval", "test", features, labels)
     # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
     directions = normalize(features.double(), dim=1)
     totals = torch.zeros(4, dtype=torch.float64, device=features.device)

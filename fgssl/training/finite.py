@@ -10,6 +10,9 @@ from torch import Tensor
 from fgssl.data.loader import RawBatch
 from fgssl.errors import NonFiniteError
 
+MOST_SKIPPED = 50
+"""Steps in a row that fp16 may skip: its scale starts at 65,536 and is halved each time, so the first ones may be."""
+
 
 @dataclass(frozen=True)
 class _Sent:
@@ -35,9 +38,10 @@ class FiniteCheck:
     """
 
     def __init__(self, overflow_is_skipped: bool) -> None:
-        """Accept infinite gradient norms if `overflow_is_skipped`, as fp16 takes no step then."""
+        """Accept up to `MOST_SKIPPED` infinite norms in a row if `overflow_is_skipped`: fp16 takes no step then."""
         self._overflow_is_skipped = overflow_is_skipped
         self._sent: deque[_Sent] = deque()
+        self._skipped = 0
         self.loss = self.gradient_norm = math.nan
         """Loss and gradient norm of the last step that was checked."""
 
@@ -59,11 +63,12 @@ class FiniteCheck:
         while len(self._sent) > all_but:
             sent = self._sent.popleft()
             self.loss, self.gradient_norm = sent.look()
-            if math.isfinite(self.loss) and (math.isfinite(self.gradient_norm) or self._overflow_is_skipped):
+            self._skipped = 0 if math.isfinite(self.gradient_norm) else self._skipped + 1
+            if math.isfinite(self.loss) and self._skipped <= (MOST_SKIPPED if self._overflow_is_skipped else 0):
                 continue
-            batch = sent.batch
+            batch, row = sent.batch, f"{self._skipped} steps in a row skipped; " if self._overflow_is_skipped else ""
             raise NonFiniteError(
-                f"step {batch.step} (epoch {batch.epoch}): loss {self.loss}, gradient norm {self.gradient_norm}; "
+                f"step {batch.step} (epoch {batch.epoch}): {row}loss {self.loss}, gradient norm {self.gradient_norm}; "
                 f"dataset rows of the batch: {batch.global_rows.tolist()}. A lower training.optimizer.learning_rate or "
                 "precision fp32 may help; where no two images of a batch share a label, training.images_per_class"
             )

@@ -96,7 +96,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
 
 def sweep_lives(submission: Path) -> bool:
     """Return whether the sweep still holds its lock, which the kernel frees however the sweep ends."""
-    with (submission / ALIVE).open("r+") as file:
+    with (submission / ALIVE).open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

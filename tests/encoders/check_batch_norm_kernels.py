@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fgssl.encoders import batch_norm, batch_norm_kernels
 from fgssl.encoders.batch_norm_kernels import grouped_batch_norm
@@ -23,6 +24,8 @@ def check_all(device: str) -> None:
     with torch.no_grad():  # as in the pass that first asks for the kernels
         batch_norm._check(batch_norm_kernels, device)
     check_refuses_wrong_results(device)
+    check_first_pass_that_is_computed_again(device)
+    check_first_pass_that_is_computed_again(device)
     cases = list(itertools.product(SHAPES, (1, 2, 4), (True, False)))
     for number, (shape, groups, channels_last) in enumerate(cases if device == "cuda" else cases[::4]):
         dtype = list(TOLERANCES)[number % 3] if len(shape) == 4 else torch.float32
@@ -110,6 +113,28 @@ def check_refuses_wrong_results(device: str) -> None:
     except AssertionError:
         return
     raise AssertionError("wrong results were taken")
+
+
+def check_first_pass_that_is_computed_again(device: str) -> None:
+    """Check the kernels where the first layer that asks for them lies in a block whose feature maps are dropped."""
+
+    class Layer(batch_norm.GroupedBatchNorm2d):
+        def _fits_kernels(self, input: Tensor) -> bool:
+            return True
+
+    batch_norm._kernels.cache_clear()
+    batch_norm._check.__wrapped__.__defaults__ = (device,)  # type: ignore[attr-defined]
+    block = nn.Sequential(nn.Conv2d(2, 3, 1), Layer(nn.BatchNorm2d(3), 4), nn.ReLU()).to(device)
+    images = torch.randn(8, 2, 5, 5, generator=torch.Generator().manual_seed(0)).to(device)
+    gradients = []
+    for again in (True, False):
+        block.zero_grad()
+        result = checkpoint(block, images, use_reentrant=False) if again else block(images)
+        assert isinstance(result, Tensor)
+        result.square().sum().backward()
+        gradients.append([parameter.grad for parameter in block.parameters()])
+    assert batch_norm._kernels() is batch_norm_kernels
+    torch.testing.assert_close(*gradients)
 
 
 def check_equal_bits(device: str) -> None:

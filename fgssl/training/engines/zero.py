@@ -41,7 +41,13 @@ class Zero(Engine):
         stage: int,
         clip_norm: float | None = None,
     ) -> None:
-        """Take over `method` and `optimizer`, which must not have taken a step yet."""
+        """Take over `method` and `optimizer`, which must not have taken a step yet.
+
+        Raise a `UserError` for a target network under stage 3, where each process holds parts of the weights that its
+        moving average would need whole.
+        """
+        if stage == 3 and method.target_views:
+            raise UserError("resources.engine zero3 cannot train a method with a target network; take zero2 or ddp")
         self.method, self._world, self._stage = method, world, stage
         self._plain_groups = optimizer.state_dict()["param_groups"]  # holds numbers in the place of parameters
         self._groups = [list(group["params"]) for group in optimizer.param_groups]
