@@ -25,7 +25,6 @@ def check_all(device: str) -> None:
         batch_norm._check(batch_norm_kernels, device)
     check_refuses_wrong_results(device)
     check_first_pass_that_is_computed_again(device)
-    check_first_pass_that_is_computed_again(device)
     cases = list(itertools.product(SHAPES, (1, 2, 4), (True, False)))
     for number, (shape, groups, channels_last) in enumerate(cases if device == "cuda" else cases[::4]):
         dtype = list(TOLERANCES)[number % 3] if len(shape) == 4 else torch.float32
