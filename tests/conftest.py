@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # torch is imported where it is used: most of the tests do wi
 
 # Of this process, before it imports torch: on such tensors a second thread doubles the work and saves no time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# As in an activated environment: the commands that fgssl suggests are names then, not paths.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 TINY: dict[str, Any] = {
     "data": {"toy": {"image_size": 16, "train_images_per_species": 8, "test_images_per_species": 2}},

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,10 +43,20 @@ def print_measures(measures: Mapping[str, int | float]) -> None:
         print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
 
 
-def print_next(*command: object, purpose: str) -> None:
+def print_next(program: str, *arguments: object, purpose: str) -> None:
     """Print the command to give next as the last line on stderr, so that stdout stays what programs read."""
     sys.stdout.flush()
-    print(f"next: {shlex.join(map(str, command))}  # {purpose}", file=sys.stderr, flush=True)
+    command = [_as_typed(program), *map(str, arguments)]
+    print(f"next: {shlex.join(command)}  # {purpose}", file=sys.stderr, flush=True)
+
+
+def _as_typed(program: str) -> str:
+    """Return the name of a program of this environment, or its path where the shell finds no or another one."""
+    here = Path(sys.executable).with_name(program)
+    found = shutil.which(program)
+    if not here.exists() or (found is not None and Path(found).parent == here.parent):
+        return program
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def print_next_in_python(assignment: str, path: Path) -> None:
