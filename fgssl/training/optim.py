@@ -1,7 +1,9 @@
 """Construction of the optimizer from its settings."""
 
 import dataclasses
+import functools
 import pkgutil
+from collections.abc import Callable
 
 import torch
 
@@ -19,13 +21,24 @@ def build_optimizer(settings: OptimizerSettings, groups: list[ParameterGroup]) -
     parameters = [{"params": group.parameters, "constant_rate": group is not groups[0]} for group in groups]
     arguments = dataclasses.asdict(settings)
     del arguments["name"]
-    optimizer: torch.optim.Optimizer = pkgutil.resolve_name(settings.implementation)(
-        parameters, lr=arguments.pop("learning_rate"), **arguments
+    make = functools.partial(
+        pkgutil.resolve_name(settings.implementation), lr=arguments.pop("learning_rate"), **arguments
     )
-    kept = isinstance(optimizer, torch.optim.SGD | torch.optim.Adam | torch.optim.AdamW)
-    if not kept or any(optimizer.defaults.get(name) for name in ("amsgrad", "dampening")):
+    if not _keeps_known_state(make):
         raise UserError(
             f"training.optimizer.name {settings.name}: {settings.implementation} keeps state that the engines do not "
             "know; its state must be that of SGD without dampening, or of Adam without amsgrad"
         )
+    optimizer: torch.optim.Optimizer = make(parameters)
     return optimizer
+
+
+def _keeps_known_state(make: Callable[..., torch.optim.Optimizer]) -> bool:
+    """Return whether one step leaves the state that `fgssl.training.engines.engine.start_state` creates."""
+    probe = torch.nn.Parameter(torch.zeros(1))
+    probe.grad = torch.zeros(1)
+    optimizer = make([probe])
+    if isinstance(optimizer, torch.optim.SGD):
+        return not optimizer.defaults["dampening"]
+    optimizer.step()
+    return set(optimizer.state[probe]) == {"step", "exp_avg", "exp_avg_sq"}
