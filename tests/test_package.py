@@ -1,4 +1,4 @@
-"""What `import fgssl` offers, and what it leaves alone; the example that shows it."""
+"""Names and side effects of `import fgssl`, and the example that shows them."""
 
 import dataclasses
 import runpy

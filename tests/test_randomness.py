@@ -99,7 +99,7 @@ def test_permutations_are_even() -> None:
 
 
 def test_known_values() -> None:
-    """Of SCHEMA 1: if these must change, every result changes; raise fgssl.settings.fingerprints.SCHEMA."""
+    """Numbers of SCHEMA 1: if they must change, every result changes; raise fgssl.settings.fingerprints.SCHEMA."""
     rows = np.array([0, 1, 39_208])
     assert uniform(0, "colour", 2, 1, rows=rows, columns=2).tolist() == UNIFORM
     np.testing.assert_allclose(normal(3, "noise/grad_cam", 17, rows=rows, columns=2), NORMAL, rtol=1e-14)

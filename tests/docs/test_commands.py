@@ -26,7 +26,7 @@ from tests.docs.pages import PAGES, ROOT, blocks, text
 SHELL = ("console", "bash")
 WITH_COMMANDS = [page for page in PAGES if blocks(page, *SHELL)]
 FILLED_IN = {"=PROJECT": "=project_465000000", "SITE.yaml": "generic.yaml"}
-"""What a reader replaces, by what is checked in its place."""
+"""Placeholders in the pages, and the values that are checked in their place."""
 NOTE = """
 note() { printf '%s\\037' "$@" >> noted; printf '\\n' >> noted; }
 command_not_found_handle() { note "$@"; }

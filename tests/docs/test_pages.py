@@ -1,4 +1,4 @@
-"""What the pages list is what there is, and what they show of the code is the code."""
+"""Lists and code in the pages agree with the code."""
 
 import dataclasses
 import re

@@ -30,7 +30,7 @@ def test_dry_run(recorded: Recorded, tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_impossible_job(recorded: Recorded, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the login node said is told all the same."""
+    """The findings of the login node are reported all the same."""
     recorded.says("partition", partition("gpu", default="YES", time="00:05:00"))
     assert invoke(["doctor", "--dry-run"]) == 1
     printed = capsys.readouterr().out
