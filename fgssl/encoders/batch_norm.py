@@ -165,9 +165,11 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
     """Replace every BatchNorm inside `module` by a grouped one, and return `module`.
 
     Parameters, buffers and the keys of the state dict stay. Raises a `NotImplementedError` for other types of
-    BatchNorm.
+    BatchNorm, and for a momentum of None, which asks for a cumulative average.
     """
     for name, child in module.named_children():
+        if isinstance(child, _BatchNorm) and child.momentum is None:
+            raise NotImplementedError(f"{name}: a BatchNorm whose momentum is None cannot be grouped: give it a number")
         if type(child) is nn.BatchNorm1d:
             setattr(module, name, GroupedBatchNorm1d(child, group_size))
         elif type(child) is nn.BatchNorm2d:
@@ -242,7 +244,7 @@ class RunningStatistics:
         means, variances, numbers = sums.view(3, -1)
         divisors = numbers.clamp_min(1)
         moved = (numbers > 0).to(sums.dtype).split(self._widths)
-        momenta = [0.1 if layer.momentum is None else layer.momentum for layer in self._layers]
+        momenta: list[float] = [layer.momentum for layer in self._layers]  # type: ignore[misc]
         weights = torch._foreach_mul(moved, momenta)
         for name, moments in (("running_mean", means), ("running_var", variances)):
             running = [getattr(layer, name) for layer in self._layers]

@@ -63,6 +63,11 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         if not self.measures:
             raise ValueError(f"no measure is given: set at least one of {', '.join(MEASURES)}")
+        measured_by: dict[str, str] = {}
+        for key, measure in self.measures.items():
+            for column in measure.columns():
+                if (other := measured_by.setdefault(column.name, key)) != key:
+                    raise ValueError(f"{other} and {key} both have the column {column.name!r}: rename one of them")
 
     @property
     def measures(self) -> dict[str, Measure]:

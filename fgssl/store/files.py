@@ -40,11 +40,6 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the mapping in a JSON file, or None if there is no such file; raise a `UserError` if it is damaged."""
-    return read_record(path, dict[str, Any])
-
-
 def read_record(
     path: Path,
     kind: type[T],

@@ -1,5 +1,6 @@
 """Provenance of a result: the versions of its code and libraries."""
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -9,6 +10,7 @@ from pathlib import Path
 from fgssl.store.records import Environment
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "h5py")
+_IF_INSTALLED = ("triton", "deepspeed")
 
 
 @functools.cache
@@ -25,6 +27,9 @@ def code_version() -> str:
 def versions() -> dict[str, str]:
     """Return the versions of Python and libraries and the name of the processor. Equal bits need all of them equal."""
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    for name in _IF_INSTALLED:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return {"python": platform.python_version(), **found, "processor": _processor()}
 
 

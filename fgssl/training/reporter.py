@@ -1,6 +1,7 @@
 """Reports of a running training: metrics.jsonl, progress.json, and a bar on a terminal or plain lines elsewhere."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -69,11 +70,16 @@ class Reporter(Listener):
             self._bar.stop()
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Append the metrics to metrics.jsonl; raise a `UserError` if it cannot be written."""
+        """Append the metrics to metrics.jsonl, those that are not finite as null, which is JSON; NaN is not.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
         self.last = metrics
+        line = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         try:
             with self.lease.publishing(), self._file.open("a") as file:
-                file.write(json.dumps({"step": step, **metrics}) + "\n")
+                file.write(json.dumps({"step": step, **line}) + "\n")
         except OSError as error:
             raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error
 
@@ -111,6 +117,6 @@ def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
             break
         if record.pop("step") <= step:
             kept.append(line + "\n")
-            last = record
+            last = {name: math.nan if value is None else value for name, value in record.items()}
     write_atomically(file, "".join(kept))
     return last

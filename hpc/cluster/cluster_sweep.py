@@ -20,6 +20,7 @@ from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
 from hpc.cluster.site.requests import request
+from hpc.sweeps.output_folder import CLUSTER_SWEEP
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.retries import Retries
 
@@ -145,19 +146,19 @@ def _process_problems(config: Config, job: JobSettings, origin: Origin) -> Itera
 
 def write(sweep: ClusterSweep, out: Path) -> None:
     """Write the sweep to its file in `out`, replacing an earlier one."""
-    folder = out / "cluster"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "sweep.json", record_json(sweep))
+    file = out / CLUSTER_SWEEP
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, record_json(sweep))
 
 
 def is_there(out: Path) -> bool:
     """Return whether `out` holds a sweep that was submitted to a cluster."""
-    return (out / "cluster" / "sweep.json").exists()
+    return (out / CLUSTER_SWEEP).exists()
 
 
 def read(out: Path) -> ClusterSweep:
     """Return the sweep in `out`, or raise `UserError` if none was submitted to a cluster from there."""
-    file = out / "cluster" / "sweep.json"
+    file = out / CLUSTER_SWEEP
     advice = "submit the sweep again with this version, which rewrites the file"
     sweep = read_record(file, ClusterSweep, schema=SCHEMA, advice=advice)
     if sweep is None:

@@ -26,6 +26,7 @@ from fgssl.errors import (
 from fgssl.interruption import Interrupted
 from fgssl.run.process import make
 from fgssl.settings import config as configs
+from fgssl.store.records import TRAINED
 from fgssl.store.run_folder import RunFolder
 from hpc import ranks
 from hpc.cluster import cluster_sweep
@@ -34,6 +35,7 @@ from hpc.cluster.job_store import JobStore, Launch, Order
 from hpc.cluster.observe import newest_step
 from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.schedulers.scheduler import JobPlace
+from hpc.sweeps.output_folder import CLUSTER_SWEEP
 
 CANCELED = 3
 """Exit code of a job whose run was canceled, so that its dependents (`afterok`) do not start."""
@@ -159,16 +161,14 @@ def _gpu_seen() -> bool:
 
 def _results(folder: RunFolder) -> int:
     """Return the number of result files, of the training and of evaluations."""
-    return len([*folder.path.glob("trained.json"), *folder.path.glob("evaluation-*.json")])
+    return len([*folder.path.glob(TRAINED), *folder.path.glob("evaluation-*.json")])
 
 
 def _planned(out: Path, name: str) -> ClusterRun:
     for run in cluster_sweep.read(out).runs:
         if run.run == name:
             return run
-    raise UserError(
-        f"{out / 'cluster' / 'sweep.json'}: has no run {name}, since the sweep was submitted again without it"
-    )
+    raise UserError(f"{out / CLUSTER_SWEEP}: has no run {name}, since the sweep was submitted again without it")
 
 
 def _code(error: Exception) -> int:

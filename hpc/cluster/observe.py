@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from fgssl.errors import UserError
+from fgssl.store.records import TRAINED
 from fgssl.store.run_folder import OTHERS_FAILURES, RunFolder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_store import JobStore, Order
@@ -81,7 +82,7 @@ def newest_step(folder: RunFolder) -> int:
 
 def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunFiles:
     names = run.files(out)
-    done, trained = names.issuperset(run.results), "trained.json" in names
+    done, trained = names.issuperset(run.results), TRAINED in names
     if done or not ordered:
         return RunFiles(done, trained)
     folder = RunFolder(out / "runs" / run.run)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.store.files import record_json, write_atomically
+from fgssl.store.plan import PLAN
 from hpc.cluster import cluster_sweep
 from hpc.cluster.actions import PlannedOrder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep, job_blocks, on_cluster
@@ -103,7 +104,7 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     store = JobStore(out)
     store.make()
     draw_inputs(plan.runs, out)
-    write_atomically(out / "plan.json", record_json(plan.record()))
+    write_atomically(out / PLAN, record_json(plan.record()))
     code = freeze(packages(), out.absolute() / "code")
     cluster_sweep.write(dataclasses.replace(sweep, code=str(code)), out)
     return store

@@ -8,8 +8,9 @@ from fgssl.errors import UserError
 from fgssl.progress import shown
 from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
+from fgssl.store.plan import PLAN
 from hpc.local.machine import cores, gpus, unused_gpus
-from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
 from hpc.sweeps.overview import number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_problems
@@ -30,7 +31,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     returns 2; otherwise a `UserError` is raised.
     """
     check_kept_plan(plan, out)
-    if (out / "cluster" / "sweep.json").exists():
+    if (out / CLUSTER_SWEEP).exists():
         raise UserError(
             f"{out}: this sweep was submitted to a cluster, and its jobs may still run: give --cluster NAME as before, "
             "or another --out to run here"
@@ -42,13 +43,13 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     check_inputs(plan.runs, out, gpus())
     out.mkdir(parents=True, exist_ok=True)
     record = record_json(plan.record())
-    write_atomically(out / "plan.json", record)
+    write_atomically(out / PLAN, record)
     failures: dict[str, str] = {}
     skipped = 0
     if any(state is not State.DONE for state in before.values()):
         final, failures = _run(plan, out, jobs)
         skipped = sum(state is State.SKIPPED for state in final.values())
-        write_atomically(out / "plan.json", record)  # a sweep with other settings may have replaced it meanwhile
+        write_atomically(out / PLAN, record)  # a sweep with other settings may have replaced it meanwhile
     aggregate(out, shown)
     print((out / "table.md").read_text())
     _print_failures(failures, skipped)

@@ -5,8 +5,11 @@ from pathlib import Path
 from fgssl.errors import UserError
 from fgssl.settings.fingerprints import evaluation_fingerprint, not_scientific, to_mapping
 from fgssl.settings.layers import overlaps
-from fgssl.store.plan import PlannedRun, read_plan
+from fgssl.store.plan import PLAN, PlannedRun, read_plan
 from hpc.sweeps.plan import SweepPlan, SweepRun
+
+CLUSTER_SWEEP = "cluster/sweep.json"
+"""Record of a sweep that was submitted to a cluster, in its output folder."""
 
 _SHOWN = 3
 
@@ -17,7 +20,7 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
     A table stays the same with more or fewer seeds and cells. It becomes another one if a cell has another run at the
     same seed, or is measured in another way, since its numbers would then change their meaning.
     """
-    file = out / "plan.json"
+    file = out / PLAN
     if not file.exists():
         return
     advice = f"give --out DIR, rename {out}, or delete {file} if its table may go (its runs are kept)"

@@ -162,6 +162,11 @@ def test_a_part_of_a_group_is_refused() -> None:
         grouped(torch.randn(10, 3, 2, 2))
 
 
+def test_a_cumulative_average_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="0: a BatchNorm whose momentum is None cannot be grouped"):
+        group_batch_norms(nn.Sequential(nn.BatchNorm2d(4, momentum=None)), group_size=2)
+
+
 def test_a_kind_of_batch_norm_that_is_not_known_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="norm: BatchNorm3d cannot be grouped"):
         group_batch_norms(nn.ModuleDict({"norm": nn.BatchNorm3d(3)}), group_size=4)

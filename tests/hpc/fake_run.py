@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fgssl.settings.config import Config
 from fgssl.settings.fingerprints import run_name
-from fgssl.store.files import read_json
+from fgssl.store.files import read_record
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 
@@ -35,7 +35,7 @@ def execute(config: Config, out: Path) -> RunFolder:
                 and not (out / "runs" / source.run / "trained.json").exists()
             ):
                 raise RuntimeError(f"{role} of {source.run} is not there yet")
-        behavior = (read_json(out / "behavior.json") or {}).get(folder.path.name)
+        behavior = (read_record(out / "behavior.json", dict) or {}).get(folder.path.name)
         try:
             if behavior == "fail":
                 raise RuntimeError("this run fails")

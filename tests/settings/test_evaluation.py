@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from fgssl.errors import SettingsError
+from fgssl.evaluation.measures.collapse import Collapse
 from fgssl.settings import config as configs
 from fgssl.settings.evaluation import MEASURES, EvaluationSettings
 from fgssl.settings.fingerprints import evaluation_fingerprint
+from fgssl.settings.measure import Column
 
 EVERYTHING = {
     "linear": {"label_fractions": [1.0, 0.2, 1.0, 0.125]},
@@ -80,3 +82,9 @@ def test_values_of_the_keys_stay_as_they_are_written() -> None:
     assert kept["nuisances"] == {"light": ("brightness", "warmth"), "pose": ("scale",)}
     assert kept["knn"] == {"neighbors": 20, "temperature": 0.07}
     assert kept["outliers"] == {"levels": {"species": 0, "genus": 1}, "centroids": "train"}
+
+
+def test_two_measures_with_one_column_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Collapse, "columns", lambda self: [Column(name="accuracy", unit="number")])
+    with pytest.raises(SettingsError, match="collapse and classifier both have the column 'accuracy': rename one"):
+        evaluation({"collapse": True, "classifier": True})

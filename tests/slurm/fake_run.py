@@ -16,7 +16,7 @@ from fgssl.interruption import Interruption
 from fgssl.processes import ALONE, Processes
 from fgssl.settings.config import Config
 from fgssl.settings.fingerprints import run_name
-from fgssl.store.files import read_json, write_atomically
+from fgssl.store.files import read_record, write_atomically
 from fgssl.store.lease import Generation, Lease
 from fgssl.store.records import (
     PROGRESS,
@@ -49,7 +49,7 @@ def execute(
                 interruption.leave(interruption.received)
             return folder
         with folder.lease(config, generation) as lease:
-            behavior = (read_json(out / "behavior.json") or {}).get(folder.path.name)
+            behavior = (read_record(out / "behavior.json", dict) or {}).get(folder.path.name)
             _log(out / "executed.log", folder, pid=os.getpid(), code=__file__)
             steps = int((out / "steps").read_text()) if (out / "steps").exists() else STEPS
             step, state = _newest(folder)

@@ -1,6 +1,7 @@
 """Reports of a training: metrics that survive an interruption, progress for other programs, and plain text."""
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,12 @@ def test_a_full_disk_says_so(lease: Lease) -> None:
     (lease.path / "metrics.jsonl").symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written: No space left on device"):
         telling.log(1, {"loss": 1.0})
+
+
+def test_metrics_that_are_not_finite_are_null(lease: Lease) -> None:
+    with reporter(lease) as telling:
+        telling.log(1, {"loss": 2.5, "positives": math.nan})
+    assert lines(lease) == [{"step": 1, "loss": 2.5, "positives": None}]
+    resumed = reporter(lease, start_step=1)
+    assert resumed.last["loss"] == 2.5
+    assert math.isnan(resumed.last["positives"])
