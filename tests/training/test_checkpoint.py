@@ -8,10 +8,7 @@ import os
 import pathlib
 import resource
 import shutil
-import subprocess
-import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +17,10 @@ import pytest
 import torch
 
 from fgssl.errors import CheckpointError, LeaseError, UserError
-from fgssl.settings import fingerprints
-from fgssl.settings.config import Config
 from fgssl.store.lease import Lease
 from fgssl.store.records import Environment, Identity
 from fgssl.training import checkpoint
-from fgssl.training.checkpoint import Checkpoint, Writer, state_sha256
+from fgssl.training.checkpoint import Checkpoint, Writer
 
 MADE_BY = Environment(code_version="code-1", processes=1, engine="ddp", threads=1, device="cpu", versions={})
 MINE = Identity(fingerprint="f00d", data_version="images-1", start_sha256={"encoder": "1234", "decoder": None})
@@ -264,6 +259,15 @@ def test_all_is_on_the_disk_before_it_gets_its_name_and_old_ones_go_last(
     ]
 
 
+def test_one_who_lost_the_lease_writes_nothing(lease: Lease, save: Callable[..., None]) -> None:
+    save(5)
+    record = json.loads((lease.path / "lease").read_text())
+    (lease.path / "lease").write_text(json.dumps({**record, "lease_id": "another"}))
+    with pytest.raises(LeaseError, match="lost its lease"):
+        save(10)
+    assert names(lease) == ["step-00000005"]
+
+
 # ------------------------------------------------------------------------------------------------ the thread
 
 
@@ -346,197 +350,3 @@ def test_it_does_not_hide_the_exception_under_way(lease: Lease) -> None:
     with pytest.warns(UserWarning, match="the last checkpoint was not written: by the test"):  # noqa: SIM117
         with pytest.raises(ZeroDivisionError):
             interrupted()
-
-
-# -------------------------------------------------------------------------------------------------- hashes
-
-
-def numbers() -> torch.Tensor:
-    return torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-
-
-def hash_of(method: dict[Any, Any]) -> str:
-    return state_sha256({"method": method, "optimizer": {}})
-
-
-def test_the_hash_is_of_the_numbers_not_of_how_they_lie() -> None:
-    first = {"a": numbers(), "b": [{"lr": 0.1, "betas": (0.9, 0.999)}], "c": {0: torch.tensor(1.0), 10: None}}
-    other = numbers().contiguous(memory_format=torch.channels_last).requires_grad_()
-    second = {
-        "c": OrderedDict([(10, None), (0, torch.tensor(1.0))]),
-        "b": [{"betas": [0.9, 0.999], "lr": 0.1}],
-        "a": other,
-    }
-    assert other.stride() != numbers().stride()
-    assert hash_of(first) == hash_of(second)
-    assert hash_of({"a": numbers()[:, :, ::2]}) == hash_of({"a": numbers()[:, :, ::2].clone()})
-
-
-def test_the_hash_changes_with_all_that_counts() -> None:
-    one_bit = numbers()
-    one_bit.view(torch.int32)[3, 2, 1, 0] ^= 1
-    ones = torch.ones(6, dtype=torch.bfloat16)
-    states: list[dict[Any, Any]] = [
-        {"a": numbers()},
-        {"a": one_bit},
-        {"b": numbers()},
-        {"a": numbers().reshape(4, 15, 5)},
-        {"a": numbers().view(torch.int32)},
-        {"a": numbers().transpose(2, 3)},
-        {"a": ones},
-        {"a": ones.view(torch.float16)},
-        {"a": torch.ones(6, dtype=torch.bool)},
-        {"a": torch.zeros(0)},
-        {"a": torch.zeros(0, 1)},
-        {"a": torch.tensor(0.0)},
-        {"a": torch.tensor(-0.0)},
-        {"a": 0.0},
-        {"a": 0},
-        {"a": False},
-        {"a": None},
-        {"a": "None"},
-        {"a": []},
-        {"a": {}},
-        {"a": [1, [2]]},
-        {"a": [[1], 2]},
-        {"a": [1, 2]},
-        {"a": "1\n", "b": "2"},
-        {"a": "1", "b": "\n2"},
-        {0: 1},
-        {"0": 1},
-        {},
-    ]
-    assert len({hash_of(state) for state in states}) == len(states)
-    with pytest.raises(TypeError, match="plain values, not set"):
-        hash_of({"a": {1, 2}})
-
-
-def test_the_hash_of_method_and_optimizer_is_kept_and_the_same_after_reading(lease: Lease) -> None:
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
-    network = network.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(network.parameters())
-    network(torch.ones(2, 3, 8, 8)).square().sum().backward()
-    optimizer.step()
-    result = {"method": network.state_dict(), "optimizer": optimizer.state_dict()}
-    with Writer(lease.path / "checkpoints", lease, keep=2) as writer:
-        for step in (1, 2):
-            writer.save(Checkpoint(step, {**result, "wall_s": float(step)}, MINE, ()))
-    for step in (1, 2):
-        found = checkpoint.read(lease.path / "checkpoints" / f"step-{step:08d}")
-        assert found.state["wall_s"] == step
-        assert found.state_sha256 == state_sha256(found.state) == state_sha256(result)
-        assert found.state["method"]._metadata == network.state_dict()._metadata  # type: ignore[attr-defined]
-
-
-# --------------------------------------------------------------------------------------------------- kills
-
-KILLED = """
-import json, os, shutil, signal, sys, time
-from pathlib import Path
-import torch
-from fgssl.settings import config as configs
-from fgssl.settings import fingerprints
-from fgssl.store.run_folder import RunFolder
-from fgssl.training import checkpoint
-from fgssl.store.records import Identity
-from fgssl.training.checkpoint import Checkpoint, Writer
-
-MINE = Identity("f00d", "images-1", {})
-config, folder = configs.load(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
-size, kills = int(sys.argv[3]), json.loads(sys.argv[4])
-torch.set_num_threads(1)  # a forked child waits for ever for OpenMP's threads of its parent
-
-def newest():
-    found = checkpoint.latest(folder.checkpoints, MINE)
-    if found is None:
-        return 0
-    assert (found.state["method"]["weight"] == found.step).all()
-    return found.step
-
-def save(first, number, last_operation):
-    # Killed at this operation (counted) on a file of a checkpoint, if there are so many.
-    operations = 0
-    def count(event, arguments):
-        nonlocal operations
-        if (event == "open" or event.startswith(("os.", "shutil."))) and str(folder.checkpoints) in str(arguments):
-            operations += 1
-            if operations == last_operation:
-                os.kill(os.getpid(), signal.SIGKILL)
-    with folder.lease(config) as lease, Writer(folder.checkpoints, lease, keep=2) as writer:
-        sys.addaudithook(count)
-        for step in range(first, first + number):
-            weight = torch.full((size,), float(step))
-            writer.save(Checkpoint(step, {"method": {"weight": weight}, "optimizer": {}}, MINE, ()))
-    os._exit(0)
-
-def aside():
-    return set(folder.checkpoints.glob(".step-*"))
-
-def attempt(number, last_operation=None, writing_s=None):
-    # Prints the newest step on the disk before and after, how the child ended, and what it left half-done.
-    before, left = newest(), aside()
-    child = os.fork()
-    if child == 0:
-        save(before + 1, number, last_operation)
-    if writing_s is not None:
-        while not aside() - left:
-            time.sleep(0.001)
-        time.sleep(writing_s)
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    halves = sum(1 + len(list(path.iterdir())) for path in aside() - left)
-    print(json.dumps([before, newest(), os.waitstatus_to_exitcode(status), halves]), flush=True)
-    for old in sorted(folder.checkpoints.glob("step-*"))[:-2]:  # each attempt has the same to do
-        shutil.rmtree(old)
-    return status
-
-assert attempt(2) == 0
-if kills == "every operation":
-    operation = 1
-    while attempt(1, last_operation=operation) != 0:
-        operation += 1
-else:
-    for writing_s in kills:
-        attempt(1000, writing_s=writing_s)
-"""
-
-
-def killed(config: Config, tmp_path: Path, size: int, kills: Any) -> list[list[int]]:
-    """Return for each attempt: newest step before and after it, its end, and the number of partial files."""
-    (tmp_path / "config.yaml").write_text(fingerprints.to_yaml(config))
-    arguments = [str(tmp_path / "config.yaml"), str(tmp_path / "run"), str(size), json.dumps(kills)]
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-c", KILLED, *arguments], capture_output=True, text=True, timeout=300
-    )
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
-
-
-def test_killed_at_every_operation_on_a_file(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
-    """The new one or the one before can be used, without a warning: nothing half-written bears a step's name."""
-    first, *attempts, last = killed(tiny_config(), tmp_path, 10, "every operation")
-    assert first == [0, 2, 0, 0]
-    assert len(attempts) > 10
-    assert all(end == -9 for _, _, end, _ in attempts)
-    assert {after - before for before, after, _, _ in attempts} == {0, 1}
-    assert {halves for _, _, _, halves in attempts} == {0, 1, 2, 3}
-    assert last == [last[0], last[0] + 1, 0, 0]
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
-
-
-def test_killed_at_random_moments_of_writing(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
-    writing_s = (0.2 * torch.rand(12)).tolist()
-    _, *attempts = killed(tiny_config(), tmp_path, 2_000_000, writing_s)
-    assert len(attempts) == len(writing_s)
-    assert all(end == -9 for _, _, end, _ in attempts)
-    assert all(before <= after for before, after, _, _ in attempts)
-    assert any(halves for _, _, _, halves in attempts), "no kill met a write"
-
-
-def test_one_who_lost_the_lease_writes_nothing(lease: Lease, save: Callable[..., None]) -> None:
-    save(5)
-    record = json.loads((lease.path / "lease").read_text())
-    (lease.path / "lease").write_text(json.dumps({**record, "lease_id": "another"}))
-    with pytest.raises(LeaseError, match="lost its lease"):
-        save(10)
-    assert names(lease) == ["step-00000005"]
