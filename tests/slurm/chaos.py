@@ -23,7 +23,7 @@ from fgssl.errors import UserError
 from hpc.cluster.job_store import JobStore
 from hpc.cluster.status import ClusterState
 from tests.slurm.conftest import SCRIPT, Cluster, is_slurms, own_cluster
-from tests.slurm.test_sweep import SWEEP, Swept, freeze_fake_code, swept_in
+from tests.slurm.small_sweep import SWEEP, Swept, freeze_fake_code, swept_in
 
 MAX_ARRAY_SIZE = 3
 """MaxArraySize of the cluster, which is not in the profile."""

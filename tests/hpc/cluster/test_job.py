@@ -18,7 +18,7 @@ from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.status import ClusterState
 from hpc.cluster.sync import synchronize
 from tests.hpc.fake_slurm.cluster import FakeSlurm
-from tests.slurm.test_sweep import SWEEP, freeze_fake_code, written_sweep
+from tests.slurm.small_sweep import SWEEP, freeze_fake_code, written_sweep
 
 GIVEN_UP = 3
 ONE_PROCESS = ("jobs.decoder.nodes=1", "jobs.decoder.processes_per_node=1")
