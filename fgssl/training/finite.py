@@ -41,7 +41,10 @@ class FiniteCheck:
         """Accept up to `MOST_SKIPPED` infinite norms in a row if `overflow_is_skipped`: fp16 takes no step then."""
         self._overflow_is_skipped = overflow_is_skipped
         self._sent: deque[_Sent] = deque()
-        self._skipped = 0
+        self.skipped_steps = 0
+        """Number of steps that fp16 skipped, over all processes that have continued the training."""
+        self.skipped_in_a_row = 0
+        """Number of steps that fp16 skipped since the last one that was taken."""
         self.loss = self.gradient_norm = math.nan
         """Loss and gradient norm of the last step that was checked."""
 
@@ -59,14 +62,26 @@ class FiniteCheck:
         """Check every step so far; the host waits for the GPU."""
         self._look(all_but=0)
 
+    def finish(self, total_steps: int) -> None:
+        """Check every step so far, and raise a `NonFiniteError` if all `total_steps` were skipped."""
+        self.now()
+        if total_steps and self.skipped_steps == total_steps:
+            raise NonFiniteError(
+                f"fp16 skipped all {total_steps} steps, so nothing was trained: its scale starts at 65,536 and is "
+                "halved by each skipped step. Train for more steps, or with training.precision bf16 or fp32"
+            )
+
     def _look(self, all_but: int) -> None:
         while len(self._sent) > all_but:
             sent = self._sent.popleft()
             self.loss, self.gradient_norm = sent.look()
-            self._skipped = 0 if math.isfinite(self.gradient_norm) else self._skipped + 1
-            if math.isfinite(self.loss) and self._skipped <= (MOST_SKIPPED if self._overflow_is_skipped else 0):
+            skipped = not math.isfinite(self.gradient_norm)
+            self.skipped_steps += skipped
+            self.skipped_in_a_row = self.skipped_in_a_row + 1 if skipped else 0
+            if math.isfinite(self.loss) and self.skipped_in_a_row <= (MOST_SKIPPED if self._overflow_is_skipped else 0):
                 continue
-            batch, row = sent.batch, f"{self._skipped} steps in a row skipped; " if self._overflow_is_skipped else ""
+            batch = sent.batch
+            row = f"{self.skipped_in_a_row} steps in a row skipped; " if self._overflow_is_skipped else ""
             raise NonFiniteError(
                 f"step {batch.step} (epoch {batch.epoch}): {row}loss {self.loss}, gradient norm {self.gradient_norm}; "
                 f"dataset rows of the batch: {batch.global_rows.tolist()}. A lower training.optimizer.learning_rate or "

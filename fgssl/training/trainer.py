@@ -44,6 +44,10 @@ class Trainer:
     wall_s: float = 0.0
     """Seconds of training, over all processes that have continued it."""
 
+    def __post_init__(self) -> None:
+        self._skips = self.settings.precision == "fp16"
+        self._finite = FiniteCheck(overflow_is_skipped=self._skips)
+
     def train(
         self,
         batches: Callable[[range], Iterable[RawBatch]],
@@ -68,7 +72,7 @@ class Trainer:
         method = self.engine.method
         train_unfrozen(method)
         grad_cache = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
-        finite = FiniteCheck(overflow_is_skipped=self.settings.precision == "fp16")
+        finite = self._finite
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         if last_step is not None and last_step <= self.step < self.total_steps:
@@ -92,7 +96,7 @@ class Trainer:
             # ------------------------------------------------------------------ report
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
                 rate = self.groups[0].learning_rate.at(progress)
-                listener.log(self.step, {**self._metrics(raw, output, finite), "learning_rate": rate})
+                listener.log(self.step, {**self._metrics(raw, output), "learning_rate": rate})
             listener.advance(self.step, finite.loss)
 
             # ------------------------------------------------------------------ save: all processes, or none
@@ -105,11 +109,14 @@ class Trainer:
                 save(self.state())
                 saved_step, saved_at = self.step, time.monotonic()
             interruption.leave(stop)
+        finite.finish(self.total_steps)
 
-    def _metrics(self, raw: RawBatch, output: Output, finite: FiniteCheck) -> dict[str, float]:
+    def _metrics(self, raw: RawBatch, output: Output) -> dict[str, float]:
+        finite = self._finite
         finite.now()
         metrics = {name: float(value) for name, value in output.metrics.items()}
-        return {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm}
+        skipped = {"skipped_steps": finite.skipped_steps} if self._skips else {}
+        return {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm, **skipped}
 
     def _schedule(self, progress: float) -> None:
         """Set the learning rate and the weight decay of each parameter group."""
@@ -119,12 +126,16 @@ class Trainer:
 
     def state(self) -> State:
         """Return the state after the steps done so far; all processes must call it."""
-        return {**self.engine.state(), "wall_s": self.wall_s}
+        finite = self._finite
+        skipped = {"skipped": (finite.skipped_steps, finite.skipped_in_a_row)} if self._skips else {}
+        return {**self.engine.state(), "wall_s": self.wall_s, **skipped}
 
     def resume(self, step: int, state: State) -> None:
         """Continue after `step` steps from a `state`."""
         self.engine.load(state)
         self.step, self.wall_s = step, state["wall_s"]
+        if "skipped" in state:
+            self._finite.skipped_steps, self._finite.skipped_in_a_row = state["skipped"]
 
     # ------------------------------------------------------------------------------- images of both branches
 

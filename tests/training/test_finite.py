@@ -37,3 +37,14 @@ def test_skipped_steps_between_others_are_none_in_a_row() -> None:
 def test_no_other_precision_may_skip_one() -> None:
     with pytest.raises(NonFiniteError, match=r"step 0 \(epoch 0\): loss 1.0, gradient norm inf"):
         FiniteCheck(overflow_is_skipped=False).add(batch(0), LOSS, INFINITE)
+
+
+def test_a_run_that_ends_before_any_step_was_taken_is_no_result() -> None:
+    check = FiniteCheck(overflow_is_skipped=True)
+    for step in range(10):
+        check.add(batch(step), LOSS, INFINITE)
+    with pytest.raises(NonFiniteError, match="fp16 skipped all 10 steps, so nothing was trained"):
+        check.finish(10)
+    check.add(batch(10), LOSS, FINITE)
+    check.finish(11)
+    assert (check.skipped_steps, check.skipped_in_a_row) == (10, 0)
