@@ -1,27 +1,30 @@
 """The program `fgssl`, also started by `python -m fgssl`."""
 
 import os
-import pkgutil
 import sys
 from collections.abc import Sequence
 
 import click
 
 from fgssl.errors import exit_code
+from fgssl.registries import Registry
 
-COMMANDS = {
-    "pack": "fgssl.commands.pack:command",
-    "train": "fgssl.commands.train:command",
-    "evaluate": "fgssl.commands.evaluate:command",
-    "sweep": "fgssl.commands.sweep:command",
-    "aggregate": "fgssl.commands.aggregate:command",
-    "status": "fgssl.commands.status:command",
-    "sync": "fgssl.commands.sync:command",
-    "logs": "fgssl.commands.logs:command",
-    "cancel": "fgssl.commands.cancel:command",
-    "retry": "fgssl.commands.retry:command",
-    "doctor": "fgssl.commands.doctor:command",
-}
+COMMANDS = Registry(
+    f"{__file__}: COMMANDS",
+    {
+        "pack": "fgssl.commands.pack:command",
+        "train": "fgssl.commands.train:command",
+        "evaluate": "fgssl.commands.evaluate:command",
+        "sweep": "fgssl.commands.sweep:command",
+        "aggregate": "fgssl.commands.aggregate:command",
+        "status": "fgssl.commands.status:command",
+        "sync": "fgssl.commands.sync:command",
+        "logs": "fgssl.commands.logs:command",
+        "cancel": "fgssl.commands.cancel:command",
+        "retry": "fgssl.commands.retry:command",
+        "doctor": "fgssl.commands.doctor:command",
+    },
+)
 """Dotted paths of the commands by name; each is imported when it is called."""
 
 _COMPLETION = """To complete commands, options, presets and clusters with TAB, add to ~/.bashrc:
@@ -37,7 +40,7 @@ class _Program(click.Group):
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS:
-            command: click.Command = pkgutil.resolve_name(COMMANDS[name])
+            command: click.Command = COMMANDS.load(name)
             return command
         if not (context.resilient_parsing or name.startswith("-")):
             from fgssl.settings.validation import unknown

@@ -1,6 +1,5 @@
 """Construction of a method from a config, with its start weights."""
 
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from fgssl.encoders.weights import load_weights
 from fgssl.errors import Problem, SettingsError
 from fgssl.heads import projector
 from fgssl.methods.method import Method
+from fgssl.registries import load_implementation
 from fgssl.settings.config import Config
 from fgssl.settings.methods import MethodSettings, ProjectedSettings
 
@@ -51,7 +51,7 @@ class Parts:
 
     def method(self, settings: MethodSettings) -> Method:
         """Return the method of `settings`, built from these parts, such as the base of another method."""
-        method: Method = pkgutil.resolve_name(settings.implementation)(settings, self)
+        method: Method = load_implementation(settings)(settings, self)
         return method
 
     def projector(self, settings: ProjectedSettings) -> nn.Module:

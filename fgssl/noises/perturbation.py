@@ -1,6 +1,5 @@
 """Noise that *Synthesized Pairs* adds to a feature vector (Sec. 3.3 to 3.5)."""
 
-import pkgutil
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,8 @@ from torch import Tensor
 from fgssl.noises.grad_cam import flat_images, grad_cam_deviation, grad_cam_scores
 from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.normals import normal
+from fgssl.registries import load
+from fgssl.settings import noise
 from fgssl.settings.noise import VARIANTS, NoiseSettings
 
 
@@ -55,7 +56,8 @@ class Perturbation:
 
     def __init__(self, settings: NoiseSettings, seed: int) -> None:
         self.settings, self.seed = settings, seed
-        self._terms = {stream: pkgutil.resolve_name(path) for stream, path in VARIANTS[settings.variant].items()}
+        place = f"{noise.__file__}: VARIANTS[{settings.variant!r}]"
+        self._terms = {stream: load(path, place) for stream, path in VARIANTS[settings.variant].items()}
 
     def __call__(self, features: Tensor, gradient: Tensor, bank: Tensor, step: int, indices: Tensor) -> Noise:
         """Return the noise of a batch.

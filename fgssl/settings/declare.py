@@ -4,13 +4,14 @@ No module of `fgssl.settings` imports torch, so that a login node validates a sw
 """
 
 import functools
-import pkgutil
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from fgssl.registries import Registry
 
 T = TypeVar("T")
 
@@ -43,16 +44,15 @@ class ChosenByName:
     A class is imported when it is chosen.
     """
 
-    registry: Mapping[str, str]
-    """Dotted path, `module:attribute`, of each class by its name."""
+    registry: Registry
+    """Classes by name."""
     default: str | None = None
     """Name that is assumed if the mapping gives none. None makes `name` mandatory."""
 
     def chosen(self, given: object) -> type | None:
         """Return the class that the mapping `given` chooses, or None if it chooses none."""
         name = given.get("name", self.default) if isinstance(given, Mapping) else None
-        path = self.registry.get(name) if isinstance(name, str) else None
-        return None if path is None else pkgutil.resolve_name(path)
+        return self.registry.load(name) if isinstance(name, str) and name in self.registry else None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._validate)

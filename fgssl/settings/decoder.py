@@ -3,12 +3,16 @@
 import math
 from typing import ClassVar, Literal
 
+from fgssl.registries import Registry
 from fgssl.settings.declare import PositiveInt, settings
 
-DECODERS: dict[str, str] = {
-    "light": "fgssl.settings.decoder:LightDecoderSettings",
-    "mirrored_resnet50": "fgssl.settings.decoder:MirroredResNetDecoderSettings",
-}
+DECODERS = Registry(
+    f"{__file__}: DECODERS",
+    {
+        "light": "fgssl.settings.decoder:LightDecoderSettings",
+        "mirrored_resnet50": "fgssl.settings.decoder:MirroredResNetDecoderSettings",
+    },
+)
 """Dotted path of the settings class of each decoder."""
 
 

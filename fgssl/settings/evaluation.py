@@ -1,21 +1,24 @@
 """Section `evaluation`: the measures that are taken of a frozen encoder."""
 
-import pkgutil
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from fgssl.registries import Registry
 from fgssl.settings.declare import FIRST_DEFAULT, NOT_SCIENTIFIC, NonNegativeInt, settings
 from fgssl.settings.measure import Column, Measure
 
-MEASURES: dict[str, str] = {
-    "linear": "fgssl.evaluation.measures.linear:LinearProbe",
-    "retrieval": "fgssl.evaluation.measures.retrieval:Retrieval",
-    "knn": "fgssl.evaluation.measures.knn:KNN",
-    "outliers": "fgssl.evaluation.measures.outliers:Outliers",
-    "nuisances": "fgssl.evaluation.measures.nuisances:Nuisances",
-    "collapse": "fgssl.evaluation.measures.collapse:Collapse",
-    "classifier": "fgssl.evaluation.measures.classifier:ClassifierAccuracy",
-}
+MEASURES = Registry(
+    f"{__file__}: MEASURES",
+    {
+        "linear": "fgssl.evaluation.measures.linear:LinearProbe",
+        "retrieval": "fgssl.evaluation.measures.retrieval:Retrieval",
+        "knn": "fgssl.evaluation.measures.knn:KNN",
+        "outliers": "fgssl.evaluation.measures.outliers:Outliers",
+        "nuisances": "fgssl.evaluation.measures.nuisances:Nuisances",
+        "collapse": "fgssl.evaluation.measures.collapse:Collapse",
+        "classifier": "fgssl.evaluation.measures.classifier:ClassifierAccuracy",
+    },
+)
 """Dotted path of the measure of each key of `evaluation`, in the order of table columns. Each line makes a field."""
 
 _FIRST = ("linear", "retrieval", "knn", "outliers", "nuisances", "collapse", "classifier")
@@ -25,7 +28,7 @@ T = TypeVar("T")
 
 
 def _measure(key: str) -> type[Measure]:
-    found: type[Measure] = pkgutil.resolve_name(MEASURES[key])
+    found: type[Measure] = MEASURES.load(key)
     return found
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from fgssl.registries import Registry
 from fgssl.settings.declare import (
     ChosenByName,
     FractionBelowOne,
@@ -26,21 +27,24 @@ if TYPE_CHECKING:  # both import this module
     from fgssl.settings.config import Config
     from fgssl.store.manifest import Manifest
 
-METHODS: dict[str, str] = {
-    "start_encoder": "fgssl.settings.methods:StartEncoderSettings",
-    "cross_entropy": "fgssl.settings.methods:CrossEntropySettings",
-    "simclr": "fgssl.settings.methods:SimCLRSettings",
-    "supcon": "fgssl.settings.methods:SupConSettings",
-    "hcl": "fgssl.settings.methods:HCLSettings",
-    "n_pairs": "fgssl.settings.methods:NPairsSettings",
-    "mocov2": "fgssl.settings.methods:MoCoV2Settings",
-    "simsiam": "fgssl.settings.methods:SimSiamSettings",
-    "byol": "fgssl.settings.methods:BYOLSettings",
-    "synthesized": "fgssl.settings.methods:SynthesizedSettings",
-    "decoder": "fgssl.settings.methods:DecoderPretrainingSettings",
-}
+METHODS = Registry(
+    f"{__file__}: METHODS",
+    {
+        "start_encoder": "fgssl.settings.methods:StartEncoderSettings",
+        "cross_entropy": "fgssl.settings.methods:CrossEntropySettings",
+        "simclr": "fgssl.settings.methods:SimCLRSettings",
+        "supcon": "fgssl.settings.methods:SupConSettings",
+        "hcl": "fgssl.settings.methods:HCLSettings",
+        "n_pairs": "fgssl.settings.methods:NPairsSettings",
+        "mocov2": "fgssl.settings.methods:MoCoV2Settings",
+        "simsiam": "fgssl.settings.methods:SimSiamSettings",
+        "byol": "fgssl.settings.methods:BYOLSettings",
+        "synthesized": "fgssl.settings.methods:SynthesizedSettings",
+        "decoder": "fgssl.settings.methods:DecoderPretrainingSettings",
+    },
+)
 """Dotted path of the settings class of each method."""
-BASES = {name: METHODS[name] for name in ("mocov2", "simsiam")}
+BASES = Registry(f"{__file__}: BASES", {name: METHODS[name] for name in ("mocov2", "simsiam")})
 """Methods on which synthesized pairs can be built."""
 
 

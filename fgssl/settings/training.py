@@ -2,6 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from fgssl.registries import Registry
 from fgssl.schedules import Schedule
 from fgssl.settings.declare import (
     ChosenByName,
@@ -13,11 +14,14 @@ from fgssl.settings.declare import (
     settings,
 )
 
-OPTIMIZERS: dict[str, str] = {
-    "sgd": "fgssl.settings.training:SGDSettings",
-    "adam": "fgssl.settings.training:AdamSettings",
-    "adamw": "fgssl.settings.training:AdamWSettings",
-}
+OPTIMIZERS = Registry(
+    f"{__file__}: OPTIMIZERS",
+    {
+        "sgd": "fgssl.settings.training:SGDSettings",
+        "adam": "fgssl.settings.training:AdamSettings",
+        "adamw": "fgssl.settings.training:AdamWSettings",
+    },
+)
 """Dotted path of the settings class of each optimizer."""
 
 

@@ -5,8 +5,10 @@ import functools
 import hashlib
 import importlib.metadata
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 
+from fgssl.registries import files_outside
 from fgssl.store.records import Environment
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "h5py")
@@ -15,13 +17,31 @@ _IF_INSTALLED = ("triton", "deepspeed")
 
 @functools.cache
 def code_version() -> str:
-    """Return the hash of this package's source files, 12 hexadecimal digits; it does not depend on their folder."""
+    """Return the hash of this package's source files and of parts outside of it that registries name.
+
+    It has 12 hexadecimal digits and does not depend on the folders of the files.
+    """
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(file.relative_to(package).as_posix().encode())
         digest.update(file.read_bytes())
+    for name, file in python_files(files_outside()).items():
+        digest.update(name.encode())
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def python_files(modules: Iterable[Path]) -> dict[str, Path]:
+    """Return the Python files of modules, each a folder or a file, by their path from the folder of the module.
+
+    Of two files with one name Python imports the first, and so the first is returned.
+    """
+    files: dict[str, Path] = {}
+    for module in modules:
+        for file in module.rglob("*.py") if module.is_dir() else [module]:
+            files.setdefault(file.relative_to(module.parent).as_posix(), file)
+    return dict(sorted(files.items()))
 
 
 def versions() -> dict[str, str]:

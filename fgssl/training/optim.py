@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import pkgutil
 from collections.abc import Callable
 
 import torch
 
 from fgssl.errors import UserError
 from fgssl.methods.method import ParameterGroup
+from fgssl.registries import load_implementation
 from fgssl.settings.training import OptimizerSettings
 
 
@@ -21,9 +21,7 @@ def build_optimizer(settings: OptimizerSettings, groups: list[ParameterGroup]) -
     parameters = [{"params": group.parameters, "constant_rate": group is not groups[0]} for group in groups]
     arguments = dataclasses.asdict(settings)
     del arguments["name"]
-    make = functools.partial(
-        pkgutil.resolve_name(settings.implementation), lr=arguments.pop("learning_rate"), **arguments
-    )
+    make = functools.partial(load_implementation(settings), lr=arguments.pop("learning_rate"), **arguments)
     if not _keeps_known_state(make):
         raise UserError(
             f"training.optimizer.name {settings.name}: {settings.implementation} keeps state that the engines do not "

@@ -3,23 +3,31 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import fgssl
 import hpc
 from fgssl.errors import UserError
+from fgssl.registries import files_outside
+from fgssl.store.provenance import python_files
+
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def packages() -> list[Path]:
-    """Return the folders of the packages that a job imports, as this process imports them."""
-    return [Path(package.__path__[0]) for package in (fgssl, hpc)]
+    """Return the folders of the packages, and the files of single modules, that a job imports from the frozen copy.
+
+    Parts in site-packages are left out like other libraries, since they may hold data or compiled code.
+    """
+    parts = [file for file in files_outside() if not _INSTALLED.intersection(file.parts)]
+    return [Path(package.__path__[0]) for package in (fgssl, hpc)] + parts
 
 
 def content_hash(sources: Sequence[Path]) -> str:
     """Return the hash of names and content of all Python files in the packages, 12 hexadecimal digits."""
     digest = hashlib.sha256()
-    for name, file in _python_files(sources):
+    for name, file in python_files(sources).items():
         content = file.read_bytes()
         digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()[:12]
@@ -37,7 +45,7 @@ def freeze(sources: Sequence[Path], code: Path) -> Path:
         code.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=code, prefix=".") as temporary:
             copy = Path(temporary) / frozen.name
-            for name, file in _python_files(sources):
+            for name, file in python_files(sources).items():
                 (copy / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, copy / name)
             if (copied := content_hash([copy / source.name for source in sources])) != frozen.name:
@@ -55,9 +63,3 @@ def _rename(copy: Path, frozen: Path) -> None:
     except OSError:
         if not frozen.is_dir():  # otherwise another sweep was faster, with the same content
             raise
-
-
-def _python_files(sources: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    for source in sorted(sources, key=lambda source: source.name):
-        for file in sorted(source.rglob("*.py")):
-            yield str(Path(source.name) / file.relative_to(source)), file

@@ -1,20 +1,22 @@
 """Sources of images: one module each, and one line each in the registry `SOURCES`."""
 
-import pkgutil
-
 from fgssl.data.source import Source
+from fgssl.registries import Registry
 
-SOURCES = {
-    "toy": "fgssl.data.sources.toy:SOURCE",
-    "folder": "fgssl.data.sources.folder:SOURCE",
-    "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
-}
+SOURCES = Registry(
+    f"{__file__}: SOURCES",
+    {
+        "toy": "fgssl.data.sources.toy:SOURCE",
+        "folder": "fgssl.data.sources.folder:SOURCE",
+        "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
+    },
+)
 """Dotted paths of the sources by the name that `fgssl pack` takes."""
 
 
 def source_named(name: str) -> Source:
     """Return a source of `SOURCES`, and import its module."""
-    source: Source = pkgutil.resolve_name(SOURCES[name])
+    source: Source = SOURCES.load(name)
     return source
 
 

@@ -5,12 +5,12 @@ plain data, and imports matplotlib inside.
 """
 
 import json
-import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import UserError
+from fgssl.registries import Registry
 from fgssl.settings.validation import unknown
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
@@ -19,7 +19,10 @@ from fgssl.store.run_folder import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-FIGURES: dict[str, str] = {}
+FIGURES = Registry(
+    f"{__file__}: FIGURES",
+    {},
+)
 """Dotted path of the module of each figure. A figure is one file and one line here."""
 
 
@@ -27,7 +30,7 @@ def draw(name: str, out: Path) -> Any:
     """Draw a figure of the sweep in the folder `out`, from the runs that are done."""
     if name not in FIGURES:
         raise UserError(unknown(name, list(FIGURES), what="figure"))
-    figure, plan = pkgutil.resolve_name(FIGURES[name]), read_plan(out)
+    figure, plan = FIGURES.load(name), read_plan(out)
     return figure.draw(**{need: RECORDS[need](plan, out) for need in figure.needs})
 
 

@@ -10,11 +10,13 @@ import time
 import pytest
 from rich.console import Console
 
+from fgssl.settings.methods import METHODS
 from fgssl.store.run_folder import RunFolder
 from hpc.local.display import Display
 from hpc.local.executor import LocalMachine
 from hpc.local.launch import ALIVE, WorkOrder
 from hpc.local.pool import LocalSweep
+from hpc.sweeps.snapshot import freeze, packages
 
 
 @pytest.fixture
@@ -125,3 +127,29 @@ def test_the_environment_of_the_sweep_is_left_alone(order):
     before = dict(os.environ)
     LocalMachine().cancel([LocalMachine().submit(order, device="0")], grace_s=10)
     assert dict(os.environ) == before
+
+
+@pytest.mark.usefixtures("living_sweep")
+def test_a_part_outside_of_the_package_is_the_frozen_one(order, fake_sources, tmp_path, monkeypatch):
+    user = tmp_path / "user"
+    (user / "part_package").mkdir(parents=True)
+    (user / "part_package" / "method.py").write_text("import part_module\nPart = f'frozen {part_module.NAME}'\n")
+    (user / "part_module.py").write_text("NAME = 'module'\n")
+    lines = {"packaged": "part_package.method:Part", "single": "part_module:NAME"}
+    registry = fake_sources / "fgssl" / "settings" / "methods.py"
+    registry.write_text(f"{registry.read_text()}\nMETHODS.update({lines})\n")
+    (fake_sources / "fgssl" / "run" / "execution.py").write_text(
+        "from fgssl.settings.methods import METHODS\n\n\ndef execute(config, out):\n"
+        "    (out / 'part').write_text(METHODS.load('packaged'))\n    raise SystemExit\n"
+    )
+    monkeypatch.syspath_prepend(user)
+    for name, path in lines.items():
+        monkeypatch.setitem(METHODS, name, path)
+    code = freeze([fake_sources / "fgssl", fake_sources / "hpc", *packages()[2:]], order.out / "code")
+
+    (user / "part_package" / "method.py").write_text("import part_module\nPart = f'edited {part_module.NAME}'\n")
+    (user / "part_module.py").write_text("NAME = 'edited module'\n")
+    monkeypatch.setenv("PYTHONPATH", str(user))
+    monkeypatch.chdir(user)
+    assert _ended(LocalMachine().submit(dataclasses.replace(order, code=code), device=None)).clean
+    assert (order.out / "part").read_text() == "frozen module"

@@ -3,7 +3,8 @@
 import pytest
 
 from fgssl.errors import UserError
-from hpc.sweeps.snapshot import content_hash, freeze
+from fgssl.settings.methods import METHODS
+from hpc.sweeps.snapshot import content_hash, freeze, packages
 
 
 @pytest.fixture
@@ -48,3 +49,32 @@ def test_nowhere_to_copy_to(package, tmp_path):
     (tmp_path / "code").write_text("a file")
     with pytest.raises(UserError, match="the code cannot be copied here"):
         freeze([package], tmp_path / "code")
+
+
+def test_a_single_module_lies_beside_the_packages(package, tmp_path):
+    (tmp_path / "module.py").write_text("ONE = 1\n")
+    old = freeze([package, tmp_path / "module.py"], tmp_path / "code")
+    assert sorted(file.name for file in old.iterdir()) == ["module.py", "package"]
+    (tmp_path / "module.py").write_text("ONE = 2\n")
+    assert freeze([package, tmp_path / "module.py"], tmp_path / "code") != old
+    assert (old / "module.py").read_text() == "ONE = 1\n"
+
+
+def test_of_a_namespace_in_two_folders_the_first_file_is_taken(package, tmp_path):
+    second = tmp_path / "second" / "package"
+    second.mkdir(parents=True)
+    (second / "__init__.py").write_text("ONE = 9\n")
+    (second / "further.py").write_text("THREE = 3\n")
+    frozen = freeze([package, second], tmp_path / "code")
+    assert (frozen / "package" / "__init__.py").read_text() == "ONE = 1\n"
+    assert (frozen / "package" / "further.py").read_text() == "THREE = 3\n"
+
+
+def test_registered_parts_are_copied_unless_they_are_installed(tmp_path, monkeypatch):
+    installed = tmp_path / "site-packages"
+    for folder, name in ((tmp_path, "part_beside"), (installed, "part_installed")):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.py").write_text("")
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.setitem(METHODS, name, f"{name}:Settings")
+    assert [source.name for source in packages()] == ["fgssl", "hpc", "part_beside.py"]
