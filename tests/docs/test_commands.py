@@ -88,11 +88,12 @@ def _check(arguments: Sequence[str], clone: Path) -> None:
     if arguments[0] in ("--help", "--version"):
         return
     name, *rest = arguments
-    command = program.get_command(program.make_context("fgssl", ["--help"], resilient_parsing=True), name)
+    context = program.make_context("fgssl", ["--help"], resilient_parsing=True)
+    command = program.get_command(context, name)
     assert command is not None, f"no command {name}"
     if "--help" in rest:
         return
-    given = command.make_context(name, rest).params
+    given = command.make_context(name, rest, parent=context).params
     overrides = list(given.get("overrides", ()))
     if name == "sweep":
         profile = [override for override in overrides if override.startswith(PREFIX)]
