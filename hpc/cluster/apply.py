@@ -18,6 +18,7 @@ from hpc.cluster.schedulers.scheduler import (
     RefusedError,
     Scheduler,
     SchedulerUnavailableError,
+    Submitter,
 )
 from hpc.cluster.status import RunStatus
 
@@ -28,8 +29,8 @@ class Applier:
     An error of the scheduler becomes a line of the report and the pass continues; an error of the job store ends it.
     """
 
-    def __init__(self, sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -> None:
-        self._sweep, self._store, self._scheduler = sweep, store, scheduler
+    def __init__(self, sweep: ClusterSweep, store: JobStore, scheduler: Scheduler, submitter: Submitter) -> None:
+        self._sweep, self._store, self._scheduler, self._submitter = sweep, store, scheduler, submitter
         self.progress = Progress()
 
     def apply(self, chosen: Sequence[actions.Action], runs: Mapping[str, RunStatus]) -> bool:
@@ -115,7 +116,7 @@ class Applier:
         """Submit an order and return whether it was accepted; if not, the progress holds the reason."""
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
-        order = store.intend(self._sweep.name, planned.request, planned.elements, after)
+        order = store.intend(self._sweep.name, planned.request, planned.elements, after, self._submitter)
         script = order_script(self._sweep, store, order, planned.request, action.excluded)
         try:
             job_id = self._give(script, store.order_file(order.token).with_suffix(".sh"))

@@ -16,7 +16,7 @@ from fgssl.settings.config import Config, possible_processes
 from fgssl.settings.fingerprints import to_mapping
 from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.run_folder import RunFolder
-from hpc.cluster.schedulers.scheduler import JobRequest
+from hpc.cluster.schedulers.scheduler import JobRequest, Submitter
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
 from hpc.cluster.site.requests import request
@@ -77,6 +77,8 @@ class ClusterSweep:
     """Folder of the frozen code that jobs run."""
     folder: str
     """Working directory of all jobs, from which relative paths in the settings start."""
+    submitter: Submitter | None = None
+    """User and cluster that submitted the sweep; None if an earlier version did. Only they submit further jobs."""
     keeper: JobRequest | None
     """Resources of the keeper job, or None if users run `sync` themselves."""
     keeper_rest_s: int = 300
@@ -167,6 +169,16 @@ def read(out: Path) -> ClusterSweep:
             "`fgssl sweep SWEEP.yaml --cluster PROFILE --out DIR`"
         )
     return sweep
+
+
+def check_submitter(sweep: ClusterSweep, here: Submitter, out: Path) -> None:
+    """Raise a `UserError` if another user submitted the sweep, or the same one on another cluster."""
+    if sweep.submitter not in (None, here):
+        raise UserError(
+            f"{out}: {sweep.submitter} submitted this sweep, and this is {here}, who may not see its jobs: nothing was "
+            "changed. Run this command there. `fgssl status`, `logs` and `aggregate` work here too. If those jobs are "
+            "over for good, `fgssl retry --take-over` submits here what they left"
+        )
 
 
 def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:

@@ -26,7 +26,7 @@ from pathlib import Path
 from fgssl.errors import UserError
 from fgssl.store.files import read_record, record_json, write_atomically
 from fgssl.store.lease import Generation
-from hpc.cluster.schedulers.scheduler import JobRequest
+from hpc.cluster.schedulers.scheduler import JobRequest, Submitter
 
 _NEVER_DELETED = "restore it; or cancel the jobs and rename the output folder, or submit with another --out"
 """Advice on a damaged record that must not be deleted, since its job may be running."""
@@ -61,10 +61,16 @@ class Order:
     packed: bool = False
     """Whether each task of a job executes its own run."""
     runs_per_gpu: int = 1
+    submitter: Submitter | None = None
+    """User and cluster of the job; None if an earlier version submitted it."""
     job_id: str | None = field(default=None, compare=False)
     canceled: frozenset[int] = field(default=frozenset(), compare=False)
     """Elements that were reported as canceled; the scheduler keeps such reports for some minutes only."""
     abandoned: bool = field(default=False, compare=False)
+
+    def is_of(self, here: Submitter | None) -> bool:
+        """Return whether the scheduler reports on this order's jobs to `here`; None stands for any submitter."""
+        return here is None or self.submitter in (None, here)
 
     def generation(self, restart: int) -> Generation:
         """Return the generation of a launch, which grows with the order's time and then with its restarts."""
@@ -119,7 +125,12 @@ class UserRequests:
 
 
 def new_order(
-    sweep: str, token: str, request: JobRequest, elements: Sequence[Element], after: Sequence[str] = ()
+    sweep: str,
+    token: str,
+    request: JobRequest,
+    elements: Sequence[Element],
+    after: Sequence[str] = (),
+    submitter: Submitter | None = None,
 ) -> Order:
     """Return an order that is not yet written, with the current time."""
     packed = request.runs > 1
@@ -134,6 +145,7 @@ def new_order(
         after=tuple(after),
         packed=packed,
         runs_per_gpu=request.runs_per_gpu,
+        submitter=submitter,
     )
 
 
@@ -154,9 +166,16 @@ class JobStore:
 
     # ----------------------------------------------------------------------------------------- orders
 
-    def intend(self, sweep: str, request: JobRequest, elements: Sequence[Element], after: Sequence[str] = ()) -> Order:
+    def intend(
+        self,
+        sweep: str,
+        request: JobRequest,
+        elements: Sequence[Element],
+        after: Sequence[str] = (),
+        submitter: Submitter | None = None,
+    ) -> Order:
         """Write an order that is about to be submitted, with a new token."""
-        order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after)
+        order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after, submitter)
         write_atomically(self.order_file(order.token), record_json(order))
         return order
 

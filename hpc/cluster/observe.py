@@ -12,7 +12,13 @@ from fgssl.store.run_folder import OTHERS_FAILURES, RunFolder
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_store import JobStore, Order
 from hpc.cluster.observation import KeeperStatus, Observation
-from hpc.cluster.schedulers.scheduler import JobFact, JobState, Scheduler, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import (
+    JobFact,
+    JobState,
+    Scheduler,
+    SchedulerUnavailableError,
+    Submitter,
+)
 from hpc.cluster.status import ClusterState, RunFiles, statuses
 
 
@@ -20,20 +26,26 @@ def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Schedule
     """Return the current state of a sweep.
 
     With `search`, jobs whose ids were never recorded are looked up by name, at the cost of a scheduler call for each.
+    The scheduler is not asked about jobs of other users or clusters, since it may not see them, or may have given their
+    ids to other jobs.
     """
     orders = store.orders()
-    found = _search(orders, scheduler) if search else {}
-    orders = [dataclasses.replace(order, job_id=order.job_id or found.get(order.token)) for order in orders]
-    asked = _job_ids(sweep, out, orders)
+    undone = {run.run for run in sweep.runs if not run.done(out)}
     facts: Mapping[str, JobFact] | None
+    here, found, up_since, silence = None, dict[str, str | None](), 0.0, ""
     try:
-        facts, silence = scheduler.facts(asked), ""
+        if any(undone.intersection(element.runs) for order in orders for element in order.elements):
+            here = scheduler.submitter()
+        found = _search((order for order in orders if order.is_of(here)), scheduler) if search else {}
+        orders = [dataclasses.replace(order, job_id=order.job_id or found.get(order.token)) for order in orders]
+        asked = _job_ids(undone, (order for order in orders if order.is_of(here)))
+        facts = scheduler.facts(asked)
         up_since = 0.0 if facts.keys() >= set(asked) else scheduler.up_since()
     except SchedulerUnavailableError as error:
-        facts, up_since, silence = None, 0.0, str(error)
+        facts, silence = None, str(error)
     launches, requests, now = list(store.launches()), store.user_requests(), time.time()
-    files = read_files(sweep.runs, out, orders, silent=facts is None)
-    runs = statuses(sweep.runs, files, orders, launches, requests, facts, sweep.retries, now, up_since)
+    files = read_files(sweep.runs, out, orders, here, silent=facts is None)
+    runs = statuses(sweep.runs, files, orders, launches, requests, facts, sweep.retries, now, up_since, here)
     for name, words in store.refused().items():
         if name in runs and runs[name].state is ClusterState.WAITING:
             runs[name] = dataclasses.replace(runs[name], reason=words)
@@ -67,11 +79,23 @@ def observe_keeper(sweep: ClusterSweep, store: JobStore, scheduler: Scheduler) -
 
 
 def read_files(
-    runs: Iterable[ClusterRun], out: Path, orders: Iterable[Order], silent: bool = False
+    runs: Iterable[ClusterRun],
+    out: Path,
+    orders: Iterable[Order],
+    here: Submitter | None = None,
+    silent: bool = False,
 ) -> dict[str, RunFiles]:
-    """Return {run name: contents of its folder}; with `silent` (the scheduler does not answer), read leases too."""
-    ordered = {run for order in orders for element in order.elements for run in element.runs}
-    return {run.run: _read_files(run, out, run.run in ordered, silent) for run in runs}
+    """Return {run name: contents of its folder}.
+
+    Leases are read of runs whose jobs the scheduler does not report on: those that are not `here`, and all of them if
+    it is `silent`.
+    """
+    ordered, unseen = set[str](), set[str]()
+    for order in orders:
+        names = {run for element in order.elements for run in element.runs}
+        ordered |= names
+        unseen |= set() if order.is_of(here) and not silent else names
+    return {run.run: _read_files(run, out, run.run in ordered, run.run in unseen) for run in runs}
 
 
 def newest_step(folder: RunFolder) -> int:
@@ -80,7 +104,7 @@ def newest_step(folder: RunFolder) -> int:
     return max((int(name.removeprefix("step-")) for name in names), default=0)
 
 
-def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunFiles:
+def _read_files(run: ClusterRun, out: Path, ordered: bool, unseen: bool) -> RunFiles:
     names = run.files(out)
     done, trained = names.issuperset(run.results), TRAINED in names
     if done or not ordered:
@@ -91,7 +115,7 @@ def _read_files(run: ClusterRun, out: Path, ordered: bool, silent: bool) -> RunF
     return RunFiles(
         done,
         trained,
-        holder=silent and folder.holder() is not None,
+        holder=unseen and folder.holder() is not None,
         newest_step=newest_step(folder),
         updated=progress.updated if progress else 0.0,
         failure=text,
@@ -112,13 +136,12 @@ def _failure(folder: RunFolder, names: Collection[str]) -> tuple[str, float | No
         return "", None, False
 
 
-def _job_ids(sweep: ClusterSweep, out: Path, orders: Iterable[Order]) -> Collection[str]:
+def _job_ids(undone: Collection[str], orders: Iterable[Order]) -> Collection[str]:
     """Return the job ids of runs that are not done, and of their dependencies."""
-    undone = {run.run for run in sweep.runs if not run.done(out)}
     found: dict[str, None] = {}
     for order in orders:
         for number, element in enumerate(order.elements):
-            if undone.intersection(element.runs) and (job_id := order.job_id_of(number)) is not None:
+            if set(undone).intersection(element.runs) and (job_id := order.job_id_of(number)) is not None:
                 found |= dict.fromkeys([job_id, *order.after])
     return list(found)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS, EXIT_PEER_LOST
 from hpc.cluster.cluster_sweep import ClusterRun
 from hpc.cluster.job_store import Launch, Order, UserRequests
-from hpc.cluster.schedulers.scheduler import JobFact, JobState
+from hpc.cluster.schedulers.scheduler import JobFact, JobState, Submitter
 from hpc.sweeps.retries import Retries
 
 
@@ -113,6 +113,8 @@ class RunStatus:
     """Whether the end of its job is unknown until the scheduler's records can be read again."""
     lost_on: tuple[str, ...] = ()
     """Nodes of its lost single-node jobs, one entry per job."""
+    elsewhere: Submitter | None = None
+    """Submitter of its newest job, if the scheduler here does not report on it and it may be live; otherwise None."""
 
     @property
     def live(self) -> bool:
@@ -137,6 +139,8 @@ class _Submitted:
     """Newest launch of the run in this job, or None if it never started."""
     forgotten: bool
     """Whether a restart of the scheduler may have lost the job."""
+    elsewhere: bool = False
+    """Whether it belongs to another user or cluster, so the scheduler here does not report on it."""
 
 
 def statuses(
@@ -149,13 +153,14 @@ def statuses(
     retries: Retries,
     now: float,
     up_since: float = 0.0,
+    here: Submitter | None = None,
 ) -> dict[str, RunStatus]:
     """Return {run name: status}; `runs` must be in topological order of their needs.
 
     `facts` is keyed by job id, or None if the scheduler does not answer. `now` and `up_since` (the scheduler's last
-    start) are in seconds since the epoch.
+    start) are in seconds since the epoch. `here` is the submitter to whom the scheduler reports, or None for any.
     """
-    submitted = _submitted(orders, launches, facts, up_since)
+    submitted = _submitted(orders, launches, facts, up_since, here)
     found: dict[str, RunStatus] = {}
     for run in runs:
         history = _History(run, files[run.run], submitted.get(run.run, []), requests, facts, now)
@@ -164,7 +169,11 @@ def statuses(
 
 
 def _submitted(
-    orders: Iterable[Order], launches: Iterable[Launch], facts: Mapping[str, JobFact] | None, up_since: float
+    orders: Iterable[Order],
+    launches: Iterable[Launch],
+    facts: Mapping[str, JobFact] | None,
+    up_since: float,
+    here: Submitter | None,
 ) -> dict[str, list[_Submitted]]:
     """Return {run name: its jobs}, in order of submission."""
     newest: dict[tuple[str, int, int], Launch] = {}
@@ -176,8 +185,9 @@ def _submitted(
     for order in orders:
         if order.abandoned:
             continue
+        known = (facts or {}) if order.is_of(here) else {}
         for number, element in enumerate(order.elements):
-            fact = (facts or {}).get(order.job_id_of(number) or "")
+            fact = known.get(order.job_id_of(number) or "")
             # A scheduler that lost jobs in a crash assigns their ids to other jobs.
             another = fact is not None and fact.name not in ("", order.job_name)
             fact = None if another else fact
@@ -186,7 +196,9 @@ def _submitted(
                 fact = JobFact(order.job_id_of(number) or "", order.job_name, JobState.CANCELED)
             for slot, (run, submission) in enumerate(zip(element.runs, element.submissions, strict=True)):
                 last = newest.get((order.token, number, slot))
-                jobs.setdefault(run, []).append(_Submitted(order, number, submission, fact, last, forgotten))
+                jobs.setdefault(run, []).append(
+                    _Submitted(order, number, submission, fact, last, forgotten, not order.is_of(here))
+                )
     for of_run in jobs.values():
         of_run.sort(key=lambda job: job.submission)
     return jobs
@@ -228,7 +240,8 @@ class _History:
         lost = [job for job, (ended, _) in zip(over, endings, strict=True) if ended in _LOST]
         known = replace(known, lost_on=tuple(node for job in lost for node in _node(job)))
         if live is not None:
-            return replace(known, state=live[0], reason=live[1])
+            elsewhere = newest.order.submitter if newest is not None and newest.elsewhere else None
+            return replace(known, state=live[0], reason=live[1], elsewhere=elsewhere)
         if self.run.run in self.requests.canceled:
             return replace(known, state=ClusterState.CANCELED, reason="`fgssl retry` undoes this")
         hopeless = [need for need in self.run.needs if _hopeless(others[need])]
@@ -262,6 +275,8 @@ class _History:
 
     def _live(self, job: _Submitted) -> tuple[ClusterState, str] | None:
         """Return the state and its explanation if the job may still be live, or None if it has ended."""
+        if job.elsewhere:
+            return self._live_elsewhere(job)
         if self.facts is None:  # count it as live, so that no job is submitted twice
             state = ClusterState.RUNNING if self.files.holder else ClusterState.PENDING
             return state, "the scheduler does not answer"
@@ -275,6 +290,15 @@ class _History:
         if fact.state is JobState.COMPLETED and fact.ended is not None and self.now - fact.ended < _VISIBLE_WITHIN_S:
             return ClusterState.RUNNING, "its job has ended; waiting until its files are visible here"
         return None
+
+    def _live_elsewhere(self, job: _Submitted) -> tuple[ClusterState, str] | None:
+        """Return the state of a job of another user or cluster, which is over only by its own record of a failure."""
+        last = job.last
+        failed = last is not None and last.ended is not None and self._left(last, None, ())[0] is ClusterState.FAILED
+        if failed or job not in self.jobs:  # or it was taken over
+            return None
+        state = ClusterState.RUNNING if self.files.holder else ClusterState.PENDING
+        return state, f"submitted by {job.order.submitter}, whose jobs cannot be seen from here"
 
     def _never_could_start(self, job: _Submitted) -> bool:
         """Return whether the job left the queue because a dependency failed (kill_invalid_depend of some sites)."""

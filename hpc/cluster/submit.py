@@ -19,6 +19,7 @@ from hpc.cluster.job_store import JobStore, new_order
 from hpc.cluster.keeper import keeper_request
 from hpc.cluster.observe import observe_empty_queue
 from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.schedulers.scheduler import Scheduler, SchedulerUnavailableError
 from hpc.cluster.site.costs import Forecast, forecast, work_of
 from hpc.cluster.site.job_settings import DEFAULT
 from hpc.cluster.site.profile import Profile
@@ -106,7 +107,9 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     draw_inputs(plan.runs, out)
     write_atomically(out / PLAN, record_json(plan.record()))
     code = freeze(packages(), out.absolute() / "code")
-    cluster_sweep.write(dataclasses.replace(sweep, code=str(code)), out)
+    kept = _kept(out)
+    submitter = kept.submitter if kept is not None else None
+    cluster_sweep.write(dataclasses.replace(sweep, code=str(code), submitter=submitter), out)
     return store
 
 
@@ -121,8 +124,11 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
     yield from input_problems(plan.runs, out, None)
     if dry_run:
         return
-    program = build_scheduler(profile.scheduler).submit_command
-    if shutil.which(program) is None:
+    scheduler = build_scheduler(profile.scheduler)
+    program = scheduler.submit_command
+    if shutil.which(program) is not None:
+        yield from _submitted_by_another(scheduler, out)
+    else:
         yield f"no {program} on PATH: submit from a login node, or omit --cluster to run on this machine"
     there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     if os.statvfs(there).f_flag & os.ST_RDONLY:
@@ -132,6 +138,25 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
     else:
         return
     yield f"--out {out}: {there} {why}: choose another --out, to which jobs can write too"
+
+
+def _submitted_by_another(scheduler: Scheduler, out: Path) -> Iterator[str]:
+    if (kept := _kept(out)) is None:
+        return
+    try:
+        cluster_sweep.check_submitter(kept, scheduler.submitter(), out)
+    except SchedulerUnavailableError:  # then nothing is submitted either
+        return
+    except UserError as error:
+        yield str(error)
+
+
+def _kept(out: Path) -> ClusterSweep | None:
+    """Return the sweep that was submitted from `out` before, or None if there is none that can be read."""
+    try:
+        return cluster_sweep.read(out) if cluster_sweep.is_there(out) else None
+    except UserError:  # it is written anew
+        return None
 
 
 def _show(plan: SweepPlan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:

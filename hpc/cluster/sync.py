@@ -27,6 +27,7 @@ from hpc.cluster.keeper import KEEPER_PATIENCE_S
 from hpc.cluster.observation import KeeperStatus, Observation
 from hpc.cluster.observe import observe, observe_keeper
 from hpc.cluster.schedulers import build_scheduler
+from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
 from hpc.cluster.status import ClusterState, RunStatus
 
 _TURN_S = 60.0
@@ -75,8 +76,15 @@ def synchronize(out: Path) -> Report:
     with alone(out):
         sweep = cluster_sweep.read(out)  # read under the lock: the sweep may have been submitted again
         scheduler = build_scheduler(sweep.scheduler)
-        applier = Applier(sweep, store, scheduler)
         seen = observe(sweep, out, store, scheduler, search=True)
+        try:
+            here = scheduler.submitter()
+        except SchedulerUnavailableError as error:
+            return Report(seen.runs, Progress(lines=(str(error),)), silent=True)
+        cluster_sweep.check_submitter(sweep, here, out)
+        if sweep.submitter is None:
+            cluster_sweep.write(replace(sweep, submitter=here), out)
+        applier = Applier(sweep, store, scheduler, here)
         if applier.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
             seen = observe(sweep, out, store, scheduler)
         if seen.silence:
@@ -106,6 +114,8 @@ def cancel(out: Path, names: Collection[str]) -> None:
         raise UserError(
             f"no {scheduler.cancel_command} on PATH: nothing was changed; run this command on the cluster's login node"
         )
+    with contextlib.suppress(SchedulerUnavailableError):
+        cluster_sweep.check_submitter(cluster_sweep.read(out), scheduler.submitter(), out)
     JobStore(out).cancel(names)  # first, so that an interrupted job does not request a requeue
     with alone(out):
         sweep = cluster_sweep.read(out)
@@ -116,20 +126,28 @@ def cancel(out: Path, names: Collection[str]) -> None:
             scheduler.cancel(jobs)
 
 
-def retry(out: Path, names: Collection[str]) -> list[RunStatus]:
+def retry(out: Path, names: Collection[str], take_over: bool = False) -> list[RunStatus]:
     """Reset the history of runs, so that they are submitted again; return the live ones, which are not reset.
 
-    Raises `UserError` if the scheduler does not answer.
+    With `take_over`, the sweep becomes that of this user and cluster, and runs whose jobs belong to another are reset
+    too. Raises `UserError` if the scheduler does not answer, or if the sweep is another's and is not taken over.
     """
     with alone(out):
-        seen = observe_sweep(out)
+        sweep, store = cluster_sweep.read(out), JobStore(out)
+        scheduler = build_scheduler(sweep.scheduler)
+        seen = observe(sweep, out, store, scheduler)
         if seen.silence:
             raise UserError(f"{seen.silence}; nothing was changed: run the same command again")
+        here = scheduler.submitter()
+        if not take_over:
+            cluster_sweep.check_submitter(sweep, here, out)
         wanted = [seen.runs[name] for name in names if name in seen.runs]
-        JobStore(out).retry(
-            [status.run.run for status in wanted if not (status.live or status.state is ClusterState.DONE)]
+        live = [status for status in wanted if status.live and not (take_over and status.elsewhere)]
+        store.retry(
+            [status.run.run for status in wanted if status not in live and status.state is not ClusterState.DONE]
         )
-    return [status for status in wanted if status.live]
+        cluster_sweep.write(replace(sweep, submitter=here), out)
+    return live
 
 
 Until = Literal["once", "answered", "over"]

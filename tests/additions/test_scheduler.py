@@ -22,7 +22,7 @@ import json
 import os
 from pathlib import Path
 
-from hpc.cluster.schedulers.scheduler import JobFact, JobPlace, JobState
+from hpc.cluster.schedulers.scheduler import JobFact, JobPlace, JobState, Submitter
 
 JOBS = Path(__file__).with_name("jobs.json")
 STATES = {"waits": JobState.PENDING, "works": JobState.RUNNING, "well": JobState.COMPLETED}
@@ -70,6 +70,9 @@ class Stub:
 
     def up_since(self):
         return 0.0
+
+    def submitter(self):
+        return Submitter("me", "stub", "here")
 
     def find(self, name):
         return [job_id for job_id, job in self._jobs().items() if job["name"] == name]

@@ -100,6 +100,19 @@ class JobFact:
 
 
 @dataclass(frozen=True)
+class Submitter:
+    """User and cluster that a job belongs to. A scheduler reports on it only there, and perhaps only to this user."""
+
+    user: str
+    cluster: str
+    controller: str
+    """Host of the scheduler, since several clusters may have the same name."""
+
+    def __str__(self) -> str:
+        return f"{self.user} on cluster {self.cluster} ({self.controller})"
+
+
+@dataclass(frozen=True)
 class JobRequest:
     """Resources and options of one job, in terms common to all schedulers."""
 
@@ -261,6 +274,9 @@ class Scheduler(Protocol):
 
         Jobs that were submitted shortly before it may be lost.
         """
+
+    def submitter(self) -> Submitter:
+        """Return the user and the cluster to which jobs belong that this process submits."""
 
     def find(self, name: str) -> list[str]:
         """Return the ids of this user's jobs with that name, newest first, with one id for an array."""

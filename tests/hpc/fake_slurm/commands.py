@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "hanging": [],  # commands that do not answer
     "max_array_size": 1001,
     "boot_time": 0,
+    "cluster_name": "here",
     "max_job_count": 10_000,
     "max_submitted": None,
     "max_running": None,
@@ -90,6 +91,7 @@ class Cluster:
                 "signals": [],
                 "gone": False,  # canceled before it began, as a single task: no command shows it any more
                 "forgotten": False,  # by the controller
+                "user": user(),
                 "told": [],  # what the database was told: time, restarts, state ...
                 **_NOTHING_YET,
             }
@@ -271,6 +273,8 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
         return _fail("slurm_load_jobs error: Invalid job id specified")
     states = options.get("states", os.environ.get("SQUEUE_STATES", "PENDING,RUNNING,SUSPENDED")).upper().split(",")
     jobs = [job for job in cluster.known() if "ALL" in states or job["state"] in states]
+    if "me" in options:
+        jobs = [job for job in jobs if job["user"] == user()]
     if "jobs" in options:
         wanted = options["jobs"].split(",")
         jobs = [job for job in jobs if job["id"] in wanted or job["array"] in wanted]
@@ -286,6 +290,11 @@ def squeue(cluster: Cluster, arguments: list[str]) -> int:
         texts = _squeue_texts(cluster, job, shown_id)
         print("".join(texts[name][: width or None].ljust(width) + suffix for name, width, suffix in fields))
     return 0
+
+
+def user() -> str:
+    """Return the user that calls a command."""
+    return os.environ.get("FAKE_SLURM_USER", "me")
 
 
 def _squeue_fields(form: str) -> Iterator[tuple[str, int, str]]:
@@ -323,7 +332,7 @@ def sacct(cluster: Cluster, arguments: list[str]) -> int:
     short |= {"S": "starttime", "u": "user"}
     flags = ("noheader", "allocations", "parsable2", "duplicates")
     options, _ = _options(arguments, short, flags)
-    jobs = list(cluster.jobs.values())
+    jobs = [job for job in cluster.jobs.values() if job["user"] == user()]  # as under PrivateData=jobs
     if "jobs" in options:
         wanted = options["jobs"].split(",")
         jobs = [job for job in jobs if job["id"] in wanted or job["array"] in wanted]
@@ -437,6 +446,7 @@ def _show(cluster: Cluster, kind: str) -> int:
     if kind == "config":
         enforced = "none" if settings["max_submitted"] is None else "associations,limits,qos"
         print(f"AccountingStorageEnforce = {enforced}\nMaxArraySize            = {settings['max_array_size']}")
+        print(f"ClusterName             = {settings['cluster_name']}\nSlurmctldHost[0]        = ctl(10.0.0.1)")
         print(f"BOOT_TIME               = {settings['boot_time']}")
     elif kind == "partition":
         print("PartitionName=main Default=YES QoS=N/A MaxNodes=UNLIMITED MaxTime=2-00:00:00 Nodes=n[1-4] State=UP")
@@ -661,6 +671,8 @@ def main(command: str, folder: str, *arguments: str) -> int:
             marshal.dump([command, *arguments], calls)
         if command not in cluster.settings["hanging"]:
             if cluster.settings["controller"] == "away" and command in _WORDS_OF_AN_ABSENT_CONTROLLER:
+                if arguments[:2] == ("show", "config"):
+                    return _fail(f"slurm_load_ctl_conf error: {_AWAY}")
                 return _fail(_WORDS_OF_AN_ABSENT_CONTROLLER[command])
             return _COMMANDS[command](cluster, list(arguments))
     time.sleep(600)

@@ -13,9 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpc.cluster.schedulers.scheduler import JobFact, JobScript, JobState, SchedulerUnavailableError
+from hpc.cluster.schedulers.scheduler import (
+    JobFact,
+    JobScript,
+    JobState,
+    SchedulerUnavailableError,
+    Submitter,
+)
 from hpc.cluster.schedulers.slurm.commands import ask, configuration, error_of, run, sbatch
-from hpc.cluster.schedulers.slurm.environment import place
+from hpc.cluster.schedulers.slurm.environment import place, user_name
 from hpc.cluster.schedulers.slurm.facts import DATABASE, QUEUE, facts_in, seconds
 from hpc.cluster.schedulers.slurm.rejections import explained, refused
 
@@ -50,6 +56,7 @@ class Slurm:
     )
     scratch: tuple[str, ...] = ("$SLURM_TMPDIR",)
     place = staticmethod(place)
+    _submitter: Submitter | None = None
 
     def script(self, job: JobScript) -> str:
         """Return the sbatch script of a job."""
@@ -110,6 +117,13 @@ class Slurm:
     def up_since(self) -> float:
         """Return the controller's BOOT_TIME in seconds since the epoch, or 0.0 if it is unknown."""
         return seconds(configuration().get("BOOT_TIME", "")) or 0.0
+
+    def submitter(self) -> Submitter:
+        """Return this process's user, ClusterName and the first controller of `scontrol show config`, asked once."""
+        if self._submitter is None:
+            found = configuration()
+            self._submitter = Submitter(user_name(), found.get("ClusterName", ""), found.get("SlurmctldHost[0]", ""))
+        return self._submitter
 
     def find(self, name: str) -> list[str]:
         """Return the ids of jobs with that name in the queue, or else in the database."""

@@ -1,9 +1,18 @@
 """Environment variables that Slurm sets in the processes of a job."""
 
 import os
+import pwd
 
 from hpc.cluster.schedulers.scheduler import JobPlace
 from hpc.environment import number_of
+
+
+def user_name() -> str:
+    """Return the name of this process's user, or its number if it has no name here."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def place() -> JobPlace:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pwd
 import re
 import shutil
 from collections import Counter
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from fgssl.errors import UserError
 from hpc.cluster.doctor.diagnosis import Diagnosis, Verdict
 from hpc.cluster.schedulers.slurm.commands import ask, configuration
+from hpc.cluster.schedulers.slurm.environment import user_name
 from hpc.cluster.schedulers.slurm.facts import count, least, minutes, pairs
 from hpc.cluster.site.profile import LimitSettings
 
@@ -60,8 +60,7 @@ def shown(what: str) -> list[Pairs]:
 
 def _of_user(*fields: str) -> list[list[str]]:
     """Return fields of each of the user's associations."""
-    user = pwd.getpwuid(os.getuid()).pw_name
-    form = ("show", "user", user, "withassoc", f"format={','.join(fields)}")
+    form = ("show", "user", user_name(), "withassoc", f"format={','.join(fields)}")
     return [line.split("|") for line in ask("sacctmgr", "--noheader", "--parsable2", *form).splitlines()]
 
 
