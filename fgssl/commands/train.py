@@ -65,7 +65,7 @@ def command(
         if evaluation is None:
             print_next("fgssl", "evaluate", folder.path, purpose="measure it")
         else:
-            print_next("fgssl", "evaluate", folder.path, "evaluation.knn={}", purpose="measure it in another way")
+            print_next("fgssl", "evaluate", folder.path, "evaluation.knn=true", purpose="measure it in another way")
     return 0
 
 

@@ -3,11 +3,13 @@
 No module of `fgssl.settings` imports torch, so that a login node validates a sweep at once.
 """
 
+import dataclasses
 import functools
 import pkgutil
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from types import NoneType
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -102,8 +104,32 @@ def added_later(*, default: T, first: Any = MISSING) -> T:
     return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
 
 
+def _as_section(value: object) -> object:
+    return {} if value is True else None if value is False else value
+
+
+SWITCH = BeforeValidator(_as_section)
+"""Annotation of a section that may be null, which `settings` adds: `true` reads as `{}`, and `false` as null."""
+
+
+def _is_section_or_null(annotation: Any) -> bool:
+    """Return whether an annotation allows null and sections only, which are settings classes or chosen by name."""
+    options = get_args(annotation)
+    metadata = [(option, *getattr(option, "__metadata__", ())) for option in options if option is not NoneType]
+    sections = (
+        any(dataclasses.is_dataclass(one) or isinstance(one, ChosenByName) for one in each) for each in metadata
+    )
+    return NoneType in options and all(sections)
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))
 def settings(cls: type[T]) -> type[T]:
-    """Declare a settings class: frozen and keyword-only; validation rejects unknown keys."""
+    """Declare a settings class: frozen and keyword-only; validation rejects unknown keys.
+
+    A section that may be null also accepts `true` for its defaults and `false` for null.
+    """
+    for name, annotation in cls.__annotations__.items():
+        if _is_section_or_null(annotation):
+            cls.__annotations__[name] = Annotated[annotation, SWITCH]
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     return dataclass(frozen=True, kw_only=True)(cls)

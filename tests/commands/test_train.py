@@ -33,7 +33,9 @@ def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file):
     assert "did you mean 'epochs'?" in found["command line", "training.epoch"]
     assert "did you mean 'training'?" in found["command line", "trainin"]
     assert "-1 is not allowed" in found["command line", "method.queue_size"]
-    assert found["command line", "evaluation.outliers"] == "`levels` is missing: it has no default"
+    assert found["command line", "evaluation.outliers"] == (
+        "`levels` is missing: it has no default; give evaluation.outliers.levels, e.g. {species: 0, genus: 1}"
+    )
     assert "unknown key 'crap'" in found["run.yaml", "views.crap"]
     assert len(found) == 5
 
@@ -95,7 +97,7 @@ def test_the_config_of_a_run_folder_finds_what_it_starts_from_beside_it(stage, t
     assert made.encoder.read_bytes() == first.encoder.read_bytes()
     assert sorted(second.path.iterdir()) == before
     captured = capsys.readouterr()
-    measure_again = f"next: fgssl evaluate {made.path} 'evaluation.knn={{}}'  # measure it in another way"
+    measure_again = f"next: fgssl evaluate {made.path} evaluation.knn=true  # measure it in another way"
     assert captured.err.splitlines()[-1] == measure_again
     assert "next:" not in captured.out
     assert invoke(["evaluate", str(made.path), "evaluation.knn={neighbors: 5}"]) == 0

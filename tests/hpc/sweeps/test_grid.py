@@ -351,7 +351,7 @@ def test_a_missing_key_is_told_where_it_is_missing(tmp_path):
     assert _error(_write(tmp_path, settings=settings)) == (
         "sweep.yaml",
         "settings.evaluation.outliers",
-        "`levels` is missing: it has no default",
+        "`levels` is missing: it has no default; give evaluation.outliers.levels, e.g. {species: 0, genus: 1}",
     )
 
 
