@@ -26,8 +26,19 @@ def _no_boolean(value: object) -> object:
 NUMBER = BeforeValidator(_no_boolean)
 """Annotation of every numeric setting. It rejects booleans, which Python takes for 0 and 1."""
 
+NO_NAME = "give the number of a label level, 0 for the finest"
+"""Message about a label level that is given by name, to which commands add the levels of the data."""
+
+
+def _no_level_name(value: object) -> object:
+    if isinstance(value, str) and not value.isdigit():
+        raise PydanticCustomError("level_name", NO_NAME)
+    return value
+
+
 PositiveInt = Annotated[int, Field(gt=0), NUMBER]
 NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
+LabelLevel = Annotated[NonNegativeInt, BeforeValidator(_no_level_name)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False), NUMBER]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]

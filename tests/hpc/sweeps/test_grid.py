@@ -312,9 +312,10 @@ def test_a_config_of_one_run_is_told_apart(tmp_path):
 
 
 def test_missing_files(tmp_path):
-    assert _error(tmp_path / "no.yaml") == ("no.yaml", "", "no such file")
+    assert _error(tmp_path / "no.yaml") == ("no.yaml", "", f"no such file: {tmp_path} holds nothing")
     file = _write(tmp_path, preset="p", presets={"p": {"extends": "no.yaml"}})
-    assert _error(file) == ("no.yaml", "", "no such file")
+    assert _error(file) == ("no.yaml", "", f"no such file: {tmp_path} holds {file.name}")
+    assert _error(tmp_path / "sweeps.yaml") == ("sweeps.yaml", "", f"no such file: did you mean {file}?")
 
 
 # ------------------------------------------------------------------------------------ command line
@@ -336,14 +337,14 @@ def test_bad_overrides(tmp_path, override, words):
     assert words in message
 
 
-def test_settings_that_another_name_drops_are_told(tmp_path, capsys):
+def test_settings_that_another_name_drops_are_told(tmp_path):
     file = _write(tmp_path)
-    expand(file, None, ["method.pair_weight=0.1"])
-    assert capsys.readouterr().err == ""
-    assert expand(file, None, ["method.name=simclr"]).cells[0].config.method.name == "simclr"
-    assert capsys.readouterr().err == (
-        "WARNING: command line: another settings.method.name drops these settings: settings.method.base.queue_size\n"
-    )
+    assert expand(file, None, ["method.pair_weight=0.1"]).cautions == []
+    grid = expand(file, None, ["method.name=simclr"])
+    assert grid.cells[0].config.method.name == "simclr"
+    assert grid.cautions == [
+        "command line: another settings.method.name drops these settings: settings.method.base.queue_size"
+    ]
 
 
 def test_a_missing_key_is_told_where_it_is_missing(tmp_path):
