@@ -123,14 +123,15 @@ SWITCH = BeforeValidator(_as_section)
 """Annotation of a section that may be null, which `settings` adds: `true` reads as `{}`, and `false` as null."""
 
 
+def _is_section(annotation: Any) -> bool:
+    chosen = any(isinstance(one, ChosenByName) for one in getattr(annotation, "__metadata__", ()))
+    return chosen or dataclasses.is_dataclass(annotation)
+
+
 def _is_section_or_null(annotation: Any) -> bool:
     """Return whether an annotation allows null and sections only, which are settings classes or chosen by name."""
     options = get_args(annotation)
-    metadata = [(option, *getattr(option, "__metadata__", ())) for option in options if option is not NoneType]
-    sections = (
-        any(dataclasses.is_dataclass(one) or isinstance(one, ChosenByName) for one in each) for each in metadata
-    )
-    return NoneType in options and all(sections)
+    return NoneType in options and all(option is NoneType or _is_section(option) for option in options)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))

@@ -112,9 +112,9 @@ def listed_runs(out: Path) -> str:
 
 def no_sweep(out: Path) -> UserError:
     """Return the error about a folder that is not the output folder of a sweep."""
-    what = f"holds no sweep ({PLAN} is missing)" if out.is_dir() else f"no such folder: {alternatives(out)}"
+    what = f"holds no sweep ({PLAN} is missing):" if out.is_dir() else f"no such folder: {alternatives(out)};"
     advice = "give the output folder of a sweep that was started with `fgssl sweep SWEEP.yaml --out DIR`"
-    return UserError(f"{out}: {what}: {advice}")
+    return UserError(f"{out}: {what} {advice}")
 
 
 def read_plan(out: Path) -> PlanRecord:

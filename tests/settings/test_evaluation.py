@@ -63,6 +63,14 @@ def test_a_part_that_may_be_null_is_switched_by_true_and_false() -> None:
     assert configs.parse({"start": {"encoder": False}}, "test") == configs.parse({}, "test")
 
 
+@pytest.mark.parametrize("key", ["training", "resources"])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_number_that_may_be_null_is_not_switched(key: str, value: bool) -> None:
+    number = {"training": "images_per_class", "resources": "micro_batch_size"}[key]
+    with pytest.raises(SettingsError, match="is not allowed: give a number"):
+        configs.parse({key: {number: value}}, "test")
+
+
 @pytest.mark.parametrize(
     ("keys", "typed"),
     [

@@ -304,7 +304,7 @@ def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None
 
 def test_a_missing_folder_and_a_sweep_of_this_machine(tmp_path: Path) -> None:
     for command in ("sync", "status", "aggregate"):
-        with pytest.raises(UserError, match=r"none: no such folder: .* holds nothing: give the output folder"):
+        with pytest.raises(UserError, match=r"none: no such folder: .* holds nothing; give the output folder"):
             invoke([command, str(tmp_path / "none")])
     (tmp_path / "plan.json").touch()
     with pytest.raises(UserError, match="this sweep was not submitted to a cluster: `fgssl status` shows it"):
