@@ -1,8 +1,11 @@
 """Errors that a user can correct, which are printed without a traceback, and exit codes of runs."""
 
+import contextlib
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 EXIT_INTERRUPTED = 75
 """Exit code of a run that was interrupted and has saved a checkpoint: requeue it (EX_TEMPFAIL of sysexits.h)."""
@@ -14,6 +17,8 @@ of sysexits.h)."""
 EXIT_OUT_OF_HANDS = 74
 """Exit code of a run that could not write, since its disk is full or another process took over its lease (EX_IOERR of
 sysexits.h)."""
+
+_LISTED = 8
 
 COMMAND_LINE = "command line"
 """Source of a setting that was given on the command line."""
@@ -70,6 +75,31 @@ class PeerLostError(UserError):
 
 class LeaseError(UserError):
     """Run folder that another process owns."""
+
+
+def nearest(path: Path) -> Path | None:
+    """Return the path that exists beside a missing one, or beside its first missing parent, and is named most alike."""
+    folder, name, beside = _neighbors(path)
+    near = difflib.get_close_matches(name, beside, n=1)
+    return folder / near[0] if near else None
+
+
+def alternatives(path: Path) -> str:
+    """Return advice on a path that does not exist: the nearest that does, or the first names in its folder."""
+    if near := nearest(path):
+        return f"did you mean {near}?"
+    folder, _, beside = _neighbors(path)
+    listed = ", ".join([*beside[:_LISTED], *["..."] * (len(beside) > _LISTED)])
+    return f"{folder.absolute()} holds {listed or 'nothing'}"
+
+
+def _neighbors(path: Path) -> tuple[Path, str, list[str]]:
+    """Return the first parent of `path` that exists, the name that is missing in it, and the names that it has."""
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that may not be listed
+        names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    return folder, path.relative_to(folder).parts[0], names
 
 
 def exit_code(main: Callable[[], int]) -> int:

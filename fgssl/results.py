@@ -1,5 +1,6 @@
 """Trained encoders and the numbers of a sweep, for notebooks and scripts."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,15 +15,13 @@ from fgssl.errors import UserError
 from fgssl.progress import shown
 from fgssl.report.rows import collect_rows
 from fgssl.settings.views import ViewSettings
-from fgssl.store.plan import read_plan
+from fgssl.store.plan import listed_runs, read_plan
 from fgssl.store.run_folder import RunFolder
 from fgssl.views import color, crops
 
 if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
-
-_LISTED_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,12 @@ def load_encoder(run: str | Path) -> TrainedEncoder:
     folder = RunFolder(Path(run).expanduser())
     if not folder.config_file.is_file():
         raise UserError(
-            f"{folder.path}: is no run folder ({folder.config_file.name} is missing){_runs_in(folder.path)}"
+            f"{folder.path}: is no run folder ({folder.config_file.name} is missing){listed_runs(folder.path)}"
         )
     if folder.trained() is None:
         raise UserError(
-            f"{folder.path}: its training is not complete: finish it with `fgssl train {folder.config_file}`, or with "
-            "the command of its sweep"
+            f"{folder.path}: its training is not complete: finish it with the command of its sweep, or with "
+            f"`fgssl train {shlex.quote(str(folder.config_file))}`"
         )
     config = folder.config()
     if not folder.encoder.is_file():
@@ -125,11 +124,3 @@ def read_table(sweep: str | Path) -> "pd.DataFrame":
     out = Path(sweep).expanduser()
     plan = read_plan(out)
     return tabulate(collect_rows(plan, out, shown), plan)
-
-
-def _runs_in(path: Path) -> str:
-    """Return advice that names run folders of the output folder `path`; empty if it is none."""
-    runs = sorted(config.parent for config in path.glob("runs/*/config.yaml"))
-    listed = "".join(f"\n  {run}" for run in runs[:_LISTED_RUNS])
-    more = f"\n  and {len(runs) - _LISTED_RUNS} more" if len(runs) > _LISTED_RUNS else ""
-    return f" but an output folder: give one of its runs:{listed}{more}" if runs else ""

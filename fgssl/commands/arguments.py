@@ -40,7 +40,7 @@ def clusters(context: click.Context, parameter: click.Parameter, incomplete: str
 def print_measures(measures: Mapping[str, int | float]) -> None:
     """Print one measure per line; counts are integers, all others have two decimals."""
     for name, value in measures.items():
-        print(f"{name:>18} {value:.2f}" if isinstance(value, float) else f"{name:>18} {value}")
+        print(f"{name:>18} {value:z.2f}" if isinstance(value, float) else f"{name:>18} {value}")
 
 
 def print_next(program: str, *arguments: object, purpose: str) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import OVERRIDES, PATH, print_measures, print_next_in_python
-from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
+from fgssl.data.location import levels_named
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError, alternatives
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.evaluation import EvaluationSettings
+from fgssl.store.plan import listed_runs
 from fgssl.store.run_folder import RunFolder
 
 
@@ -31,7 +33,10 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
     checkpoint = path if path.parent.name == "checkpoints" else None
     folder = RunFolder(path.parent.parent if checkpoint else path)
     if not folder.config_file.is_file():
-        raise UserError(f"{given}: no run folder (config.yaml is missing) and no checkpoint inside one")
+        if not path.exists():
+            raise UserError(f"{given}: no such folder: {alternatives(given)}")
+        inside = listed_runs(folder.path) or " and no checkpoint inside one"
+        raise UserError(f"{given}: is no run folder (config.yaml is missing){inside}")
     config = _config(folder, overrides)
 
     from fgssl.run.execution import evaluate_again  # after validation: importing torch takes seconds
@@ -46,7 +51,8 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
 def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:
     """Return the config of the run folder with other evaluation settings; raise if its training would change too."""
     trained = folder.config()
-    config = configs.load(folder.config_file, overrides)
+    with levels_named(lambda: configs.overridden(fingerprints.to_mapping(trained), overrides)):
+        config = configs.load(folder.config_file, overrides)
     if config.evaluation is None:  # a stage that other runs start from: measured only here
         config = dataclasses.replace(config, evaluation=EvaluationSettings())
     if fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(trained):

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import itertools
 import re
+import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -100,7 +101,7 @@ def _pack(source: Source, arguments: Sequence[str]) -> None:
     manifest = pack(dataset, destination, track=shown)
     print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest)}")
     for remark in dataset.remarks:
-        print(remark)
+        print(remark, file=sys.stderr)
     _print_next(manifest, destination)
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import OUT, print_next
-from fgssl.errors import UserError
-from fgssl.store.plan import PLAN, read_plan
+from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.status import ClusterState, RunStatus
@@ -55,13 +54,9 @@ def command(out: Path, done: bool) -> None:
         if seen.silence:
             print(f"WARNING: {seen.silence}; the states are the last known ones", file=sys.stderr)
         suggest(seen.runs, out, ("sync", "submit what is missing"))
-    elif (out / PLAN).exists():
-        _show_local(_local_runs(out), out, with_done=done)
     else:
-        raise UserError(
-            f"{out}: holds no sweep ({PLAN} is missing): give the output folder of a sweep that was started with "
-            "`fgssl sweep SWEEP.yaml --out DIR`"
-        )
+        plan = read_plan(out)
+        _show_local(_local_runs(plan, out), plan, out, with_done=done)
 
 
 # -------------------------------------------------------------------------------------- on a cluster
@@ -97,8 +92,8 @@ def suggest(runs: Mapping[str, RunStatus], out: Path, otherwise: tuple[str, str]
 # ----------------------------------------------------------------------------------- on this machine
 
 
-def _local_runs(out: Path) -> list[_LocalRun]:
-    runs = recorded_runs(read_plan(out))
+def _local_runs(plan: PlanRecord, out: Path) -> list[_LocalRun]:
+    runs = recorded_runs(plan)
     found = states(runs, out)
     labels = {run.run: run.label for run in runs}
     shown = []
@@ -117,7 +112,7 @@ def _local_runs(out: Path) -> list[_LocalRun]:
     return shown
 
 
-def _show_local(runs: Iterable[_LocalRun], out: Path, with_done: bool) -> None:
+def _show_local(runs: Iterable[_LocalRun], plan: PlanRecord, out: Path, with_done: bool) -> None:
     runs = list(runs)
     lines = []
     for shown in runs:
@@ -130,7 +125,10 @@ def _show_local(runs: Iterable[_LocalRun], out: Path, with_done: bool) -> None:
     if alive or all(shown.state in (State.RUNNING, State.DONE) for shown in runs):
         print_next("fgssl", "aggregate", out, purpose=f"write {out / 'table.md'} from the runs that are done")
     else:
-        print_next("fgssl", "sweep", "SWEEP.yaml", "--out", out, purpose="go on with the same sweep and settings")
+        preset = ["--preset", plan.preset] if plan.preset else []
+        print_next(
+            "fgssl", "sweep", "SWEEP.yaml", *preset, "--out", out, purpose="go on with the same sweep and settings"
+        )
 
 
 # ---------------------------------------------------------------------------------------------- both

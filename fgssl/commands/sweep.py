@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fgssl.commands.arguments import OVERRIDES, PATH, clusters, presets, print_next
+from fgssl.data.location import levels_named
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
 from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
 from hpc.sweeps.plan import SweepPlan, plan
-from hpc.sweeps.plan_inputs import input_cautions
 from hpc.sweeps.state import states
+from hpc.sweeps.sweep_file import read_sweep
 
 if TYPE_CHECKING:
     from hpc.cluster.site.profile import Profile
@@ -77,8 +78,6 @@ def command(
     with _explained(folder):
         before = states(planned.runs, folder)
         print_plan(planned, before, folder, at_a_time if profile is None else None)
-        for caution in input_cautions(planned.runs, folder):
-            print(f"WARNING: {caution}", file=sys.stderr)
         if profile is None:
             code = run_here(planned, before, folder, at_a_time, dry_run)
         else:
@@ -119,7 +118,8 @@ def _read(
         profile, found = read_profile(cluster, of_profile)
         faults += found
     try:
-        planned = plan(expand(file, preset, of_sweep))
+        with levels_named(lambda: read_sweep(file, preset, of_sweep).settings.settings):
+            planned = plan(expand(file, preset, of_sweep))
     except SettingsError as error:
         raise SettingsError([*faults, *error.problems]) from None
     if faults and profile is None:

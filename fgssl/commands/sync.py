@@ -48,7 +48,7 @@ def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
 
     def show_pass(outcome: Report | Exception) -> None:
         if isinstance(outcome, Exception):
-            print(f"{outcome}; again in {every_s:.0f} s", flush=True)
+            print(f"{outcome}; again in {every_s:.0f} s", file=sys.stderr, flush=True)
             return
         for line in outcome.progress.lines:
             print(line, flush=True)

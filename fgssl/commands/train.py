@@ -6,19 +6,23 @@ from pathlib import Path
 import click
 
 from fgssl.commands.arguments import OVERRIDES, PATH, print_measures, print_next
+from fgssl.data.location import levels_named
 from fgssl.interruption import Interrupted
 from fgssl.run.process import make
 from fgssl.run.verify_exact import verify
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
+from fgssl.settings.layers import read_yaml
 from fgssl.store.run_folder import RunFolder
 from hpc import ranks
+
+_OUT = Path("outputs/train")
 
 
 @click.command()
 @click.argument("file", metavar="CONFIG.yaml", type=PATH)
 @OVERRIDES
-@click.option("--out", type=PATH, default="outputs/train", show_default=True, help="Run folders go to OUT/runs.")
+@click.option("--out", type=PATH, default=_OUT, show_default=True, help="Run folders go to OUT/runs.")
 @click.option(
     "--stop-after-step", type=int, metavar="N", help="Leave after N steps as if interrupted. Run again to go on."
 )
@@ -43,11 +47,14 @@ def command(
 
     Several processes train one run if torchrun, `accelerate launch` or srun starts this command in each.
     """
-    config = configs.load(file, overrides)
+    with levels_named(lambda: configs.overridden(read_yaml(file), overrides)):
+        config = configs.load(file, overrides)
     if verify_exact:
         exact = verify(file, overrides, out)
         if exact:
-            print_next("fgssl", "train", file, *overrides, "training.invariant=exact", purpose="train")
+            folders = {"--out": None if out == _OUT else out, "--run-folder": run_folder}
+            given = [f"{option}={path}" for option, path in folders.items() if path is not None]
+            print_next("fgssl", "train", file, *overrides, "training.invariant=exact", *given, purpose="train")
         return 0 if exact else 1
     ranks.require_engine(config.resources.engine)
     processes = ranks.processes(out, config.resources.expected_processes)
@@ -65,7 +72,7 @@ def command(
         if evaluation is None:
             print_next("fgssl", "evaluate", folder.path, purpose="measure it")
         else:
-            print_next("fgssl", "evaluate", folder.path, "evaluation.knn={}", purpose="measure it in another way")
+            print_next("fgssl", "evaluate", folder.path, "evaluation.knn=true", purpose="measure it in another way")
     return 0
 
 

@@ -3,16 +3,20 @@
 The module imports neither h5py, numpy nor Pillow, which planning a sweep does not need.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from fgssl.data.sources import how_to_pack
 from fgssl.data.sources.toy_content import LEVELS, SPECIES, Nuisances
-from fgssl.errors import DataError
+from fgssl.errors import DataError, SettingsError, UserError, alternatives, nearest
 from fgssl.progress import Track, silent
 from fgssl.settings.data import DataSettings, ToySettings
+from fgssl.settings.declare import NO_NAME
+from fgssl.settings.layers import Layer
 from fgssl.store.manifest import FORMAT, MANIFEST, Manifest, Shard
 
 DRAWING = 1
@@ -36,16 +40,23 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
         )
     folder = Path(data.folder).expanduser()
     if not (folder / MANIFEST).exists():
-        raise DataError(
-            f"data.folder: {folder} holds no packed dataset ({MANIFEST} is missing); "
-            + how_to_pack(data.dataset, str(folder))
-        )
+        raise DataError(f"data.folder: {data.folder} {_not_packed(data.dataset, folder)}")
     name = Manifest.read(folder).dataset
     if name != data.dataset:
         raise DataError(
             f"data.folder: {folder} holds dataset {name!r}, but data.dataset is {data.dataset!r}: change one of them"
         )
     return folder
+
+
+def _not_packed(dataset: str, folder: Path) -> str:
+    """Return why `folder` is not one of packed shards, and what to do."""
+    how = how_to_pack(dataset, str(folder))
+    if not folder.exists():
+        return f"does not exist: {alternatives(folder)}" + ("" if nearest(folder) else f"; {how}")
+    if inside := sorted(str(manifest.parent) for manifest in folder.glob(f"*/{MANIFEST}")):
+        return f"holds no packed dataset itself ({MANIFEST} is missing): give one of its folders: {', '.join(inside)}"
+    return f"holds no packed dataset ({MANIFEST} is missing); {how}"
 
 
 def ensure_toy(data: DataSettings, data_root: Path, track: Track = silent) -> Path:
@@ -61,6 +72,30 @@ def ensure_toy(data: DataSettings, data_root: Path, track: Track = silent) -> Pa
             if not (folder / MANIFEST).exists():  # otherwise another process has just packed it
                 raise
     return folder
+
+
+@contextlib.contextmanager
+def levels_named(settings: Callable[[], Mapping[str, object]]) -> Iterator[None]:
+    """Add the label levels of the data to a `SettingsError` about a level that was given by name.
+
+    `settings` returns the partial config that holds `data`, as it is written.
+    """
+    try:
+        yield
+    except SettingsError as error:
+        problems = list(error.problems)
+        named = [index for index, problem in enumerate(problems) if NO_NAME in problem.message]
+        if not named:
+            raise
+        with contextlib.suppress(UserError):  # data that cannot be read is no reason to hide the first error
+            data = Layer(settings())
+            folder = data.at("data.folder")
+            manifest = Manifest.read(Path(str(folder)).expanduser()) if folder else toy_manifest(ToySettings())
+            levels = f"{manifest.listed_levels}{f' ({folder}/{MANIFEST})' if folder else ''}"
+            for index in named if folder or data.at("data.dataset", "toy") == "toy" else ():
+                message = f"{problems[index].message}; {levels}"
+                problems[index] = dataclasses.replace(problems[index], message=message)
+        raise SettingsError(problems) from None
 
 
 def toy_manifest(toy: ToySettings) -> Manifest:

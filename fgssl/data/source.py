@@ -3,6 +3,7 @@
 The module imports neither numpy nor h5py, which `fgssl pack --help` and messages do not need.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -69,4 +70,4 @@ class Source:
 
     def usage(self, destination: str = "DST") -> str:
         """Return the command that packs the source into `destination`."""
-        return " ".join(["fgssl pack", self.name, *self.paths, destination])
+        return " ".join(["fgssl pack", self.name, *self.paths, shlex.quote(destination)])

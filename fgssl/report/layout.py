@@ -152,7 +152,7 @@ def _published(entry: Entry) -> str:
 
 def _number(entry: Entry, column: str, sign: str = "") -> str:
     decimals = 1 if entry["unit"] == "count" else 2
-    return f"{entry[column]:{sign}.{decimals}f}"
+    return f"{entry[column]:{sign}z.{decimals}f}"
 
 
 def _spread(entry: Entry, column: str) -> str:

@@ -105,20 +105,33 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     done = [row for row in rows if row["state"] == "DONE"]
     for column, what in ORIGIN.items():
         shown = _shown(done, column)
-        mixed = False
+        cells_of: dict[str, list[str]] = {}
         for cell in dict.fromkeys(row["cell"] for row in done):
             seeds_of: dict[str, list[int]] = {}
             for row, text in zip(done, shown, strict=True):
                 if row["cell"] == cell:
                     seeds_of.setdefault(text, []).append(row["seed"])
             if len(seeds_of) > 1 or any(AND in str(row[column]) for row in done if row["cell"] == cell):
-                mixed = True
                 each = "; ".join(f"{text} ({_seeds(seeds)})" for text, seeds in seeds_of.items())
                 lines.append(f"{cell} averages runs of different {what}: {each}")
-        of_all = dict.fromkeys(shown)
-        if len(of_all) > 1 and not mixed:
-            lines.append(f"the cells come from different {what}: {'; '.join(of_all)}")
-    return lines
+            else:
+                cells_of.setdefault(next(iter(seeds_of)), []).append(cell)
+        if len(cells_of) > 1:
+            each = "; ".join(f"{text} ({_some(cells)})" for text, cells in cells_of.items())
+            lines.append(f"the cells come from different {what}: {each}")
+    return [*lines, _EQUAL] if lines else []
+
+
+_EQUAL = (
+    "for equal ones delete the folders of the other runs, runs/*-FINGERPRINT by column fingerprint of rows.csv, and "
+    "give the command of the sweep again"
+)
+_LISTED = 4
+
+
+def _some(cells: Sequence[str]) -> str:
+    more = len(cells) - _LISTED
+    return ", ".join([*cells[:_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _shown(rows: Sequence[Row], column: str) -> list[str]:

@@ -98,7 +98,8 @@ def _state_after(case: Case, arguments: Sequence[str], folder: Path) -> str:
     for processes in case.processes[:-1]:
         _launch(processes, arguments, folder, case.ended_by)
         if _steps(folder) == STEPS:
-            print(f"  (all {STEPS} steps were done before the signal: give larger images or batches)", flush=True)
+            message = f"all {STEPS} steps were done before the signal: give larger images or batches"
+            print(f"WARNING: {message}", file=sys.stderr, flush=True)
     _launch(case.processes[-1], arguments, folder, None)
     run = RunFolder(folder)
     record = run.trained() or read_record(run.checkpoints / f"step-{STEPS:08d}" / COMPLETE, CheckpointMark)

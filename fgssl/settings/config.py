@@ -1,6 +1,8 @@
 """Settings of one run: YAML and overrides, merged into one mapping and validated once as a frozen `Config`."""
 
 import dataclasses
+import shlex
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -194,9 +196,15 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     mapping = read_yaml(path)
     if "arms" in mapping or "presets" in mapping:
         raise SettingsError(
-            [Problem(str(path), "", f"is a sweep, not the config of one run: start it with `fgssl sweep {path}`")]
+            [
+                Problem(
+                    str(path),
+                    "",
+                    f"is a sweep, not the config of one run: start it with `fgssl sweep {shlex.quote(str(path))}`",
+                )
+            ]
         )
-    mapping = overridden(mapping, overrides)
+    mapping, cautions = _overridden(mapping, overrides)
     config = parse(mapping, str(path))
     for role, source in config.start.sources.items():
         if source.stage is not None:
@@ -204,15 +212,22 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
             raise SettingsError(
                 [place.problem(f"{source.stage!r} is not allowed: only a sweep has stages; give `run` or `file`")]
             )
+    for caution in cautions:
+        print(f"WARNING: {caution}", file=sys.stderr)
     return config
 
 
 def overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> Layer:
     """Return the mapping of a config with overrides such as `["a.b=1"]` laid over it."""
-    given, merged = parse_overrides(overrides), Layer(mapping)
+    return _overridden(mapping, overrides)[0]
+
+
+def _overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> tuple[Layer, list[str]]:
+    given, merged, cautions = parse_overrides(overrides), Layer(mapping), list[str]()
     for key, value in given.items():
-        merged = merged.override(nested(key, value, given.places[key]), CHOICES)
-    return merged
+        merged, dropped = merged.override(nested(key, value, given.places[key]), CHOICES)
+        cautions += dropped
+    return merged, cautions
 
 
 def canonical(config: Config) -> Config:

@@ -3,10 +3,12 @@
 No module of `fgssl.settings` imports torch, so that a login node validates a sweep at once.
 """
 
+import dataclasses
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from types import NoneType
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -25,8 +27,19 @@ def _no_boolean(value: object) -> object:
 NUMBER = BeforeValidator(_no_boolean)
 """Annotation of every numeric setting. It rejects booleans, which Python takes for 0 and 1."""
 
+NO_NAME = "give the number of a label level, 0 for the finest"
+"""Message about a label level that is given by name, to which commands add the levels of the data."""
+
+
+def _no_level_name(value: object) -> object:
+    if isinstance(value, str) and not value.isdigit():
+        raise PydanticCustomError("level_name", NO_NAME)
+    return value
+
+
 PositiveInt = Annotated[int, Field(gt=0), NUMBER]
 NonNegativeInt = Annotated[int, Field(ge=0), NUMBER]
+LabelLevel = Annotated[NonNegativeInt, BeforeValidator(_no_level_name)]
 FiniteFloat = Annotated[float, Field(allow_inf_nan=False), NUMBER]
 PositiveFloat = Annotated[FiniteFloat, Field(gt=0)]
 NonNegativeFloat = Annotated[FiniteFloat, Field(ge=0)]
@@ -102,8 +115,33 @@ def added_later(*, default: T, first: Any = MISSING) -> T:
     return field(default=default, metadata={FIRST_DEFAULT: default if first is MISSING else first})
 
 
+def _as_section(value: object) -> object:
+    return {} if value is True else None if value is False else value
+
+
+SWITCH = BeforeValidator(_as_section)
+"""Annotation of a section that may be null, which `settings` adds: `true` reads as `{}`, and `false` as null."""
+
+
+def _is_section(annotation: Any) -> bool:
+    chosen = any(isinstance(one, ChosenByName) for one in getattr(annotation, "__metadata__", ()))
+    return chosen or dataclasses.is_dataclass(annotation)
+
+
+def _is_section_or_null(annotation: Any) -> bool:
+    """Return whether an annotation allows null and sections only, which are settings classes or chosen by name."""
+    options = get_args(annotation)
+    return NoneType in options and all(option is NoneType or _is_section(option) for option in options)
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, added_later))
 def settings(cls: type[T]) -> type[T]:
-    """Declare a settings class: frozen and keyword-only; validation rejects unknown keys."""
+    """Declare a settings class: frozen and keyword-only; validation rejects unknown keys.
+
+    A section that may be null also accepts `true` for its defaults and `false` for null.
+    """
+    for name, annotation in cls.__annotations__.items():
+        if _is_section_or_null(annotation):
+            cls.__annotations__[name] = Annotated[annotation, SWITCH]
     cls.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined]
     return dataclass(frozen=True, kw_only=True)(cls)

@@ -4,7 +4,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fgssl.registries import Registry
-from fgssl.settings.declare import FIRST_DEFAULT, NOT_SCIENTIFIC, NonNegativeInt, settings
+from fgssl.settings.declare import FIRST_DEFAULT, NOT_SCIENTIFIC, LabelLevel, settings
 from fgssl.settings.measure import Column, Measure
 
 MEASURES = Registry(
@@ -51,7 +51,7 @@ class EvaluationSettings:
     of a measure are the fields of its class in `fgssl.evaluation.measures`.
     """
 
-    label_level: NonNegativeInt = 0
+    label_level: LabelLevel = 0
     """Level of the labels for all measures but the outliers, which name their own. 0 is the finest (species)."""
     keep_features: Literal["float16", "float32"] | None = field(default="float16", metadata=NOT_SCIENTIFIC)
     """Type of the features that are kept in the run folder (features.safetensors); if empty, none are. Measures are

@@ -7,7 +7,6 @@ key as the user wrote it there.
 import dataclasses
 import io
 import re
-import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from ruamel.yaml.constructor import ConstructorError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from fgssl.errors import COMMAND_LINE, Problem, SettingsError
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError, alternatives
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,14 +83,14 @@ class Layer(dict[str, Any]):
             merged[key] = value
         return merged
 
-    def override(self, above: "Layer", choices: Collection[tuple[str, ...]]) -> "Layer":
-        """Merge the command line into a new layer; warn on stderr about settings that another `name` drops."""
+    def override(self, above: "Layer", choices: Collection[tuple[str, ...]]) -> tuple["Layer", list[str]]:
+        """Merge the command line into a new layer; return it, and a warning if another `name` drops settings."""
         merged = self.merge(above, choices)
         kept = merged.leaves()
         if dropped := [key for key in self.leaves() if not overlaps(key, kept)]:
             names = " and ".join(key for key in above.leaves() if key.rpartition(".")[2] == "name")
-            print(f"WARNING: command line: another {names} drops these settings: {', '.join(dropped)}", file=sys.stderr)
-        return merged
+            return merged, [f"command line: another {names} drops these settings: {', '.join(dropped)}"]
+        return merged, []
 
     def leaves(self) -> dict[str, object]:
         """Flatten to {dotted key: leaf}; an empty mapping counts as a leaf."""
@@ -147,7 +146,7 @@ def read_yaml(path: Path) -> Layer:
         reader = _Reader(Place(str(path)))
         content = Layer() if node is None else reader.value(node, "")
     except FileNotFoundError:
-        raise SettingsError([Problem(str(path), "", "no such file")]) from None
+        raise SettingsError([Problem(str(path), "", f"no such file: {alternatives(path)}")]) from None
     except (OSError, ValueError, YAMLError, RecursionError) as error:
         raise SettingsError([_unreadable(str(path), error)]) from None
     if reader.problems:

@@ -6,7 +6,9 @@ read its columns without torch, so its file imports torch, numpy and formulas in
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+from pydantic import BeforeValidator
 
 from fgssl.settings.declare import settings
 
@@ -32,17 +34,22 @@ class Column:
     """Explanation under the table; empty if name and unit suffice."""
 
 
+def _as_flag(value: object) -> object:
+    return False if value is None else True if value == {} else value
+
+
 @settings
 class Measure:
     """Measure of an encoder's features. The fields of a subclass are its settings in the YAML."""
 
     written: ClassVar[Any] = None
-    """Type of the key's value in the YAML. None means a boolean, or for a class with fields, the class or null."""
+    """Type of the key's value in the YAML. None means a boolean, or for a class with fields, the class or null. A
+    boolean may be written as null or `{}`, and a class as `true`, so that every measure is switched alike."""
 
     @classmethod
     def field_type(cls) -> Any:
         """Return the type that the key's value must have."""
-        return cls.written or (cls | None if dataclasses.fields(cls) else bool)
+        return cls.written or (cls | None if dataclasses.fields(cls) else Annotated[bool, BeforeValidator(_as_flag)])
 
     @classmethod
     def default(cls) -> Any:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.declare import ChosenByName, adapter
@@ -118,7 +119,10 @@ def _faults(error: ValidationError, kind: type, given: object) -> list[tuple[str
             case "missing" if isinstance(location[-1], int):
                 found.append((above, f"{refused}: too few values"))
             case "missing":
-                found.append((above, f"`{parts[-1]}` is missing: it has no default"))
+                example = _example(_resolve(kind, given, location[:-1])[1], parts[-1])
+                found.append(
+                    (above, f"`{parts[-1]}` is missing: it has no default{example and f'; give {key}, {example}'}")
+                )
             case "dataclass_type":
                 mapping = f"a mapping with the keys {', '.join(_keys(classes))}"
                 if found and found[-1][0] == key:  # the other branch of a union has added its fault
@@ -130,6 +134,15 @@ def _faults(error: ValidationError, kind: type, given: object) -> list[tuple[str
             case _:
                 found.append((key, f"{refused}: {detail['msg'].lower()}"))
     return found
+
+
+def _example(classes: Iterable[Any], key: str) -> str:
+    """Return an example of the value of the field `key`, if its `Field` has one."""
+    for cls in classes:
+        for one in getattr(typing.get_type_hints(cls, include_extras=True).get(key), "__metadata__", ()):
+            if isinstance(one, FieldInfo) and one.examples:
+                return f"e.g. {one.examples[0]}"
+    return ""
 
 
 def _keys(classes: Iterable[Any]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import JsonValue
 
-from fgssl.errors import DataError
+from fgssl.errors import DataError, alternatives
 from fgssl.progress import Track, silent
 from fgssl.store.files import file_sha256
 
@@ -143,6 +143,8 @@ class Manifest:
             manifest._check_class_counts()
             stated = content["version"]
         except FileNotFoundError:
+            if not folder.exists():
+                raise DataError(f"{folder}: does not exist: {alternatives(folder)}") from None
             raise DataError(f"{folder}: no packed dataset ({MANIFEST} is missing): pack it with `fgssl pack`") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: cannot be read as a manifest ({error!r}): pack the dataset again") from None

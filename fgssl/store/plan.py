@@ -1,16 +1,20 @@
 """Plan of a sweep (plan.json): the runs of each cell of its table. The sweep writes it; rows and tables read it."""
 
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue
 
-from fgssl.errors import UserError
+from fgssl.errors import UserError, alternatives
 from fgssl.settings.config import Config
+from fgssl.settings.layers import read_yaml
 from fgssl.settings.measure import Column
 from fgssl.store.files import read_record
 
 PLAN = "plan.json"
+_LISTED, _LISTED_KEYS = 5, 3
 
 SCHEMA = 2
 """Version of the file's layout; raised when it changes."""
@@ -75,6 +79,43 @@ class PlanRecord:
         """Measures of all cells by name, in the order of the table."""
         return {column.name: column for cell in self.cells for column in cell.columns}
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """Stage or cell and seed of each run, by the name of its folder."""
+        named: list[tuple[PlannedRun, str]] = [(stage, stage.stage) for stage in self.stages]
+        named += [(run, cell.cell) for cell in self.cells for run in cell.runs]
+        found: dict[str, str] = {}
+        for run, name in named:
+            found.setdefault(run.run, f"{name}, seed {run.seed}")
+        return found
+
+
+def listed_runs(out: Path) -> str:
+    """Return advice that names the run folders in `out`, each with its cell and seed; empty if there are none.
+
+    Without a plan, the settings in which the runs differ stand in place of these.
+    """
+    runs = sorted(config.parent for config in out.glob("runs/*/config.yaml"))
+    shown = runs[:_LISTED]
+    labels: Mapping[str, str] = {}
+    with contextlib.suppress(UserError):
+        labels = read_plan(out).labels
+    settings = [read_yaml(run / "config.yaml").leaves() for run in shown]
+    keys = [key for key in settings[0] if any(each.get(key) != settings[0][key] for each in settings)] if shown else []
+    listed = [
+        f"\n  {run}  ({labels.get(run.name) or ', '.join(f'{key} {each.get(key)}' for key in keys[:_LISTED_KEYS])})"
+        for run, each in zip(shown, settings, strict=True)
+    ]
+    more = f"\n  and {len(runs) - len(shown)} more" if len(runs) > len(shown) else ""
+    return f" but an output folder: give one of its runs:{''.join(listed)}{more}" if runs else ""
+
+
+def no_sweep(out: Path) -> UserError:
+    """Return the error about a folder that is not the output folder of a sweep."""
+    what = f"holds no sweep ({PLAN} is missing):" if out.is_dir() else f"no such folder: {alternatives(out)};"
+    advice = "give the output folder of a sweep that was started with `fgssl sweep SWEEP.yaml --out DIR`"
+    return UserError(f"{out}: {what} {advice}")
+
 
 def read_plan(out: Path) -> PlanRecord:
     """Return the plan of the sweep whose output folder is `out`; raise a `UserError` if it is missing or damaged."""
@@ -83,10 +124,7 @@ def read_plan(out: Path) -> PlanRecord:
         file, PlanRecord, schema=SCHEMA, advice="delete it and run the sweep again, which writes it anew"
     )
     if plan is None:
-        raise UserError(
-            f"{file}: no such file: give the output folder of a sweep, which holds the plan that "
-            "`fgssl sweep SWEEP.yaml --out DIR` wrote"
-        )
+        raise no_sweep(out)
     names = [cell.cell for cell in plan.cells]
     if plan.baseline is not None and plan.baseline not in names:
         raise UserError(f"{file}: baseline: there is no cell {plan.baseline!r}; the cells are {', '.join(names)}")

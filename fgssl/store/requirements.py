@@ -96,7 +96,7 @@ def _of_evaluation(wanted: EvaluationSettings, manifest: Manifest) -> list[str]:
         if asked := [f"evaluation.{key}" for key, read in levels.items() if read]:
             faults.append(
                 f"{', '.join(asked)}: labels are needed, but {manifest.title} is unlabeled: pack its images in a "
-                "folder for each class, or leave these measures out (null; retrieval and classifier: false)"
+                "folder for each class, or set these measures to false"
             )
     else:
         by_key = {key: level for read in levels.values() for key, level in read.items()}

@@ -15,6 +15,7 @@ from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.settings.config import Config, possible_processes
 from fgssl.settings.fingerprints import to_mapping
 from fgssl.store.files import read_record, record_json, write_atomically
+from fgssl.store.plan import PLAN, no_sweep
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster.schedulers.scheduler import JobRequest, Submitter
 from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
@@ -163,11 +164,13 @@ def read(out: Path) -> ClusterSweep:
     file = out / CLUSTER_SWEEP
     advice = "submit the sweep again with this version, which rewrites the file"
     sweep = read_record(file, ClusterSweep, schema=SCHEMA, advice=advice)
-    if sweep is None:
+    if sweep is None and (out / PLAN).exists():
         raise UserError(
-            f"{file}: no such file; give the output folder of a sweep that was submitted with "
+            f"{out}: this sweep was not submitted to a cluster: `fgssl status` shows it; to submit it, give "
             "`fgssl sweep SWEEP.yaml --cluster PROFILE --out DIR`"
         )
+    if sweep is None:
+        raise no_sweep(out)
     return sweep
 
 

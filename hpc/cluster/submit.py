@@ -26,7 +26,7 @@ from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import described
 from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.plan import SweepPlan
-from hpc.sweeps.plan_inputs import draw_inputs, input_problems
+from hpc.sweeps.plan_inputs import draw_inputs, input_problems, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
 
 
@@ -49,6 +49,7 @@ def submit(
     foreseen = forecast(work_of(orders, plan, out), profile)
     if problems := [*map(str, [*faults, *foreseen.problems]), *hindrances]:
         raise UserError("\n".join(problems))
+    warn_of_inputs(plan, out)
     _show(plan, runs, foreseen, why_no_keeper)
     if follow is None:
         for script in _scripts(sweep, orders, out):
@@ -121,7 +122,7 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
             check_kept_plan(plan, out)
         except UserError as error:
             yield str(error)
-    yield from input_problems(plan.runs, out, None)
+    yield from input_problems(plan.runs, out, None, plan.grid.settings.settings)
     if dry_run:
         return
     scheduler = build_scheduler(profile.scheduler)
@@ -186,4 +187,7 @@ def _show_what_next(runs: Sequence[ClusterRun], store: JobStore, out: Path, well
         print(f"{left} runs were not submitted yet: the next sync, or the same command again, submits them")
     elif left:
         number = f"{len(with_job)} runs were submitted, {left} were not" if taken else "nothing was submitted"
-        print(f"{number}: fix the problems above, then run the same command again; it continues from here")
+        print(
+            f"{number}: fix the problems above, then run the same command again; it continues from here",
+            file=sys.stderr,
+        )

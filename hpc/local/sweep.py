@@ -13,7 +13,7 @@ from hpc.local.machine import cores, gpus, unused_gpus
 from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
 from hpc.sweeps.overview import number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
-from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, input_problems
+from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
 from hpc.sweeps.state import State
 
@@ -27,8 +27,8 @@ def default_jobs(runs: Sequence[SweepRun]) -> int:
 def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int, dry_run: bool) -> int:
     """Make the runs that are missing and write the table; `before` is the state of each run now.
 
-    Return 0 if all runs are done and 1 if some failed. If the sweep cannot start now, a dry run prints the reasons and
-    returns 2; otherwise a `UserError` is raised.
+    Return 0 if all runs are done and 1 if some failed. Raise a `UserError` with the reasons if the sweep cannot start
+    now. A dry run does no more than that.
     """
     check_kept_plan(plan, out)
     if (out / CLUSTER_SWEEP).exists():
@@ -36,11 +36,10 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
             f"{out}: this sweep was submitted to a cluster, and its jobs may still run: give --cluster NAME as before, "
             "or another --out to run here"
         )
+    check_inputs(plan.runs, out, gpus(), plan.grid.settings.settings)
+    warn_of_inputs(plan, out)
     if dry_run:
-        if problems := input_problems(plan.runs, out, gpus()):
-            print("\n".join(["the sweep could not start now:", *problems]), flush=True)
-        return 2 if problems else 0
-    check_inputs(plan.runs, out, gpus())
+        return 0
     out.mkdir(parents=True, exist_ok=True)
     record = record_json(plan.record())
     write_atomically(out / PLAN, record)

@@ -47,6 +47,8 @@ class Grid:
     cells: Sequence[Cell]
     stages: Mapping[str, Config]
     """Config of each stage at seed 0, in which starts still name stages."""
+    cautions: Sequence[str]
+    """Warnings about the command line."""
 
 
 def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ()) -> Grid:
@@ -68,7 +70,8 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
     _check_cells(cells, sweep, faults)
     _check_baseline(sweep, faults)
     faults.raise_all()
-    return Grid(file, sweep.preset, sweep.settings, sweep.content.get("jobs", Layer()), cells, stages)
+    jobs = sweep.content.get("jobs", Layer())
+    return Grid(file, sweep.preset, sweep.settings, jobs, cells, stages, sweep.cautions)
 
 
 def needed_stages(config: Config) -> dict[str, str]:

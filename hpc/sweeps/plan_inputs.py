@@ -1,32 +1,40 @@
 """Inputs of a plan's runs: data and start weights that are missing, doubtful, or changed since runs were made."""
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
-from fgssl.errors import DataError, UserError
+from fgssl.errors import COMMAND_LINE, DataError, UserError, alternatives
 from fgssl.progress import shown
-from fgssl.settings.config import StartSource
+from fgssl.settings.config import Config, StartSource
+from fgssl.settings.fingerprints import to_mapping
+from fgssl.settings.layers import Layer, Place, locate
 from fgssl.store.files import file_sha256
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
-from hpc.sweeps.plan import SweepRun
+from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.state import run_folder
 
+_NOWHERE = Layer()
 
-def check_inputs(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None) -> None:
+
+def check_inputs(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None, written: Layer = _NOWHERE) -> None:
     """Raise one `UserError` with all `input_problems` if there are any."""
-    if problems := input_problems(runs, out, gpus):
+    if problems := input_problems(runs, out, gpus, written):
         raise UserError("\n".join(problems))
 
 
-def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None) -> list[str]:
+def input_problems(
+    runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None, written: Layer = _NOWHERE
+) -> list[str]:
     """Return a line for each thing that unfinished runs lack, and for each trained run whose inputs have changed.
 
-    `gpus` lists the GPUs that jobs may use, or is None if jobs run on other machines. Nothing is written.
+    `gpus` lists the GPUs that jobs may use, or is None if jobs run on other machines. `written` holds the settings of
+    all runs with their places, which the lines then name. Nothing is written.
     """
     missing: list[str] = []
     changed: list[str] = []
@@ -34,24 +42,43 @@ def input_problems(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | No
     manifest, sha256 = functools.cache(_manifest), functools.cache(file_sha256)
     for run in runs:
         folder = run_folder(run, out)
-        done, record = folder.done(run.config), folder.trained()
+        done, record, lacking = folder.done(run.config), folder.trained(), list[str]()
         if run.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
-            missing.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
+            lacking.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
             shards = shards_folder(run.config.data, out / "data")
             present = manifest(shards)
         except DataError as error:
             # A finished run needs no shards, but other shards in their place would not be its own.
-            missing += [] if done and not _packed(run.config.data.folder) else [str(error)]
+            lacking += [] if done and not _packed(run.config.data.folder) else str(error).splitlines()
         else:
-            missing += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
-            changed += _other_data(record, present, shards, folder.path)
+            lacking += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
+            changed += _other_data(record, present, shards, f"{folder.path} ({run.label})")
         for role, source in run.config.start.sources.items():
             file = start_file(source, role, out / "runs")
-            lacking = [] if done else _missing_start(role, source, file, foreign=source.run not in planned)
-            missing += lacking
-            changed += [] if lacking else _other_weights(record, role, file, sha256, folder.path)
+            absent = [] if done else _missing_start(role, source, file, foreign=source.run not in planned)
+            lacking += absent
+            changed += [] if absent else _other_weights(record, role, file, sha256, f"{folder.path} ({run.label})")
+        missing += [_placed(line, written, run.config) for line in lacking]
     return list(dict.fromkeys([*missing, *changed]))
+
+
+def _placed(line: str, written: Layer, config: Config) -> str:
+    """Return a line that opens with the dotted key of a setting of `config`, with its place if it stands in `written`.
+
+    A setting of an arm or a stage alone has another value, or none, in `written`.
+    """
+    key, _, message = line.partition(": ")
+    value = written.at(key)
+    if value is None or value != to_mapping(config).at(key):
+        return line
+    return str(locate(written, key.split("."), Place(COMMAND_LINE)).problem(message))
+
+
+def warn_of_inputs(plan: SweepPlan, out: Path) -> None:
+    """Print the warnings about the command line and the data to stderr."""
+    for caution in (*plan.grid.cautions, *input_cautions(plan.runs, out)):
+        print(f"WARNING: {caution}", file=sys.stderr)
 
 
 def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:
@@ -83,7 +110,7 @@ def _packed(folder: str | None) -> bool:
 def _missing_start(role: str, source: StartSource, file: Path, foreign: bool) -> list[str]:
     """Return a line if start weights of an unfinished run are missing; `foreign` ones come from outside the plan."""
     if source.run is None and not file.is_file():
-        return [f"start.{role}.file: {file}: no such file: give the path of a weights file: start.{role}.file=PATH"]
+        return [f"start.{role}.file: {file}: no such file: {alternatives(file)}"]
     if source.run is None or not foreign or (RunFolder(file.parent).trained() is not None and file.is_file()):
         return []
     return [
@@ -93,22 +120,22 @@ def _missing_start(role: str, source: StartSource, file: Path, foreign: bool) ->
 
 
 def _other_weights(
-    record: Trained | None, role: str, file: Path, sha256: Callable[[Path], str], folder: Path
+    record: Trained | None, role: str, file: Path, sha256: Callable[[Path], str], trained: str
 ) -> list[str]:
     recorded = record.start.get(role) if record is not None else None
     if recorded is None or not file.is_file() or recorded == sha256(file):
         return []
     return [
-        f"{folder}: trained from another start.{role}, since {file} has changed: restore the file, delete this run "
+        f"{trained}: trained from another start.{role}, since {file} has changed: restore the file, delete this run "
         "folder, or choose another --out"
     ]
 
 
-def _other_data(record: Trained | None, present: Manifest | None, shards: Path, folder: Path) -> list[str]:
+def _other_data(record: Trained | None, present: Manifest | None, shards: Path, trained: str) -> list[str]:
     if record is None or present is None or record.data_version == present.version:
         return []
     return [
-        f"{folder}: trained on other data, version {record.data_version[:12]}, while {shards} now holds "
+        f"{trained}: trained on other data, version {record.data_version[:12]}, while {shards} now holds "
         f"{present.version[:12]}: give the old shards as data.folder, or choose another --out"
     ]
 

@@ -15,6 +15,7 @@ since that file serves many sweeps.
 """
 
 import dataclasses
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,6 +107,8 @@ class Sweep:
     arms: dict[str, Arm]
     problems: list[Problem]
     """Problems found so far. The expansion adds its own, so that all are reported at once."""
+    cautions: list[str]
+    """Warnings about the command line."""
 
     @property
     def stages(self) -> Mapping[str, Layer]:
@@ -125,7 +128,13 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
     content = read_yaml(file)
     if not set(content) & {*_SWEEP_KEYS, "presets"} and set(content) & set(_CONFIG_KEYS):
         raise SettingsError(
-            [Problem(str(file), "", f"is the config of one run, not a sweep: start it with `fgssl train {file}`")]
+            [
+                Problem(
+                    str(file),
+                    "",
+                    f"is the config of one run, not a sweep: start it with `fgssl train {shlex.quote(str(file))}`",
+                )
+            ]
         )
     chosen, block = _preset(file, content, preset)
     extended = read_yaml(file.parent / str(block["extends"])) if block.get("extends") is not None else Layer()
@@ -137,11 +146,11 @@ def read_sweep(file: Path, preset: str | None = None, overrides: Sequence[str] =
     for layer in layers:
         merged = merged.merge(layer, _CHOICES)
     command_line = _command_line(merged, overrides, problems)
-    merged = merged.override(command_line, _CHOICES)
+    merged, cautions = merged.override(command_line, _CHOICES)
 
     merged, found = without_faults(merged, SweepSettings, str(file), instead={"name": file.stem})
     problems += found
-    sweep = Sweep(file, chosen, merged, validate(merged, SweepSettings, str(file)), {}, problems)
+    sweep = Sweep(file, chosen, merged, validate(merged, SweepSettings, str(file)), {}, problems, cautions)
     for name, arm in sweep.settings.arms.items():
         try:
             if arm is not None:

@@ -83,7 +83,7 @@ def test_verify(run, tmp_path: Path) -> None:
     assert "test-00000.h5: SHA-256 is" in text
     code, text = run("--verify", tmp_path / "nothing")
     assert code == 2
-    assert "manifest.json is missing" in text
+    assert "nothing: does not exist: " in text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.__main__ import invoke
+from fgssl.__main__ import invoke, main
 from fgssl.data.location import toy_manifest
 from fgssl.errors import UserError
 from fgssl.settings.data import ToySettings
@@ -96,12 +96,23 @@ def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
     monkeypatch.setattr("hpc.local.sweep.gpus", list)
     overrides = ["resources.device=cuda", "arms.base.settings.start.encoder={stage: null, file: no.pth}"]
     before = sorted(sweep.parent.rglob("*"))
-    assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
+    assert main(["sweep", str(sweep), "--dry-run", "seeds=[0]", *overrides]) == 2
     assert sorted(sweep.parent.rglob("*")) == before
-    printed = capsys.readouterr().out.splitlines()
-    heading = printed.index("the sweep could not start now:")
-    assert "  base           1 run: 1 pending" in printed[:heading]
-    assert [line.partition(": ")[0] for line in printed[heading + 1 :]] == ["resources.device", "start.encoder.file"]
+    captured = capsys.readouterr()
+    assert "  base           1 run: 1 pending" in captured.out
+    assert "no.pth" not in captured.out
+    assert [line.rpartition(": ")[0] for line in captured.err.splitlines()] == [
+        "error: command line: resources.device: cuda",
+        "start.encoder.file: no.pth: no such file",
+    ]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], [], ["--dry-run", "--cluster", "generic"]])
+def test_no_caution_stands_before_an_error(sweep, capsys, options):
+    overrides = ["seeds=[0]", "method.queue_size=8192", "stages.pretrain.method={name: simsiam}"]
+    missing = "arms.base.settings.start.encoder={stage: null, file: no.pth}"
+    assert main(["sweep", str(sweep), *overrides, missing, *options]) == 2
+    assert "WARNING" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [["--dry-run"], []])
@@ -204,7 +215,7 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
         (["--jobs", "0"], "--jobs 0: is not allowed: at least 1"),
         (["--jobs", "-2"], "--jobs -2: is not allowed"),
         (["--preset", "smal"], "did you mean 'small'?"),
-        (["settings.data.folder=elsewhere"], "elsewhere holds no packed dataset"),
+        (["settings.data.folder=elsewhere"], "command line: settings.data.folder: elsewhere does not exist: .* holds "),
         (["data.dataset=fish"], "holds dataset 'birds', but data.dataset is 'fish'"),
         (["arms.base.settings.start.encoder={stage: null, file: no.pth}"], "no.pth: no such file"),
         (["arms.base.settings.start.encoder={stage: null, run: other}"], "start.encoder.run: other: .*is missing"),
@@ -216,6 +227,11 @@ def test_what_cannot_start_says_why_and_writes_nothing(sweep, monkeypatch, argum
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
         invoke(["sweep", str(sweep), *arguments])
     assert not (sweep.parent / "outputs").exists()
+
+
+def test_a_level_given_by_name_is_answered_with_the_levels_of_the_shards(sweep):
+    with pytest.raises(UserError, match=r"evaluation.label_level: 'genus' is .* 1 \(genus\) \(.*manifest.json\)"):
+        invoke(["sweep", str(sweep), "evaluation.label_level=genus"])
 
 
 def test_nowhere_to_write(sweep):

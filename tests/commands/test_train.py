@@ -1,13 +1,17 @@
 """Command lines of `fgssl train` and `fgssl evaluate`; wrong ones fail before anything runs."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from fgssl.__main__ import invoke
+from fgssl.data.location import toy_manifest
 from fgssl.errors import SettingsError, UserError
 from fgssl.run.execution import execute
+from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
+from fgssl.settings.data import ToySettings
 from fgssl.settings.layers import to_yaml
 from fgssl.store.run_folder import RunFolder
 
@@ -33,7 +37,9 @@ def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file):
     assert "did you mean 'epochs'?" in found["command line", "training.epoch"]
     assert "did you mean 'training'?" in found["command line", "trainin"]
     assert "-1 is not allowed" in found["command line", "method.queue_size"]
-    assert found["command line", "evaluation.outliers"] == "`levels` is missing: it has no default"
+    assert found["command line", "evaluation.outliers"] == (
+        "`levels` is missing: it has no default; give evaluation.outliers.levels, e.g. {species: 0, genus: 1}"
+    )
     assert "unknown key 'crap'" in found["run.yaml", "views.crap"]
     assert len(found) == 5
 
@@ -41,10 +47,44 @@ def test_a_faulty_key_is_of_the_file_or_of_the_command_line(file):
 def test_settings_that_another_name_drops_are_told(file, capsys):
     _problems(str(file), "method.momentum=0.5")
     assert capsys.readouterr().err == ""
-    _problems(str(file), "method.name=simsiam", "method.hidden_width=64")
+    _problems(str(file), "method.name=simsiam")
+    assert capsys.readouterr().err == ""  # errors alone
+    file.write_text(file.read_text().replace("crap: 1", ""))
+    configs.load(file, ["method.name=simsiam", "method.hidden_width=64"])
     assert capsys.readouterr().err == (
         "WARNING: command line: another method.name drops these settings: method.queue_size, method.momentum\n"
     )
+
+
+def test_a_level_given_by_name_is_answered_with_the_levels_of_the_data(file, tmp_path):
+    found = _problems(str(file), "evaluation.label_level=genus")
+    assert found["command line", "evaluation.label_level"] == (
+        "'genus' is not allowed: give the number of a label level, 0 for the finest; dataset 'toy' has 2 label levels: "
+        "0 (species), 1 (genus)"
+    )
+    shards = tmp_path / "my shards"
+    shards.mkdir()
+    (shards / "manifest.json").write_text(toy_manifest(ToySettings()).to_json())
+    found = _problems(str(file), f"data.folder={shards}", "evaluation.outliers={levels: {genus: genus}}")
+    assert found["command line", "evaluation.outliers.levels.genus"].endswith(f"1 (genus) ({shards}/manifest.json)")
+
+
+def test_a_folder_of_runs_lists_what_sets_them_apart(stage, tmp_path):
+    first, second = stage
+    for run in (first, second):
+        shutil.copytree(run.path, tmp_path / "runs" / run.path.name, dirs_exist_ok=True)
+    with pytest.raises(UserError, match=r"an output folder: give one of its runs:") as caught:
+        invoke(["evaluate", str(tmp_path)])
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == len({line.partition("  (")[2] for line in lines}) == 2
+
+
+def test_the_command_after_a_verification_has_all_that_was_given(file, monkeypatch, capsys):
+    monkeypatch.setattr("fgssl.commands.train.verify", lambda *arguments: True)
+    file.write_text("{}")
+    assert invoke(["train", str(file), "seed=3", "--verify-exact", "--out", "my runs"]) == 0
+    command = f"fgssl train {file} seed=3 training.invariant=exact '--out=my runs'"
+    assert capsys.readouterr().err == f"next: {command}  # train\n"
 
 
 def test_a_sweep_is_told_apart(file):
@@ -95,7 +135,7 @@ def test_the_config_of_a_run_folder_finds_what_it_starts_from_beside_it(stage, t
     assert made.encoder.read_bytes() == first.encoder.read_bytes()
     assert sorted(second.path.iterdir()) == before
     captured = capsys.readouterr()
-    measure_again = f"next: fgssl evaluate {made.path} 'evaluation.knn={{}}'  # measure it in another way"
+    measure_again = f"next: fgssl evaluate {made.path} evaluation.knn=true  # measure it in another way"
     assert captured.err.splitlines()[-1] == measure_again
     assert "next:" not in captured.out
     assert invoke(["evaluate", str(made.path), "evaluation.knn={neighbors: 5}"]) == 0

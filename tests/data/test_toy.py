@@ -169,13 +169,24 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
         ),
         (
             DataSettings(dataset="cub", folder=str(tmp_path / "cub")),
-            r"holds no packed dataset .*`fgssl pack` has no source named 'cub' yet.*IMAGES/train/CLASS/\*\.jpg.*"
+            r"cub does not exist: .* holds .*`fgssl pack` has no source named 'cub' yet.*IMAGES/train/CLASS/\*\.jpg.*"
             r"`fgssl pack folder IMAGES .*/cub name=cub`$",
         ),
         (DataSettings(dataset="cub", folder=given), "holds dataset 'toy', but data.dataset is 'cub'"),
     ):
         with pytest.raises(DataError, match=message):
             shards_folder(data, tmp_path)
+
+
+def test_a_mistyped_folder_names_its_nearest_neighbor(folder: Path, tmp_path: Path) -> None:
+    typed = DataSettings(folder=f"{folder}s")
+    with pytest.raises(DataError) as caught:
+        shards_folder(typed, tmp_path)
+    assert str(caught.value) == f"data.folder: {folder}s does not exist: did you mean {folder}?"
+    with pytest.raises(DataError, match=rf"give one of its folders: .*{folder.name}"):
+        shards_folder(DataSettings(folder=str(folder.parent)), tmp_path)
+    with pytest.raises(DataError, match=r"`fgssl pack folder IMAGES 'my birds' name=birds`"):
+        shards_folder(DataSettings(dataset="birds", folder="my birds"), tmp_path)
 
 
 HEAVY = "{'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules)"

@@ -43,7 +43,7 @@ def test_function_gives_the_table_and_is_idempotent(out: Any) -> None:
 def test_no_plan(tmp_path: Path) -> None:
     ended = run(str(tmp_path))
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {tmp_path / 'plan.json'}: no such file: give the output folder of a sweep")
+    assert ended.stderr.startswith(f"error: {tmp_path}: holds no sweep (plan.json is missing): give the output folder")
     assert "Traceback" not in ended.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -147,7 +147,7 @@ def test_a_missing_run_names_the_stage_it_waits_for(out: Any) -> None:
 
 def test_no_plan(out: Any) -> None:
     (out.path / "plan.json").unlink()
-    with pytest.raises(UserError, match=r"plan\.json: no such file.*output folder of a sweep"):
+    with pytest.raises(UserError, match=r"holds no sweep \(plan.json is missing\).*output folder of a sweep"):
         read_plan(out.path)
 
 

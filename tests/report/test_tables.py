@@ -186,21 +186,38 @@ def test_latex_escapes_and_sets_one_line_a_cell(finished: Finished) -> None:
     assert text.isascii()
 
 
+def test_no_number_is_minus_zero(finished: Finished) -> None:
+    out = finished({"base": [50.0, 51.0, 52.0], "sigma=0.1": [49.999, 51.0, 52.0]})
+    for text in (markdown(layout_of(out)), latex(layout_of(out))):
+        assert "-0.00" not in text
+        assert "+0.00" in text
+
+
+EQUAL = (
+    "for equal ones delete the folders of the other runs, runs/*-FINGERPRINT by column fingerprint of rows.csv, and "
+    "give the command of the sweep again"
+)
+
+
 def test_runs_of_different_versions_are_told(finished: Finished) -> None:
     out = finished({"base": [50.0, 51.0, 52.0], "sigma=0.1": [50.0, 51.0, 52.0]})
     plan = read_plan(out.path)
     assert warnings(collect_rows(plan, out.path)) == []
     out.finish("base", 1, 51.0, code_version="c2")
     assert warnings(collect_rows(plan, out.path)) == [
-        "base averages runs of different code versions: c1 (seeds 0, 2); c2 (seed 1)"
+        "base averages runs of different code versions: c1 (seeds 0, 2); c2 (seed 1)",
+        EQUAL,
     ]
     assert markdown(layout_of(out)).endswith(
-        "- Warning: base averages runs of different code versions: c1 (seeds 0, 2); c2 (seed 1)\n"
+        f"- Warning: base averages runs of different code versions: c1 (seeds 0, 2); c2 (seed 1)\n- Warning: {EQUAL}\n"
     )
     for seed in (0, 1, 2):
         out.finish("base", seed, 51.0)
         out.finish("sigma=0.1", seed, 51.0, data_version="d2")
-    assert warnings(collect_rows(plan, out.path)) == ["the cells come from different data versions: d1; d2"]
+    assert warnings(collect_rows(plan, out.path)) == [
+        "the cells come from different data versions: d1 (base); d2 (sigma=0.1)",
+        EQUAL,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -217,7 +234,7 @@ def test_runs_of_different_versions_are_told(finished: Finished) -> None:
 def test_what_a_cell_mixes_is_told(finished: Finished, record: dict[str, Any], words: str) -> None:
     out = finished({"base": [50.0, 51.0, 52.0]})
     out.finish("base", 1, 51.0, **record)
-    assert warnings(collect_rows(read_plan(out.path), out.path)) == [f"base averages runs of different {words}"]
+    assert warnings(collect_rows(read_plan(out.path), out.path)) == [f"base averages runs of different {words}", EQUAL]
 
 
 def test_runs_that_were_all_trained_by_the_same_two_codes_are_told(finished: Finished) -> None:
@@ -225,7 +242,8 @@ def test_runs_that_were_all_trained_by_the_same_two_codes_are_told(finished: Fin
     for seed in (0, 1, 2):
         out.finish("base", seed, 51.0, code_version="c2", code_versions=["c1", "c2"])
     assert warnings(collect_rows(read_plan(out.path), out.path)) == [
-        "base averages runs of different code versions: c1 + c2 (seeds 0, 1, 2)"
+        "base averages runs of different code versions: c1 + c2 (seeds 0, 1, 2)",
+        EQUAL,
     ]
 
 
@@ -234,7 +252,8 @@ def test_an_evaluation_by_other_code_is_told(finished: Finished) -> None:
     out.measured_by = {"code_version": "c9", "data_version": "d1", "device": "cpu"}
     out.finish("base", 1, 51.0)
     assert warnings(collect_rows(read_plan(out.path), out.path)) == [
-        "base averages runs of different code versions: c1 (seeds 0, 2); c1 + c9 (seed 1)"
+        "base averages runs of different code versions: c1 (seeds 0, 2); c1 + c9 (seed 1)",
+        EQUAL,
     ]
 
 

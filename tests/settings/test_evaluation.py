@@ -55,6 +55,37 @@ def test_what_is_not_asked_for_is_left_out() -> None:
         evaluation(off)
 
 
+def test_a_part_that_may_be_null_is_switched_by_true_and_false() -> None:
+    assert evaluation({"knn": True}) == evaluation({"knn": {}})
+    assert evaluation({"linear": False, "knn": False}) == evaluation({"linear": None})
+    assert evaluation({"collapse": {}, "retrieval": None}) == evaluation({"collapse": True, "retrieval": False})
+    assert evaluation({"nuisances": False}) == evaluation({"nuisances": None}) == evaluation({})
+    assert configs.parse({"evaluation": False}, "test").evaluation is None
+    assert configs.parse({"evaluation": True, "decoder": True}, "test") == configs.parse({}, "test")
+    assert configs.parse({"start": {"encoder": False}}, "test") == configs.parse({}, "test")
+
+
+@pytest.mark.parametrize("key", ["training", "resources"])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_number_that_may_be_null_is_not_switched(key: str, value: bool) -> None:
+    number = {"training": "images_per_class", "resources": "micro_batch_size"}[key]
+    with pytest.raises(SettingsError, match="is not allowed: give a number"):
+        configs.parse({key: {number: value}}, "test")
+
+
+@pytest.mark.parametrize(
+    ("keys", "typed"),
+    [
+        ({"outliers": True}, "levels, e.g. {species: 0, genus: 1}"),
+        ({"nuisances": True}, "{light: [brightness, warmth]}"),
+    ],
+)
+def test_a_part_without_defaults_names_the_value_to_type(keys: dict[str, Any], typed: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        evaluation(keys)
+    assert str(caught.value).endswith(typed)
+
+
 def test_units() -> None:
     units = {column.name: column.unit for column in evaluation(EVERYTHING).columns}
     assert {name for name in units if units[name] == "count"} == {"outliers_species", "outliers_genus"}

@@ -1,5 +1,7 @@
 """Sources of images: one module each, and one line each in the registry `SOURCES`."""
 
+import shlex
+
 from fgssl.data.source import Source
 from fgssl.registries import Registry
 
@@ -28,5 +30,5 @@ def how_to_pack(dataset: str, folder: str) -> str:
     return (
         f"`fgssl pack` has no source named {dataset!r} yet: arrange the images as IMAGES/train/CLASS/*.jpg and "
         "IMAGES/test/CLASS/*.jpg (for two levels of labels IMAGES/train/GENUS/SPECIES/*.jpg, likewise in test), then "
-        f"pack them with `fgssl pack folder IMAGES {folder} name={dataset}`"
+        f"pack them with `fgssl pack folder IMAGES {shlex.quote(folder)} name={shlex.quote(dataset)}`"
     )

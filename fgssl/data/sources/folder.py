@@ -10,7 +10,7 @@ from pydantic import Field
 
 from fgssl.data.source import Sample, Source, SourceDataset
 from fgssl.data.sources.encoded_image import SUFFIXES, file_sample
-from fgssl.errors import DataError
+from fgssl.errors import DataError, alternatives
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import Level, listed
 
@@ -97,7 +97,8 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}: give the folder of images") from None
+        advice = "give the folder of images" if folder.exists() else alternatives(folder)
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}: {advice}") from None
 
 
 def _beside_splits(root: Path, there: set[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from fgssl.settings.declare import settings
 from fgssl.settings.measure import Column, Measure
@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from fgssl.store.manifest import Manifest
 
 
+def _as_attributes(value: object) -> object:
+    if value is True:
+        raise ValueError("true names no attributes: give some of the data's, e.g. {light: [brightness, warmth]}")
+    return {} if value is None or value is False else value
+
+
 @settings
 class Nuisances(Measure):
     """Recorded attributes that a linear model predicts from the features; a good encoder of species ignores them."""
 
-    written: ClassVar[Any] = dict[str, Annotated[tuple[str, ...], Field(min_length=1)]]
+    written: ClassVar[Any] = Annotated[
+        dict[str, Annotated[tuple[str, ...], Field(min_length=1)]], BeforeValidator(_as_attributes)
+    ]
     attributes: dict[str, tuple[str, ...]]
     """Attributes of the data by a name for the table, e.g. {light: [brightness, warmth]}. In the YAML this mapping is
     the value of the key `nuisances` itself."""

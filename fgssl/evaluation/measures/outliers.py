@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from fgssl.settings.declare import NonNegativeInt, settings
+from fgssl.settings.declare import LabelLevel, settings
 from fgssl.settings.measure import Column, Measure
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Outliers(Measure):
     """Count of test images whose nearest class centroid is another class's, per level of the labels (*HCL*)."""
 
-    levels: Annotated[dict[str, NonNegativeInt], Field(min_length=1)]
+    levels: Annotated[dict[str, LabelLevel], Field(min_length=1, examples=["{species: 0, genus: 1}"])]
     """Levels of the labels by a name for the table, e.g. {species: 0, genus: 1}."""
     centroids: Literal["train", "test"] = "train"
     """Split whose features are averaged into the centroids."""

@@ -345,7 +345,7 @@ def test_after_a_refusal_the_same_command_goes_on(
     printed = capfd.readouterr()
     first = "refused: pretrain, seed 0 and 1 more: Batch job submission failed: Invalid account or account/partition"
     assert printed.err.startswith(first)
-    assert "nothing was submitted: fix the problems above, then run the same command again" in printed.out
+    assert "nothing was submitted: fix the problems above, then run the same command again" in printed.err
     assert "10 runs: 10 waiting" in printed.out
     assert fake_slurm.jobs() == {}
 
@@ -364,7 +364,7 @@ def test_a_refusal_of_some_leaves_the_others(
     given = [str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out"), "cluster.account=mine"]
     fake_slurm.configure(accounts=["mine"])
     assert invoke(["sweep", *given, "jobs.grad_cam.account=other"]) == 1
-    assert "6 runs were submitted, 4 were not: fix the problems above" in capfd.readouterr().out
+    assert "6 runs were submitted, 4 were not: fix the problems above" in capfd.readouterr().err
     assert invoke(["sweep", *given]) == 0
     assert "10 runs: 10 pending" in capfd.readouterr().out
 
@@ -374,9 +374,9 @@ def test_a_controller_that_is_away(
 ) -> None:
     fake_slurm.configure(controller="away")
     assert invoke(["sweep", str(sweep_file), "--cluster", "generic", "--out", str(tmp_path / "out")]) == 1
-    printed = capfd.readouterr().out
-    assert "Unable to contact slurm controller" in printed
-    assert "nothing was submitted: fix the problems above, then run the same command again" in printed
+    printed = capfd.readouterr()
+    assert "Unable to contact slurm controller" in printed.out
+    assert "nothing was submitted: fix the problems above, then run the same command again" in printed.err
 
 
 def _refuse(fake_slurm: FakeSlurm, words: str) -> None:

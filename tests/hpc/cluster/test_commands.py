@@ -298,8 +298,17 @@ def test_five_hundred_points_are_fed_statused_and_canceled(
 
 @pytest.mark.parametrize("command", ["sync", "cancel", "retry", "logs"])
 def test_a_folder_that_was_never_submitted(command: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"sweep.json: no such file; give the output folder of a sweep"):
+    with pytest.raises(UserError, match=r"holds no sweep \(plan.json is missing\): give the output folder"):
         invoke([command, str(tmp_path)])
+
+
+def test_a_missing_folder_and_a_sweep_of_this_machine(tmp_path: Path) -> None:
+    for command in ("sync", "status", "aggregate"):
+        with pytest.raises(UserError, match=r"none: no such folder: .* holds nothing; give the output folder"):
+            invoke([command, str(tmp_path / "none")])
+    (tmp_path / "plan.json").touch()
+    with pytest.raises(UserError, match="this sweep was not submitted to a cluster: `fgssl status` shows it"):
+        invoke(["sync", str(tmp_path)])
 
 
 def test_a_sweep_that_another_version_submitted(tmp_path: Path) -> None:

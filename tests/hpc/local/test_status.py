@@ -1,5 +1,6 @@
 """`fgssl status` for a sweep on this machine: what lies on disk, seen from another shell."""
 
+import dataclasses
 import fcntl
 import os
 import time
@@ -62,6 +63,14 @@ def test_nothing_has_begun(planned, capsys):
     assert summary == "10 runs: 2 pending, 8 waiting"
     assert following == f"next: fgssl sweep SWEEP.yaml --out {planned.out}  # go on with the same sweep and settings"
     assert {file: file.stat().st_mtime_ns for file in planned.out.rglob("*")} == before
+
+
+def test_the_command_to_go_on_names_the_preset_and_quotes_the_folder(tmp_path, planned, capsys):
+    out = tmp_path / "my sweep"
+    out.mkdir()
+    (out / "plan.json").write_text(record_json(dataclasses.replace(planned.plan.record(), preset="demo")))
+    _, (_, following) = shown(out, capsys)
+    assert following.startswith(f"next: fgssl sweep SWEEP.yaml --preset demo --out '{out}'  # go on")
 
 
 def test_a_sweep_at_work(planned, capsys):

@@ -283,6 +283,7 @@ def test_a_config_of_one_run_is_told_apart(tmp_path):
 
 
 def test_missing_files(tmp_path):
-    assert error(tmp_path / "no.yaml") == ("no.yaml", "", "no such file")
+    assert error(tmp_path / "no.yaml") == ("no.yaml", "", f"no such file: {tmp_path} holds nothing")
     file = write(tmp_path, preset="p", presets={"p": {"extends": "no.yaml"}})
-    assert error(file) == ("no.yaml", "", "no such file")
+    assert error(file) == ("no.yaml", "", f"no such file: {tmp_path} holds {file.name}")
+    assert error(tmp_path / "sweeps.yaml") == ("sweeps.yaml", "", f"no such file: did you mean {file}?")

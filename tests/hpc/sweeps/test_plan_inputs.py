@@ -54,9 +54,20 @@ def test_everything_missing_at_once(small, sweep_file, tmp_path):
         check_inputs(plan(expand(sweep_file, None, overrides)).runs, small.out, ())
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
-    assert "manifest.json" in lines[0]
+    assert f"{tmp_path / 'shards'} does not exist" in lines[0]
     assert "`fgssl pack` has no source named 'birds' yet" in lines[0]
     assert {line.split(": ")[1] for line in lines[1:]} == {str(tmp_path / "one.pth"), str(tmp_path / "two.pth")}
+
+
+def test_a_problem_has_the_line_of_its_setting(small, sweep_file):
+    grid = expand(sweep_file, None, ["data.dataset=birds", "data.folder=shard"])
+    [line] = input_problems(plan(grid).runs, small.out, (), grid.settings.settings)
+    assert line.startswith("command line: data.folder: shard does not exist: ")
+    sweep_file.write_text(sweep_file.read_text().replace("data: {toy:", "data: {dataset: birds, folder: no, toy:"))
+    grid = expand(sweep_file)
+    [line] = input_problems(plan(grid).runs, small.out, (), grid.settings.settings)
+    number = 1 + next(n for n, text in enumerate(sweep_file.read_text().splitlines()) if "folder: no" in text)
+    assert line.startswith(f"{sweep_file}:{number}: settings.data.folder: no does not exist: ")
 
 
 def test_a_start_run_that_is_neither_planned_nor_trained(small, sweep_file):
