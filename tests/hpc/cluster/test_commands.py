@@ -104,8 +104,10 @@ def test_variables_of_the_job_or_launcher_that_submits_are_not_passed_on(
     submit: Callable[..., int], fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_others = ["SLURM_RESTART_COUNT", "SRUN_DEBUG", "SUBMITIT_EXECUTOR", "TORCHELASTIC_RUN_ID", "MASTER_ADDR"]
-    of_others += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]
+    of_others += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "ACCELERATE_USE_FSDP", "PMIX_RANK"]
+    of_others += ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "PALS_RANKID", "MPI_LOCALNRANKS"]
     of_the_site = {"LOCAL_SCRATCH": "/scratch", "RANKING": "high", "MASTER_PLAN": "none", "SLURM_CONF": "/etc/conf"}
+    of_the_site["OMPI_MCA_btl"] = "^openib"
     for name, value in {**dict.fromkeys(of_others, "1"), **of_the_site}.items():
         monkeypatch.setenv(name, value)
     assert submit() == 0
