@@ -73,6 +73,10 @@ class PeerLostError(UserError):
     """Loss of another process of the run, which ended or does not answer; its own error has the cause."""
 
 
+class DamagedRecordError(UserError):
+    """File of a record that holds something else: it was cut short, or written by another version."""
+
+
 class LeaseError(UserError):
     """Run folder that another process owns."""
 

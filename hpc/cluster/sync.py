@@ -62,9 +62,9 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def observe_sweep(out: Path) -> Observation:
-    """Return the current state of the sweep in `out`, or raise `UserError` if it holds none."""
+    """Return the current state of the sweep in `out`, to be shown, or raise `UserError` if it holds none."""
     sweep = cluster_sweep.read(out)
-    return observe(sweep, out, JobStore(out), build_scheduler(sweep.scheduler))
+    return observe(sweep, out, JobStore(out), build_scheduler(sweep.scheduler), to_show=True)
 
 
 def synchronize(out: Path) -> Report:
