@@ -83,7 +83,7 @@ class Bench:
         if self.device == "cuda":
             torch.cuda.empty_cache()
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "gpu.json").write_text(json.dumps(self.found, indent=1) + "\n")
+        (self.out / "gpu.json").write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
 
     # ------------------------------------------------------------------------------------------- one step
 
@@ -396,7 +396,7 @@ def main() -> None:
         for precision, method in itertools.product(("tf32", "fp32"), METHODS):
             bench.part(f"step {method} {precision}", 20, bench.step, method, precision, False)
     text = table(bench.found)
-    (arguments.out / "gpu.md").write_text(text)
+    (arguments.out / "gpu.md").write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -18,5 +18,5 @@ def command(out: Path) -> None:
     prints the table.
     """
     aggregate(out, shown)
-    print((out / "table.md").read_text(), end="")
+    print((out / "table.md").read_text(encoding="utf-8"), end="")
     print_next_in_python("table = fgssl.read_table", out)

@@ -260,6 +260,11 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
             problems.append(Problem(COMMAND_LINE, override, "an override must have the form key.path=value"))
             continue
+        if re.search("[\ud800-\udfff]", text):  # Python's stand-ins for bytes of the command line
+            problems.append(
+                place.problem(f"{text!r}: holds bytes that are not UTF-8, as all records are: type it anew")
+            )
+            continue
         reader = _Reader(place)
         try:
             parsed[key] = reader.value(_value_node(text.strip()), key)

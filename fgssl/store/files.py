@@ -27,8 +27,9 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
     """Write a file so that a reader sees either all of it or nothing; raise a `UserError` if that fails.
 
     The content is written beside and renamed. `durable` content is flushed to the disk first, to outlive a crash.
+    Text is written as UTF-8; bytes of a path that are not UTF-8 stay what they are.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
@@ -57,7 +58,7 @@ def read_record(
     """
     raised: type[UserError] = DamagedRecordError
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         found = content.get("schema") if isinstance(content, dict) else None
         if schema is not None and found != schema:
             raise ValueError(f"schema is {found!r}, but this version of fgssl reads {schema}")

@@ -101,7 +101,7 @@ class RunFolder:
     def failure(self) -> str | None:
         """Return the traceback of the newest failure, if the run failed."""
         try:
-            return (self.path / "failure.txt").read_text(errors="replace")
+            return (self.path / "failure.txt").read_text(errors="replace", encoding="utf-8")
         except FileNotFoundError:
             return self.failures_of_others(patience_s=0.0) or None  # the first process was killed before it could write
 
@@ -116,7 +116,10 @@ class RunFolder:
         while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)
         files.sort(key=lambda file: file.stat().st_mtime)
-        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace')}\n" for file in files)
+        return "".join(
+            f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace', encoding='utf-8')}\n"
+            for file in files
+        )
 
     def config(self) -> configs.Config:
         """Return the settings with which the run was made."""

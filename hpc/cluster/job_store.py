@@ -318,7 +318,7 @@ def _files(folder: Path, suffix: str = "") -> list[Path]:
 
 
 def _launch(file: Path) -> Launch | None:
-    """Return the launch in a file, or None if there is none; of a damaged one, what its name says: it has begun."""
+    """Return the launch in a file, or None if there is none; of a damaged one, only its name is known."""
     try:
         return read_record(file, Launch, advice="the end of this job counts as not recorded")
     except DamagedRecordError as error:

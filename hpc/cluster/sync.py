@@ -55,7 +55,7 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises `LeaseError` if the other process holds it for more than a minute.
     """
-    with (out / "cluster" / "sync.lock").open("a") as file:
+    with (out / "cluster" / "sync.lock").open("a", encoding="utf-8") as file:
         if not lock(file, patience_s=_TURN_S):
             raise LeaseError(f"{file.name}: another process has had it for {_TURN_S:.0f} s")
         yield

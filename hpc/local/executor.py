@@ -46,6 +46,7 @@ class LocalMachine:
             **dict.fromkeys(THREADS, str(order.threads)),
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(order.code), os.environ.get("PYTHONPATH")])),
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the log, whatever the locale
             "PYTHONSAFEPATH": "1",  # else code in the working directory would come before the frozen code
         }
         with (order.job / _LOG).open("wb") as log:
@@ -109,4 +110,4 @@ def _ending(status: int) -> str:
 
 
 def _tail(file: Path, lines: int = 30) -> str:
-    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(file.read_text(errors="replace", encoding="utf-8").splitlines()[-lines:])
