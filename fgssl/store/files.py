@@ -1,5 +1,6 @@
 """Files that several processes share: atomic writes, typed records, locks, hashes, and waiting for visibility."""
 
+import contextlib
 import dataclasses
 import fcntl
 import functools
@@ -39,7 +40,8 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
                 os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system even a missing one
+            temporary.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
