@@ -26,7 +26,7 @@ def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Schedule
     """Return the current state of a sweep.
 
     With `search`, jobs whose ids were never recorded are looked up by name, at the cost of a scheduler call for each.
-    The scheduler is not asked about jobs of other users or clusters, since it may not see them, or may have given their
+    Jobs of other users or clusters are not looked up, since this scheduler may not see them, or may have given their
     ids to other jobs.
     """
     orders = store.orders()
