@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -54,7 +55,7 @@ def _as_typed(program: str) -> str:
     """Return the name of a program of this environment, or its path where the shell finds no or another one."""
     here = Path(sys.executable).with_name(program)
     found = shutil.which(program)
-    if not here.exists() or (found is not None and Path(found).parent == here.parent):
+    if not os.path.exists(here) or (found is not None and Path(found).parent == here.parent):
         return program
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
