@@ -259,6 +259,7 @@ def _disk() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
         try:
+            Path(folder).chmod(0o777)
             yield Path(folder)
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)

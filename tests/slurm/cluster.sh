@@ -26,6 +26,7 @@
 #
 # test_cluster.py passed with Slurm 22.05 (Debian 12), 23.11 (a minimal Ubuntu 24.04) and 24.11 (a minimal Debian 13).
 set -euo pipefail
+umask 022 # munged refuses a folder that everyone may write to
 
 # Options, from the environment. The first `up` keeps them, and later commands need CLUSTER_DIR alone.
 CLUSTER_DIR=${CLUSTER_DIR:-/tmp/slurm-cluster}                # at most 50 characters: it holds Unix sockets
