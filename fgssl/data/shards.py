@@ -131,7 +131,7 @@ def _writing(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{destination}: cannot be written: {error.strerror or error}: free space, correct the permissions, or "
+            f"{destination}: cannot be written ({error.strerror or error}); free space, correct the permissions, or "
             "choose another folder"
         ) from error
 

@@ -179,7 +179,7 @@ def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple
 
 SOURCE = Source(
     name="gtsrb",
-    summary="the German traffic signs, as the official archives unpack",
+    summary="the German traffic signs, as unpacked from the official archives",
     settings=GTSRBSettings,
     levels=("sign", "group"),
     how_to_get="""\
