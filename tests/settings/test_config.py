@@ -103,8 +103,8 @@ def test_all_errors_at_once_with_key_value_and_what_is_allowed():
 
 
 def test_a_mistyped_name_is_recognized():
-    message = _problems({"method": {"nmae": "mocov2"}})["method"]
-    assert message.startswith("`name` is missing (mistyped as 'nmae'?): give one of start_encoder, ")
+    message = _problems({"method": {"names": "mocov2"}})["method"]
+    assert message.startswith("`name` is missing (mistyped as 'names'?): give one of start_encoder, ")
     assert _problems({"method": {"queue_size": 64}})["method"].startswith("`name` is missing: give one of ")
 
 
