@@ -1,6 +1,8 @@
 """The program `fgssl`, also started by `python -m fgssl`."""
 
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -28,7 +30,8 @@ COMMANDS = Registry(
 """Dotted paths of the commands by name; each is imported when it is called."""
 
 _COMPLETION = """To complete commands, options, presets and clusters with TAB, add to ~/.bashrc:
-eval "$(_FGSSL_COMPLETE=bash_source fgssl)". Write zsh or fish for those shells."""
+eval "$(_FGSSL_COMPLETE=bash_source fgssl)". For zsh or fish, write zsh_source or fish_source,
+in the startup file of that shell."""
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -67,7 +70,9 @@ def invoke(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as exit:
         return exit.exit_code
     except click.ClickException as error:  # a wrong command, option or argument
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        print(re.sub(r"^Error: ", "error: ", text.getvalue(), flags=re.M), end="", file=sys.stderr)
         return error.exit_code
 
 

@@ -50,7 +50,7 @@ class Parts:
         return self.config.encoder.batch_norm_group_size
 
     def method(self, settings: MethodSettings) -> Method:
-        """Return the method of `settings`, built from these parts, such as the base of another method."""
+        """Build the method of `settings` from these parts; a method builds its base by it."""
         method: Method = load_implementation(settings)(settings, self)
         return method
 
@@ -100,5 +100,5 @@ def build_method(config: Config, start: Start, classes: Sequence[int]) -> Method
 
 
 def _seed_torch(config: Config, network: str) -> None:
-    """Set torch's seed for the start weights of one network, which are then a function of the run's seed alone."""
+    """Set torch's seed for the start weights of a network, which then depend only on the run's seed and its name."""
     torch.manual_seed(int(randomness.stream_key(config.seed, f"weights/{network}", ())[0]))

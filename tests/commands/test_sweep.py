@@ -164,9 +164,8 @@ def test_runs_everything_and_prints_the_table(sweep, capsys):
     printed, error = capsys.readouterr()
     assert (out / "table.md").read_text() in printed
     assert "next:" not in printed
-    assert error.splitlines()[-1].startswith(
-        "next: fgssl aggregate outputs/tiny-small  # write outputs/tiny-small/table.md"
-    )
+    read = """import fgssl; table = fgssl.read_table("outputs/tiny-small")"""
+    assert error.splitlines()[-1] == f"next: python -ic '{read}'  # go on in Python"
     assert "long epochs=5" in (out / "rows.csv").read_text()
     assert (out / "plan.json").exists()
 
@@ -212,8 +211,8 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--jobs", "0"], "--jobs 0: is not allowed: at least 1"),
-        (["--jobs", "-2"], "--jobs -2: is not allowed"),
+        (["--jobs", "0"], "--jobs 0: must be at least 1"),
+        (["--jobs", "-2"], "--jobs -2: must be"),
         (["--preset", "smal"], "did you mean 'small'?"),
         (["settings.data.folder=elsewhere"], "command line: settings.data.folder: elsewhere does not exist: .* holds "),
         (["data.dataset=fish"], "holds dataset 'birds', but data.dataset is 'fish'"),
@@ -236,7 +235,7 @@ def test_a_level_given_by_name_is_answered_with_the_levels_of_the_shards(sweep):
 
 def test_nowhere_to_write(sweep):
     (sweep.parent / "file").write_text("")
-    with pytest.raises(UserError, match=r"file.*choose another --out"):
+    with pytest.raises(UserError, match=r"file.*Not a directory\); choose another --out"):
         invoke(["sweep", str(sweep), "--out", "file/out"])
 
 
@@ -246,6 +245,20 @@ def test_no_write_permission(sweep):
     out = Path("/sys/out") if os.access(locked, os.W_OK) else locked / "out"  # root may write nearly everywhere
     with pytest.raises(UserError, match=rf"{out.parent}.*choose another --out"):
         invoke(["sweep", str(sweep), "--out", str(out)])
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EDQUOT, "make room, or choose another --out"), (errno.ENOTDIR, "choose another --out")],
+)
+def test_room_is_advised_only_where_it_lacks(sweep, monkeypatch, number, advice):
+    def broken(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number), "out/x")
+
+    monkeypatch.setattr("hpc.local.sweep.check_inputs", broken)
+    with pytest.raises(UserError) as caught:
+        invoke(["sweep", str(sweep)])
+    assert str(caught.value) == f"out/x: cannot be used ({os.strerror(number)}); {advice}"
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])
