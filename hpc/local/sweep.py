@@ -10,6 +10,7 @@ from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
 from fgssl.store.plan import PLAN
 from hpc.local.machine import cores, gpus, unused_gpus
+from hpc.local.start_weights import start_weight_problems
 from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
 from hpc.sweeps.overview import number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
@@ -37,10 +38,12 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
             "or another --out to run here"
         )
     if dry_run:
-        if problems := input_problems(plan.runs, out, gpus()):
+        if problems := [*input_problems(plan.runs, out, gpus()), *start_weight_problems(plan.runs, out)]:
             print("\n".join(["the sweep could not start now:", *problems]), flush=True)
         return 2 if problems else 0
     check_inputs(plan.runs, out, gpus())
+    if misfits := start_weight_problems(plan.runs, out):
+        raise UserError("\n".join(misfits))
     out.mkdir(parents=True, exist_ok=True)
     record = record_json(plan.record())
     write_atomically(out / PLAN, record)
