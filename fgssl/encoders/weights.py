@@ -98,7 +98,7 @@ def load_weights(module: nn.Module, file: Path, prefix: str | None = None) -> st
         tops = ", ".join(dict.fromkeys(key.partition(".")[0] for key in state))
         raise CheckpointError(f"{file}: no key lies below the prefix {prefix}; at the top of the file are {tops}")
     fitting = without_copies([path for path, given in found.items() if next(_faults(given, wanted), None) is None])
-    if len(fitting) > 1:
+    if len(fitting) > 1 and prefix not in fitting:  # a whole prefix may also stand inside a longer one
         raise CheckpointError(
             f"{file}: holds {len(fitting)} networks that fit, below the prefixes {', '.join(fitting)}: choose one, "
             f"such as start.encoder.prefix={fitting[0]}"
@@ -106,8 +106,9 @@ def load_weights(module: nn.Module, file: Path, prefix: str | None = None) -> st
     if not fitting:
         closest = max(found, key=lambda path: (len(found[path].keys() & wanted.keys()), -len(path)))
         raise CheckpointError(f"{file}: {_mismatch(closest, found[closest], wanted)}")
-    module.load_state_dict(found[fitting[0]])
-    return fitting[0]
+    taken = prefix if prefix in fitting else fitting[0]
+    module.load_state_dict(found[taken])
+    return taken
 
 
 def _faults(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Iterator[str]:

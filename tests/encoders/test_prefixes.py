@@ -184,6 +184,7 @@ def test_the_setting_chooses_the_copy(
         ("state_dict", "state_dict_ema"),
         ("model", "model_ema.module"),
         ("state_dict.backbone", "state_dict.student_backbone"),
+        ("backbone", "averaged.backbone"),
     ],
 )
 def test_two_that_fit_are_refused_until_one_is_chosen(
