@@ -70,8 +70,16 @@ class Parts:
 
     def load_start(self, role: str, network: nn.Module) -> None:
         """Load the start weights of a role (`encoder`, ...) into its network, if there are any."""
-        if (file := self.start[role]) is not None:
-            load_weights(network, file)
+        load_start(self.config, self.start, role, network)
+
+
+def load_start(config: Config, start: Start, role: str, network: nn.Module) -> None:
+    """Load the start weights of a role (`encoder`, ...) into its network, if there are any; print their prefix."""
+    if (file := start[role]) is None:
+        return
+    source = config.start.sources.get(role)
+    if prefix := load_weights(network, file, source.prefix if source else None):
+        print(f"start.{role}: the weights below the prefix {prefix} of {file}", flush=True)
 
 
 def start_encoder(config: Config, start: Start) -> nn.Module:
@@ -81,8 +89,7 @@ def start_encoder(config: Config, start: Start) -> nn.Module:
     encoder = build_encoder(
         config.encoder, views.image_size, [recipe.image_size for recipe in views.of_each(views.num_recipes)]
     )
-    if start["encoder"] is not None:
-        load_weights(encoder, start["encoder"])
+    load_start(config, start, "encoder", encoder)
     return encoder
 
 

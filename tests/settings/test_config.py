@@ -213,6 +213,12 @@ def test_start_is_one_of_file_and_run():
     assert "exactly one" in _problems({"start": {"encoder": {"file": "a", "run": "b"}}})["start.encoder"]
 
 
+def test_a_prefix_goes_with_a_file_and_changes_the_fingerprint():
+    assert "omit it" in _problems({"start": {"encoder": {"run": "b", "prefix": "student"}}})["start.encoder"]
+    plain, chosen = (_config(start__encoder=start) for start in ({"file": "a"}, {"file": "a", "prefix": "student"}))
+    assert training_fingerprint(plain) != training_fingerprint(chosen)
+
+
 def test_a_single_run_starts_from_no_stage(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("start:\n  encoder: {stage: pretrain}\n")
