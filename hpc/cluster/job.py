@@ -9,6 +9,7 @@ signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # its default action would kill t
 
 import contextlib
 import errno
+import os
 import sys
 import time
 from dataclasses import replace
@@ -65,6 +66,9 @@ def main() -> int:
         why = "its order was abandoned and replaced" if order.abandoned else "canceled"
         print(f"{name}: {why}: nothing to do")
         return CANCELED
+    code = os.path.abspath(out / "code")  # Python has removed every `..` from its path too
+    if not Path(__file__).is_relative_to(code):
+        raise RuntimeError(f"{__file__} is running instead of the code frozen in {code}")
     before = store.launch(order.token, place.element, slot, place.restart - 1)
     if order.packed and before is not None and before.exit_code in (1, 2):
         print(f"{name}: failed before its job was requeued for other runs: nothing to do")

@@ -81,7 +81,7 @@ def _cluster_sweep(
         scheduler=profile.scheduler,
         limits={run.request.partition or "": profile.limits_of(run.request.partition) for run in runs},
         retries=plan.grid.settings.retries,
-        code=str(out.absolute() / "code" / "frozen-at-submission"),
+        code="code/frozen-at-submission",
         folder=str(Path.cwd()),
         runs=tuple(runs),
     )
@@ -105,8 +105,8 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     store.make()
     draw_inputs(plan.runs, out)
     write_atomically(out / PLAN, record_json(plan.record()))
-    code = freeze(packages(), out.absolute() / "code")
-    cluster_sweep.write(dataclasses.replace(sweep, code=str(code)), out)
+    code = freeze(packages(), out / "code")
+    cluster_sweep.write(dataclasses.replace(sweep, code=str(code.relative_to(out))), out)
     return store
 
 

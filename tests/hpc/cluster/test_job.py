@@ -1,6 +1,7 @@
 """Program of a job, at its start and when interrupted: real processes, a fake Slurm, and runs without training."""
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import EXIT_OUT_OF_HANDS
+from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_scripts import order_script
 from hpc.cluster.job_store import Element, JobStore, Launch, Order
@@ -105,6 +107,22 @@ def test_a_job_that_got_gpus_and_sees_none_leaves(submitter: Submitter, tmp_path
     view = observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
     assert (view.state, view.to_submit) == (ClusterState.LOST, True)
     assert "torch finds none" in view.reason
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_moved_output_folder_keeps_its_frozen_code(absolute: bool, submitter: Submitter, tmp_path: Path) -> None:
+    """Earlier versions recorded an absolute path."""
+    if absolute:
+        sweep = dataclasses.replace(submitter.sweep, code=str(submitter.out / submitter.sweep.code))
+        cluster_sweep.write(sweep, submitter.out)
+    name = Path(submitter.sweep.code).name
+    submitter.out = submitter.out.rename(tmp_path / "moved")
+    submitter.store = JobStore(submitter.out)
+    assert submitter.runs[0].run in _ordered(submitter)
+    (order,) = [order for order in submitter.store.orders() if submitter.runs[0].run in order.elements[0].runs]
+    assert submitter.slurm.run(order.job_id_of(0) or "") == 0
+    record = json.loads((submitter.out / "executed.log").read_text())
+    assert Path(record["code"]).is_relative_to(tmp_path / "moved" / "code" / name)
 
 
 def test_a_job_notes_its_number_where_its_submitter_was_killed_before(submitter: Submitter) -> None:
