@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -119,6 +120,13 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
         except UserError as error:
             yield str(error)
     yield from input_problems(plan.runs, out, None)
+    if re.search(r"[\\:\x00-\x1f\x7f]", str(out.absolute())):
+        yield (
+            f"--out {str(out.absolute())!r}: a backslash, colon or control character is not allowed, since Slurm or "
+            "PYTHONPATH interprets it: choose another --out"
+        )
+    if re.search(r"[\x00-\x1f\x7f]", str(Path.cwd())):
+        yield f"{str(Path.cwd())!r}: a control character is not allowed in the working directory of jobs: rename it"
     if dry_run:
         return
     program = build_scheduler(profile.scheduler).submit_command

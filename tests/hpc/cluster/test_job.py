@@ -72,8 +72,11 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def submitter(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> Submitter:
-    out = tmp_path / "out"
-    _, sweep = written_sweep(out, code, SWEEP, *ONE_PROCESS)
+    return _submitter(tmp_path / "out", fake_slurm, code)
+
+
+def _submitter(out: Path, fake_slurm: FakeSlurm, code: Path, *profile: str) -> Submitter:
+    _, sweep = written_sweep(out, code, SWEEP, *ONE_PROCESS, profile=profile)
     (out / "steps").write_text(str(STEPS))
     return Submitter(out, sweep, JobStore(out), fake_slurm)
 
@@ -123,6 +126,15 @@ def test_a_moved_output_folder_keeps_its_frozen_code(absolute: bool, submitter: 
     assert submitter.slurm.run(order.job_id_of(0) or "") == 0
     record = json.loads((submitter.out / "executed.log").read_text())
     assert Path(record["code"]).is_relative_to(tmp_path / "moved" / "code" / name)
+
+
+def test_patterns_of_sbatch_in_the_output_folder(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> None:
+    (tmp_path / "a").mkdir()
+    submitter = _submitter(tmp_path / "a" / ".." / "o%u %j it's {task}", fake_slurm, code)
+    order, job = submitter.order()
+    assert submitter.slurm.run(job) == 0
+    assert submitter.done(submitter.runs[0])
+    assert submitter.runs[0].run in submitter.store.log(order.token, 0).read_text()
 
 
 def test_a_job_notes_its_number_where_its_submitter_was_killed_before(submitter: Submitter) -> None:

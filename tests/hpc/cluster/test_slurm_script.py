@@ -4,6 +4,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+import pytest
+
 from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
 from hpc.cluster.schedulers.slurm import Slurm
 from tests.hpc.cluster.requesting import problems_of, profile_in, profile_of, requested
@@ -37,6 +39,29 @@ def test_a_job_that_runs_alone_may_lack_its_modules():
     job = requested(profile_of("narval"), on_gpus=False)
     script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, alone=True)
     assert "module load python/3.12" in Slurm().script(script).splitlines()
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_patterns_of_sbatch_in_the_output_folder_are_escaped(tasks):
+    """But not the one that stands for the task, which is in the file's name only."""
+    job = requested(profile_of("generic", account=False), on_gpus=False)
+    folder = Path("/o%u %%j {task}")
+    script = JobScript(
+        job,
+        "module",
+        (),
+        folder / "t-{task}.log",
+        Path("/code"),
+        Requeue.ON_REQUEST,
+        requeue_file=folder / "t-{task}",
+        tasks=tasks,
+    )
+    lines = Slurm().script(script).splitlines()
+    log = f"/o%%u %%%%j {{task}}/t-{'%a' if tasks > 1 else 0}.log"
+    assert f"#SBATCH --output='{log}'" in lines
+    [srun] = [line for line in lines if line.startswith("srun")]
+    assert f"'--output={log}'" in srun
+    assert "rm -f '/o%u %%j {task}/t-'\"${SLURM_ARRAY_TASK_ID:-0}\"" in lines
 
 
 def test_runs_that_share_a_job_do_not_fall_with_one_another():

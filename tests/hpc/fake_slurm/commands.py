@@ -534,14 +534,18 @@ def srun(cluster: Cluster, arguments: list[str]) -> int:
 def log_file(pattern: str, environment: dict[str, str]) -> str:
     array = environment.get("SLURM_ARRAY_JOB_ID", environment["SLURM_JOB_ID"])
     replaced = {
-        "%j": environment["SLURM_JOB_ID"],
-        "%A": array,
-        "%a": environment.get("SLURM_ARRAY_TASK_ID", "0"),
-        "%t": "0",
+        "%": "%",
+        "j": environment["SLURM_JOB_ID"],
+        "A": array,
+        "a": environment.get("SLURM_ARRAY_TASK_ID", "0"),
+        "t": "0",
+        "u": "user",
     }
-    for token, text in replaced.items():
-        pattern = pattern.replace(token, text)
-    return pattern
+    first, *parts = pattern.split("%")
+    texts = iter(parts)
+    for part in texts:
+        first += replaced[part[:1]] + part[1:] if part else "%" + next(texts, "")
+    return first
 
 
 # ------------------------------------------------------------------------------------------------- words

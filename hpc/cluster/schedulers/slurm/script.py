@@ -25,7 +25,9 @@ class _Writer(SlurmExecutor):
 def script(job: JobScript) -> str:
     """Return the batch script of a job."""
     request = job.request
-    log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
+    # Slurm replaces patterns such as %j in the whole path, but %% stands for a percent sign.
+    task = "%a" if job.tasks > 1 else "0"
+    log = f"{job.log.parent}/".replace("%", "%%") + job.log.name.replace("{task}", task)
     python = request.python or shlex.quote(sys.executable)
     command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
     if not job.alone:  # submitit's own srun command would set another --output
@@ -121,7 +123,7 @@ def _setup(job: JobScript) -> list[str]:
         *lines,
         "export SLURM_EXPORT_ENV=ALL",  # otherwise srun would not export them after `sbatch --export=NONE`
         # Delete the request of an earlier start of the same job.
-        *([f"rm -f {_requeue_file(job)}"] if job.requeue is Requeue.ON_REQUEST else []),
+        *([f"rm -f {_task_file(job.requeue_file)}"] if job.requeue is Requeue.ON_REQUEST else []),
         'trap "" USR2',  # in case a user submits the script with --signal=B:USR2@...
     ]
 
@@ -131,7 +133,7 @@ def _teardown(job: JobScript) -> list[str]:
 
     scancel sends TERM, which ends the batch script before these lines: a canceled job is never requeued.
     """
-    file = _requeue_file(job)
+    file = _task_file(job.requeue_file)
     requeue = {
         Requeue.ON_REQUEST: [
             f"if [ -e {file} ]; then",
@@ -150,6 +152,8 @@ def _teardown(job: JobScript) -> list[str]:
     return ["status=$?", *requeue[job.requeue], 'exit "$status"']
 
 
-def _requeue_file(job: JobScript) -> str:
-    before, task, after = str(job.requeue_file or Path()).partition("{task}")
-    return shlex.quote(before) + ('"${SLURM_ARRAY_TASK_ID:-0}"' if task else "") + (shlex.quote(after) if after else "")
+def _task_file(file: Path | None) -> str:
+    """Return a path as a word of the shell, with the index of the array task for `{task}` in its name."""
+    before, task, after = (file or Path()).name.partition("{task}")
+    start = shlex.quote(str((file or Path()).parent / before))
+    return start + ('"${SLURM_ARRAY_TASK_ID:-0}"' if task else "") + (shlex.quote(after) if after else "")
