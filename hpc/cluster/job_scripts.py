@@ -33,6 +33,7 @@ def order_script(
         code=sweep.code_in(store.folder.parent),
         requeue=Requeue.ON_REQUEST,
         requeue_file=store.requeue_file(order.token, "{task}"),
+        start_file=store.start_file(order.token, "{task}"),
         tasks=len(order.elements),
     )
 

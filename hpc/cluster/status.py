@@ -34,7 +34,7 @@ class ClusterState(StrEnum):
     NODE_FAIL = "NODE_FAIL"
     OOM = "OOM"
     LOST = "LOST"
-    """Run whose last job left no record of its end, lost a process, could not write, or lost the lease."""
+    """Run whose last job left no record of its start or end, lost a process, could not write, or lost the lease."""
     HELD = "HELD"
     """Run whose job is in the queue but starts only after a user releases it."""
     CANCELED = "CANCELED"
@@ -51,7 +51,6 @@ _BUDGETS = {
     ClusterState.OOM: "memory",
 }
 """State after which a run is retried, to the field of `Retries` that limits the number of retries."""
-_LOST = (ClusterState.LOST, ClusterState.NODE_FAIL)
 _VISIBLE_WITHIN_S = 90.0
 """Time until another node's new file is visible, on a network file system that caches missing files."""
 _UNSAVED_S = 120.0
@@ -60,6 +59,10 @@ _NO_SUCH_PROGRAM = (2, 126, 127)
 """Exit codes of srun and of the shell if a program cannot be started."""
 _PAY_WITHOUT_PROGRESS = ("timeouts", "preemptions")
 """Budgets that a job with progress restores in full."""
+_NEVER_STARTED = ClusterState.LOST, "its job ended before its environment was set up; see its log, if there is one"
+"""Ending for an unknown reason, which may recur with every further job."""
+_LEFT_QUEUE = ClusterState.CANCELED, "its job left the queue before it started"
+"""Ending of a job that the scheduler no longer reports; without a database, `_NEVER_STARTED` becomes it too."""
 
 _ENDINGS = {
     JobState.TIMEOUT: ClusterState.TIMEOUT,
@@ -112,7 +115,7 @@ class RunStatus:
     undecided: bool = False
     """Whether the end of its job is unknown until the scheduler's records can be read again."""
     lost_on: tuple[str, ...] = ()
-    """Nodes of its lost single-node jobs, one entry per job."""
+    """Nodes of its single-node jobs that failed, or that lost a job after its program began; one entry per job."""
 
     @property
     def live(self) -> bool:
@@ -135,6 +138,8 @@ class _Submitted:
     fact: JobFact | None
     last: Launch | None
     """Newest launch of the run in this job, or None if it never started."""
+    start: str | None
+    """Text that its batch script left: empty once its environment was set up, or the reason why it was not."""
     forgotten: bool
     """Whether a restart of the scheduler may have lost the job."""
 
@@ -186,7 +191,8 @@ def _submitted(
                 fact = JobFact(order.job_id_of(number) or "", order.job_name, JobState.CANCELED)
             for slot, (run, submission) in enumerate(zip(element.runs, element.submissions, strict=True)):
                 last = newest.get((order.token, number, slot))
-                jobs.setdefault(run, []).append(_Submitted(order, number, submission, fact, last, forgotten))
+                start = order.starts.get(number)
+                jobs.setdefault(run, []).append(_Submitted(order, number, submission, fact, last, start, forgotten))
     for of_run in jobs.values():
         of_run.sort(key=lambda job: job.submission)
     return jobs
@@ -225,7 +231,12 @@ class _History:
         live = self._live(newest) if newest is not None else None
         over = self.jobs if live is None else self.jobs[:-1]
         endings = self._endings(over)
-        lost = [job for job, (ended, _) in zip(over, endings, strict=True) if ended in _LOST]
+        # A job that ended before its program began blames its node only if the scheduler does.
+        lost = [
+            job
+            for job, (ended, _) in zip(over, endings, strict=True)
+            if ended is ClusterState.NODE_FAIL or (ended is ClusterState.LOST and job.last is not None)
+        ]
         known = replace(known, lost_on=tuple(node for job in lost for node in _node(job)))
         if live is not None:
             return replace(known, state=live[0], reason=live[1])
@@ -284,7 +295,12 @@ class _History:
     def _endings(self, jobs: Sequence[_Submitted]) -> list[tuple[ClusterState, str]]:
         """Return the state in which each job left the run, with its explanation."""
         begun = [job.last.started for job in jobs if job.last is not None]
-        return [self._ending(job, [start for start in begun if job.last and start > job.last.started]) for job in jobs]
+        endings = list[tuple[ClusterState, str]]()
+        for job in jobs:
+            ending = self._ending(job, [start for start in begun if job.last and start > job.last.started])
+            again = ending == _NEVER_STARTED and endings[-1:] in ([_NEVER_STARTED], [_LEFT_QUEUE])
+            endings.append((ClusterState.FAILED, f"two jobs in a row: {ending[1]}") if again else ending)
+        return endings
 
     def _ending(self, job: _Submitted, later_starts: Sequence[float]) -> tuple[ClusterState, str]:
         """Return the state in which a job left its run, with its explanation.
@@ -297,6 +313,9 @@ class _History:
             return ClusterState.PREEMPTED, "its job was canceled for another run that shared it"
         if state in _ENDINGS:
             return _ENDINGS[state], ""
+        # A process that failed may have ended the first one, which records the launch, before it came to that.
+        if job.start and (job.last is None or (job.last.ended is None and not job.order.packed)):
+            return ClusterState.FAILED, " ".join(job.start.split())
         if job.last is None:
             return _never_began(job)
         return self._left(job.last, state, later_starts)
@@ -338,17 +357,23 @@ def _hopeless(need: RunStatus) -> bool:
 
 
 def _never_began(job: _Submitted) -> tuple[ClusterState, str]:
-    """Return the state and its explanation for a job that left no record."""
+    """Return the state and its explanation for a job that ended before its program recorded its start.
+
+    If the batch script reached the program, the launcher or the node ended it. Otherwise the cause is unknown, e.g. a
+    log that cannot be opened: `_endings` allows one further job, in case it was the node, and then fails the run.
+    """
     fact = job.fact
     if fact is not None and fact.exit_code in _NO_SUCH_PROGRAM:
         return ClusterState.FAILED, "its job could not start Python; see its log"
     if fact is not None and fact.exit_code == EXIT_OUT_OF_HANDS:
-        return ClusterState.LOST, "its node could not read its files or load its modules; see its log"
+        return ClusterState.LOST, "its job could not read or write its files; see its log"
     if job.forgotten:
         return ClusterState.LOST, "its job was lost when the scheduler was restarted"
     if fact is None:  # canceled array tasks vanish like this; other jobs do without a database
-        return ClusterState.CANCELED, "its job left the queue before it started"
-    return ClusterState.LOST, "its job ended before its program started"
+        return _LEFT_QUEUE
+    if job.start is not None:
+        return ClusterState.LOST, "its job ended before its program started"
+    return _NEVER_STARTED
 
 
 def _interruption(last: Launch, known: bool) -> tuple[ClusterState, str]:

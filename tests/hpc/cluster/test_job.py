@@ -112,6 +112,74 @@ def test_a_job_that_got_gpus_and_sees_none_leaves(submitter: Submitter, tmp_path
     assert "torch finds none" in view.reason
 
 
+def test_patterns_of_sbatch_in_the_output_folder(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> None:
+    (tmp_path / "a").mkdir()
+    submitter = _submitter(tmp_path / "a" / ".." / "o%u %j it's {task}", fake_slurm, code)
+    order, job = submitter.order()
+    assert submitter.slurm.run(job) == 0
+    assert submitter.done(submitter.runs[0])
+    assert submitter.runs[0].run in submitter.store.log(order.token, 0).read_text()
+
+
+def never_began(submitter: Submitter, job: str) -> str:
+    """Return the reason why a job failed before its run began; it is not tried again, and its node not blamed."""
+    assert submitter.slurm.run(job) != 0
+    assert submitter.executed() == 0
+    view = observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
+    assert (view.state, view.to_submit, view.lost_on) == (ClusterState.FAILED, False, ())
+    return view.reason
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ("venv='/no/such venv'", 'source "/no/such venv/bin/activate"'),
+        ("setup=['test -d /no  # mine', echo on]", "test -d /no"),
+        ("setup=[set -e, test -d /no]", "test -d /no"),
+        ("variables={A: $(exit 7)}", 'A="$(exit 7)"'),
+        ("modules=[none]", "module load none"),
+    ],
+)
+def test_a_line_of_the_environment_that_fails_stops_the_job(
+    environment: str, line: str, tmp_path: Path, fake_slurm: FakeSlurm, code: Path
+) -> None:
+    submitter = _submitter(tmp_path / "out", fake_slurm, code, f"cluster.environment.{environment}")
+    order, job = submitter.order()
+    assert never_began(submitter, job).endswith(f"of the job environment: {line}")
+    log = submitter.store.log(order.token, 0).read_text()
+    assert line in log
+    assert "\non\n" not in log
+
+
+def test_a_python_that_does_not_exist_fails_the_run(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> None:
+    submitter = _submitter(tmp_path / "out", fake_slurm, code, "cluster.environment.python=/no/python")
+    _, job = submitter.order()
+    assert never_began(submitter, job) == "its job could not start Python; see its log"
+
+
+def test_an_environment_may_hold_lines_that_fail_as_they_should(
+    tmp_path: Path, fake_slurm: FakeSlurm, code: Path
+) -> None:
+    (tmp_path / "sourced").write_text("false\ntrue\n")
+    lines = [f"source {tmp_path}/sourced", "if false; then", "  exit 5", "else", "  false || true", "fi # x", "set -eu"]
+    submitter = _submitter(tmp_path / "out", fake_slurm, code, f"cluster.environment.setup={json.dumps(lines)}")
+    _, job = submitter.order()
+    assert submitter.slurm.run(job) == 0
+    assert submitter.done(submitter.runs[0])
+
+
+def test_frozen_code_that_is_gone_stops_the_job(submitter: Submitter, code: Path) -> None:
+    (submitter.out / submitter.sweep.code).unlink()
+    _, job = submitter.order()
+    assert "no such folder, so the frozen code is gone" in never_began(submitter, job)
+
+
+def test_a_working_directory_that_is_gone_stops_the_job(submitter: Submitter, tmp_path: Path) -> None:
+    submitter.sweep = dataclasses.replace(submitter.sweep, folder=str(tmp_path / "gone"))
+    _, job = submitter.order()
+    assert never_began(submitter, job).endswith(f"of the job environment: cd {tmp_path / 'gone'}")
+
+
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_moved_output_folder_keeps_its_frozen_code(absolute: bool, submitter: Submitter, tmp_path: Path) -> None:
     """Earlier versions recorded an absolute path."""
@@ -126,15 +194,6 @@ def test_a_moved_output_folder_keeps_its_frozen_code(absolute: bool, submitter: 
     assert submitter.slurm.run(order.job_id_of(0) or "") == 0
     record = json.loads((submitter.out / "executed.log").read_text())
     assert Path(record["code"]).is_relative_to(tmp_path / "moved" / "code" / name)
-
-
-def test_patterns_of_sbatch_in_the_output_folder(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> None:
-    (tmp_path / "a").mkdir()
-    submitter = _submitter(tmp_path / "a" / ".." / "o%u %j it's {task}", fake_slurm, code)
-    order, job = submitter.order()
-    assert submitter.slurm.run(job) == 0
-    assert submitter.done(submitter.runs[0])
-    assert submitter.runs[0].run in submitter.store.log(order.token, 0).read_text()
 
 
 def test_a_job_notes_its_number_where_its_submitter_was_killed_before(submitter: Submitter) -> None:

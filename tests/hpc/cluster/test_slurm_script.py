@@ -1,6 +1,7 @@
 """Batch scripts that are written for requests."""
 
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 
@@ -30,15 +31,22 @@ def test_the_script_of_a_run_on_two_nodes():
     ):
         assert f"#SBATCH {line}" in script
     assert not [line for line in script if re.search("wckey|--error|--partition", line)]
-    assert "module load StdEnv/2023 || exit 74" in script
+    assert "module load StdEnv/2023" in _after_trap(script)
     [srun] = [line for line in script if line.startswith("srun")]
     assert "--cpus-per-task=12 --kill-on-bad-exit=1 --wait=0 --cpu-bind=cores" in srun
 
 
+def _after_trap(script: list[str]) -> list[str]:
+    """Return the lines from the one on after which a failing line ends the job."""
+    return list(itertools.dropwhile(lambda line: re.match("trap .* ERR$", line) is None, script))
+
+
 def test_a_job_that_runs_alone_may_lack_its_modules():
     job = requested(profile_of("narval"), on_gpus=False)
-    script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, alone=True)
-    assert "module load python/3.12" in Slurm().script(script).splitlines()
+    job_script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, alone=True)
+    script = Slurm().script(job_script).splitlines()
+    assert "module load python/3.12" in script
+    assert _after_trap(script) == []
 
 
 @pytest.mark.parametrize("tasks", [1, 3])

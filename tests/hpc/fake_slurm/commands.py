@@ -528,7 +528,11 @@ def srun(cluster: Cluster, arguments: list[str]) -> int:
             if file is not None:
                 descriptor = os.open(log_file(file, environment), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(descriptor, stream)
-    os.execvpe(command[0], command, environment)
+    try:
+        os.execvpe(command[0], command, environment)
+    except FileNotFoundError:
+        print(f"slurmstepd: error: execve(): {command[0]}: No such file or directory", file=sys.stderr)
+    return 2
 
 
 def log_file(pattern: str, environment: dict[str, str]) -> str:
