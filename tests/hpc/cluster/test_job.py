@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +23,7 @@ from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.status import ClusterState
 from hpc.cluster.sync import synchronize
 from tests.hpc.fake_slurm.cluster import FakeSlurm
-from tests.slurm.small_sweep import SWEEP, freeze_fake_code, written_sweep
+from tests.slurm.small_sweep import ROOT, SWEEP, freeze_fake_code, written_sweep
 
 GIVEN_UP = 3
 ONE_PROCESS = ("jobs.decoder.nodes=1", "jobs.decoder.processes_per_node=1")
@@ -168,6 +171,16 @@ def test_an_environment_may_hold_lines_that_fail_as_they_should(
     assert submitter.done(submitter.runs[0])
 
 
+@pytest.mark.parametrize("file", ["fgssl/collectives.py", "pydantic.py"])
+def test_a_package_that_cannot_be_imported_fails_the_run(file: str, submitter: Submitter, code: Path) -> None:
+    """After the run's launch was recorded (torch), and before anything could be (pydantic)."""
+    broken = shutil.copytree(code, submitter.out / "code" / "broken")
+    (broken / file).write_text("raise ImportError('libcudart.so.12: no such file')")
+    submitter.sweep = dataclasses.replace(submitter.sweep, code="code/broken")
+    _, job = submitter.order()
+    assert never_began(submitter, job) == "ImportError: libcudart.so.12: no such file"
+
+
 def test_frozen_code_that_is_gone_stops_the_job(submitter: Submitter, code: Path) -> None:
     (submitter.out / submitter.sweep.code).unlink()
     _, job = submitter.order()
@@ -178,6 +191,15 @@ def test_a_working_directory_that_is_gone_stops_the_job(submitter: Submitter, tm
     submitter.sweep = dataclasses.replace(submitter.sweep, folder=str(tmp_path / "gone"))
     _, job = submitter.order()
     assert never_began(submitter, job).endswith(f"of the job environment: cd {tmp_path / 'gone'}")
+
+
+def test_code_that_is_not_frozen_is_never_run(submitter: Submitter) -> None:
+    first = submitter.runs[0]
+    order = submitter.intend(first.request, first)
+    start = submitter.store.start_file(order.token, 0)
+    command = [sys.executable, "-m", "hpc.cluster.job", str(submitter.store.order_file(order.token)), str(start)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 1
+    assert "job.py is running instead of the code frozen in" in start.read_text()
 
 
 @pytest.mark.parametrize("absolute", [False, True])
