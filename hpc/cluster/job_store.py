@@ -5,6 +5,8 @@ OUT/cluster/orders/<token>.id            job id, once the scheduler has returned
 OUT/cluster/orders/<token>.abandoned     mark of an order that never ran
 OUT/cluster/orders/<token>.canceled      elements that the scheduler reported as canceled
 OUT/cluster/launches/<token>-<element>-<slot>-<restart>.json    written by the job: nodes, start, end, exit code
+OUT/cluster/launches/<token>-<element>.txt                      written by the batch script: empty right before it
+                                         starts the program; or why the environment, or the program's imports, failed
 OUT/cluster/requeue/<token>-<element>    written by the job: request to its batch script to requeue it
 OUT/cluster/canceled/<run>               written by `cancel`: submit no further job for this run
 OUT/cluster/retried/<run>                written by `retry`: submit this run again and ignore its earlier jobs
@@ -13,6 +15,7 @@ OUT/cluster/keeper.id                    id of the job that makes the next pass 
 OUT/cluster/logs/                        output of the jobs
 """
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -67,6 +70,8 @@ class Order:
     canceled: frozenset[int] = field(default=frozenset(), compare=False)
     """Elements that were reported as canceled; the scheduler keeps such reports for some minutes only."""
     abandoned: bool = field(default=False, compare=False)
+    starts: Mapping[int, str] = field(default_factory=dict, compare=False)
+    """Element to the content of its file `<token>-<element>.txt`, if it has left one."""
 
     def is_of(self, here: Submitter | None) -> bool:
         """Return whether the scheduler reports on this order's jobs to `here`; None stands for any submitter."""
@@ -218,10 +223,10 @@ class JobStore:
 
     def orders(self) -> list[Order]:
         """Return all orders, the oldest first."""
-        found = []
+        found, starts = list[Order](), self._starts()
         for file in self._orders.glob("*.json"):
             try:
-                found.append(self.read_order(file))
+                found.append(dataclasses.replace(self.read_order(file), starts=starts.get(file.stem, {})))
             except UserError:
                 if file.exists():  # otherwise it has just been withdrawn
                     raise
@@ -253,6 +258,19 @@ class JobStore:
         for file in self._launches.glob("*.json"):
             if launch := read_record(file, Launch, advice=_NEVER_DELETED):
                 yield launch
+
+    def start_file(self, token: str, element: int | str) -> Path:
+        """Return the path of the text that an element's batch script leaves."""
+        return self._launches / f"{token}-{element}.txt"
+
+    def _starts(self) -> dict[str, dict[int, str]]:
+        """Return {token: {element: text that its batch script left}}."""
+        found: dict[str, dict[int, str]] = {}
+        for file in self._launches.glob("*.txt"):
+            token, _, element = file.stem.rpartition("-")
+            with contextlib.suppress(FileNotFoundError):  # a job that was requeued has just deleted it
+                found.setdefault(token, {})[int(element)] = file.read_text(encoding="utf-8", errors="replace")
+        return found
 
     def log(self, token: str, element: int | str) -> Path:
         """Return the path of an element's log."""

@@ -274,6 +274,19 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.parametrize("name", ["a\\b", "a:b", "a\n#SBATCH --hold", "a\tb"])
+def test_a_folder_that_a_script_cannot_name(
+    name: str, command: Command, fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--cluster", "generic", "settings.resources.device=cpu")
+    [line] = command(*asked, "--out", str(tmp_path / name), "--dry-run")
+    assert "a backslash, colon or control character is not allowed" in line
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    if "\n" in name:
+        assert "is not allowed in the working directory of jobs" in command(*asked)[0]
+
+
 def test_a_read_only_file_system(command: Command, fake_slurm: FakeSlurm, read_only: Path) -> None:
     assert command("--cluster", "generic", "--out", str(read_only / "a" / "out")) == [
         "--out TMP/read-only/a/out: TMP/read-only is on a read-only file system: choose another --out, to which "

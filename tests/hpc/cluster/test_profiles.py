@@ -111,11 +111,17 @@ def test_the_lines_of_an_environment(tmp_path):
         "setup": ["ulimit -c 0"],
     }
     assert load_profile(_file(tmp_path, environment=environment)).environment.lines == (
-        'export CACHE="/tmp/cache-$SLURM_JOB_ID"',
-        'export WORDS="a \\"b\\""',
+        'CACHE="/tmp/cache-$SLURM_JOB_ID"; export CACHE',
+        'WORDS="a \\"b\\""; export WORDS',
         'source "$HOME/my env/bin/activate"',
         "ulimit -c 0",
     )
+
+
+@pytest.mark.parametrize("name", ["A B", "2A", "A=B", "A;B", "", "A\n"])
+def test_a_variable_that_no_shell_can_export(name, tmp_path):
+    with pytest.raises(SettingsError, match="must consist of letters, digits and _"):
+        load_profile(_file(tmp_path, environment={"variables": {name: "x"}}))
 
 
 # --------------------------------------------------------------------------------------------- overrides
