@@ -375,11 +375,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.toy and not torch.cuda.is_available():
         sys.exit("torch sees no CUDA device here; `--toy` runs the script on a CPU")
-    ends_at = time.monotonic() + arguments.limit_s
-    if arguments.toy:
-        bench = Bench("cpu", 16, 1, TOY, TOY_MOCO, arguments.out, ends_at)
-    else:
-        bench = Bench("cuda", 128, 10, PAPER, MOCO, arguments.out, ends_at)
+    setup = ("cpu", 16, 1, TOY, TOY_MOCO) if arguments.toy else ("cuda", 128, 10, PAPER, MOCO)
+    bench = Bench(*setup, arguments.out, time.monotonic() + arguments.limit_s)
     bench.part("environment", 0, bench.environment)
     bench.part("matrix_tflops", 5, bench.matrix_tflops)
     bench.part("step bare loop, mocov2 bf16", 10, bench.bare_loop)
@@ -395,9 +392,8 @@ def main() -> None:
         bench.part("step mocov2 bf16 compiled", 90, bench.step, "mocov2", "bf16", True)
         for precision, method in itertools.product(("tf32", "fp32"), METHODS):
             bench.part(f"step {method} {precision}", 20, bench.step, method, precision, False)
-    text = table(bench.found)
-    (arguments.out / "gpu.md").write_text(text, encoding="utf-8")
-    print(text)
+    (arguments.out / "gpu.md").write_text(table(bench.found), encoding="utf-8")
+    print(table(bench.found))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The program `fgssl` trains and tabulates. For notebooks and scripts this package
 
     encoder = fgssl.load_encoder("outputs/smoke-demo/runs/...")   the encoder of a run, and its `transform`
     table = fgssl.read_table("outputs/smoke-demo")                means over seeds, as a pandas DataFrame
-    rows = fgssl.read_rows("outputs/smoke-demo")                  one row per run
+    rows = fgssl.read_rows("outputs/smoke-demo")                  one row per cell and seed
     fgssl.losses, fgssl.evaluation                                losses and measures, as functions of tensors
 
 Each is imported at its first use, since planning a sweep needs neither torch nor pandas.

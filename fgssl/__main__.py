@@ -2,7 +2,9 @@
 
 import errno
 import importlib.util
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +33,8 @@ COMMANDS = Registry(
 """Dotted paths of the commands by name; each is imported when it is called."""
 
 _COMPLETION = """To complete commands, options, presets and clusters with TAB, add to ~/.bashrc:
-eval "$(_FGSSL_COMPLETE=bash_source fgssl)". Write zsh or fish for those shells."""
+eval "$(_FGSSL_COMPLETE=bash_source fgssl)". For zsh or fish, write zsh_source or fish_source,
+in the startup file of that shell."""
 
 
 _ACCESS = "ask its owner for the right, or give another folder"
@@ -80,7 +83,9 @@ def invoke(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as exit:
         return exit.exit_code
     except click.ClickException as error:  # a wrong command, option or argument
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        print(re.sub(r"^Error: ", "error: ", text.getvalue(), flags=re.M), end="", file=sys.stderr)
         return error.exit_code
 
 

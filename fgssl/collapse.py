@@ -1,4 +1,4 @@
-"""Measures of how near vectors are to collapse; they carry no gradient, since they are no losses."""
+"""Measures of how close vectors are to collapse. They are not losses, so no gradient flows through them."""
 
 import math
 
@@ -13,8 +13,8 @@ from fgssl.losses import at_least_fp32
 def normalized_std(vectors: Tensor) -> Tensor:
     """Return the spread of the directions of vectors (N, D), a scalar: 1 if they spread evenly, 0 if all are the same.
 
-    It is the standard deviation over the N l2-normalized vectors, averaged over the D dimensions, times sqrt(D) (Chen
-    and He 2021, SimSiam, Sec. 4.1 and Fig. 2, which shows it beside 1/sqrt(D)).
+    It is the standard deviation over the N l2-normalized vectors, averaged over the D dimensions, times sqrt(D).
+    Chen and He (2021, SimSiam, Sec. 4.1, Fig. 2) plot it without this factor, and compare it with 1/sqrt(D).
 
     Raises:
         ValueError: `vectors` is not (N, D), or it is empty.
@@ -28,9 +28,9 @@ def normalized_std(vectors: Tensor) -> Tensor:
 def effective_rank(vectors: Tensor) -> Tensor:
     """Return the effective number of dimensions in which vectors (N, D) vary, a scalar in float64.
 
-    It is exp of the entropy of the centered vectors' singular values, divided by their sum (Roy and Vetterli 2007, *The
-    effective rank: a measure of effective dimensionality*). It lies in [1, min(N - 1, D)], and is 0 if all vectors are
-    equal up to the rounding of their type.
+    It is the exponential of the entropy of the shares that the singular values of the centered vectors have in their
+    sum (Roy and Vetterli 2007, *The effective rank: a measure of effective dimensionality*). It lies in
+    [1, min(N - 1, D)], except that it is 0 if all vectors (or the only one) are equal up to the rounding of their type.
 
     Raises:
         ValueError: `vectors` is not (N, D), it is empty, or it holds NaN or infinity.
@@ -50,4 +50,4 @@ def effective_rank(vectors: Tensor) -> Tensor:
 
 def _require_rows(vectors: Tensor) -> None:
     if vectors.ndim != 2 or not vectors.numel():
-        raise ValueError(f"vectors of shape {tuple(vectors.shape)}: must be (N, D), at least one row")
+        raise ValueError(f"vectors of shape {tuple(vectors.shape)}: must be (N, D) with N and D at least 1")

@@ -93,7 +93,7 @@ def load_encoder(run: str | Path) -> TrainedEncoder:
 
 
 def read_rows(sweep: str | Path) -> "pd.DataFrame":
-    """Return one row for each run of a sweep, with the columns of rows.csv, and `folder`, the run folder.
+    """Return one row for each cell and seed of a sweep, with the columns of rows.csv and `folder`, the run folder.
 
     Among them are `cell`, `seed`, `state`, the settings that cells vary, and the measures. `sweep` is the
     output folder of a sweep, which may still be at work: what a run has not yielded yet is NaN. Nothing is written.

@@ -68,7 +68,7 @@ def test_effective_rank_lies_between_1_and_the_rank() -> None:
 @pytest.mark.parametrize("measure", [normalized_std, effective_rank])
 def test_measures_carry_no_gradient_and_name_wrong_shapes(measure) -> None:
     assert not measure(torch.randn(5, 4, requires_grad=True)).requires_grad
-    for shape in ((0, 4), (4,), (2, 3, 4)):
+    for shape in ((0, 4), (3, 0), (4,), (2, 3, 4)):
         with pytest.raises(ValueError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
             measure(torch.zeros(shape))
 

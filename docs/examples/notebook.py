@@ -26,7 +26,7 @@ print(table.pivot(index="cell", columns="metric", values="mean").round(2))
 
 # %% [markdown]
 # ## The runs
-# One row for each run, as in `rows.csv`, and its folder.
+# One row for each cell and seed, as in `rows.csv`, and the folder of its run.
 
 # %%
 rows = fgssl.read_rows(SWEEP)

@@ -20,6 +20,13 @@ OUT = click.argument("out", metavar="OUT", type=PATH)
 RUNS = click.argument("runs", metavar="[RUN]...", nargs=-1)
 
 
+def not_an_override(context: click.Context, parameter: click.Parameter, given: Path) -> Path:
+    """Return the file that a command takes first; raise a `UserError` if KEY=VALUE stands in its place."""
+    if "=" in given.name and not given.exists():
+        raise UserError(f"{parameter.metavar} is missing: give it before {given}")
+    return given
+
+
 def presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete `--preset` from the sweep file that is given before it."""
     from hpc.sweeps.sweep_file import preset_names
@@ -63,7 +70,7 @@ def _as_typed(program: str) -> str:
     """Return the name of a program of this environment, or its path where the shell finds no or another one."""
     here = Path(sys.executable).with_name(program)
     found = shutil.which(program)
-    if not here.exists() or (found is not None and Path(found).parent == here.parent):
+    if not os.path.exists(here) or (found is not None and Path(found).parent == here.parent):
         return program
     return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 

@@ -20,7 +20,7 @@ from fgssl.store.run_folder import RunFolder
 @click.argument("given", metavar="RUN_FOLDER|CHECKPOINT", type=PATH)
 @OVERRIDES
 def command(given: Path, overrides: tuple[str, ...]) -> None:
-    """Measure a trained encoder, or one checkpoint, in another way.
+    """Measure a trained encoder or a checkpoint with other settings.
 
     CHECKPOINT is checkpoints/step-... inside a run folder. KEY=VALUE changes a setting of the evaluation, e.g.
     evaluation.label_level=1.

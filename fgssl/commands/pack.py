@@ -21,6 +21,8 @@ from fgssl.errors import COMMAND_LINE, UserError
 from fgssl.progress import shown
 from fgssl.store.manifest import Manifest, verify
 
+_BY_DEPTH = "one or two, by the depth of the class folders; none for a flat folder"
+
 
 class _Sources(click.Group):
     """Group with one command per source, whose module is imported when the source is named or listed."""
@@ -54,7 +56,7 @@ class _SourceCommand(click.Command):
             source.name,
             params=[arguments],
             callback=lambda arguments: _pack(source, arguments),
-            help=f"Pack {source.summary}.\n\nLabel levels: {', '.join(source.levels) or 'as the images decide'}.",
+            help=f"Pack {source.summary}.\n\nLabel levels: {', '.join(source.levels) or _BY_DEPTH}.",
         )
         self.source = source
 
@@ -125,10 +127,15 @@ def _keys(settings: Any) -> list[tuple[str, str]]:
     ]
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _summary(manifest: Manifest) -> str:
     levels = [f"{len(level.classes)} x {level.name}" for level in manifest.levels]
     lines = [f"dataset {manifest.dataset}, {', '.join(levels) if levels else 'unlabeled'}"]
     for split, shards in manifest.splits.items():
         size = sum(shard.bytes for shard in shards) / 2**20
-        lines.append(f"{split:>8}: {manifest.count(split)} images, {len(shards)} shards, {size:.1f} MiB")
+        images, files = _counted(manifest.count(split), "image"), _counted(len(shards), "shard")
+        lines.append(f"{split:>8}: {images}, {files}, {size:.1f} MiB")
     return "\n".join([*lines, f" version: {manifest.version}"])

@@ -83,7 +83,7 @@ def suggest(runs: Mapping[str, RunStatus], out: Path, otherwise: tuple[str, str]
     over = not any(run.live or run.to_submit or run.undecided for run in runs.values())
     name, purpose = otherwise
     if all(run.state is ClusterState.DONE for run in runs.values()):
-        name, purpose = "aggregate", f"write {out / 'table.md'} anew"
+        name, purpose = "aggregate", f"write {out / 'table.md'}"
     elif over:
         name, purpose = "logs", "show why runs failed; `fgssl retry` submits them again"
     print_next("fgssl", name, out, purpose=purpose)

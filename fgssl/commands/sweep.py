@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH, clusters, presets, print_next
+from fgssl.commands.arguments import (
+    OVERRIDES,
+    PATH,
+    clusters,
+    not_an_override,
+    presets,
+    print_next,
+    print_next_in_python,
+)
 from fgssl.data.location import levels_named
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from hpc.local.sweep import default_jobs, run_here
@@ -23,22 +31,28 @@ from hpc.sweeps.sweep_file import read_sweep
 if TYPE_CHECKING:
     from hpc.cluster.site.profile import Profile
 
-_OF_PROFILE = "cluster."  # profile_files.PREFIX, without the cluster's modules
+_OF_PROFILE = "cluster."  # equals profile_files.PREFIX; repeated so that the cluster's modules are not imported
 _POLL_S = 30.0
 
 
 @click.command()
-@click.argument("sweep", metavar="SWEEP.yaml", type=PATH)
+@click.argument("sweep", metavar="SWEEP.yaml", type=PATH, callback=not_an_override)
 @OVERRIDES
-@click.option("--preset", metavar="NAME", shell_complete=presets, help="A preset of the file; its default if left out.")
-@click.option("--out", type=PATH, metavar="DIR", help="Output folder; outputs/<name>-<preset> if left out.")
+@click.option(
+    "--preset", metavar="NAME", shell_complete=presets, help="Preset to use; by default the one that the file names."
+)
+@click.option("--out", type=PATH, metavar="DIR", help="Output folder; by default outputs/<name>-<preset>.")
 @click.option(
     "--jobs",
     type=int,
     metavar="N",
     help="Runs at a time; by default one per GPU, else one per resources.threads cores.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and what is missing to run it; write nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the plan and what the runs still lack; write nothing. The output folder is not tested.",
+)
 @click.option(
     "--cluster",
     metavar="PROFILE",
@@ -59,15 +73,17 @@ def command(
 ) -> int:
     """Train all runs of a table or figure, and write the table.
 
-    Run again, the command does only what is missing or failed.
+    Run again, the command makes only the runs that are missing or failed.
 
-    KEY=VALUE changes a setting. If its first part is a key of the sweep (seeds, baseline, settings, stages, arms, jobs,
-    retries), it changes that; otherwise it changes the settings of all runs, e.g. data.folder=shards/birds.
+    KEY=VALUE changes a setting. If its first part is a key of the sweep (name, title, source, seeds, baseline,
+    settings, stages, arms, jobs, retries), it changes that. Otherwise it changes the shared settings, e.g.
+    data.folder=shards/birds, and is refused if an arm or a stage sets the same key.
 
     With --cluster the runs become jobs, and the command returns once they are in the queue: see `fgssl status`.
     cluster.KEY=VALUE changes the profile, e.g. cluster.account=OPEN-12-34.
 
-    The exit code is 0 if all runs are done or submitted, 1 if some failed, and 2 if the sweep cannot start.
+    The exit code is 0 if all runs are done or submitted, 1 if some failed, 2 if there is an error to correct, and 130
+    after Ctrl-C.
     """
     faults = [*_option_faults(overrides, jobs, dry_run, cluster, wait)]
     planned, profile = _read(sweep, preset, overrides, cluster, faults)
@@ -96,7 +112,7 @@ def _print_next(out: Path, failed: bool) -> None:
     if failed:
         print_next("fgssl", "status", out, purpose="show which runs failed and why")
     else:
-        print_next("fgssl", "aggregate", out, purpose=f"write {out / 'table.md'} anew, with rows.csv and table.tex")
+        print_next_in_python("table = fgssl.read_table", out)
 
 
 def _read(
@@ -104,8 +120,9 @@ def _read(
 ) -> tuple[SweepPlan, "Profile | None"]:
     """Return the plan, and the profile of the cluster if one is given; add the problems of the profile to `faults`.
 
-    Raises a `SettingsError` with all problems if the plan cannot be made. Problems of options are raised here too,
-    unless there is a profile: its limits are then checked first, so that all problems are reported at once.
+    Raises a `SettingsError` with all problems, those of options too, if the plan cannot be made. If only options have
+    problems, it is raised here without a profile; with one, `submit` raises it, together with those of the profile's
+    limits.
     """
     of_profile = [override for override in overrides if override.startswith(_OF_PROFILE)]
     of_sweep = [override for override in overrides if override not in of_profile]
@@ -128,7 +145,7 @@ def _read(
 def _submit(
     planned: SweepPlan, profile: "Profile", faults: Sequence[Problem], out: Path, dry_run: bool, wait: bool
 ) -> int:
-    from fgssl.commands.sync import sync  # the cluster's modules: not for runs here
+    from fgssl.commands.sync import sync  # imported here so that local runs do not load the cluster's modules
     from hpc.cluster.submit import submit
 
     follow = functools.partial(sync, out, "over" if wait else "once", _POLL_S)
@@ -152,17 +169,17 @@ def _option_faults(
     """Yield a problem for each option that is wrong, or has no effect beside the others."""
     if cluster is None:
         for key in (override.partition("=")[0] for override in overrides if override.startswith(_OF_PROFILE)):
-            yield Problem(COMMAND_LINE, key, "belongs to a cluster's profile: give --cluster NAME too, or leave it out")
-        if wait:
-            message = (
-                "follows the jobs of a cluster: give --cluster NAME too, or leave it out (runs here are waited for)"
+            yield Problem(
+                COMMAND_LINE, key, "belongs to a cluster's profile: add --cluster NAME, or remove this setting"
             )
+        if wait:
+            message = "is for the jobs of a cluster: add --cluster NAME, or remove --wait (runs here are waited for)"
             yield Problem(COMMAND_LINE, "--wait", message)
-    elif jobs is not None:
-        message = "is for runs on this machine; a cluster decides itself how many jobs run at a time: leave it out"
+        if jobs is not None and jobs < 1:
+            yield Problem(COMMAND_LINE, f"--jobs {jobs}", "must be at least 1")
+        return
+    if jobs is not None:
+        message = "is for runs on this machine; a cluster decides how many jobs run at a time: remove --jobs"
         yield Problem(COMMAND_LINE, f"--jobs {jobs}", message)
-    elif wait and dry_run:
-        yield Problem(COMMAND_LINE, "--wait", "there is nothing to wait for with --dry-run: leave one of them out")
-    if jobs is not None and jobs < 1:
-        message = "is not allowed: at least 1 run at a time, or leave it out"
-        yield Problem(COMMAND_LINE, f"--jobs {jobs}", message)
+    if wait and dry_run:
+        yield Problem(COMMAND_LINE, "--wait", "there is nothing to wait for with --dry-run: remove one of them")

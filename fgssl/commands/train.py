@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OVERRIDES, PATH, print_measures, print_next
+from fgssl.commands.arguments import OVERRIDES, PATH, not_an_override, print_measures, print_next
 from fgssl.data.location import levels_named
 from fgssl.interruption import Interrupted
 from fgssl.run.process import make
@@ -20,17 +20,20 @@ _OUT = Path("outputs/train")
 
 
 @click.command()
-@click.argument("file", metavar="CONFIG.yaml", type=PATH)
+@click.argument("file", metavar="CONFIG.yaml", type=PATH, callback=not_an_override)
 @OVERRIDES
 @click.option("--out", type=PATH, default=_OUT, show_default=True, help="Run folders go to OUT/runs.")
 @click.option(
-    "--stop-after-step", type=int, metavar="N", help="Leave after N steps as if interrupted. Run again to go on."
+    "--stop-after-step", type=int, metavar="N", help="Stop after N steps as if interrupted; the same command continues."
 )
-@click.option("--run-folder", type=PATH, metavar="DIR", help="The run folder, in place of one in OUT/runs.")
+@click.option(
+    "--run-folder", type=PATH, metavar="DIR", help="Use DIR as the run folder instead of a folder in OUT/runs."
+)
 @click.option(
     "--verify-exact",
     is_flag=True,
-    help="Train nothing; test on this machine that `training.invariant: exact` gives equal bits for this config.",
+    help="Train nothing; test on this machine that `training.invariant: exact` gives this config the same bits for any "
+    "allowed number of processes, also after an interruption.",
 )
 def command(
     file: Path,
@@ -63,7 +66,7 @@ def command(
         make(config, out, folder, processes, stop_after_step)
     except Interrupted as interrupted:
         if processes.rank == 0:
-            print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
+            print("interrupted; the same command continues from the newest checkpoint", file=sys.stderr)
         return int(interrupted.code or 0)
     if processes.rank == 0:
         print(f"run folder: {folder.path}")

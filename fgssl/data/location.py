@@ -1,4 +1,4 @@
-"""Location of a dataset's packed shards; the embedded set `toy` is drawn there on its first use.
+"""Location of a dataset's packed shards; the built-in dataset `toy` is drawn there on its first use.
 
 The module imports neither h5py, numpy nor Pillow, which planning a sweep does not need.
 """
@@ -35,7 +35,7 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
         return data_root / f"toy-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if data.folder is None:
         raise DataError(
-            f"data.folder: is empty, but dataset {data.dataset!r} is not the embedded one (toy): set data.folder to "
+            f"data.folder: is empty, but dataset {data.dataset!r} is not the built-in one (toy): set data.folder to "
             f"its packed shards; {how_to_pack(data.dataset, 'FOLDER')}"
         )
     folder = Path(data.folder).expanduser()
@@ -60,7 +60,7 @@ def _not_packed(dataset: str, folder: Path) -> str:
 
 
 def ensure_toy(data: DataSettings, data_root: Path, track: Track = silent) -> Path:
-    """Return `shards_folder`, and pack the embedded set if it is missing; two processes may do so at once."""
+    """Return `shards_folder`, and pack the built-in dataset if it is missing; two processes may do so at once."""
     folder = shards_folder(data, data_root)
     if data.embedded and not (folder / MANIFEST).exists():
         import fgssl.data.sources.toy as toy  # heavy imports, needed once
@@ -99,7 +99,7 @@ def levels_named(settings: Callable[[], Mapping[str, object]]) -> Iterator[None]
 
 
 def toy_manifest(toy: ToySettings) -> Manifest:
-    """Return the embedded set's manifest without drawing its images; sizes and hashes of shards are left empty."""
+    """Return the built-in dataset's manifest without drawing its images; sizes and hashes of shards are left empty."""
     per_species = {"train": toy.train_images_per_species, "test": toy.test_images_per_species}
     images = {split: count * len(SPECIES) for split, count in per_species.items()}
     return Manifest(

@@ -36,7 +36,7 @@ from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed
 
 
 class DestinationExistsError(DataError):
-    """Folder to pack into that exists already."""
+    """Destination of `pack` that exists already."""
 
 
 # ------------------------------------------------------------------------------------------- writing
@@ -131,7 +131,7 @@ def _writing(destination: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{destination}: cannot be written: {error.strerror or error}: free space, correct the permissions, or "
+            f"{destination}: cannot be written ({error.strerror or error}); free space, correct the permissions, or "
             "choose another folder"
         ) from error
 
@@ -219,7 +219,7 @@ class ShardedSplit:
     labels: NDArray[np.int64]
     """Classes (n, L), finest level first."""
     groups: NDArray[np.int64]
-    """Group (n,) of each image; images of one group stay together."""
+    """Group (n,) of each image; images of one group stay on one side of a validation split."""
     source_ids: NDArray[np.str_]
     """Origin (n,) of each image."""
     attributes: dict[str, NDArray[np.float64]]
@@ -280,7 +280,7 @@ class ShardedSplit:
 
 @dataclass(frozen=True)
 class _Table:
-    """Content of one shard, except its images."""
+    """Content of one shard, except its images; `offsets` count from the start of its file."""
 
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]

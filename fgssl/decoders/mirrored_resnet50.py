@@ -1,4 +1,7 @@
-"""Mirrored ResNet-50 (He et al. 2016): 2048 -> 512 -> 2048x4x4 -> 7x7 -> stages [3, 4, 6, 3] -> image."""
+"""Mirrored ResNet-50 (He et al. 2016).
+
+At 224 pixels: 2048 -> 512 -> 2048x4x4 -> 7x7 -> stages [3, 4, 6, 3] -> image.
+"""
 
 from torch import Tensor, nn
 
@@ -31,12 +34,12 @@ class UpBottleneck(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return maps (N, out_channels, H, W) of maps (N, in_channels, H, W), of twice the side if upsampled."""
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W), or to twice that height and width with `upsample`."""
         return self.relu(self.branch(x) + self.upsample(self.shortcut(x)))
 
 
 def mirrored_resnet50_decoder(feature_width: int, image_size: int) -> nn.Sequential:
-    """Build a decoder (N, feature_width) -> (N, 3, image_size, image_size); its first map has side image_size / 32."""
+    """Build a decoder (N, feature_width) -> (N, 3, image_size, image_size); its stages start at image_size / 32."""
     stages: list[nn.Module] = []
     channels = 2048
     # ResNet-50's own bottleneck widths, from its last stage to its first: 10.7 GMAC at 224 pixels.

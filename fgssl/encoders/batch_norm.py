@@ -165,7 +165,7 @@ def group_batch_norms(module: nn.Module, group_size: int) -> nn.Module:
     """Replace every BatchNorm inside `module` by a grouped one, and return `module`.
 
     Parameters, buffers and the keys of the state dict stay. Raises a `NotImplementedError` for other types of
-    BatchNorm, and for a momentum of None, which asks for a cumulative average.
+    BatchNorm, and for a momentum of None, which means a cumulative average.
     """
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm) and child.momentum is None:

@@ -1,8 +1,9 @@
 """Renaming of weights from other libraries' keys to timm's, for networks that differ in nothing but the keys.
 
-Supported are torchvision's VisionTransformer and SwinTransformer (v1), and the first release of Swin. timm's models
-have the same epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) and the same exact GELU as torchvision's, unless
-`encoder.arguments` changes them. ResNets need no renaming, since both libraries use the same keys.
+Supported are torchvision's VisionTransformer and SwinTransformer (v1), the first release of Swin, and the ResNets of
+SupContrast and lightly. timm's models have the same epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) and the same
+exact GELU as torchvision's, unless `encoder.arguments` changes them. torchvision's ResNets need no renaming, since both
+libraries use the same keys.
 """
 
 import re
@@ -55,6 +56,16 @@ FIRST_SWIN: tuple[Rule, ...] = (
     (r"head\.\w+", None),
 )
 
+SUPCONTRAST_RESNET: tuple[Rule, ...] = ((r"(.+)\.shortcut\.(.+)", r"\1.downsample.\2"),)
+"""ResNets of HobbitLong/SupContrast (`networks/resnet_big.py`), whose stem is `encoder.stem: small_image`."""
+
+LIGHTLY_RESNET: tuple[Rule, ...] = (
+    (r"0\.(.+)", r"conv1.\1"),
+    (r"1\.(.+)", r"bn1.\1"),
+    (r"([4-7])\.(.+)", lambda match: f"layer{int(match[1]) - 3}.{match[2]}"),
+)
+"""Backbones in the examples of lightly-ai/lightly: `nn.Sequential` of the children of torchvision's ResNet."""
+
 
 @dataclass(frozen=True)
 class KeyLayout:
@@ -71,6 +82,8 @@ LAYOUTS: dict[str, KeyLayout] = {
     "torchvision Swin": KeyLayout("features.1.0.attn.relative_position_bias_table", TORCHVISION_SWIN),
     # timm's first stage does not begin with a downsampling
     "first Swin": KeyLayout("layers.0.downsample.reduction.weight", FIRST_SWIN),
+    "SupContrast ResNet": KeyLayout("layer2.0.shortcut.0.weight", SUPCONTRAST_RESNET),
+    "lightly ResNet": KeyLayout("4.0.conv1.weight", LIGHTLY_RESNET),
 }
 """Supported layouts besides timm's own, by name."""
 

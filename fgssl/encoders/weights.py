@@ -1,14 +1,19 @@
-"""Weights files: plain files with timm's keys; torchvision's keys are read too."""
+"""Weights files: they are written with timm's keys; checkpoints of other projects are read too."""
 
 import json
 import pickle
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from fgssl.encoders.key_layouts import to_timm
+from fgssl.encoders.prefixes import contains, networks, without_copies
 from fgssl.errors import CheckpointError
 from fgssl.settings.encoder import EncoderSettings
 
@@ -16,77 +21,125 @@ LISTED_FAULTS = 40
 """Largest number of mismatched keys in a message."""
 
 
+class _StandIn:
+    """Object in a torch file that is no tensor, such as an `argparse.Namespace` or a number of numpy.
+
+    It takes the place of every class and function that torch does not read by default, so that none is imported.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        """Ignore the arguments of the object."""
+
+    def __setstate__(self, state: object) -> None:
+        """Ignore the attributes of the object."""
+
+
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """Return the state dict in a `.safetensors` or a torch file, where it may lie under `state_dict` or `model`.
+    """Return all tensors in the dictionaries of a `.safetensors` or a torch file, by their dotted paths.
+
+    Other objects in the file are ignored, and no code in it is run.
 
     Raises:
-        CheckpointError: The file does not exist, cannot be read or holds anything but tensors.
+        CheckpointError: The file does not exist, cannot be read or holds no tensors.
     """
     if not file.is_file():
         raise CheckpointError(f"{file}: no such weights file")
+    whole_model = f"{file}: holds more than tensors, such as a whole model: save `model.state_dict()` instead"
     try:
         if file.suffix == ".safetensors":
             return load(file.read_bytes())
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        # Files of torch before 1.6 are no zip archives, and their classes cannot be listed.
+        foreign = get_unsafe_globals_in_checkpoint(file) if is_zipfile(file) else ["argparse.Namespace"]
+        with safe_globals([(_StandIn, name) for name in foreign]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:  # the file holds code, which torch refuses to run
-        message = "holds more than tensors, such as a whole model: save `model.state_dict()` instead"
-        raise CheckpointError(f"{file}: {message}") from error
+        raise CheckpointError(whole_model) from error
     except Exception as error:  # safetensors, pickle and zip each raise types of their own
         raise CheckpointError(f"{file}: not a readable weights file: {error}") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{file}: holds no state dict of tensors")
-    return content
+    if isinstance(content, dict) and (state := dict(_tensors(content))):
+        return state
+    raise CheckpointError(whole_model if isinstance(content, _StandIn) else f"{file}: holds no state dict of tensors")
 
 
-def load_weights(module: nn.Module, file: Path) -> None:
-    """Load all weights of `module` from a file with timm's or torchvision's keys.
+def _tensors(content: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors in a dictionary and the dictionaries inside it, with their dotted paths."""
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield f"{above}{key}", value
+        elif isinstance(value, dict):
+            yield from _tensors(value, f"{above}{key}.")
 
-    A classifier in the file and the prefix `module.` of DataParallel are ignored.
+
+def load_weights(module: nn.Module, file: Path, prefix: str | None = None) -> str:
+    """Load all weights of `module` from a file with timm's, torchvision's or another known project's keys.
+
+    The file may hold other networks too. A classifier of the module in the file is ignored.
+
+    Args:
+        module: Network that takes the weights.
+        file: Weights file.
+        prefix: Names that must stand in the prefix of the weights (see `fgssl.encoders.prefixes`), or None if any
+            prefix will do.
+
+    Returns:
+        Prefix of the weights, which is empty if they stand at the top of the file.
 
     Raises:
-        CheckpointError: Weights are missing, unexpected or of another shape; all of them are listed.
+        CheckpointError: No network in the file fits, and all differences of the closest one are listed; or several fit.
     """
-    wanted = module.state_dict()
-    classifier = _classifier(module)
-    given = {
-        key: value
-        for key, value in to_timm(_without_data_parallel(read_weights(file))).items()
-        if key in wanted or not key.startswith(classifier)
+    wanted, classifier = module.state_dict(), _classifier(module)
+    state = read_weights(file)
+    found = {
+        path: {key: value for key, value in to_timm(held).items() if key in wanted or not key.startswith(classifier)}
+        for path, held in networks(state).items()
+        if prefix is None or contains(path, prefix)
     }
-    faults = [
-        f"missing {key} {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key not in given and not key.endswith("num_batches_tracked")  # older files lack this count
-    ]
-    faults += [f"unexpected {key}" for key in given if key not in wanted]
-    faults += [
-        f"{key} has shape {tuple(given[key].shape)}, wanted {tuple(value.shape)}{_other_size(key, given[key], value)}"
-        for key, value in wanted.items()
-        if key in given and given[key].shape != value.shape
-    ]
-    if faults:
-        shown = "\n  ".join(faults[:LISTED_FAULTS])
-        more = f"\n  and {len(faults) - LISTED_FAULTS} more" if len(faults) > LISTED_FAULTS else ""
-        if not given.keys() & wanted.keys():  # such as when a wrapper put its name before every key
-            more += f"\n  the file holds {len(given)} other tensors: {', '.join(list(given)[:3])}, ..."
-        raise CheckpointError(f"{file}: weights of another architecture:\n  {shown}{more}")
-    module.load_state_dict(given)
+    if not found:
+        tops = ", ".join(dict.fromkeys(key.partition(".")[0] for key in state))
+        raise CheckpointError(f"{file}: no key lies below the prefix {prefix}; at the top of the file are {tops}")
+    fitting = without_copies([path for path, given in found.items() if next(_faults(given, wanted), None) is None])
+    if len(fitting) > 1 and prefix not in fitting:  # a whole prefix may also stand inside a longer one
+        raise CheckpointError(
+            f"{file}: holds {len(fitting)} networks that fit, below the prefixes {', '.join(fitting)}: choose one, "
+            f"such as start.encoder.prefix={fitting[0]}"
+        )
+    if not fitting:
+        closest = max(found, key=lambda path: (len(found[path].keys() & wanted.keys()), -len(path)))
+        raise CheckpointError(f"{file}: {_mismatch(closest, found[closest], wanted)}")
+    taken = prefix if prefix in fitting else fitting[0]
+    module.load_state_dict(found[taken])
+    return taken
+
+
+def _faults(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield a line for each weight that is missing, unexpected or of another shape."""
+    for key, value in wanted.items():
+        if key not in given and not key.endswith("num_batches_tracked"):  # older files lack this count
+            yield f"missing {key} {tuple(value.shape)}"
+    for key in given:
+        if key not in wanted:
+            yield f"unexpected {key}"
+    for key, value in wanted.items():
+        if key in given and given[key].shape != value.shape:
+            shapes = f"{tuple(given[key].shape)}, wanted {tuple(value.shape)}"
+            yield f"{key} has shape {shapes}{_other_size(key, given[key], value)}"
+
+
+def _mismatch(prefix: str, given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Return the message about a network in the file, found below `prefix`, that is not the wanted one."""
+    faults = list(_faults(given, wanted))
+    lines = [f"weights of another architecture{prefix and f' below the prefix {prefix}'}:", *faults[:LISTED_FAULTS]]
+    if len(faults) > LISTED_FAULTS:
+        lines.append(f"and {len(faults) - LISTED_FAULTS} more")
+    if not given.keys() & wanted.keys():
+        lines.append(f"the file holds {len(given)} other tensors: {', '.join(list(given)[:3])}, ...")
+    return "\n  ".join(lines)
 
 
 def _classifier(module: nn.Module) -> tuple[str, ...]:
     """Return the prefixes of a timm model's classifier keys; empty for other modules."""
     names = getattr(module, "pretrained_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
-
-
-def _without_data_parallel(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "module."
-    if not all(key.startswith(prefix) for key in state):
-        return state
-    return {key.removeprefix(prefix): value for key, value in state.items()}
 
 
 def _other_size(key: str, given: Tensor, wanted: Tensor) -> str:

@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
 from fgssl.evaluation.features import require_images
-from fgssl.losses.shapes import require_temperature
 from fgssl.progress import Track, silent
 
 QUERIES_AT_ONCE = 128
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
+LEAST_TEMPERATURE = 1e-30
+"""Least temperature. At 1e-309 a cosine divided by it would be infinite, and the vote NaN."""
 
 
 def weighted_knn(
@@ -36,7 +37,7 @@ def weighted_knn(
         test_features: (M, D), on the device of `train_features`.
         test_labels: (M,) classes.
         neighbors: Number K of voters, at most N.
-        temperature: Divisor of the cosines, above 0.
+        temperature: Divisor of the cosines, at least 1e-30.
         track: Display of progress; none by default.
 
     Returns:
@@ -45,7 +46,8 @@ def weighted_knn(
     Raises:
         DataError: A split has no images.
         NonFiniteError: Features hold NaN or infinity.
-        ValueError: Labels have another shape, `neighbors` exceeds N, or the temperature is not above 0.
+        ValueError: Features are not 2-D or differ in width, labels do not match their rows, `neighbors` is not in 1 to
+            N, or the temperature is below 1e-30.
     """
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     train_labels, labels = (
@@ -53,7 +55,11 @@ def weighted_knn(
     )
     for split, features, given in (("training", train_features, train_labels), ("test", test_features, labels)):
         require_images("kNN", split, features, given)
-    require_temperature(temperature)
+    if train_features.shape[1] != test_features.shape[1]:
+        widths = f"{train_features.shape[1]} (training) and {test_features.shape[1]} (test)"
+        raise ValueError(f"features of widths {widths}: must be equally wide")
+    if not temperature >= LEAST_TEMPERATURE:  # not `<`, which NaN would pass
+        raise ValueError(f"temperature {temperature}: must be at least {LEAST_TEMPERATURE}")
     if not 1 <= neighbors <= len(train_features):
         raise ValueError(
             f"neighbors {neighbors}: must be from 1 to the number of training images, {len(train_features)}"
@@ -67,7 +73,7 @@ def weighted_knn(
             similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
             nearest = _nearest(similarity, neighbors)  # (Q, K)
             exponents = similarity.gather(1, nearest) / temperature
-            weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # at most 1: no temperature overflows
+            weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # at most 1
             ballots = one_hot(class_of_row[nearest], len(classes)).double()  # (Q, K, C)
             votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
             correct += int((classes[votes.argmax(dim=1)] == own).sum())

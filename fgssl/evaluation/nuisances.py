@@ -90,9 +90,9 @@ def check_attributes(nuisances: Mapping[str, Sequence[str]], train: Attributes, 
 def _faults(train: NDArray[np.float64], test: NDArray[np.float64]) -> Iterable[str]:
     for split, values in (("training", train), ("test", test)):
         if not np.isfinite(values).all():
-            yield f"values of the {split} images are NaN or infinite: correct them and pack again, or leave it out"
+            yield f"values of the {split} images are NaN or infinite: correct and pack them again, or remove it"
         elif values.min() == values.max():
-            yield f"all {len(values)} {split} images have the value {values[0]:g}, so nothing varies: leave it out"
+            yield f"all {len(values)} {split} images have the value {values[0]:g}, so nothing varies: remove it"
 
 
 def validation_split(groups: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -50,7 +50,7 @@ class Parts:
         return self.config.encoder.batch_norm_group_size
 
     def method(self, settings: MethodSettings) -> Method:
-        """Return the method of `settings`, built from these parts, such as the base of another method."""
+        """Build the method of `settings` from these parts; a method builds its base by it."""
         method: Method = load_implementation(settings)(settings, self)
         return method
 
@@ -70,8 +70,16 @@ class Parts:
 
     def load_start(self, role: str, network: nn.Module) -> None:
         """Load the start weights of a role (`encoder`, ...) into its network, if there are any."""
-        if (file := self.start[role]) is not None:
-            load_weights(network, file)
+        load_start(self.config, self.start, role, network)
+
+
+def load_start(config: Config, start: Start, role: str, network: nn.Module) -> None:
+    """Load the start weights of a role (`encoder`, ...) into its network, if there are any; print their prefix."""
+    if (file := start[role]) is None:
+        return
+    source = config.start.sources.get(role)
+    if prefix := load_weights(network, file, source.prefix if source else None):
+        print(f"start.{role}: the weights below the prefix {prefix} of {file}", flush=True)
 
 
 def start_encoder(config: Config, start: Start) -> nn.Module:
@@ -81,8 +89,7 @@ def start_encoder(config: Config, start: Start) -> nn.Module:
     encoder = build_encoder(
         config.encoder, views.image_size, [recipe.image_size for recipe in views.of_each(views.num_recipes)]
     )
-    if start["encoder"] is not None:
-        load_weights(encoder, start["encoder"])
+    load_start(config, start, "encoder", encoder)
     return encoder
 
 
@@ -100,5 +107,5 @@ def build_method(config: Config, start: Start, classes: Sequence[int]) -> Method
 
 
 def _seed_torch(config: Config, network: str) -> None:
-    """Set torch's seed for the start weights of one network, which are then a function of the run's seed alone."""
+    """Set torch's seed for the start weights of a network, which then depend only on the run's seed and its name."""
     torch.manual_seed(int(randomness.stream_key(config.seed, f"weights/{network}", ())[0]))

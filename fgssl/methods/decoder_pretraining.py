@@ -26,7 +26,7 @@ class DecoderPretraining(Method):
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         """Return `reconstruction_error` (N,), the mean squared error of each image's normalized pixels."""
         assert batch.original is not None
-        # Group statistics, as in the training that follows, so that the decoder sees the same features in both.
+        # BatchNorm normalizes by groups, as in the training that follows, so that the decoder sees the same features.
         with torch.no_grad(), frozen_batch_norm_statistics(self.encoder):
             features = self.encoder(batch.original)  # (N, D)
         rebuilt = at_least_fp32(self.decoder(features))

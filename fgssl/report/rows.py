@@ -1,4 +1,4 @@
-"""Rows of a sweep's runs (rows.csv), one per planned run, whatever its state."""
+"""Rows of a sweep's runs (rows.csv), one per planned run of a cell, whatever its state; stages have none."""
 
 import csv
 import io
@@ -36,10 +36,10 @@ AND = " + "
 
 
 def collect_rows(plan: PlanRecord, out: Path, track: Track = silent) -> list[Row]:
-    """Return one row per planned run, in the plan's order, from the run folders in `out`/runs; missing values are None.
+    """Return one row per planned run of a cell, in the plan's order, from the run folders in `out`/runs.
 
-    `wall_s` is the time of training and evaluation together, in seconds. `fingerprint` is the training's. `reason`
-    explains why a run is not done. `plan.columns` holds the units of the measures.
+    Missing values are None. `wall_s` is the time of training and evaluation together, in seconds. `fingerprint` is the
+    training's. `reason` explains why a run is not done. `plan.columns` holds the units of the measures.
     """
     planned = [(cell, run) for cell in plan.cells for run in cell.runs]
     starts: dict[str, Start] = {run.run: (f"cell {cell.cell}", run) for cell, run in planned}

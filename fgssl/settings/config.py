@@ -22,21 +22,29 @@ from fgssl.settings.views import ViewSettings
 
 @settings
 class StartSource:
-    """Origin of start weights, given by exactly one of these keys."""
+    """Origin of start weights, given by exactly one of `file`, `run` and `stage`."""
 
     file: str | None = None
-    """Path of a weights file with timm's or torchvision's key names. Nothing is downloaded. The fingerprint
-    leaves the path out; the run records the hash of the file."""
+    """Path of a weights file with the keys of timm or torchvision, or of a checkpoint of MoCo v2, DINO, solo-learn,
+    SupContrast or lightly. Nothing is downloaded. The fingerprint leaves the path out; the run records the hash of the
+    file."""
+    prefix: str | None = added_later(default=None)
+    """Prefix of the network's keys in `file`, or names in it, such as `encoder_k` (MoCo), `student` (DINO) or
+    `state_dict_ema` (timm). By default the only network in the file that fits is taken; several that fit are refused.
+    A momentum copy counts only if it is named here, except DINO's teacher, which `eval_linear.py` of DINO reads by
+    default (Caron et al. 2021)."""
     run: str | None = None
     """Name of a trained run folder beside this one."""
     stage: str | None = added_later(default=None)
     """Name of a stage of the sweep, whose run at the same seed is taken. Only a sweep has stages."""
 
     def __post_init__(self) -> None:
-        given = [key for key, value in dataclasses.asdict(self).items() if value is not None]
+        given = [key for key in ("file", "run", "stage") if getattr(self, key) is not None]
         if len(given) != 1:
             taken = f", not {', '.join(given)}; null takes one back" if given else ""
             raise ValueError(f"give exactly one of `file`, `run` and (in a sweep) `stage`{taken}")
+        if self.prefix is not None and self.file is None:
+            raise ValueError("`prefix` is a place in a `file`: omit it, or give the file")
 
 
 @settings

@@ -10,7 +10,7 @@ from fgssl.settings.declare import NOT_SCIENTIFIC, NUMBER, NonNegativeInt, Posit
 
 @settings
 class ToySettings:
-    """The embedded dataset: fungi drawn by code, 4 species in each of 6 genera."""
+    """The built-in dataset: fungi drawn by code, 4 species in each of 6 genera."""
 
     seed: NonNegativeInt = 0
     """Seed of the drawings. Another seed gives another dataset; `seed` of the run has no influence on it."""
@@ -32,7 +32,7 @@ class DataSettings:
     """Folder of the shards that `fgssl pack` wrote. It may be empty for `toy` only, which is then packed on first use
     into the output folder. Moving the shards renames no run."""
     toy: ToySettings = ToySettings()
-    """Content of the embedded dataset. Other datasets ignore it."""
+    """Content of the built-in dataset. Other datasets ignore it."""
 
     @property
     def embedded(self) -> bool:

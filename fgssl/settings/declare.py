@@ -4,6 +4,7 @@ No module of `fgssl.settings` imports torch, so that a login node validates a sw
 """
 
 import dataclasses
+import difflib
 import functools
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field
@@ -78,7 +79,9 @@ class ChosenByName:
             example = f"{{name: {next(iter(self.registry))}}}"
             raise PydanticCustomError("no_mapping", "give a mapping, such as {example}", {"example": example})
         if "name" not in given:
-            raise ValueError(f"`name` is missing: give one of {', '.join(self.registry)}")
+            near = difflib.get_close_matches("name", [key for key in given if isinstance(key, str)], n=1)
+            hint = f" (mistyped as {near[0]!r}?)" if near else ""
+            raise ValueError(f"`name` is missing{hint}: give one of {', '.join(self.registry)}")
         expected = ", ".join(f"'{name}'" for name in self.registry)
         context = {"discriminator": "'name'", "tag": str(given["name"]), "expected_tags": expected}
         raise ValidationError.from_exception_data("", [{"type": "union_tag_invalid", "input": given, "ctx": context}])

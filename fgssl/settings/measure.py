@@ -1,7 +1,8 @@
 """Contract of a measure: its settings, its columns, its demands on a dataset, and its values.
 
-A measure is a subclass in a file of its own and a line of `MEASURES` in `fgssl.settings.evaluation`. Plans and tables
-read its columns without torch, so its file imports torch, numpy and formulas inside `value` and `check` only.
+A measure is a subclass of `Measure` in its own file, and a line in `MEASURES` in `fgssl.settings.evaluation`. Plans and
+tables read its columns without torch, so the file imports torch, numpy and the modules with the formulas only inside
+`value` and `check`.
 """
 
 import dataclasses
@@ -43,8 +44,9 @@ class Measure:
     """Measure of an encoder's features. The fields of a subclass are its settings in the YAML."""
 
     written: ClassVar[Any] = None
-    """Type of the key's value in the YAML. None means a boolean, or for a class with fields, the class or null. A
-    boolean may be written as null or `{}`, and a class as `true`, so that every measure is switched alike."""
+    """Type of the key's value in the YAML. If it is None, the value is a boolean for a class without fields, and the
+    fields or null for one with fields. Every measure is switched alike: null and `{}` also stand for a boolean, and
+    `true` and `false` for the default fields and null."""
 
     @classmethod
     def field_type(cls) -> Any:
@@ -66,15 +68,21 @@ class Measure:
         raise NotImplementedError
 
     def label_levels(self, label_level: int) -> dict[str, int]:
-        """Return the label levels that are read, by the dotted key that chooses each; {} if no labels are needed."""
+        """Return {dotted key of each setting that chooses a label level: that level}; {} if no labels are needed."""
         return {"evaluation.label_level": label_level}
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
-        """Return a message for each thing besides label levels that the dataset lacks; it opens with the dotted key."""
+        """Return a message for each thing, other than label levels, that the dataset lacks.
+
+        Each message begins with the dotted key of the setting that needs it.
+        """
         return []
 
     def check(self, splits: "Splits") -> None:
-        """Raise a `DataError` if labels, groups or attributes cannot be measured. It is called before training."""
+        """Raise a `DataError` if the labels, groups or attributes of the splits do not allow this measure.
+
+        Called before training; the default checks nothing.
+        """
 
     def value(self, features: "Features") -> dict[str, float]:
         """Return the value of each column, and further values that no table shows (such as a chosen learning rate)."""

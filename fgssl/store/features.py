@@ -70,5 +70,5 @@ def read_features(
             splits = {name: opened.get_tensor(name) for name in names}
             return KeptFeatures(splits=splits, encoded_by={name: metadata[name] for name in names}, origin=found)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
-        print(f"WARNING: {file}: ignored, since its features cannot be read: {error}", file=sys.stderr)
+        print(f"WARNING: {file}: ignored, since its features cannot be read ({error})", file=sys.stderr)
         return None

@@ -94,7 +94,7 @@ def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
         path.mkdir(parents=True, exist_ok=True)
         file = (path / "lease").open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: the run folder cannot be created: {error.strerror}: choose another --out") from error
+        raise UserError(f"{path}: the run folder cannot be created ({error.strerror}); choose another --out") from error
     with contextlib.ExitStack() as stack:
         stack.enter_context(file)
         locked = lock(file, patience_s=1.0)  # `holder` takes the lock for a moment

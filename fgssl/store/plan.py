@@ -113,7 +113,7 @@ def listed_runs(out: Path) -> str:
 def no_sweep(out: Path) -> UserError:
     """Return the error about a folder that is not the output folder of a sweep."""
     what = f"holds no sweep ({PLAN} is missing):" if out.is_dir() else f"no such folder: {alternatives(out)};"
-    advice = "give the output folder of a sweep that was started with `fgssl sweep SWEEP.yaml --out DIR`"
+    advice = "give the output folder of a sweep (--out of `fgssl sweep`, by default outputs/NAME-PRESET)"
     return UserError(f"{out}: {what} {advice}")
 
 

@@ -72,7 +72,6 @@ class Trainer:
         method = self.engine.method
         train_unfrozen(method)
         grad_cache = GradCache(self.world, self.shard_size, self.settings.invariant == "exact", self.autocast)
-        finite = self._finite
         began = time.monotonic() - self.wall_s
         saved_step, saved_at = self.step, time.monotonic()
         if last_step is not None and last_step <= self.step < self.total_steps:
@@ -88,7 +87,7 @@ class Trainer:
 
             # ------------------------------------------------------------------ gradient of the global batch, one step
             output, online, target = grad_cache.accumulate_gradient(self.engine, batch, shuffled, progress)
-            finite.add(raw, output.loss, self.engine.step())
+            self._finite.add(raw, output.loss, self.engine.step())
             method.after_step(online, target, progress)
             self.step = raw.step + 1
             self.wall_s = time.monotonic() - began
@@ -97,7 +96,7 @@ class Trainer:
             if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
                 rate = self.groups[0].learning_rate.at(progress)
                 listener.log(self.step, {**self._metrics(raw, output), "learning_rate": rate})
-            listener.advance(self.step, finite.loss)
+            listener.advance(self.step, self._finite.loss)
 
             # ------------------------------------------------------------------ save: all processes, or none
             if self.step == last_step:
@@ -105,11 +104,11 @@ class Trainer:
             due = time.monotonic() - saved_at >= self.checkpoint_every_s and self.step < self.total_steps
             stop, due_on_first = self.world.agree_max([interruption.received, due and self.world.rank == 0])
             if due_on_first or (stop and self.step > saved_step):
-                finite.now()
+                self._finite.now()
                 save(self.state())
                 saved_step, saved_at = self.step, time.monotonic()
             interruption.leave(stop)
-        finite.finish(self.total_steps)
+        self._finite.finish(self.total_steps)
 
     def _metrics(self, raw: RawBatch, output: Output) -> dict[str, float]:
         finite = self._finite

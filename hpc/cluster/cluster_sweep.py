@@ -77,7 +77,7 @@ class ClusterSweep:
     """Limits by partition; `""` is the site's default partition."""
     retries: Retries
     code: str
-    """Folder of the frozen code that jobs run."""
+    """Folder of the frozen code that jobs run, relative to the output folder; older versions wrote absolute paths."""
     folder: str
     """Working directory of all jobs, from which relative paths in the settings start."""
     submitter: Submitter | None = None
@@ -88,6 +88,10 @@ class ClusterSweep:
     """Shortest time in seconds between the passes of two keepers (`--begin`)."""
     runs: tuple[ClusterRun, ...]
     """Runs, in topological order of their needs."""
+
+    def code_in(self, out: Path) -> Path:
+        """Return the folder of the frozen code in an output folder, which may have been moved."""
+        return out / Path(*Path(self.code).parts[-2:])
 
 
 def on_cluster(plan: SweepPlan, profile: Profile) -> list[ClusterRun]:

@@ -1,6 +1,7 @@
-"""Program of each process of a sweep's job, which executes a run of the order whose file is its argument.
+"""Program of each process of a sweep's job, which executes a run of the order whose file is its first argument.
 
-The batch script of the job starts it. After a restart it does only the work that is missing.
+The batch script of the job starts it; its second argument is `JobScript.start_file`. After a restart it does only the
+work that is missing.
 """
 
 import signal
@@ -9,10 +10,27 @@ signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # its default action would kill t
 
 import contextlib
 import errno
+import os
 import sys
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+
+
+def _note_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error before the run's start, as Python does, and leave its last line for `status`."""
+    sys.__excepthook__(kind, error, trace)
+    with contextlib.suppress(OSError, IndexError):
+        Path(sys.argv[2]).write_text(_last_line(error), encoding="utf-8")
+
+
+def _last_line(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip().rpartition("\n")[2]
+
+
+sys.excepthook = _note_error
 
 from fgssl.errors import (
     EXIT_INTERRUPTED,
@@ -48,6 +66,9 @@ def main() -> int:
     """Execute this process's part of the job and return its exit code."""
     order_file = Path(sys.argv[1])
     out = order_file.parents[2]
+    code = os.path.abspath(out / "code")  # Python has removed every `..` from its path too
+    if not Path(__file__).is_relative_to(code):
+        raise RuntimeError(f"{__file__} is running instead of the code frozen in {code}")
     store = JobStore(out)
     try:
         place = build_scheduler(cluster_sweep.read(out).scheduler).place()
@@ -82,6 +103,7 @@ class _RunInJob:
         self._folder = RunFolder(self._out / "runs" / name)
         self._first = order.packed or place.task == 0
         self._results = _results(self._folder)
+        self._failed = False
         now = time.time()
         self._launch = Launch(
             token=order.token,
@@ -95,23 +117,27 @@ class _RunInJob:
         )
 
     def work(self) -> int:
-        """Execute the run and return the exit code."""
+        """Execute the run and return the exit code; an error before the run's own start is recorded with its words."""
         try:
             self._write(self._launch)
         except UserError as error:  # the disk is full
             print(f"error: {error}", file=sys.stderr)
             return EXIT_OUT_OF_HANDS
         try:
-            run = _planned(self._out, self._name)
-            all_configs = [configs.parse(mapping, self._name) for mapping in run.configs]
-            ranks.set_threads(all_configs[0].resources.threads)
-            if self._order.packed:
-                processes = ranks.beside_others(self._place.local_task, self._order.runs_per_gpu)
-            else:
-                processes = ranks.processes(self._out, self._order.processes)
-        except UserError as error:
-            self._write(replace(self._launch, ended=time.time(), exit_code=2, said=str(error)))
+            return self._execute()
+        except Exception as error:
+            if not self._failed:
+                self._failing(error, str(error) if isinstance(error, UserError) else _last_line(error))
             raise
+
+    def _execute(self) -> int:
+        run = _planned(self._out, self._name)
+        all_configs = [configs.parse(mapping, self._name) for mapping in run.configs]
+        ranks.set_threads(all_configs[0].resources.threads)
+        if self._order.packed:
+            processes = ranks.beside_others(self._place.local_task, self._order.runs_per_gpu)
+        else:
+            processes = ranks.processes(self._out, self._order.processes)
         if run.request.gpus_per_node and all_configs[0].resources.device == "auto" and not _gpu_seen():
             return self._without_gpu()
         if self._first:
@@ -139,9 +165,12 @@ class _RunInJob:
         print(f"error: {said}", file=sys.stderr)
         return EXIT_OUT_OF_HANDS
 
-    def _failing(self, error: Exception) -> None:
+    def _failing(self, error: Exception, said: str = "") -> None:
+        self._failed = True
+        if not said:  # the run folder has the error
+            sys.excepthook = sys.__excepthook__
         with contextlib.suppress(UserError):  # the disk may be full; the failure itself is reported anyway
-            self._write(replace(self._launch, ended=time.time(), exit_code=_code(error)))
+            self._write(replace(self._launch, ended=time.time(), exit_code=_code(error), said=said))
 
     def _ask_for_requeue(self) -> None:
         """Request a requeue from the batch script, since one from inside the step would be killed by itself."""

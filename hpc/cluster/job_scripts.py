@@ -30,9 +30,10 @@ def order_script(
         module="hpc.cluster.job",
         arguments=(str(store.order_file(order.token)),),
         log=store.log(order.token, "{task}"),
-        code=Path(sweep.code),
+        code=sweep.code_in(store.folder.parent),
         requeue=Requeue.ON_REQUEST,
         requeue_file=store.requeue_file(order.token, "{task}"),
+        start_file=store.start_file(order.token, "{task}"),
         tasks=len(order.elements),
     )
 
@@ -44,7 +45,7 @@ def keeper_script(sweep: ClusterSweep, store: JobStore, request: JobRequest) -> 
         module="fgssl",
         arguments=("sync", str(store.folder.parent), "--until-answered"),
         log=store.log("keeper", 0),
-        code=Path(sweep.code),
+        code=sweep.code_in(store.folder.parent),
         requeue=Requeue.WHEN_INTERRUPTED,
         alone=True,
     )

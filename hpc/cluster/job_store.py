@@ -5,6 +5,8 @@ OUT/cluster/orders/<token>.id            job id, once the scheduler has returned
 OUT/cluster/orders/<token>.abandoned     mark of an order that never ran
 OUT/cluster/orders/<token>.canceled      elements that the scheduler reported as canceled
 OUT/cluster/launches/<token>-<element>-<slot>-<restart>.json    written by the job: nodes, start, end, exit code
+OUT/cluster/launches/<token>-<element>.txt                      written by the batch script: empty right before it
+                                         starts the program; or why the environment, or the program's imports, failed
 OUT/cluster/requeue/<token>-<element>    written by the job: request to its batch script to requeue it
 OUT/cluster/canceled/<run>               written by `cancel`: submit no further job for this run
 OUT/cluster/retried/<run>                written by `retry`: submit this run again and ignore its earlier jobs
@@ -13,6 +15,7 @@ OUT/cluster/keeper.id                    id of the job that makes the next pass 
 OUT/cluster/logs/                        output of the jobs
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -71,6 +74,8 @@ class Order:
     canceled: frozenset[int] = field(default=frozenset(), compare=False)
     """Elements that were reported as canceled; the scheduler keeps such reports for some minutes only."""
     abandoned: bool = field(default=False, compare=False)
+    starts: Mapping[int, str] = field(default_factory=dict, compare=False)
+    """Element to the content of its file `<token>-<element>.txt`, if it has left one."""
 
     def is_of(self, here: Submitter | None) -> bool:
         """Return whether the scheduler reports on this order's jobs to `here`; None stands for any submitter."""
@@ -226,10 +231,10 @@ class JobStore:
 
     def orders(self, skip_damaged: bool = False) -> list[Order]:
         """Return all orders, the oldest first; raise `UserError` if one is damaged, or warn with `skip_damaged`."""
-        found = []
+        found, starts = list[Order](), self._starts()
         for file in _files(self._orders, ".json"):
             try:
-                found.append(self.read_order(file))
+                found.append(dataclasses.replace(self.read_order(file), starts=starts.get(file.stem, {})))
             except DamagedRecordError as error:
                 if not skip_damaged:
                     raise
@@ -263,6 +268,19 @@ class JobStore:
         for file in _files(self._launches, ".json"):
             if launch := _launch(file):
                 yield launch
+
+    def start_file(self, token: str, element: int | str) -> Path:
+        """Return the path of the text that an element's batch script leaves."""
+        return self._launches / f"{token}-{element}.txt"
+
+    def _starts(self) -> dict[str, dict[int, str]]:
+        """Return {token: {element: text that its batch script left}}."""
+        found: dict[str, dict[int, str]] = {}
+        for file in _files(self._launches, ".txt"):
+            token, _, element = file.stem.rpartition("-")
+            with contextlib.suppress(FileNotFoundError):  # a job that was requeued has just deleted it
+                found.setdefault(token, {})[int(element)] = file.read_text(encoding="utf-8", errors="replace")
+        return found
 
     def log(self, token: str, element: int | str) -> Path:
         """Return the path of an element's log."""

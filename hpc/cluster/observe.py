@@ -34,7 +34,7 @@ def observe(
 
     With `search`, jobs whose ids were never recorded are looked up by name, at the cost of a scheduler call for each.
     `to_show` leaves damaged orders out with a warning. Nothing must be decided on that, since their jobs may run.
-    The scheduler is not queried for jobs of other users or clusters, since it may not see them, or may have given their
+    Jobs of other users or clusters are not looked up, since this scheduler may not see them, or may have given their
     ids to other jobs.
     """
     orders = store.orders(skip_damaged=to_show)

@@ -14,6 +14,7 @@ from fgssl.errors import EXIT_INTERRUPTED, EXIT_OUT_OF_HANDS, EXIT_PEER_LOST
 from hpc.cluster.cluster_sweep import ClusterRun
 from hpc.cluster.job_store import Launch, Order, UserRequests
 from hpc.cluster.schedulers.scheduler import JobFact, JobState, Submitter
+from hpc.cluster.submissions import Submission, submissions
 from hpc.sweeps.retries import Retries
 
 
@@ -34,7 +35,7 @@ class ClusterState(StrEnum):
     NODE_FAIL = "NODE_FAIL"
     OOM = "OOM"
     LOST = "LOST"
-    """Run whose last job left no record of its end, lost a process, could not write, or lost the lease."""
+    """Run whose last job left no record of its start or end, lost a process, could not write, or lost the lease."""
     HELD = "HELD"
     """Run whose job is in the queue but starts only after a user releases it."""
     CANCELED = "CANCELED"
@@ -51,15 +52,16 @@ _BUDGETS = {
     ClusterState.OOM: "memory",
 }
 """State after which a run is retried, to the field of `Retries` that limits the number of retries."""
-_LOST = (ClusterState.LOST, ClusterState.NODE_FAIL)
 _VISIBLE_WITHIN_S = 90.0
 """Time until another node's new file is visible, on a network file system that caches missing files."""
-_UNSAVED_S = 120.0
-"""Age up to which a job may be lost when the scheduler crashes and is restarted."""
 _NO_SUCH_PROGRAM = (2, 126, 127)
 """Exit codes of srun and of the shell if a program cannot be started."""
 _PAY_WITHOUT_PROGRESS = ("timeouts", "preemptions")
 """Budgets that a job with progress restores in full."""
+_NEVER_STARTED = ClusterState.LOST, "its job ended before its environment was set up; see its log, if there is one"
+"""Ending for an unknown reason, which may recur with every further job."""
+_LEFT_QUEUE = ClusterState.CANCELED, "its job left the queue before it started"
+"""Ending of a job that the scheduler no longer reports; without a database, `_NEVER_STARTED` becomes it too."""
 
 _ENDINGS = {
     JobState.TIMEOUT: ClusterState.TIMEOUT,
@@ -112,7 +114,7 @@ class RunStatus:
     undecided: bool = False
     """Whether the end of its job is unknown until the scheduler's records can be read again."""
     lost_on: tuple[str, ...] = ()
-    """Nodes of its lost single-node jobs, one entry per job."""
+    """Nodes of its single-node jobs that failed, or that lost a job after its program began; one entry per job."""
     elsewhere: Submitter | None = None
     """Submitter of its newest job, if the scheduler here does not report on it and it may be live; otherwise None."""
 
@@ -125,22 +127,6 @@ class RunStatus:
     def nodes(self) -> str:
         """Nodes of the newest job, separated by commas."""
         return ",".join(self.fact.nodes) if self.fact is not None else ""
-
-
-@dataclass(frozen=True)
-class _Submitted:
-    """Job that was submitted for a run."""
-
-    order: Order
-    element: int
-    submission: int
-    fact: JobFact | None
-    last: Launch | None
-    """Newest launch of the run in this job, or None if it never started."""
-    forgotten: bool
-    """Whether a restart of the scheduler may have lost the job."""
-    elsewhere: bool = False
-    """Whether it belongs to another user or cluster, so the scheduler here does not report on it."""
 
 
 def statuses(
@@ -160,48 +146,12 @@ def statuses(
     `facts` is keyed by job id, or None if the scheduler does not answer. `now` and `up_since` (the scheduler's last
     start) are in seconds since the epoch. `here` is the submitter to whom the scheduler reports, or None for any.
     """
-    submitted = _submitted(orders, launches, facts, up_since, here)
+    submitted = submissions(orders, launches, facts, up_since, here)
     found: dict[str, RunStatus] = {}
     for run in runs:
         history = _History(run, files[run.run], submitted.get(run.run, []), requests, facts, now)
         found[run.run] = history.status(retries, found)
     return found
-
-
-def _submitted(
-    orders: Iterable[Order],
-    launches: Iterable[Launch],
-    facts: Mapping[str, JobFact] | None,
-    up_since: float,
-    here: Submitter | None,
-) -> dict[str, list[_Submitted]]:
-    """Return {run name: its jobs}, in order of submission."""
-    newest: dict[tuple[str, int, int], Launch] = {}
-    for launch in launches:
-        key = launch.token, launch.element, launch.slot
-        if key not in newest or newest[key].restart < launch.restart:
-            newest[key] = launch
-    jobs: dict[str, list[_Submitted]] = {}
-    for order in orders:
-        if order.abandoned:
-            continue
-        known = (facts or {}) if order.is_of(here) else {}
-        for number, element in enumerate(order.elements):
-            fact = known.get(order.job_id_of(number) or "")
-            # A scheduler that lost jobs in a crash assigns their ids to other jobs.
-            another = fact is not None and fact.name not in ("", order.job_name)
-            fact = None if another else fact
-            forgotten = another or 0 < up_since - order.created < _UNSAVED_S
-            if number in order.canceled and (fact is None or fact.state is JobState.UNKNOWN):
-                fact = JobFact(order.job_id_of(number) or "", order.job_name, JobState.CANCELED)
-            for slot, (run, submission) in enumerate(zip(element.runs, element.submissions, strict=True)):
-                last = newest.get((order.token, number, slot))
-                jobs.setdefault(run, []).append(
-                    _Submitted(order, number, submission, fact, last, forgotten, not order.is_of(here))
-                )
-    for of_run in jobs.values():
-        of_run.sort(key=lambda job: job.submission)
-    return jobs
 
 
 class _History:
@@ -211,7 +161,7 @@ class _History:
         self,
         run: ClusterRun,
         files: RunFiles,
-        jobs: Sequence[_Submitted],
+        jobs: Sequence[Submission],
         requests: UserRequests,
         facts: Mapping[str, JobFact] | None,
         now: float,
@@ -237,7 +187,12 @@ class _History:
         live = self._live(newest) if newest is not None else None
         over = self.jobs if live is None else self.jobs[:-1]
         endings = self._endings(over)
-        lost = [job for job, (ended, _) in zip(over, endings, strict=True) if ended in _LOST]
+        # A job that ended before its program began blames its node only if the scheduler does.
+        lost = [
+            job
+            for job, (ended, _) in zip(over, endings, strict=True)
+            if ended is ClusterState.NODE_FAIL or (ended is ClusterState.LOST and job.last is not None)
+        ]
         known = replace(known, lost_on=tuple(node for job in lost for node in _node(job)))
         if live is not None:
             elsewhere = newest.order.submitter if newest is not None and newest.elsewhere else None
@@ -255,7 +210,7 @@ class _History:
     def _ended(
         self,
         known: RunStatus,
-        newest: _Submitted,
+        newest: Submission,
         endings: Sequence[tuple[ClusterState, str]],
         retries: Retries,
     ) -> RunStatus:
@@ -273,7 +228,7 @@ class _History:
         retried = f"retried {spent - 1} of {allowed} times after {budget.replace('_', ' ')}"
         return replace(known, reason=f"{reason}; {retried}".removeprefix("; "), to_submit=spent <= allowed)
 
-    def _live(self, job: _Submitted) -> tuple[ClusterState, str] | None:
+    def _live(self, job: Submission) -> tuple[ClusterState, str] | None:
         """Return the state and its explanation if the job may still be live, or None if it has ended."""
         if job.elsewhere:
             return self._live_elsewhere(job)
@@ -291,7 +246,7 @@ class _History:
             return ClusterState.RUNNING, "its job has ended; waiting until its files are visible here"
         return None
 
-    def _live_elsewhere(self, job: _Submitted) -> tuple[ClusterState, str] | None:
+    def _live_elsewhere(self, job: Submission) -> tuple[ClusterState, str] | None:
         """Return the state of a job of another user or cluster, which is over only by its own record of a failure."""
         last = job.last
         failed = last is not None and last.ended is not None and self._left(last, None, ())[0] is ClusterState.FAILED
@@ -300,17 +255,22 @@ class _History:
         state = ClusterState.RUNNING if self.files.holder else ClusterState.PENDING
         return state, f"submitted by {job.order.submitter}, whose jobs cannot be seen from here"
 
-    def _never_could_start(self, job: _Submitted) -> bool:
+    def _never_could_start(self, job: Submission) -> bool:
         """Return whether the job left the queue because a dependency failed (kill_invalid_depend of some sites)."""
         before = [fact for job_id in job.order.after if (fact := (self.facts or {}).get(job_id)) is not None]
         return job.last is None and any(fact.over and fact.state is not JobState.COMPLETED for fact in before)
 
-    def _endings(self, jobs: Sequence[_Submitted]) -> list[tuple[ClusterState, str]]:
+    def _endings(self, jobs: Sequence[Submission]) -> list[tuple[ClusterState, str]]:
         """Return the state in which each job left the run, with its explanation."""
         begun = [job.last.started for job in jobs if job.last is not None]
-        return [self._ending(job, [start for start in begun if job.last and start > job.last.started]) for job in jobs]
+        endings = list[tuple[ClusterState, str]]()
+        for job in jobs:
+            ending = self._ending(job, [start for start in begun if job.last and start > job.last.started])
+            again = ending == _NEVER_STARTED and endings[-1:] in ([_NEVER_STARTED], [_LEFT_QUEUE])
+            endings.append((ClusterState.FAILED, f"two jobs in a row: {ending[1]}") if again else ending)
+        return endings
 
-    def _ending(self, job: _Submitted, later_starts: Sequence[float]) -> tuple[ClusterState, str]:
+    def _ending(self, job: Submission, later_starts: Sequence[float]) -> tuple[ClusterState, str]:
         """Return the state in which a job left its run, with its explanation.
 
         `later_starts` are the start times of launches after it.
@@ -321,6 +281,9 @@ class _History:
             return ClusterState.PREEMPTED, "its job was canceled for another run that shared it"
         if state in _ENDINGS:
             return _ENDINGS[state], ""
+        # A process that failed may have ended the first one, which records the launch, before it came to that.
+        if job.start and (job.last is None or (job.last.ended is None and not job.order.packed)):
+            return ClusterState.FAILED, " ".join(job.start.split())
         if job.last is None:
             return _never_began(job)
         return self._left(job.last, state, later_starts)
@@ -362,18 +325,24 @@ def _hopeless(need: RunStatus) -> bool:
     return not (need.trained or need.to_submit or need.undecided or need.live)
 
 
-def _never_began(job: _Submitted) -> tuple[ClusterState, str]:
-    """Return the state and its explanation for a job that left no record."""
+def _never_began(job: Submission) -> tuple[ClusterState, str]:
+    """Return the state and its explanation for a job that ended before its program recorded its start.
+
+    If the batch script reached the program, the launcher or the node ended it. Otherwise the cause is unknown, e.g. a
+    log that cannot be opened: `_endings` allows one further job, in case it was the node, and then fails the run.
+    """
     fact = job.fact
     if fact is not None and fact.exit_code in _NO_SUCH_PROGRAM:
         return ClusterState.FAILED, "its job could not start Python; see its log"
     if fact is not None and fact.exit_code == EXIT_OUT_OF_HANDS:
-        return ClusterState.LOST, "its node could not read its files or load its modules; see its log"
+        return ClusterState.LOST, "its job could not read or write its files; see its log"
     if job.forgotten:
         return ClusterState.LOST, "its job was lost when the scheduler was restarted"
     if fact is None:  # canceled array tasks vanish like this; other jobs do without a database
-        return ClusterState.CANCELED, "its job left the queue before it started"
-    return ClusterState.LOST, "its job ended before its program started"
+        return _LEFT_QUEUE
+    if job.start is not None:
+        return ClusterState.LOST, "its job ended before its program started"
+    return _NEVER_STARTED
 
 
 def _interruption(last: Launch, known: bool) -> tuple[ClusterState, str]:
@@ -388,7 +357,7 @@ def _interruption(last: Launch, known: bool) -> tuple[ClusterState, str]:
     return ClusterState.PREEMPTED, "interrupted"
 
 
-def _node(job: _Submitted) -> tuple[str, ...]:
+def _node(job: Submission) -> tuple[str, ...]:
     """Return the node that may have lost a job, or none if the job had several nodes or ended well."""
     if job.last is not None and job.last.exit_code == 0:
         return ()

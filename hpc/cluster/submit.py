@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,7 +84,7 @@ def _cluster_sweep(
         scheduler=profile.scheduler,
         limits={run.request.partition or "": profile.limits_of(run.request.partition) for run in runs},
         retries=plan.grid.settings.retries,
-        code=str(out.absolute() / "code" / "frozen-at-submission"),
+        code="code/frozen-at-submission",
         folder=str(Path.cwd()),
         runs=tuple(runs),
     )
@@ -107,7 +108,7 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     store.make()
     draw_inputs(plan.runs, out)
     write_atomically(out / PLAN, record_json(plan.record()))
-    code = freeze(packages(), out.absolute() / "code")
+    code = freeze(packages(), out / "code").relative_to(out)
     kept = _kept(out)
     submitter = kept.submitter if kept is not None else None
     cluster_sweep.write(dataclasses.replace(sweep, code=str(code), submitter=submitter), out)
@@ -123,6 +124,13 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
         except UserError as error:
             yield str(error)
     yield from input_problems(plan.runs, out, None, plan.grid.settings.settings)
+    if re.search(r"[\\:\x00-\x1f\x7f]", str(out.absolute())):
+        yield (
+            f"--out {str(out.absolute())!r}: a backslash, colon or control character is not allowed, since Slurm or "
+            "PYTHONPATH interprets it: choose another --out"
+        )
+    if re.search(r"[\x00-\x1f\x7f]", str(Path.cwd())):
+        yield f"{str(Path.cwd())!r}: a control character is not allowed in the working directory of jobs: rename it"
     if dry_run:
         return
     scheduler = build_scheduler(profile.scheduler)

@@ -54,7 +54,7 @@ class Display:
             quiet = (first and state is not State.RUNNING) or state in (State.PENDING, State.WAITING)
             if state is not self._shown.get(run.key) and not quiet:
                 over = sum(state in OVER for state in states.values())
-                self.say(f"[{self._clock()}] {state:7} {run.label} ({over} of {len(states)} over)")
+                self.say(f"[{self._clock()}] {state:7} {run.label} ({over} of {len(states)} finished)")
             self._shown[run.key] = state
         if time.monotonic() - self._summarized > _PLAIN_SUMMARY_EVERY_S:
             self._summarized = time.monotonic()

@@ -49,7 +49,7 @@ class LocalSweep:
         self._failures: dict[str, str] = {}
 
     def run(self) -> dict[str, State]:
-        """Make runs until all are over, whatever fails, and return the final states. On Ctrl-C, jobs save and leave."""
+        """Make runs until all are over, whatever fails, and return the final states. On Ctrl-C, jobs save and stop."""
         self._forget_old_failures()
         with _submission_folder(self._out) as submission, _signals_interrupt():
             try:
@@ -63,7 +63,7 @@ class LocalSweep:
             except BaseException as error:
                 if self._live and isinstance(error, KeyboardInterrupt):
                     self._display.say(
-                        "interrupted: the jobs save a checkpoint and leave (press Ctrl-C again to kill them at once)"
+                        "interrupted: the runs are saving a checkpoint and stopping (Ctrl-C again kills them at once)"
                     )
                 self._machine.cancel(list(self._live), _GRACE_S)
                 raise

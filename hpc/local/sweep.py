@@ -10,6 +10,7 @@ from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
 from fgssl.store.plan import PLAN
 from hpc.local.machine import cores, gpus, unused_gpus
+from hpc.local.start_weights import start_weight_problems
 from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
 from hpc.sweeps.overview import number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
@@ -37,6 +38,8 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
             "or another --out to run here"
         )
     check_inputs(plan.runs, out, gpus(), plan.grid.settings.settings)
+    if misfits := start_weight_problems(plan.runs, out):
+        raise UserError("\n".join(misfits))
     warn_of_inputs(plan, out)
     if dry_run:
         return 0

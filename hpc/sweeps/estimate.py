@@ -8,9 +8,11 @@ from hpc.sweeps.state import State, run_folder
 
 
 def minutes_left(plan: SweepPlan, states: Mapping[str, State], out: Path, jobs: int) -> float | None:
-    """Return an estimate from done runs of the same kinds, or else from the preset's measured time, in minutes.
+    """Return an estimate of the minutes that the sweep still needs with `jobs` runs at a time, or None.
 
-    Return None if neither is known. The measured time was taken on 2 cores, whatever this machine has.
+    Each missing run counts as the mean of the done runs of its kind. If a kind has no done run, the estimate is the
+    missing runs' share of the preset's measured time, which is that of 2 cores, whatever this machine has; None if it
+    was not measured.
     """
     left = [run for run in plan.runs if states[run.key] is not State.DONE]
     means = mean_wall_s([run for run in plan.runs if states[run.key] is State.DONE], out)

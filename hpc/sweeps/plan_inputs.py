@@ -97,7 +97,7 @@ def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:
 
 
 def draw_inputs(runs: Sequence[SweepRun], out: Path) -> None:
-    """Draw and pack the embedded datasets on which runs train, before any run starts."""
+    """Draw and pack the built-in datasets on which runs train, before any run starts."""
     for data in {run.config.data for run in runs}:
         if data.embedded:
             ensure_toy(data, out / "data", shown)
@@ -114,8 +114,8 @@ def _missing_start(role: str, source: StartSource, file: Path, foreign: bool) ->
     if source.run is None or not foreign or (RunFolder(file.parent).trained() is not None and file.is_file()):
         return []
     return [
-        f"start.{role}.run: {source.run}: {file} is missing, or its training is not complete: give the name of a "
-        f"trained run in {file.parent.parent}, or a stage of the sweep: start.{role}.stage=NAME"
+        f"start.{role}.run: {source.run}: {file} is missing, or its training is not complete; give the name of a "
+        f"trained run in {file.parent.parent}, or a stage of the sweep with start.{role}.stage=NAME"
     ]
 
 
@@ -141,5 +141,5 @@ def _other_data(record: Trained | None, present: Manifest | None, shards: Path, 
 
 
 def _manifest(shards: Path) -> Manifest | None:
-    """Return the manifest in a folder of shards, or None for the embedded dataset before its first use."""
+    """Return the manifest in a folder of shards, or None for the built-in dataset before its first use."""
     return Manifest.read(shards) if (shards / MANIFEST).exists() else None

@@ -242,9 +242,10 @@ def _command_line_path(merged: Layer, key: str, value: object) -> list[str]:
         raise ValueError(f"a sweep has several seeds: give seeds=[{value}]")
     if first in _CONFIG_KEYS:
         if setters := _who_sets(merged, parts, value):
+            verb, owner = "sets" if len(setters) == 1 else "set", ".".join(setters[0].split(".")[:2])
             raise ValueError(
-                f"{' and '.join(setters)} set this key and would win: give settings.{key}=... to change all others, or "
-                f"{setters[0]}=... to change that one"
+                f"{' and '.join(setters)} {verb} this key and would override yours: give settings.{key}=... to change "
+                f"all others, or {setters[0]}=... to change {owner}"
             )
         return ["settings", *parts]
     if first not in _ON_COMMAND_LINE:

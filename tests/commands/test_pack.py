@@ -27,7 +27,7 @@ def test_toy_as_a_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fgssl", "pack", "toy", str(tmp_path / "toy"), *SMALL]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "dataset toy, 24 x species, 6 x genus" in done.stdout
-    assert "train: 24 images, 1 shards" in done.stdout
+    assert "train: 24 images, 1 shard," in done.stdout
     assert ShardedSplit(tmp_path / "toy", "test").version in done.stdout
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
@@ -44,7 +44,7 @@ def test_folder_with_options_and_remarks(run, tmp_path: Path) -> None:
     assert code == 0
     assert "dataset pets, 2 x class" in text
     assert "test: 2 images" in text
-    assert "1 file left out:" in text
+    assert "1 file skipped, since" in text
     assert "notes.txt" in text
     assert ShardedSplit(tmp_path / "shards", "train").manifest.dataset == "pets"
     settings = f"data.dataset=pets data.folder={tmp_path / 'shards'}"

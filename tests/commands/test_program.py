@@ -73,7 +73,14 @@ def test_wrong_arguments(arguments: list[str], words: str, capsys: pytest.Captur
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert words in error
+    assert "\nerror: " in error
     assert error.startswith("Usage: fgssl ")
+
+
+@pytest.mark.parametrize(("command", "file"), [("train", "CONFIG.yaml"), ("sweep", "SWEEP.yaml")])
+def test_an_override_in_place_of_the_file(command: str, file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "method.name=mocov2"]) == 2
+    assert capsys.readouterr().err == f"error: {file} is missing: give it before method.name=mocov2\n"
 
 
 @pytest.mark.parametrize("error", [EOFError, BrokenPipeError, ZeroDivisionError])

@@ -72,10 +72,10 @@ def test_levels_have_the_names_that_are_given(tmp_path: Path) -> None:
         (
             TWO_LEVELS,
             ("species",),
-            "levels: [species] does not fit: {root} has class folders in two levels: give two",
+            "levels: [species] does not fit: {root} has class folders in two levels; give two",
         ),
-        (["a/1.png", "a/2.png"], ("a", "b"), "{root} has class folders in one level: give one name, or leave it out"),
-        (["1.png", "2.png"], ("class",), "levels: [class] does not fit: {root} has no class folders: leave it out"),
+        (["a/1.png", "a/2.png"], ("a", "b"), "{root} has class folders in one level; give one name, or remove levels"),
+        (["1.png", "2.png"], ("class",), "levels: [class] does not fit: {root} has no class folders; remove levels"),
     ],
 )
 def test_names_of_levels_must_fit_the_folders(
@@ -246,7 +246,7 @@ def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
     ("paths", "expected"),
     [
         (["train/a/1.png"], "x/test: is missing, but its counterpart is there"),
-        (["train/a/1.png", "test/a/1.png", "val/a/1.png"], "x/val: stands beside train and test"),
+        (["train/a/1.png", "test/a/1.png", "val/a/1.png"], "x/val: is neither train nor test: move it out of "),
         (["train/a/1.png", "test/a/1.png", "1.png"], "x/1.png: an image beside train and test"),
         (["a/1.png", "1.png"], "x: holds both images and folders (1.png, a)"),
         (["a/b/c/1.png"], "x/a/b: holds folders (c); class folders may be two levels deep at most"),
@@ -259,7 +259,7 @@ def test_faults_in_the_layout(tmp_path: Path, paths: list[str], expected: str) -
 
 
 def test_missing_and_empty_folder(tmp_path: Path) -> None:
-    assert "cannot be listed: No such file or directory" in message(tmp_path / "nowhere")
+    assert "cannot read this folder (No such file or directory); " in message(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path}/empty: no images in it; an image's name ends in .bmp .jpeg" in message(tmp_path / "empty")
 
@@ -269,4 +269,4 @@ def test_files_left_out_are_named(tmp_path: Path) -> None:
     (root / "readme.txt").write_text("hello")
     (root / ".hidden").write_text("hello")
     (remark,) = read(root, FolderSettings()).remarks
-    assert remark == f"1 file left out:\n  {root}/readme.txt"
+    assert remark == f"1 file skipped, since its name does not end like that of an image:\n  {root}/readme.txt"

@@ -359,7 +359,7 @@ def test_no_write_permission() -> None:
 
     try:
         message = in_child(try_to_pack)
-        assert message.startswith(f"DataError: {parent}/shards: cannot be written: Permission denied: ")
+        assert message.startswith(f"DataError: {parent}/shards: cannot be written (Permission denied); ")
         assert list(parent.iterdir()) == []
     finally:
         shutil.rmtree(parent)
@@ -371,7 +371,7 @@ def test_write_that_fails_half_way(tmp_path: Path) -> None:
         pack(dataset(count=600), tmp_path / "shards", shard_bytes=4000)
         return "packed"
 
-    assert f"{tmp_path}/shards: cannot be written: File too large: free space" in in_child(try_to_pack)
+    assert f"{tmp_path}/shards: cannot be written (File too large); free space" in in_child(try_to_pack)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -380,6 +380,6 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(DataError, match="cannot be written: No space left on device: free space"):
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\); free space"):
         pack(dataset(), tmp_path / "shards")
     assert list(tmp_path.iterdir()) == []

@@ -78,11 +78,11 @@ class Runs:
         if happened and trial.before == 1:
             assert code == (-9 if "kill" in trial.event else 75), f"{code}: {_log(out)}"
         if happened and code and "kill" not in trial.event:
-            assert "interrupted; the same command goes on" in _log(out), "it did not save and leave"
+            assert "interrupted; the same command continues" in _log(out), "it did not save and leave"
             (newest,) = sorted(out.glob("runs/*/checkpoints/step-*"))[-1:]
             assert newest.name == f"step-{_steps_told(out):08d}", "the last step that was told is not the one saved"
         if happened and code and "kill -9 of one" in trial.event and trial.before > 1:
-            assert "interrupted; the same command goes on" not in _log(out), "a failure asks to be started again"
+            assert "interrupted; the same command continues" not in _log(out), "a failure asks to be started again"
         if code:
             again = self._start(out, trial.method, trial.engine, trial.after)
             assert again.wait(TIME_LIMIT_S) == 0, _log(out)

@@ -76,6 +76,26 @@ def test_resnets_share_their_names(tmp_path: Path) -> None:
     assert_same_features(encoder, reference, 64)
 
 
+def test_lightlys_sequential_resnet(tmp_path: Path) -> None:
+    resnet = randomized(torchvision.models.resnet18(weights=None))
+    reference = nn.Sequential(*list(resnet.children())[:-1], nn.Flatten())
+    encoder = encoder_of("resnet18", {}, 64, reference.state_dict(), tmp_path)
+    assert_same_features(encoder, reference, 64)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_supcontrasts_resnet(name: str, tmp_path: Path) -> None:
+    """Its networks/resnet_big.py names the projection of a block's input `shortcut`, torchvision `downsample`."""
+    reference = randomized(torchvision.models.get_model(name, weights=None))
+    reference.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    reference.maxpool = reference.fc = nn.Identity()
+    state = {key.replace("downsample", "shortcut"): value for key, value in reference.state_dict().items()}
+    torch.save({"model": {f"encoder.{key}": value for key, value in state.items()}}, tmp_path / "last.pth")
+    encoder = build_encoder(EncoderSettings(name=name, stem="small_image"), 32)
+    assert load_weights(encoder, tmp_path / "last.pth") == "model.encoder"
+    assert_same_features(encoder.eval(), reference, 32)
+
+
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("representation_size", [None, 16])
 def test_torchvisions_vision_transformer(published: bool, representation_size: int | None, tmp_path: Path) -> None:

@@ -229,6 +229,32 @@ def test_a_pickle_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+RAN: list[str] = []
+
+
+class Recording:
+    """Object whose pickle calls `RAN.append` through a function of this module, and whose state a method restores."""
+
+    def __reduce__(self) -> tuple[object, tuple[str], dict[str, int]]:
+        return recorded, ("made",), {"some": 1}
+
+    def __setstate__(self, state: object) -> None:
+        RAN.append("restored")
+
+
+def recorded(word: str) -> Recording:
+    RAN.append(word)
+    return Recording()
+
+
+def test_objects_beside_the_tensors_are_ignored_and_their_code_is_not_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": nn.Linear(2, 3).state_dict(), "hook": Recording()}, tmp_path / "hook.pth")
+    assert read_weights(tmp_path / "hook.pth").keys() == {"state_dict.weight", "state_dict.bias"}
+    assert RAN == []
+    torch.load(tmp_path / "hook.pth", weights_only=False)
+    assert RAN == ["made", "restored"]  # so the file would have run them
+
+
 def test_a_whole_model_in_the_place_of_its_weights(tmp_path: Path) -> None:
     model = nn.Linear(2, 3)
     torch.save(model, tmp_path / "model.pth")
@@ -237,7 +263,6 @@ def test_a_whole_model_in_the_place_of_its_weights(tmp_path: Path) -> None:
 
 
 def test_what_the_file_holds_is_told(tmp_path: Path) -> None:
-    state = {f"backbone.{key}": value for key, value in nn.Linear(2, 3).state_dict().items()}
-    torch.save(state, tmp_path / "prefixed.pth")
-    with pytest.raises(CheckpointError, match=r"the file holds 2 other tensors: backbone.weight, backbone.bias"):
-        load_weights(nn.Linear(2, 3), tmp_path / "prefixed.pth")
+    torch.save({"state_dict": {"kernel": torch.zeros(3, 2), "offset": torch.zeros(3)}}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match=r"holds 2 other tensors: state_dict.kernel, state_dict.offset"):
+        load_weights(nn.Linear(2, 3), tmp_path / "other.pth")

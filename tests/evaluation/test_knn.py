@@ -79,3 +79,16 @@ def test_errors() -> None:
         weighted_knn(broken, labels, torch.eye(2), labels, 1, 0.07)
     with pytest.raises(NonFiniteError, match="kNN: the features of the test images"):
         weighted_knn(torch.eye(2), labels, broken, labels, 1, 0.07)
+
+
+def test_wrong_shapes_and_temperatures() -> None:
+    labels = np.array([0, 1])
+    for temperature in (1e-309, 0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="must be at least 1e-30"):
+            weighted_knn(torch.eye(2), labels, torch.eye(2), labels, 1, temperature)
+    assert weighted_knn(torch.eye(2), labels, torch.eye(2), labels, 2, 1e-30) == 100.0
+    with pytest.raises(ValueError, match=r"features of widths 2 \(training\) and 3 \(test\)"):
+        weighted_knn(torch.eye(2), labels, torch.eye(3)[:2], labels, 1)
+    for neighbors in (0, 3):
+        with pytest.raises(ValueError, match=f"neighbors {neighbors}: must be from 1 to the number"):
+            weighted_knn(torch.eye(2), labels, torch.eye(2), labels, neighbors)

@@ -34,8 +34,11 @@ def batches(trainer: Trainer, steps: int) -> Iterator[RawBatch]:
         yield dataclasses.replace(batch, step=step)
 
 
-def test_a_step_of_every_method_waits_for_nothing(tiny_config: TinyConfig, every_method: tuple[str, ...]) -> None:
-    trainer = make(tiny_config(*every_method, "resources.device=cuda"))
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_of_every_method_waits_for_nothing(
+    precision: str, tiny_config: TinyConfig, every_method: tuple[str, ...]
+) -> None:
+    trainer = make(tiny_config(*every_method, "resources.device=cuda", f"training.precision={precision}"))
 
     def watched(steps: range) -> Iterator[RawBatch]:
         for batch in batches(trainer, 5):

@@ -102,6 +102,12 @@ def test_all_errors_at_once_with_key_value_and_what_is_allowed():
     assert "'perhaps' is not allowed" in problems["views.horizontal_flip"]
 
 
+def test_a_mistyped_name_is_recognized():
+    message = _problems({"method": {"names": "mocov2"}})["method"]
+    assert message.startswith("`name` is missing (mistyped as 'names'?): give one of start_encoder, ")
+    assert _problems({"method": {"queue_size": 64}})["method"].startswith("`name` is missing: give one of ")
+
+
 def test_a_list_that_is_too_short():
     for key, given in (("crop_area", [0.2]), ("mean", [0.5]), ("std", [])):
         assert _problems({"views": {key: given}}) == {f"views.{key}": f"{given} is not allowed: too few values"}
@@ -205,6 +211,12 @@ def test_numbers_with_an_exponent_are_numbers_and_strings_are_strings(tmp_path: 
 
 def test_start_is_one_of_file_and_run():
     assert "exactly one" in _problems({"start": {"encoder": {"file": "a", "run": "b"}}})["start.encoder"]
+
+
+def test_a_prefix_goes_with_a_file_and_changes_the_fingerprint():
+    assert "omit it" in _problems({"start": {"encoder": {"run": "b", "prefix": "student"}}})["start.encoder"]
+    plain, chosen = (_config(start__encoder=start) for start in ({"file": "a"}, {"file": "a", "prefix": "student"}))
+    assert training_fingerprint(plain) != training_fingerprint(chosen)
 
 
 def test_a_single_run_starts_from_no_stage(tmp_path):

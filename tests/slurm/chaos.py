@@ -32,6 +32,12 @@ EVENT_EVERY_S = (1.0, 5.0)
 EVENTS_OF_A_ROUND = 25
 PATIENCE_S = 1500.0
 DISK = "48m"
+ANOTHER_USER = "daemon"
+CLOCK = (
+    'if [ "$(hostname)" = {node} ]; then '
+    "export LD_PRELOAD=$(echo /usr/lib/*/faketime/libfaketime.so.1) FAKETIME={seconds:+}; fi"
+)
+"""Line of a job's shell that sets the clock of one node off by minutes."""
 
 
 class Chaos:
@@ -55,6 +61,9 @@ class Chaos:
             "submitter dies anywhere": self._kill_submitter,
             "no room in the queue": self._fill_queue,
             "disk full": self._fill_disk,
+            "another user's status": lambda: self._by_another_user("status", exit_code=0),
+            "another user's sync": lambda: self._by_another_user("sync", exit_code=2),
+            "sacct does not answer": self._pause_database,
         }
 
     def mend(self, everything: bool = False) -> None:
@@ -151,11 +160,33 @@ class Chaos:
         self._in(self.chance.uniform(1.0, 4.0), lambda: filler.unlink(missing_ok=True))
         return True
 
+    def _by_another_user(self, command: str, exit_code: int) -> bool:
+        arguments = (sys.executable, "-m", "fgssl", command, str(self.swept.out))
+        finished = self.slurm.attempt_as(ANOTHER_USER, *arguments)
+        away = finished.returncode == 1 or "does not answer" in finished.stderr  # the controller, or the disk is full
+        assert finished.returncode == exit_code or away, f"{command}: {finished.stdout}\n{finished.stderr}"
+        assert "Traceback" not in finished.stderr, finished.stderr
+        assert "jobs ordered" not in finished.stdout, finished.stdout
+        return True
+
+    def _pause_database(self) -> bool:
+        with contextlib.suppress(AssertionError):  # it is dead
+            self.slurm.pause("slurmdbd")
+            self._in(10.0, lambda: self.slurm.resume("slurmdbd"))
+            return True
+        return False
+
 
 def chaos(events: int, seed: int) -> Counter[str]:
     """Run rounds until there were `events` events and return their counts; raise `AssertionError` if a round fails."""
     chance, total = random.Random(seed), Counter[str]()
-    with _disk() as disk, own_cluster(accounting=True, CLUSTER_MAX_ARRAY_SIZE=str(MAX_ARRAY_SIZE)) as slurm:
+    os.umask(0)  # the folder belongs to a group, whose members may write to it
+    with (
+        _disk() as disk,
+        own_cluster(
+            accounting=True, CLUSTER_MAX_ARRAY_SIZE=str(MAX_ARRAY_SIZE), CLUSTER_SLURM_CONF="PrivateData=jobs"
+        ) as slurm,
+    ):
         os.environ["SLURM_CONF"] = str(slurm.configuration)
         code = freeze_fake_code(disk / "code")
         while total.total() < events:
@@ -170,7 +201,9 @@ def chaos(events: int, seed: int) -> Counter[str]:
 
 def _round(slurm: Cluster, code: Path, out: Path, chance: random.Random, events: int) -> Counter[str]:
     happened: Counter[str] = Counter()
-    swept = swept_in(out, slurm, code, SWEEP, *_SETTINGS, profile=_PROFILE)
+    clock = CLOCK.format(node=chance.choice(slurm.nodes), seconds=chance.choice([-240, 240]))
+    profile = (*_PROFILE, f"cluster.environment.setup={json.dumps([clock])}")
+    swept = swept_in(out, slurm, code, SWEEP, *_SETTINGS, profile=profile)
     steps = chance.randrange(1300, 1500)  # of 0.05 s: longer than the time limit
     (swept.out / "steps").write_text(str(steps))
     causes, said = Chaos(swept, chance), ""
@@ -226,6 +259,7 @@ def _disk() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], check=True)
         try:
+            Path(folder).chmod(0o777)
             yield Path(folder)
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)

@@ -26,9 +26,11 @@
 #
 # test_cluster.py passed with Slurm 22.05 (Debian 12), 23.11 (a minimal Ubuntu 24.04) and 24.11 (a minimal Debian 13).
 set -euo pipefail
+umask 022 # munged refuses a folder that everyone may write to
 
 # Options, from the environment. The first `up` keeps them, and later commands need CLUSTER_DIR alone.
 CLUSTER_DIR=${CLUSTER_DIR:-/tmp/slurm-cluster}                # at most 50 characters: it holds Unix sockets
+CLUSTER_NAME=${CLUSTER_NAME:-tests}
 CLUSTER_PORT=${CLUSTER_PORT:-24000}                           # slurmctld's; slurmdbd and the nodes have the next ones
 CLUSTER_NODES=${CLUSTER_NODES:-4}
 CLUSTER_CPUS_PER_NODE=${CLUSTER_CPUS_PER_NODE:-4}
@@ -78,6 +80,7 @@ install_packages() {
     command -v slurmctld >/dev/null || wanted+=(slurmctld)
     command -v slurmd >/dev/null || wanted+=(slurmd)
     command -v sbatch >/dev/null || wanted+=(slurm-client)
+    ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || wanted+=(libfaketime) # for a node whose clock is off
     if [ "$CLUSTER_ACCOUNTING" = yes ]; then
         # Of MariaDB the programs only. Where MySQL's are installed, apt replaces them.
         command -v slurmdbd >/dev/null || wanted+=(slurmdbd)
@@ -141,7 +144,7 @@ configure() {
     fi
 
     cat >"$DIR/etc/slurm.conf" <<EOF
-ClusterName=tests
+ClusterName=$CLUSTER_NAME
 SlurmctldHost=head(127.0.0.1)
 SlurmctldPort=$CLUSTER_PORT
 SlurmUser=root
@@ -327,7 +330,7 @@ make_database() { # in memory, so that a busy disk does not matter
 make_accounts() { # before slurmctld starts for the first time
     local manager=(timeout 60 sacctmgr --immediate --quiet)
     {
-        "${manager[@]}" add cluster tests &&
+        "${manager[@]}" add cluster "$CLUSTER_NAME" &&
             "${manager[@]}" add account project &&
             "${manager[@]}" add user root account=project &&
             "${manager[@]}" add qos limited set "MaxSubmitJobsPerUser=$CLUSTER_MAX_SUBMITTED_JOBS" \

@@ -59,6 +59,10 @@ class Cluster:
         assert finished.returncode == 0, f"{' '.join(command)}: {finished.stdout[-2000:]}{finished.stderr[-4000:]}"
         return finished.stdout
 
+    def attempt_as(self, user: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command that may fail as another user, who may write where everyone may."""
+        return self.attempt("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
+
     def on(self, host: str, *command: str) -> str:
         """Return a command's output on a node or on `head`, where process ids differ from those of the machine."""
         return self.command(str(SCRIPT), "on", host, *command)

@@ -148,7 +148,9 @@ def written_sweep(
     out: Path, code: Path, text: str, *overrides: str, profile: tuple[str, ...] = ()
 ) -> tuple[SweepPlan, ClusterSweep]:
     """Write everything that a submission writes to `out` before it calls the scheduler."""
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "code").mkdir(parents=True, exist_ok=True)
+    if not (out / "code" / code.name).exists():
+        (out / "code" / code.name).symlink_to(code)
     file = out / "small.yaml"
     file.write_text(text)
     planned = plan(expand(file, None, overrides))
@@ -161,8 +163,8 @@ def written_sweep(
         keeper_rest_s=3,
         limits={run.request.partition or "": site.limits_of(run.request.partition) for run in runs},
         retries=planned.grid.settings.retries,
-        code=str(code),
-        folder=str(out),
+        code=f"code/{code.name}",
+        folder=str(out.parent),
         runs=tuple(runs),
     )
     JobStore(out).make()

@@ -261,3 +261,30 @@ def test_a_run_longer_than_the_time_limit_goes_on_in_the_same_job(submitted: Cal
     swept.until_done()
     assert swept.views()[run].submission == 1  # no other job was ordered for it
     swept.check()
+
+
+@pytest.mark.slow
+def test_odd_paths_a_broken_environment_and_a_moved_folder(tmp_path: Path, slurm: Cluster, code: Path) -> None:
+    """Patterns of sbatch in --out; a venv that does not exist; an output folder that is renamed before a retry."""
+    swept = swept_in(tmp_path / "o%u %j %% it's {task}", slurm, code, SWEEP, "seeds=[0]")
+    run = swept.run("base", 0)
+    swept.behave("fail", [run])
+    swept.sync()
+    broken = swept_in(
+        tmp_path / "broken", slurm, code, SWEEP, "seeds=[0]", profile=("cluster.environment.venv=/no/such venv",)
+    )
+    broken.sync()
+    broken.until(lambda: not broken.sync().progress.ordered and broken.states() == Counter(FAILED=2, SKIPPED=2))
+    failed = [view for view in broken.views().values() if view.state is ClusterState.FAILED]
+    assert {(view.submission, view.lost_on) for view in failed} == {(1, ())}
+    assert all('source "/no/such venv/bin/activate"' in view.reason for view in failed)
+    assert not broken.logged("executed")
+    swept.until(lambda: swept.states() == Counter(DONE=3, FAILED=1))
+    assert all("restart 0" in log.read_text() for log in (swept.out / "cluster" / "logs").iterdir())
+    swept.out = swept.out.rename(tmp_path / "moved")
+    swept.behave("work", [])
+    JobStore(swept.out).retry([run])
+    swept.until_done()
+    codes = [record["code"] for record in swept.records("executed") if record["run"] == run]
+    assert [Path(code).is_relative_to(swept.out / "code") for code in codes] == [False, True]
+    assert {view.lost_on for view in swept.views().values()} == {()}

@@ -261,7 +261,7 @@ def test_attributes_that_the_data_lack() -> None:
     assert far == "evaluation.nuisances.place: unknown attribute 'x_shift': allowed: brightness, warmth"
     bare = dataclasses.replace(fungi(), attributes=())
     assert fault(bare, evaluation=evaluation).startswith(
-        "evaluation.nuisances: dataset 'fungi' records no attributes of its images: leave it out"
+        "evaluation.nuisances: dataset 'fungi' records no attributes of its images: remove this key"
     )
 
 

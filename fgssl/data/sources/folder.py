@@ -29,7 +29,8 @@ class FolderSettings:
     seed: NonNegativeInt = 0
     """Seed of the split into train and test, and of the order in the shards."""
     levels: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
-    """Names of the label levels, finest first, such as [species,family]; empty: class, or species and genus."""
+    """Names of the label levels, finest first, such as [species,family]; if not given, class for one level, and
+    species and genus for two."""
 
     def __post_init__(self) -> None:
         if self.levels and len(set(self.levels)) < len(self.levels):
@@ -40,11 +41,16 @@ class FolderSettings:
 class _Image:
     path: Path
     classes: tuple[str, ...]
-    """Class names, finest first. A species' name begins with its genus, as two genera may share a species' name."""
+    """Class names, finest first. A species is named GENUS/SPECIES, because two genera may have a species
+    of the same name."""
 
 
 def read(root: Path, options: FolderSettings) -> SourceDataset:
-    """List and label the images below `root`; raise a `DataError` with all faults of the layout."""
+    """List and label the images below `root`.
+
+    Raises:
+        DataError: The layout has faults; the message lists them, or the first kind that prevents looking further.
+    """
     faults: list[str] = []
     strangers: list[str] = []
     there = {entry.name for entry in _entries(root) if entry.is_dir()}
@@ -70,7 +76,8 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     )
     if faults := _lacking(splits, levels[:1]):
         raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
-    remarks = (listed(sorted(strangers), "file left out", "files left out, no images by their names"),)
+    one = "file skipped, since its name does not end like that of an image"
+    remarks = (listed(sorted(strangers), one, "files skipped, since their names do not end like those of images"),)
     return SourceDataset(
         name=options.name or root.resolve().name,
         source="folder",
@@ -88,8 +95,8 @@ def _level_names(root: Path, depth: int, options: FolderSettings) -> tuple[str, 
         levels = "one level" if depth == 1 else "two levels"
         found = f"{root} has class folders in {levels}" if depth else f"{root} has no class folders"
         number = {1: "give one name", 2: "give two names, finest first"}
-        advice = ", or ".join(filter(None, [number.get(depth), "leave it out"]))
-        raise DataError(f"levels: [{', '.join(names)}] does not fit: {found}: {advice}")
+        advice = ", or ".join(filter(None, [number.get(depth), "remove levels"]))
+        raise DataError(f"levels: [{', '.join(names)}] does not fit: {found}; {advice}")
     return names
 
 
@@ -97,8 +104,8 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        advice = "give the folder of images" if folder.exists() else alternatives(folder)
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}: {advice}") from None
+        advice = "give the folder of your images" if folder.exists() else alternatives(folder)
+        raise DataError(f"{folder}: cannot read this folder ({error.strerror}); {advice}") from None
 
 
 def _beside_splits(root: Path, there: set[str]) -> list[str]:
@@ -106,10 +113,10 @@ def _beside_splits(root: Path, there: set[str]) -> list[str]:
         f"{root / split}: is missing, but its counterpart is there" for split in ("train", "test") if split not in there
     ]
     faults += [
-        f"{root / name}: stands beside train and test; move it away" for name in sorted(there - {"train", "test"})
+        f"{root / name}: is neither train nor test: move it out of {root}" for name in sorted(there - {"train", "test"})
     ]
     faults += [
-        f"{entry}: an image beside train and test; move it away"
+        f"{entry}: an image beside train and test: move it out of {root}, or into a class folder"
         for entry in _entries(root)
         if entry.suffix.lower() in SUFFIXES and entry.is_file()
     ]

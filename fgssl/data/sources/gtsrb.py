@@ -1,6 +1,6 @@
 """Source `gtsrb`: German Traffic Sign Recognition Benchmark (Stallkamp et al. 2012, doi:10.1016/j.neunet.2012.02.016).
 
-The source reads the official layout, as the archives unpack:
+The source reads the official layout, as unpacked from the archives:
 
     GTSRB/Final_Training/Images/000NN/GT-000NN.csv and TTTTT_FFFFF.ppm: frame F of track T of class N
     GTSRB/Final_Test/Images/NNNNN.ppm
@@ -179,7 +179,7 @@ def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple
 
 SOURCE = Source(
     name="gtsrb",
-    summary="the German traffic signs, as the official archives unpack",
+    summary="the German traffic signs, as unpacked from the official archives",
     settings=GTSRBSettings,
     levels=("sign", "group"),
     how_to_get="""\

@@ -1,4 +1,4 @@
-"""Source `toy`: the embedded set, fungi drawn by code, 6 genera x 4 species.
+"""Source `toy`: the built-in dataset, fungi drawn by code, 6 genera x 4 species.
 
 A genus is recognized by shape and color. Its four species are the fine-grained part: they differ in two small marks,
 each present or absent. All other properties (`Nuisances`) are independent of the class and are recorded as attributes,
@@ -48,7 +48,7 @@ def _sample(options: ToySettings, split: str, species: int, number: int) -> Samp
 
 SOURCE = Source(
     name="toy",
-    summary="the embedded set, fungi drawn by code",
+    summary="the built-in dataset, fungi drawn by code",
     settings=ToySettings,
     paths=(),
     levels=tuple(level.name for level in LEVELS),

@@ -1,8 +1,10 @@
 """Measure `knn`: accuracy of a weighted vote of the nearest training images."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
+from pydantic import Field
+
+from fgssl.settings.declare import FiniteFloat, PositiveInt, settings
 from fgssl.settings.measure import Column, Measure
 
 if TYPE_CHECKING:
@@ -16,8 +18,8 @@ class KNN(Measure):
 
     neighbors: PositiveInt = 20
     """Number K of training images that vote, at most all of them."""
-    temperature: PositiveFloat = 0.07
-    """Divisor of the cosines, whose exponential weighs a vote; Wu et al. use 0.07."""
+    temperature: Annotated[FiniteFloat, Field(ge=1e-30)] = 0.07
+    """Divisor of the cosines, whose exponential weighs a vote, at least 1e-30; Wu et al. use 0.07."""
 
     def columns(self) -> list[Column]:
         """Return the column `knn`, in percent."""

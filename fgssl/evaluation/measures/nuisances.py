@@ -55,7 +55,7 @@ class Nuisances(Measure):
         """Return a message for each attribute that the dataset does not record."""
         if not manifest.attributes:
             return [
-                f"evaluation.nuisances: {manifest.title} records no attributes of its images: leave it out ({{}}), or "
+                f"evaluation.nuisances: {manifest.title} records no attributes of its images: remove this key, or "
                 "take data that has attributes, such as toy"
             ]
         return [

@@ -190,7 +190,10 @@ class JobScript:
     """Folder of the code, which comes first on PYTHONPATH."""
     requeue: Requeue
     requeue_file: Path | None = None
-    """File of `Requeue`; `{task}` is replaced by the index of the array task, or 0 for a plain job."""
+    """File of `Requeue`; `{task}` in its name is replaced by the index of the array task, or 0 for a plain job."""
+    start_file: Path | None = None
+    """File that the script leaves empty right before it starts Python, or with the line of the environment that failed.
+    It is also the last argument of the module. `{task}` in its name is replaced likewise."""
     tasks: int = 1
     """Number of tasks of the array; 1 makes a plain job."""
     alone: bool = False

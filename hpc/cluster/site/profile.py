@@ -218,16 +218,26 @@ class EnvironmentSettings:
     python: str | None = None
     """Command that starts Python. If empty, `python` of `venv`, or the interpreter that submits the job."""
     setup: tuple[str, ...] = ()
-    """Further shell lines, which run last."""
+    """Further shell lines, which run last. Here and above, a line that fails ends the job, as after `set -e`; append
+    `|| true` to a line that may fail."""
 
     @property
     def lines(self) -> tuple[str, ...]:
         """Shell lines that set up everything except the modules."""
         return (
-            *(f'export {name}="{_in_quotes(value)}"' for name, value in self.variables.items()),
+            # `export NAME=$(COMMAND)` would succeed even if the command fails.
+            *(f'{name}="{_in_quotes(value)}"; export {name}' for name, value in self.variables.items()),
             *([f'source "{_in_quotes(self.venv)}/bin/activate"'] if self.venv is not None else []),
             *self.setup,
         )
+
+    def __post_init__(self) -> None:
+        for name in self.variables:
+            if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) is None:
+                raise ValueError(
+                    f"variables: {name!r} is not allowed: must consist of letters, digits and _, and not begin with a "
+                    "digit"
+                )
 
 
 def _in_quotes(text: str) -> str:

@@ -77,9 +77,9 @@ def profile_file(given: Path) -> Path:
         path = shipped[str(given)]
         return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
     near = difflib.get_close_matches(given.stem, shipped, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    what = "no such file" if given.suffix or len(given.parts) > 1 else "unknown cluster"
-    message = f"{given}: {what}: {hint}choose one of {', '.join(shipped)}, or give the path of your own profile"
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    what = f"no file {given}" if given.suffix or len(given.parts) > 1 else f"unknown cluster {given}"
+    message = f"{what}{hint}; choose one of {', '.join(shipped)}, or give the path of your own profile"
     raise SettingsError([Problem(COMMAND_LINE, "--cluster", message)])
 
 

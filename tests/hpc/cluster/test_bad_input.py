@@ -50,12 +50,12 @@ def command(
     [
         pytest.param(
             ["--cluster", "karolna"],
-            [f"command line: --cluster: karolna: unknown cluster: did you mean karolina? {CLUSTERS}"],
+            [f"command line: --cluster: unknown cluster karolna (did you mean karolina?); {CLUSTERS}"],
             id="unknown cluster",
         ),
         pytest.param(
             ["--cluster", "slurm/karolna.yaml"],
-            [f"command line: --cluster: slurm/karolna.yaml: no such file: did you mean karolina? {CLUSTERS}"],
+            [f"command line: --cluster: no file slurm/karolna.yaml (did you mean karolina?); {CLUSTERS}"],
             id="no such profile",
         ),
         pytest.param(
@@ -158,8 +158,8 @@ def command(
                 *("jobs.default.nodes=0", "jobs.base.qos=1", "jobs.pretrain.walltime_min=3000"),
             ],
             [
-                "command line: --jobs 2: is for runs on this machine; a cluster decides itself how many jobs run at a "
-                "time: leave it out",
+                "command line: --jobs 2: is for runs on this machine; a cluster decides how many jobs run at a time: "
+                "remove --jobs",
                 "command line: cluster.gpu.vendor: 'x' is not allowed: input should be 'cuda' or 'rocm'",
                 "command line: cluster.requeue: 'maybe' is not allowed: input should be 'allowed', 'forbidden' or "
                 "'unknown'",
@@ -175,7 +175,7 @@ def command(
         pytest.param(
             ["--cluster", "karolna", "seeds=x", "retries.timeouts=-1"],
             [
-                f"command line: --cluster: karolna: unknown cluster: did you mean karolina? {CLUSTERS}",
+                f"command line: --cluster: unknown cluster karolna (did you mean karolina?); {CLUSTERS}",
                 "command line: seeds: 'x' is not allowed: input should be a valid tuple",
                 "command line: retries.timeouts: -1 is not allowed: input should be greater than or equal to 0",
             ],
@@ -184,17 +184,26 @@ def command(
         pytest.param(
             ["cluster.account=x", "--wait"],
             [
-                "command line: cluster.account: belongs to a cluster's profile: give --cluster NAME too, or leave it "
-                "out",
-                "command line: --wait: follows the jobs of a cluster: give --cluster NAME too, or leave it out (runs "
-                "here are waited for)",
+                "command line: cluster.account: belongs to a cluster's profile: add --cluster NAME, or remove this "
+                "setting",
+                "command line: --wait: is for the jobs of a cluster: add --cluster NAME, or remove --wait (runs here "
+                "are waited for)",
             ],
             id="words for a cluster, but none",
         ),
         pytest.param(
             ["--cluster", "generic", "--wait", "--dry-run"],
-            ["command line: --wait: there is nothing to wait for with --dry-run: leave one of them out"],
+            ["command line: --wait: there is nothing to wait for with --dry-run: remove one of them"],
             id="waiting for a dry run",
+        ),
+        pytest.param(
+            [*KARO, MINE, "--wait", "--jobs", "2", "--dry-run"],
+            [
+                "command line: --jobs 2: is for runs on this machine; a cluster decides how many jobs run at a time: "
+                "remove --jobs",
+                "command line: --wait: there is nothing to wait for with --dry-run: remove one of them",
+            ],
+            id="each option that does not fit",
         ),
     ],
 )
@@ -263,6 +272,19 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
         (pytest.fail if "CI" in os.environ else pytest.skip)(mounted.stderr.strip())
     yield folder
     subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a:b", "a\n#SBATCH --hold", "a\tb"])
+def test_a_folder_that_a_script_cannot_name(
+    name: str, command: Command, fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--cluster", "generic", "settings.resources.device=cpu")
+    [line] = command(*asked, "--out", str(tmp_path / name), "--dry-run")
+    assert "a backslash, colon or control character is not allowed" in line
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    if "\n" in name:
+        assert "is not allowed in the working directory of jobs" in command(*asked)[0]
 
 
 def test_a_read_only_file_system(command: Command, fake_slurm: FakeSlurm, read_only: Path) -> None:

@@ -1,6 +1,10 @@
 """Program of a job, at its start and when interrupted: real processes, a fake Slurm, and runs without training."""
 
 import dataclasses
+import json
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import EXIT_OUT_OF_HANDS
+from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_scripts import order_script
 from hpc.cluster.job_store import Element, JobStore, Launch, Order
@@ -18,7 +23,7 @@ from hpc.cluster.schedulers.slurm import Slurm
 from hpc.cluster.status import ClusterState
 from hpc.cluster.sync import synchronize
 from tests.hpc.fake_slurm.cluster import FakeSlurm
-from tests.slurm.small_sweep import SWEEP, freeze_fake_code, written_sweep
+from tests.slurm.small_sweep import ROOT, SWEEP, freeze_fake_code, written_sweep
 
 GIVEN_UP = 3
 ONE_PROCESS = ("jobs.decoder.nodes=1", "jobs.decoder.processes_per_node=1")
@@ -70,8 +75,11 @@ def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def submitter(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> Submitter:
-    out = tmp_path / "out"
-    _, sweep = written_sweep(out, code, SWEEP, *ONE_PROCESS)
+    return _submitter(tmp_path / "out", fake_slurm, code)
+
+
+def _submitter(out: Path, fake_slurm: FakeSlurm, code: Path, *profile: str) -> Submitter:
+    _, sweep = written_sweep(out, code, SWEEP, *ONE_PROCESS, profile=profile)
     (out / "steps").write_text(str(STEPS))
     return Submitter(out, sweep, JobStore(out), fake_slurm)
 
@@ -105,6 +113,109 @@ def test_a_job_that_got_gpus_and_sees_none_leaves(submitter: Submitter, tmp_path
     view = observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
     assert (view.state, view.to_submit) == (ClusterState.LOST, True)
     assert "torch finds none" in view.reason
+
+
+def test_patterns_of_sbatch_in_the_output_folder(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> None:
+    (tmp_path / "a").mkdir()
+    submitter = _submitter(tmp_path / "a" / ".." / "o%u %j it's {task}", fake_slurm, code)
+    order, job = submitter.order()
+    assert submitter.slurm.run(job) == 0
+    assert submitter.done(submitter.runs[0])
+    assert submitter.runs[0].run in submitter.store.log(order.token, 0).read_text()
+
+
+def never_began(submitter: Submitter, job: str) -> str:
+    """Return the reason why a job failed before its run began; it is not tried again, and its node not blamed."""
+    assert submitter.slurm.run(job) != 0
+    assert submitter.executed() == 0
+    view = observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
+    assert (view.state, view.to_submit, view.lost_on) == (ClusterState.FAILED, False, ())
+    return view.reason
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ("venv='/no/such venv'", 'source "/no/such venv/bin/activate"'),
+        ("setup=['test -d /no  # mine', echo on]", "test -d /no"),
+        ("setup=[set -e, test -d /no]", "test -d /no"),
+        ("variables={A: $(exit 7)}", 'A="$(exit 7)"'),
+        ("modules=[none]", "module load none"),
+    ],
+)
+def test_a_line_of_the_environment_that_fails_stops_the_job(
+    environment: str, line: str, tmp_path: Path, fake_slurm: FakeSlurm, code: Path
+) -> None:
+    submitter = _submitter(tmp_path / "out", fake_slurm, code, f"cluster.environment.{environment}")
+    order, job = submitter.order()
+    assert never_began(submitter, job).endswith(f"of the job environment: {line}")
+    log = submitter.store.log(order.token, 0).read_text()
+    assert line in log
+    assert "\non\n" not in log
+
+
+def test_a_python_that_does_not_exist_fails_the_run(tmp_path: Path, fake_slurm: FakeSlurm, code: Path) -> None:
+    submitter = _submitter(tmp_path / "out", fake_slurm, code, "cluster.environment.python=/no/python")
+    _, job = submitter.order()
+    assert never_began(submitter, job) == "its job could not start Python; see its log"
+
+
+def test_an_environment_may_hold_lines_that_fail_as_they_should(
+    tmp_path: Path, fake_slurm: FakeSlurm, code: Path
+) -> None:
+    (tmp_path / "sourced").write_text("false\ntrue\n")
+    lines = [f"source {tmp_path}/sourced", "if false; then", "  exit 5", "else", "  false || true", "fi # x", "set -eu"]
+    submitter = _submitter(tmp_path / "out", fake_slurm, code, f"cluster.environment.setup={json.dumps(lines)}")
+    _, job = submitter.order()
+    assert submitter.slurm.run(job) == 0
+    assert submitter.done(submitter.runs[0])
+
+
+@pytest.mark.parametrize("file", ["fgssl/collectives.py", "pydantic.py"])
+def test_a_package_that_cannot_be_imported_fails_the_run(file: str, submitter: Submitter, code: Path) -> None:
+    """After the run's launch was recorded (torch), and before anything could be (pydantic)."""
+    broken = shutil.copytree(code, submitter.out / "code" / "broken")
+    (broken / file).write_text("raise ImportError('libcudart.so.12: no such file')")
+    submitter.sweep = dataclasses.replace(submitter.sweep, code="code/broken")
+    _, job = submitter.order()
+    assert never_began(submitter, job) == "ImportError: libcudart.so.12: no such file"
+
+
+def test_frozen_code_that_is_gone_stops_the_job(submitter: Submitter, code: Path) -> None:
+    (submitter.out / submitter.sweep.code).unlink()
+    _, job = submitter.order()
+    assert "no such folder, so the frozen code is gone" in never_began(submitter, job)
+
+
+def test_a_working_directory_that_is_gone_stops_the_job(submitter: Submitter, tmp_path: Path) -> None:
+    submitter.sweep = dataclasses.replace(submitter.sweep, folder=str(tmp_path / "gone"))
+    _, job = submitter.order()
+    assert never_began(submitter, job).endswith(f"of the job environment: cd {tmp_path / 'gone'}")
+
+
+def test_code_that_is_not_frozen_is_never_run(submitter: Submitter) -> None:
+    first = submitter.runs[0]
+    order = submitter.intend(first.request, first)
+    start = submitter.store.start_file(order.token, 0)
+    command = [sys.executable, "-m", "hpc.cluster.job", str(submitter.store.order_file(order.token)), str(start)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 1
+    assert "job.py is running instead of the code frozen in" in start.read_text()
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_moved_output_folder_keeps_its_frozen_code(absolute: bool, submitter: Submitter, tmp_path: Path) -> None:
+    """Earlier versions recorded an absolute path."""
+    if absolute:
+        sweep = dataclasses.replace(submitter.sweep, code=str(submitter.out / submitter.sweep.code))
+        cluster_sweep.write(sweep, submitter.out)
+    name = Path(submitter.sweep.code).name
+    submitter.out = submitter.out.rename(tmp_path / "moved")
+    submitter.store = JobStore(submitter.out)
+    assert submitter.runs[0].run in _ordered(submitter)
+    (order,) = [order for order in submitter.store.orders() if submitter.runs[0].run in order.elements[0].runs]
+    assert submitter.slurm.run(order.job_id_of(0) or "") == 0
+    record = json.loads((submitter.out / "executed.log").read_text())
+    assert Path(record["code"]).is_relative_to(tmp_path / "moved" / "code" / name)
 
 
 def test_a_job_notes_its_number_where_its_submitter_was_killed_before(submitter: Submitter) -> None:

@@ -111,11 +111,17 @@ def test_the_lines_of_an_environment(tmp_path):
         "setup": ["ulimit -c 0"],
     }
     assert load_profile(_file(tmp_path, environment=environment)).environment.lines == (
-        'export CACHE="/tmp/cache-$SLURM_JOB_ID"',
-        'export WORDS="a \\"b\\""',
+        'CACHE="/tmp/cache-$SLURM_JOB_ID"; export CACHE',
+        'WORDS="a \\"b\\""; export WORDS',
         'source "$HOME/my env/bin/activate"',
         "ulimit -c 0",
     )
+
+
+@pytest.mark.parametrize("name", ["A B", "2A", "A=B", "A;B", "", "A\n"])
+def test_a_variable_that_no_shell_can_export(name, tmp_path):
+    with pytest.raises(SettingsError, match="must consist of letters, digits and _"):
+        load_profile(_file(tmp_path, environment={"variables": {name: "x"}}))
 
 
 # --------------------------------------------------------------------------------------------- overrides
@@ -150,10 +156,10 @@ def test_an_override_of_something_else_is_refused():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("slurm/karolna.yaml", "slurm/karolna.yaml: no such file: did you mean karolina?"),
-        ("narwhal", "narwhal: unknown cluster: did you mean narval?"),
-        ("elsewhere.yaml", "elsewhere.yaml: no such file:"),
-        ("slurm", "slurm: unknown cluster:"),  # a folder
+        ("slurm/karolna.yaml", "no file slurm/karolna.yaml (did you mean karolina?);"),
+        ("narwhal", "unknown cluster narwhal (did you mean narval?);"),
+        ("elsewhere.yaml", "no file elsewhere.yaml;"),
+        ("slurm", "unknown cluster slurm;"),  # a folder
     ],
 )
 def test_an_unknown_profile_is_told_with_those_that_there_are(given, words, monkeypatch):

@@ -121,7 +121,7 @@ def test_the_environment_of_a_site():
     job = requested(profile_of("lumi_g"))
     assert job.python is not None
     assert job.python.endswith(" /project/fgssl.sif python3")
-    assert 'export NCCL_SOCKET_IFNAME="hsn"' in job.setup
+    assert 'NCCL_SOCKET_IFNAME="hsn"; export NCCL_SOCKET_IFNAME' in job.setup
     assert requested(profile_of("narval")).modules == ("StdEnv/2023", "python/3.12")
     spaces = profile_of("lumi_g", "cluster.environment.container=/my images/a.sif")
     assert str(requested(spaces).python).endswith(" '/my images/a.sif' python3")

@@ -1,8 +1,11 @@
 """Batch scripts that are written for requests."""
 
 import dataclasses
+import itertools
 import re
 from pathlib import Path
+
+import pytest
 
 from hpc.cluster.schedulers.scheduler import JobRequest, JobScript, Requeue
 from hpc.cluster.schedulers.slurm import Slurm
@@ -28,15 +31,45 @@ def test_the_script_of_a_run_on_two_nodes():
     ):
         assert f"#SBATCH {line}" in script
     assert not [line for line in script if re.search("wckey|--error|--partition", line)]
-    assert "module load StdEnv/2023 || exit 74" in script
+    assert "module load StdEnv/2023" in _after_trap(script)
     [srun] = [line for line in script if line.startswith("srun")]
     assert "--cpus-per-task=12 --kill-on-bad-exit=1 --wait=0 --cpu-bind=cores" in srun
 
 
+def _after_trap(script: list[str]) -> list[str]:
+    """Return the lines from the one on after which a failing line ends the job."""
+    return list(itertools.dropwhile(lambda line: re.match("trap .* ERR$", line) is None, script))
+
+
 def test_a_job_that_runs_alone_may_lack_its_modules():
     job = requested(profile_of("narval"), on_gpus=False)
-    script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, alone=True)
-    assert "module load python/3.12" in Slurm().script(script).splitlines()
+    job_script = JobScript(job, "module", (), Path("/log"), Path("/code"), Requeue.WHEN_INTERRUPTED, alone=True)
+    script = Slurm().script(job_script).splitlines()
+    assert "module load python/3.12" in script
+    assert _after_trap(script) == []
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_patterns_of_sbatch_in_the_output_folder_are_escaped(tasks):
+    """But not the one that stands for the task, which is in the file's name only."""
+    job = requested(profile_of("generic", account=False), on_gpus=False)
+    folder = Path("/o%u %%j {task}")
+    script = JobScript(
+        job,
+        "module",
+        (),
+        folder / "t-{task}.log",
+        Path("/code"),
+        Requeue.ON_REQUEST,
+        requeue_file=folder / "t-{task}",
+        tasks=tasks,
+    )
+    lines = Slurm().script(script).splitlines()
+    log = f"/o%%u %%%%j {{task}}/t-{'%a' if tasks > 1 else 0}.log"
+    assert f"#SBATCH --output='{log}'" in lines
+    [srun] = [line for line in lines if line.startswith("srun")]
+    assert f"'--output={log}'" in srun
+    assert "rm -f '/o%u %%j {task}/t-'\"${SLURM_ARRAY_TASK_ID:-0}\"" in lines
 
 
 def test_runs_that_share_a_job_do_not_fall_with_one_another():

@@ -138,12 +138,13 @@ class FakeSlurm:
             number = job["array"] or job_id
             submitted = marshal.loads((self.folder / f"{number}.submitted").read_bytes())
             environment = submitted["environment"] | dict(_variables(job))
-            log = Path(submitted["folder"], log_file(job["options"].get("output", "slurm-%j.out"), environment))
+            folder = Path(submitted["folder"])
+            log = Path(folder, log_file(job["options"].get("output", "slurm-%j.out"), environment))
             with log.open("ab" if job["options"].get("open-mode") == "append" else "wb") as output:
                 process = subprocess.Popen(
                     ["bash", str(self.folder / f"{number}.sh")],
                     env=environment | {"SLURM_SUBMIT_DIR": submitted["folder"]},
-                    cwd=submitted["folder"],
+                    cwd=folder if folder.is_dir() else "/tmp",
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -538,20 +538,28 @@ def srun(cluster: Cluster, arguments: list[str]) -> int:
             if file is not None:
                 descriptor = os.open(log_file(file, environment), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
                 os.dup2(descriptor, stream)
-    os.execvpe(command[0], command, environment)
+    try:
+        os.execvpe(command[0], command, environment)
+    except FileNotFoundError:
+        print(f"slurmstepd: error: execve(): {command[0]}: No such file or directory", file=sys.stderr)
+    return 2
 
 
 def log_file(pattern: str, environment: dict[str, str]) -> str:
     array = environment.get("SLURM_ARRAY_JOB_ID", environment["SLURM_JOB_ID"])
     replaced = {
-        "%j": environment["SLURM_JOB_ID"],
-        "%A": array,
-        "%a": environment.get("SLURM_ARRAY_TASK_ID", "0"),
-        "%t": "0",
+        "%": "%",
+        "j": environment["SLURM_JOB_ID"],
+        "A": array,
+        "a": environment.get("SLURM_ARRAY_TASK_ID", "0"),
+        "t": "0",
+        "u": "user",
     }
-    for token, text in replaced.items():
-        pattern = pattern.replace(token, text)
-    return pattern
+    first, *parts = pattern.split("%")
+    texts = iter(parts)
+    for part in texts:
+        first += replaced[part[:1]] + part[1:] if part else "%" + next(texts, "")
+    return first
 
 
 # ------------------------------------------------------------------------------------------------- words

@@ -124,8 +124,8 @@ def test_all_is_done(planned, capsys):
 def test_a_folder_without_a_sweep(tmp_path, capsys):
     assert main(["status", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"error: {tmp_path}: holds no sweep (plan.json is missing): give the output folder of a sweep that was started "
-        "with `fgssl sweep SWEEP.yaml --out DIR`\n"
+        f"error: {tmp_path}: holds no sweep (plan.json is missing): give the output folder of a sweep (--out of "
+        "`fgssl sweep`, by default outputs/NAME-PRESET)\n"
     )
     assert os.listdir(tmp_path) == []
 

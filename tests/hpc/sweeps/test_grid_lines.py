@@ -71,7 +71,7 @@ def test_an_unknown_key_in_an_override_is_shown_as_typed(tmp_path):
 def test_an_override_that_an_arm_or_stage_would_undo(tmp_path, content, override, setter):
     file = write(tmp_path, **content)
     _, _, message = error(file, None, [override])
-    assert f"{setter} set this key" in message
+    assert f"{setter} sets this key" in message
     expand(file, None, [f"settings.{override}"])  # said so expressly, it holds for all the others
 
 

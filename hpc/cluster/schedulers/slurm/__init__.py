@@ -119,7 +119,7 @@ class Slurm:
         return seconds(configuration().get("BOOT_TIME", "")) or 0.0
 
     def submitter(self) -> Submitter:
-        """Return this process's user, ClusterName and the first controller of `scontrol show config`, asked once."""
+        """Return this process's user, ClusterName and the first controller of `scontrol show config`."""
         if self._submitter is None:
             found = configuration()
             self._submitter = Submitter(user_name(), found.get("ClusterName", ""), found.get("SlurmctldHost[0]", ""))

@@ -25,9 +25,13 @@ class _Writer(SlurmExecutor):
 def script(job: JobScript) -> str:
     """Return the batch script of a job."""
     request = job.request
-    log = str(job.log).replace("{task}", "%a" if job.tasks > 1 else "0")
+    # Slurm replaces patterns such as %j in the whole path, but %% stands for a percent sign.
+    task = "%a" if job.tasks > 1 else "0"
+    log = f"{job.log.parent}/".replace("%", "%%") + job.log.name.replace("{task}", task)
     python = request.python or shlex.quote(sys.executable)
     command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
+    if job.start_file is not None:
+        command += ' "$start_file"'
     if not job.alone:  # submitit's own srun command would set another --output
         srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *_srun_options(request)]
         command = f"{shlex.join(srun)} {command}"
@@ -107,23 +111,49 @@ def _srun_options(job: JobRequest) -> list[str]:
 
 
 def _setup(job: JobScript) -> list[str]:
-    # Without its modules a job would start another Python. The keeper may not need them.
-    or_leave = "" if job.alone else f" || exit {EXIT_OUT_OF_HANDS}"
-    lines = [
-        *(f"module load {module}{or_leave}" for module in job.request.modules),
-        *job.request.setup,
-        f"export PYTHONPATH={shlex.quote(str(job.code))}${{PYTHONPATH:+:$PYTHONPATH}}",
+    environment = [*(f"module load {module}" for module in job.request.modules), *job.request.setup]
+    code = shlex.quote(str(job.code))
+    gone = f"{job.code}: no such folder, so the frozen code is gone: submit the sweep again, which freezes it anew"
+    exports = [
+        f"[ -d {code} ] || stop {shlex.quote(gone)}",  # otherwise an installed version would run
+        f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         "export PYTHONSAFEPATH=1",  # the working directory may hold another version of the code
     ]
-    if job.alone:
-        return lines
+    if job.alone:  # the keeper may not need all of its environment
+        return [*environment, *_STOP, *exports]
     return [
-        *lines,
+        # Delete what an earlier start of the same job wrote.
+        *([f"rm -f {_task_file(job.requeue_file)}"] if job.requeue is Requeue.ON_REQUEST else []),
+        f"start_file={_task_file(job.start_file) if job.start_file else '/dev/null'}",
+        *(['rm -f "$start_file"'] if job.start_file else []),
+        *_STOP,
+        _STOP_ON_ERROR,
+        *([f"cd {shlex.quote(job.request.folder)}"] if job.request.folder is not None else []),
+        *environment,
+        "trap - ERR; set +e",  # the lines below handle the exit code of the program
+        *exports,
         "export SLURM_EXPORT_ENV=ALL",  # otherwise srun would not export them after `sbatch --export=NONE`
-        # Delete the request of an earlier start of the same job.
-        *([f"rm -f {_requeue_file(job)}"] if job.requeue is Requeue.ON_REQUEST else []),
         'trap "" USR2',  # in case a user submits the script with --signal=B:USR2@...
+        ': >"$start_file"',
     ]
+
+
+_STOP = (
+    "stop() {",
+    "    trap - ERR",
+    '    echo "$HOSTNAME: $1" | tee "${start_file:-/dev/null}" >&2',
+    f"    exit {EXIT_OUT_OF_HANDS}",
+    "}",
+)
+"""Shell function that ends the job with a message."""
+_STOP_ON_ERROR = (
+    "trap 'code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] "
+    """|| stop "exit code $code from a line of the job environment: $BASH_COMMAND"' ERR"""
+)
+"""Shell line after which a failing line ends the job, since another environment would train with other versions.
+
+It has the rules of `set -e`, but a failure inside a sourced file counts only if `source` itself fails.
+"""
 
 
 def _teardown(job: JobScript) -> list[str]:
@@ -131,7 +161,7 @@ def _teardown(job: JobScript) -> list[str]:
 
     scancel sends TERM, which ends the batch script before these lines: a canceled job is never requeued.
     """
-    file = _requeue_file(job)
+    file = _task_file(job.requeue_file)
     requeue = {
         Requeue.ON_REQUEST: [
             f"if [ -e {file} ]; then",
@@ -150,6 +180,8 @@ def _teardown(job: JobScript) -> list[str]:
     return ["status=$?", *requeue[job.requeue], 'exit "$status"']
 
 
-def _requeue_file(job: JobScript) -> str:
-    before, task, after = str(job.requeue_file or Path()).partition("{task}")
-    return shlex.quote(before) + ('"${SLURM_ARRAY_TASK_ID:-0}"' if task else "") + (shlex.quote(after) if after else "")
+def _task_file(file: Path | None) -> str:
+    """Return a path as a word of the shell, with the index of the array task for `{task}` in its name."""
+    before, task, after = (file or Path()).name.partition("{task}")
+    start = shlex.quote(str((file or Path()).parent / before))
+    return start + ('"${SLURM_ARRAY_TASK_ID:-0}"' if task else "") + (shlex.quote(after) if after else "")
