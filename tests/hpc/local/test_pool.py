@@ -94,6 +94,20 @@ def test_a_finished_sweep_starts_no_job(small, fake_code):
     assert len(small.executed()) == before
 
 
+def test_runs_with_a_damaged_result_are_made_again_and_no_other(small, fake_code):
+    _sweep(small, fake_code).run()
+    before, damaged = len(small.executed()), [small.run("pretrain", 0), small.run("base", 1)]
+    results = [RunFolder.in_output(small.out, damaged[0]).path / "trained.json"]
+    results += RunFolder.in_output(small.out, damaged[1]).path.glob("evaluation-*.json")
+    whole = [file.read_bytes() for file in results]
+    for file in results:
+        file.write_bytes(b"")
+    assert small.states()["decoder, seed 0"] is State.DONE  # although it needs pretrain
+    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert sorted(small.executed()[before:]) == sorted(damaged)
+    assert [file.read_bytes() for file in results] == whole
+
+
 def test_a_failure_stops_only_what_needs_it_and_is_tried_again(small, fake_code):
     small.behave((small.run("pretrain", 1), "fail"), (small.run("grad_cam sigma_grad_cam=0.5", 0), "fail"))
     sweep = _sweep(small, fake_code)
