@@ -83,7 +83,7 @@ class Bench:
         if self.device == "cuda":
             torch.cuda.empty_cache()
         self.out.mkdir(parents=True, exist_ok=True)
-        (self.out / "gpu.json").write_text(json.dumps(self.found, indent=1) + "\n")
+        (self.out / "gpu.json").write_text(json.dumps(self.found, indent=1) + "\n", encoding="utf-8")
 
     # ------------------------------------------------------------------------------------------- one step
 
@@ -392,7 +392,7 @@ def main() -> None:
         bench.part("step mocov2 bf16 compiled", 90, bench.step, "mocov2", "bf16", True)
         for precision, method in itertools.product(("tf32", "fp32"), METHODS):
             bench.part(f"step {method} {precision}", 20, bench.step, method, precision, False)
-    (arguments.out / "gpu.md").write_text(table(bench.found))
+    (arguments.out / "gpu.md").write_text(table(bench.found), encoding="utf-8")
     print(table(bench.found))
 
 

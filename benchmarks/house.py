@@ -31,7 +31,7 @@ def rooms(root: Path) -> list[str]:
 
 def long_files(root: Path) -> list[str]:
     """Return `file: lines` for each file over the limit."""
-    counts = {file: len(file.read_text().splitlines()) for file in sources(root)}
+    counts = {file: len(file.read_text(encoding="utf-8").splitlines()) for file in sources(root)}
     return [f"{file.relative_to(root)}: {lines}" for file, lines in counts.items() if lines > MOST_LINES_OF_A_FILE]
 
 
@@ -40,7 +40,7 @@ def long_functions(root: Path) -> list[str]:
     return [
         f"{file.relative_to(root)}:{node.lineno} {node.name}: {lines}"
         for file in sources(root)
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and (lines := _body_lines(node)) > MOST_LINES_OF_A_FUNCTION
     ]
 
@@ -61,7 +61,7 @@ def untyped_mappings(root: Path) -> list[str]:
 
 
 def _untyped(file: Path, root: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             annotations = [argument.annotation for argument in [*node.args.args, *node.args.kwonlyargs]]
             hints, name = [hint for hint in [*annotations, node.returns] if hint is not None], node.name
@@ -75,7 +75,7 @@ def _untyped(file: Path, root: Path) -> Iterator[str]:
 
 
 def _calls(file: Path, name: str) -> Iterator[ast.Call]:
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == name:
             yield node
 
@@ -89,7 +89,7 @@ def main() -> None:
     """Print all numbers of the checkout in the first argument, by default the working directory."""
     root = Path(sys.argv[1] if sys.argv[1:] else ".")
     files = sources(root)
-    lines = sum(len(file.read_text().splitlines()) for file in files)
+    lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
     print(f"files {len(files)}, lines {lines}, rooms {len(rooms(root))}")
     for title, found in (
         ("files over the limit", long_files(root)),

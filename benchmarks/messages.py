@@ -124,7 +124,7 @@ def _carried(world: World) -> int:
     """Return the bytes that the loopback device has carried; start in `unshare -rn` to count these processes alone."""
     world.agree_max([0])  # all processes wait here for each other
     time.sleep(0.1)
-    lines = Path("/proc/net/dev").read_text().splitlines()
+    lines = Path("/proc/net/dev").read_text(encoding="utf-8").splitlines()
     (carried,) = (int(line.split()[1]) for line in lines if line.strip().startswith("lo:"))
     world.agree_max([0])
     return carried

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ class PeerLostError(UserError):
     """Loss of another process of the run, which ended or does not answer; its own error has the cause."""
 
 
+class DamagedRecordError(UserError):
+    """File of a record that holds something else: it was cut short, or written by another version."""
+
+
 class LeaseError(UserError):
     """Run folder that another process owns."""
 
@@ -105,8 +110,12 @@ def _neighbors(path: Path) -> tuple[Path, str, list[str]]:
 def exit_code(main: Callable[[], int]) -> int:
     """Run the main function of a command and return its exit code.
 
-    A `UserError` is printed to stderr and gives 2; a `KeyboardInterrupt` gives 130.
+    A `UserError` is printed to stderr and gives 2; a `KeyboardInterrupt` gives 130. Characters that the locale does not
+    have are printed as escapes.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return main()
     except UserError as error:

@@ -1,8 +1,26 @@
-"""Numbers in the environment of a process, which launchers and schedulers set."""
+"""Variables in the environment of a process, which launchers and schedulers set."""
 
 import os
 
 from fgssl.errors import UserError
+
+_OF_LAUNCHERS = {
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
+    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+}
+"""Variables that torchrun and Intel MPI set; a prefix would also match those of a site, e.g. LOCAL_SCRATCH."""
+_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_", "OMPI_", "PMI_", "PMIX_", "MV2_", "PALS_")
+_SITE = ("OMPI_MCA_", "PMIX_MCA_")
+"""Prefixes of a site's configuration of its MPI, which does not depend on the launch."""
+
+
+def is_of_launcher(name: str) -> bool:
+    """Return whether a variable describes the place of a process among those that a launcher started together.
+
+    Processes that such a process starts must not inherit it: torch and Accelerate would wait for the others.
+    """
+    return name in _OF_LAUNCHERS or (name.startswith(_PREFIXES) and not name.startswith(_SITE))
 
 
 def number_of(name: str, otherwise: int | None = None) -> int:

@@ -18,7 +18,7 @@ from fgssl.processes import ALONE, Processes
 from fgssl.store.files import awaited, read_record, record_json, write_atomically
 from hpc.cluster.schedulers import SCHEDULERS, build_scheduler
 from hpc.cluster.schedulers.scheduler import JobPlace, Scheduler
-from hpc.environment import number_of
+from hpc.environment import is_of_launcher, number_of
 
 _TORCH = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _MASTER = ("MASTER_ADDR", "MASTER_PORT")
@@ -102,7 +102,7 @@ def beside_others(local_task: int, share_gpu: int) -> Processes:
     It is process `local_task` on its node, where `share_gpu` processes share each GPU; the environment is narrowed to
     its own GPU.
     """
-    for name in [name for name in os.environ if name.startswith(("PMI_", "PMIX_"))]:
+    for name in filter(is_of_launcher, list(os.environ)):
         del os.environ[name]  # Accelerate would count the other runs as processes of this one
     for name in VISIBLE_GPUS:
         if devices := [device for device in os.environ.get(name, "").split(",") if device]:

@@ -15,8 +15,7 @@ def command(out: Path) -> None:
     """Write the tables of a sweep from its finished runs.
 
     DIR is the output folder of a sweep. The command writes rows.csv, table.csv, table.md and table.tex into it, and
-    prints the table.
+    prints the table, also if it may not write there.
     """
-    aggregate(out, shown)
-    print((out / "table.md").read_text(), end="")
+    aggregate(out, shown, show=lambda text: print(text, end="", flush=True))
     print_next_in_python("table = fgssl.read_table", out)

@@ -55,7 +55,15 @@ def print_next(program: str, *arguments: object, purpose: str) -> None:
     """Print the command to give next as the last line on stderr, so that stdout stays what programs read."""
     sys.stdout.flush()
     command = [_as_typed(program), *map(str, arguments)]
-    print(f"next: {shlex.join(command)}  # {purpose}", file=sys.stderr, flush=True)
+    print(f"next: {' '.join(map(_quoted, command))}  # {purpose}", file=sys.stderr, flush=True)
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell; bytes that are not UTF-8 become escapes of bash, which can be pasted."""
+    if word == word.encode(errors="replace").decode():
+        return shlex.quote(word)
+    escaped = (f"\\x{byte:02x}" if not 32 <= byte < 127 or byte in b"\\'" else chr(byte) for byte in os.fsencode(word))
+    return f"$'{''.join(escaped)}'"
 
 
 def _as_typed(program: str) -> str:

@@ -21,7 +21,7 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
     OUT is the output folder of the sweep. A running job saves first if it has the time.
 
     RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'. If it fits
-    several runs, a terminal lists them and asks. Without RUN, all runs that are not done are canceled.
+    several runs, a terminal lists them for confirmation. Without RUN, all runs that are not done are canceled.
     """
     sweep = cluster_sweep.read(out)
     fitting = [run for run in chosen(sweep, runs) if not run.done(out)]
@@ -35,7 +35,7 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
 
 
 def _confirmed(labels: Sequence[str]) -> bool:
-    """Return whether the user agrees to cancel several runs; without a terminal nobody is asked."""
+    """Return whether the user agrees to cancel several runs; without a terminal, True."""
     if not sys.stdin.isatty():
         return True
     print("\n".join(labels))

@@ -46,7 +46,7 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
             print(failure.rstrip())
         for whose, log in _logs(run.run, store, seen.orders):
             print(f"---- {whose}, the end of {log}")
-            with log.open(errors="replace") as file:
+            with log.open(errors="replace", encoding="utf-8") as file:
                 print("".join(deque(file, lines)).rstrip())
     print_next("fgssl", "retry", out, *runs, purpose="submit them again, once the cause is removed")
 

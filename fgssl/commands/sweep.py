@@ -1,7 +1,6 @@
 """`fgssl sweep`."""
 
 import contextlib
-import errno
 import functools
 import os
 import sys
@@ -21,7 +20,7 @@ from fgssl.commands.arguments import (
     print_next_in_python,
 )
 from fgssl.data.location import levels_named
-from fgssl.errors import COMMAND_LINE, Problem, SettingsError, UserError
+from fgssl.errors import COMMAND_LINE, Problem, SettingsError
 from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 _OF_PROFILE = "cluster."  # equals profile_files.PREFIX; repeated so that the cluster's modules are not imported
 _POLL_S = 30.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_CANNOT_WRITE = (*_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 @click.command()
@@ -92,7 +89,7 @@ def command(
     planned, profile = _read(sweep, preset, overrides, cluster, faults)
     folder = out or Path("outputs") / "-".join(filter(None, [planned.grid.settings.name, planned.grid.preset]))
     at_a_time = jobs or default_jobs(planned.runs)
-    with _explained(folder):
+    with _read_to_the_end():
         before = states(planned.runs, folder)
         print_plan(planned, before, folder, at_a_time if profile is None else None)
         if profile is None:
@@ -156,19 +153,14 @@ def _submit(
 
 
 @contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    """Raise a `UserError` if the output folder cannot be used; exit with 1 if the reader of stdout has gone."""
+def _read_to_the_end() -> Iterator[None]:
+    """Exit with 1 if the reader of stdout has gone."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:  # e.g. `| head`: write nothing more, not at the exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(1) from None
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        advice = "make room, or choose another --out" if error.errno in _FULL else "choose another --out"
-        raise UserError(f"{error.filename or out}: cannot be used ({error.strerror}); {advice}") from error
 
 
 def _option_faults(

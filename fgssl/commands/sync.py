@@ -64,7 +64,7 @@ def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
         print(f"{report.progress.ordered} jobs ordered")
     done = all(status.state is ClusterState.DONE for status in report.runs.values())
     if done:
-        print((out / "table.md").read_text())
+        print((out / "table.md").read_text(encoding="utf-8"))
     if until != "answered":
         suggest(report.runs, out, ("status", "show the state of each run"))
     return 1 if report.progress.refused or report.silent or (report.over and not done) else 0

@@ -1,5 +1,6 @@
 """Report of a sweep's finished runs, in files."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def aggregate(out: Path, track: Track = silent) -> "pd.DataFrame":
+def aggregate(out: Path, track: Track = silent, show: Callable[[str], None] | None = None) -> "pd.DataFrame":
     """Write rows.csv, table.csv, table.md and table.tex of the sweep in `out`, and return the table of table.csv.
 
-    Raise a `UserError` if `out` holds no plan or cannot be written to.
+    `show` receives the text of table.md before anything is written, since `out` may belong to somebody else. Raise a
+    `UserError` if `out` holds no plan or cannot be written to.
     """
     from fgssl.report.layout import latex, lay_out, markdown  # imports pandas, which a wrong setting must not wait for
     from fgssl.report.rows import collect_rows, write_rows
@@ -24,8 +26,11 @@ def aggregate(out: Path, track: Track = silent) -> "pd.DataFrame":
     rows = collect_rows(plan, out, track)
     table = tabulate(rows, plan)
     layout = lay_out(table, rows, plan)
+    text = markdown(layout)
+    if show is not None:
+        show(text)
     write_rows(rows, out / "rows.csv")
     write_table(table, out / "table.csv")
-    write_atomically(out / "table.md", markdown(layout))
+    write_atomically(out / "table.md", text)
     write_atomically(out / "table.tex", latex(layout))
     return table

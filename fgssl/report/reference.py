@@ -35,7 +35,7 @@ class PublishedTable:
 def published(file: Path) -> PublishedTable:
     """Read a table; raise a `UserError` that names the existing tables or the damaged line if that fails."""
     try:
-        with file.open(newline="") as text:
+        with file.open(newline="", encoding="utf-8") as text:
             reader = csv.DictReader(text, strict=True)
             lines = tuple(reader)
         columns = tuple(reader.fieldnames or ())

@@ -115,7 +115,7 @@ def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: si
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), *module]
     before, log = _steps(folder), folder.with_suffix(".log")
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
         try:
             while ended_by is not None and process.poll() is None and _steps(folder) <= before:
@@ -128,14 +128,14 @@ def _launch(processes: int, arguments: Sequence[str], folder: Path, ended_by: si
         finally:
             _kill(process)
     if ended_by is None and process.returncode not in (0, EXIT_INTERRUPTED) and _steps(folder) < STEPS:
-        tail = "\n".join(log.read_text().splitlines()[-_TAIL_LINES:])
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:])
         raise UserError(f"{' '.join(command)} failed ({process.returncode}); the end of {log}:\n{tail}")
 
 
 def _steps(folder: Path) -> int:
     """Return the number of steps logged so far."""
     with contextlib.suppress(OSError):
-        lines = RunFolder(folder).metrics.read_text().splitlines()
+        lines = RunFolder(folder).metrics.read_text(encoding="utf-8").splitlines()
         return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
     return 0
 

@@ -328,6 +328,11 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
         if key in parsed.places:
             problems.append(place.problem("this key is given twice: keep one of them"))
         parsed.places[key] = place
+        if re.search("[\ud800-\udfff]", text):  # Python's stand-ins for bytes of the command line
+            problems.append(
+                place.problem(f"{text!r}: holds bytes that are not UTF-8, as all records are: type it anew")
+            )
+            continue
         if not text.strip():  # often a variable of the shell that is not set
             problems.append(place.problem("has no value: give one, or null to empty it"))
             continue

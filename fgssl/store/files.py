@@ -1,10 +1,13 @@
 """Files that several processes share: atomic writes, typed records, locks, hashes, and waiting for visibility."""
 
+import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -13,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
-from fgssl.errors import UserError
+from fgssl.errors import DamagedRecordError, UserError
 from fgssl.settings.declare import adapter
 
 T = TypeVar("T")
@@ -25,8 +28,9 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
     """Write a file so that a reader sees either all of it or nothing; raise a `UserError` if that fails.
 
     The content is written beside and renamed. `durable` content is flushed to the disk first, to outlive a crash.
+    Text is written as UTF-8; bytes of a path that are not UTF-8 stay what they are.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="surrogateescape") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
         with temporary.open("wb") as file:
@@ -36,7 +40,8 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> 
                 os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only file system even a missing one
+            temporary.unlink()
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
@@ -50,10 +55,12 @@ def read_record(
     """Return the record in a file of JSON, as `record_json` writes it, or None if there is no such file.
 
     `kind` is a dataclass, whose file may have further keys unless it forbids them, or a type such as `float`. Raise a
-    `UserError` of one line that ends in `advice` if the file is damaged, has another form, or has another `schema`.
+    `DamagedRecordError` if the file is damaged, has another form, or has another `schema`, and a `UserError` if it may
+    not be read. Both have one line that ends in `advice`.
     """
+    raised: type[UserError] = DamagedRecordError
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         found = content.get("schema") if isinstance(content, dict) else None
         if schema is not None and found != schema:
             raise ValueError(f"schema is {found!r}, but this version of fgssl reads {schema}")
@@ -64,9 +71,26 @@ def read_record(
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].lower()}" for fault in error.errors()]
         reason = "; ".join(fault.removeprefix(": ") for fault in faults)
-    except (PermissionError, IsADirectoryError, ValueError) as error:  # among them: not JSON, or not UTF-8
+    except ValueError as error:  # among them: not JSON, or not UTF-8
         reason = str(error)
-    raise UserError(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
+    except (PermissionError, IsADirectoryError) as error:
+        raised, reason = UserError, str(error)
+    raise raised(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
+
+
+def read_or_warn(path: Path, kind: type[T], *, advice: str) -> T | None:
+    """Return the record in a file as `read_record`, or None if it is damaged, after one warning on stderr."""
+    try:
+        return read_record(path, kind, advice=advice)
+    except DamagedRecordError as error:
+        warn_once(str(error))
+        return None
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Print a warning to stderr, the first time that this process meets it."""
+    print(f"WARNING: {text}", file=sys.stderr)
 
 
 def record_json(record: Any) -> str:

@@ -47,7 +47,7 @@ class Lease:
     def take_over(self, generation: Generation | None) -> IO[str]:
         """Replace a lease that another process keeps locked. Return the new file, locked until it is closed."""
         aside = self.path / f".lease.{self.lease_id}"
-        file = aside.open("a+")
+        file = aside.open("a+", encoding="utf-8")
         lock(file)
         self.sign(file, generation)
         aside.replace(self.path / "lease")
@@ -92,7 +92,7 @@ def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        file = (path / "lease").open("a+")
+        file = (path / "lease").open("a+", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: the run folder cannot be created ({error.strerror}); choose another --out") from error
     with contextlib.ExitStack() as stack:
@@ -117,7 +117,7 @@ def hold(path: Path, generation: Generation | None = None) -> Iterator[Lease]:
 @contextlib.contextmanager
 def guarded(path: Path) -> Iterator[None]:
     """Keep other processes from writing into the run folder `path` or taking it over, within the context."""
-    with (path / "guard").open("a") as file:
+    with (path / "guard").open("a", encoding="utf-8") as file:
         if not lock(file, patience_s=_GUARD_PATIENCE_S):
             raise LeaseError(f"{file.name}: another process has been writing for {_GUARD_PATIENCE_S:.0f} s")
         yield
@@ -126,7 +126,7 @@ def guarded(path: Path) -> Iterator[None]:
 def holder(path: Path) -> str | None:
     """Return the record of the process that holds the lease of the run folder `path`, or None if it is free."""
     try:
-        with (path / "lease").open(errors="replace") as file:
+        with (path / "lease").open(errors="replace", encoding="utf-8") as file:
             if not lock(file, how=fcntl.LOCK_SH):
                 return file.read().strip() or "a process that has just started"
     except FileNotFoundError:
@@ -136,7 +136,7 @@ def holder(path: Path) -> str | None:
 
 def _record(path: Path) -> str:
     try:
-        return (path / "lease").read_text(errors="replace").strip()
+        return (path / "lease").read_text(errors="replace", encoding="utf-8").strip()
     except OSError as error:
         raise LeaseError(f"{path / 'lease'}: cannot be read: {error.strerror}") from error
 

@@ -119,7 +119,7 @@ class Manifest:
         """Read the manifest of a packed folder; raise a `DataError` if it is missing, damaged or of another format."""
         path = folder / MANIFEST
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             found = content["format"]
             if found != FORMAT:
                 raise DataError(

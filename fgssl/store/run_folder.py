@@ -25,11 +25,12 @@ from fgssl.errors import UserError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.store import lease as leases
-from fgssl.store.files import read_record, write_atomically
+from fgssl.store.files import read_or_warn, read_record, write_atomically
 from fgssl.store.lease import Generation, Lease
 from fgssl.store.records import METRICS, PROGRESS, TRAINED, Evaluation, Progress, Trained, evaluation_file
 
 OTHERS_FAILURES = "failure-rank-*.txt"
+_NOT_DONE = "the run counts as not done, and its next execution writes the file anew"
 
 RunState: TypeAlias = Literal["DONE", "RUNNING", "FAILED", "MISSING"]
 
@@ -55,12 +56,20 @@ class RunFolder:
     # ------------------------------------------------------------------------------- what is there
 
     def trained(self) -> Trained | None:
-        """Return the record of a complete training, or None."""
-        return read_record(self.path / TRAINED, Trained)
+        """Return the record of a complete training, or None; a warning on stderr names a damaged one."""
+        return read_or_warn(self.path / TRAINED, Trained, advice=_NOT_DONE)
 
     def evaluation(self, config: configs.Config) -> Evaluation | None:
-        """Return the measures under this config's evaluation settings, or None."""
-        return read_record(self.path / evaluation_file(config), Evaluation)
+        """Return the measures under this config's evaluation settings, or None; a warning names damaged ones."""
+        return read_or_warn(self.path / evaluation_file(config), Evaluation, advice=_NOT_DONE)
+
+    def is_whole(self, result: str) -> bool:
+        """Return whether a file of `results` is there and undamaged; a warning on stderr names a damaged one."""
+        kind = Trained if result == TRAINED else Evaluation
+        try:
+            return read_or_warn(self.path / result, kind, advice=_NOT_DONE) is not None
+        except UserError:  # it may not be read here, but it is there
+            return True
 
     def progress(self) -> Progress | None:
         """Return the progress of the newest training here, or None."""
@@ -92,7 +101,7 @@ class RunFolder:
     def failure(self) -> str | None:
         """Return the traceback of the newest failure, if the run failed."""
         try:
-            return (self.path / "failure.txt").read_text(errors="replace")
+            return (self.path / "failure.txt").read_text(errors="replace", encoding="utf-8")
         except FileNotFoundError:
             return self.failures_of_others(patience_s=0.0) or None  # the first process was killed before it could write
 
@@ -107,7 +116,10 @@ class RunFolder:
         while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)
         files.sort(key=lambda file: file.stat().st_mtime)
-        return "".join(f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace')}\n" for file in files)
+        return "".join(
+            f"{file.stem.removeprefix('failure-')}:\n{file.read_text(errors='replace', encoding='utf-8')}\n"
+            for file in files
+        )
 
     def config(self) -> configs.Config:
         """Return the settings with which the run was made."""

@@ -78,7 +78,7 @@ class Reporter(Listener):
         self.last = metrics
         line = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         try:
-            with self.lease.publishing(), self._file.open("a") as file:
+            with self.lease.publishing(), self._file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **line}) + "\n")
         except OSError as error:
             raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error
@@ -110,7 +110,7 @@ def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
     if not file.exists():
         return last
     kept = []
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:  # a killed process left part of a line

@@ -51,14 +51,16 @@ class ClusterRun:
         return self.files(out).issuperset(self.results)
 
     def files(self, out: Path) -> set[str]:
-        """Return the file names in the run's folder.
+        """Return the file names in the run's folder, without results that are damaged.
 
         The folder is listed, since a network file system may have cached that a single file did not exist.
         """
+        folder = RunFolder.in_output(out, self.run)
         try:
-            return set(os.listdir(out / "runs" / self.run))
+            names = os.listdir(folder.path)
         except FileNotFoundError:
             return set()
+        return {name for name in names if name not in self.results or folder.is_whole(name)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,8 @@ OUT/cluster/logs/                        output of the jobs
 import contextlib
 import dataclasses
 import json
+import math
+import os
 import re
 import socket
 import time
@@ -26,13 +28,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fgssl.errors import UserError
-from fgssl.store.files import read_record, record_json, write_atomically
+from fgssl.errors import DamagedRecordError, UserError
+from fgssl.store.files import read_or_warn, read_record, record_json, warn_once, write_atomically
 from fgssl.store.lease import Generation
 from hpc.cluster.schedulers.scheduler import JobRequest, Submitter
 
-_NEVER_DELETED = "restore it; or cancel the jobs and rename the output folder, or submit with another --out"
-"""Advice on a damaged record that must not be deleted, since its job may be running."""
+_DAMAGED_ORDER = (
+    "its job may run, so no job is submitted or canceled: restore it, or cancel the job whose name ends in the file's "
+    "name, and then delete the file"
+)
 
 
 @dataclass(frozen=True)
@@ -208,25 +212,33 @@ class JobStore:
 
     def read_order(self, file: Path) -> Order:
         """Return an order with its marks, or raise `UserError` if there is none."""
-        if (order := read_record(file, Order, advice=_NEVER_DELETED)) is None:
+        if (order := read_record(file, Order, advice=_DAMAGED_ORDER)) is None:
             raise UserError(
                 f"{file}: no such file on {socket.gethostname()}; the sweep's output folder must be on a file system "
                 "that all nodes share"
             )
-        canceled = read_record(file.with_suffix(".canceled"), CanceledElements, advice="delete it if its jobs are over")
+        marks, canceled = file.with_suffix(".canceled"), frozenset[int]()
+        if marks.exists():
+            advice = "jobs of this order that the scheduler no longer reports on count as canceled"
+            all_elements = CanceledElements(frozenset(range(len(order.elements))))
+            canceled = (read_or_warn(marks, CanceledElements, advice=advice) or all_elements).elements
         return dataclasses.replace(
             order,
-            canceled=canceled.elements if canceled is not None else frozenset(),
+            canceled=canceled,
             job_id=_job_id(file.with_suffix(".id")),
             abandoned=file.with_suffix(".abandoned").exists(),
         )
 
-    def orders(self) -> list[Order]:
-        """Return all orders, the oldest first."""
+    def orders(self, skip_damaged: bool = False) -> list[Order]:
+        """Return all orders, the oldest first; raise `UserError` if one is damaged, or warn with `skip_damaged`."""
         found, starts = list[Order](), self._starts()
-        for file in self._orders.glob("*.json"):
+        for file in _files(self._orders, ".json"):
             try:
                 found.append(dataclasses.replace(self.read_order(file), starts=starts.get(file.stem, {})))
+            except DamagedRecordError as error:
+                if not skip_damaged:
+                    raise
+                warn_once(str(error))
             except UserError:
                 if file.exists():  # otherwise it has just been withdrawn
                     raise
@@ -238,8 +250,7 @@ class JobStore:
 
     def refused(self) -> dict[str, str]:
         """Return {run name: the scheduler's message} of the newest pass's rejections."""
-        file = self.folder / "refused.json"
-        return read_record(file, dict[str, str], advice="delete it; the next sync rewrites it") or {}
+        return read_or_warn(self.folder / "refused.json", dict[str, str], advice="the next sync rewrites it") or {}
 
     # --------------------------------------------------------------------------------------- launches
 
@@ -250,13 +261,12 @@ class JobStore:
 
     def launch(self, token: str, element: int, slot: int, restart: int) -> Launch | None:
         """Return the record of a launch, or None if there is none."""
-        file = self._launches / f"{token}-{element}-{slot}-{restart}.json"
-        return read_record(file, Launch, advice=_NEVER_DELETED)
+        return _launch(self._launches / f"{token}-{element}-{slot}-{restart}.json")
 
     def launches(self) -> Iterator[Launch]:
         """Yield the records of all launches, in no particular order."""
-        for file in self._launches.glob("*.json"):
-            if launch := read_record(file, Launch, advice=_NEVER_DELETED):
+        for file in _files(self._launches, ".json"):
+            if launch := _launch(file):
                 yield launch
 
     def start_file(self, token: str, element: int | str) -> Path:
@@ -309,20 +319,40 @@ class JobStore:
 
     def user_requests(self) -> UserRequests:
         """Return all marks that users have made."""
-        advice = "delete it and run `fgssl retry` for this run again"
-        retried = {file.name: read_record(file, float, advice=advice) for file in self._retried.glob("[!.]*")}
+        advice = "the request counts as not made: run `fgssl retry` for this run again"
+        retried = {file.name: read_or_warn(file, float, advice=advice) for file in _files(self._retried)}
         return UserRequests(
-            canceled=frozenset(file.name for file in self._canceled.glob("[!.]*")),
+            canceled=frozenset(file.name for file in _files(self._canceled)),
             retried={run: at for run, at in retried.items() if at is not None},
         )
 
 
-def _job_id(file: Path) -> str | None:
-    """Return the job id in a file, or None if there is no such file."""
+def _files(folder: Path, suffix: str = "") -> list[Path]:
+    """Return the files in a folder of the store, except temporary ones; raise `OSError` if it may not be listed."""
     try:
-        job_id = file.read_text(errors="replace").strip()
+        return [folder / name for name in os.listdir(folder) if name.endswith(suffix) and not name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def _launch(file: Path) -> Launch | None:
+    """Return the launch in a file, or None if there is none; of a damaged one, only its name is known."""
+    try:
+        return read_record(file, Launch, advice="the end of this job counts as not recorded")
+    except DamagedRecordError as error:
+        warn_once(str(error))
+    token, *numbers = file.stem.rsplit("-", 3)
+    element, slot, restart = map(int, numbers)
+    return Launch(token, element, slot, restart, started=0.0, time_up=math.inf, nodes="", first_step=0)
+
+
+def _job_id(file: Path) -> str | None:
+    """Return the job id in a file, or None if there is no such file, or it is damaged."""
+    try:
+        job_id = file.read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return None
     if re.fullmatch(r"[\w.-]+", job_id) is None:
-        raise UserError(f"{file}: must hold a job id; delete the file, and the next sync finds the job by its name")
+        warn_once(f"{file}: must hold a job id; the next sync finds the job by its name")
+        return None
     return job_id

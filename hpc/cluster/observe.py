@@ -22,14 +22,22 @@ from hpc.cluster.schedulers.scheduler import (
 from hpc.cluster.status import ClusterState, RunFiles, statuses
 
 
-def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Scheduler, search: bool = False) -> Observation:
+def observe(
+    sweep: ClusterSweep,
+    out: Path,
+    store: JobStore,
+    scheduler: Scheduler,
+    search: bool = False,
+    to_show: bool = False,
+) -> Observation:
     """Return the current state of a sweep.
 
     With `search`, jobs whose ids were never recorded are looked up by name, at the cost of a scheduler call for each.
     Jobs of other users or clusters are not looked up, since this scheduler may not see them, or may have given their
-    ids to other jobs.
+    ids to other jobs. `to_show` leaves damaged orders out with a warning; nothing must be decided on that, since their
+    jobs may run.
     """
-    orders = store.orders()
+    orders = store.orders(skip_damaged=to_show)
     undone = {run.run for run in sweep.runs if not run.done(out)}
     facts: Mapping[str, JobFact] | None
     here, found, up_since, silence = None, dict[str, str | None](), 0.0, ""
@@ -44,7 +52,8 @@ def observe(sweep: ClusterSweep, out: Path, store: JobStore, scheduler: Schedule
     except SchedulerUnavailableError as error:
         facts, silence = None, str(error)
     launches, requests, now = list(store.launches()), store.user_requests(), time.time()
-    files = read_files(sweep.runs, out, orders, here, silent=facts is None)
+    files = {run.run: RunFiles(done=True, trained=True) for run in sweep.runs if run.run not in undone}
+    files |= read_files((run for run in sweep.runs if run.run in undone), out, orders, here, silent=facts is None)
     runs = statuses(sweep.runs, files, orders, launches, requests, facts, sweep.retries, now, up_since, here)
     for name, words in store.refused().items():
         if name in runs and runs[name].state is ClusterState.WAITING:

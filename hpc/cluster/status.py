@@ -304,7 +304,8 @@ class _History:
             return ClusterState.FAILED, f"its job failed with exit code {last.exit_code}; see its log"
         if last.ended is None and not later_starts and max(last.started, self.files.updated) > last.time_up:
             return ClusterState.TIMEOUT, "its last progress was recorded at its time limit"
-        return ClusterState.LOST, "its job ended without a record"
+        end = "well, but its results are damaged or missing" if last.exit_code == 0 else "without a record"
+        return ClusterState.LOST, f"its job ended {end}"
 
     def _spent(self, budget: str, endings: Sequence[ClusterState]) -> int:
         """Count jobs charged to a budget; for `_PAY_WITHOUT_PROGRESS`, only those since the last one with progress."""
@@ -357,6 +358,8 @@ def _interruption(last: Launch, known: bool) -> tuple[ClusterState, str]:
 
 
 def _node(job: Submission) -> tuple[str, ...]:
-    """Return the node of a single-node job; for several nodes, return none, since any of them may be the cause."""
+    """Return the node that may have lost a job, or none if the job had several nodes or ended well."""
+    if job.last is not None and job.last.exit_code == 0:
+        return ()
     nodes = job.last.nodes if job.last is not None else ",".join(job.fact.nodes) if job.fact is not None else ""
     return (nodes,) if nodes and not {",", "["} & set(nodes) else ()

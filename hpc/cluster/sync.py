@@ -55,16 +55,16 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises `LeaseError` if the other process holds it for more than a minute.
     """
-    with (out / "cluster" / "sync.lock").open("a") as file:
+    with (out / "cluster" / "sync.lock").open("a", encoding="utf-8") as file:
         if not lock(file, patience_s=_TURN_S):
             raise LeaseError(f"{file.name}: another process has had it for {_TURN_S:.0f} s")
         yield
 
 
 def observe_sweep(out: Path) -> Observation:
-    """Return the current state of the sweep in `out`, or raise `UserError` if it holds none."""
+    """Return the current state of the sweep in `out`, to be shown, or raise `UserError` if it holds none."""
     sweep = cluster_sweep.read(out)
-    return observe(sweep, out, JobStore(out), build_scheduler(sweep.scheduler))
+    return observe(sweep, out, JobStore(out), build_scheduler(sweep.scheduler), to_show=True)
 
 
 def synchronize(out: Path) -> Report:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.store.files import read_record
+from hpc.environment import is_of_launcher
 from hpc.local.launch import CURRENT, ORDER, STOPPED, WorkOrder
 from hpc.ranks import THREADS
 
@@ -41,10 +42,11 @@ class LocalMachine:
         order.job.mkdir(parents=True)
         (order.job / ORDER).write_bytes(pickle.dumps(order))
         environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if not is_of_launcher(name)},
             **dict.fromkeys(THREADS, str(order.threads)),
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(order.code), os.environ.get("PYTHONPATH")])),
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the log, whatever the locale
             "PYTHONSAFEPATH": "1",  # else code in the working directory would come before the frozen code
         }
         with (order.job / _LOG).open("wb") as log:
@@ -108,4 +110,4 @@ def _ending(status: int) -> str:
 
 
 def _tail(file: Path, lines: int = 30) -> str:
-    return "\n".join(file.read_text(errors="replace").splitlines()[-lines:])
+    return "\n".join(file.read_text(errors="replace", encoding="utf-8").splitlines()[-lines:])

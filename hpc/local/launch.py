@@ -75,7 +75,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
     """
     done: set[str] = set()
     while sweep_lives(order.job.parent):
-        with (order.job.parent / TAKING).open("a") as turn:
+        with (order.job.parent / TAKING).open("a", encoding="utf-8") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
             found = states(order.runs, order.out, done=frozenset(done))
             done |= {key for key, state in found.items() if state is State.DONE}
@@ -96,7 +96,7 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
 
 def sweep_lives(submission: Path) -> bool:
     """Return whether the sweep still holds its lock, which the kernel frees however the sweep ends."""
-    with (submission / ALIVE).open() as file:
+    with (submission / ALIVE).open(encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -149,7 +149,7 @@ def _submission_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder for the jobs' records; a lock in it is held while the sweep lives."""
     submission = out / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     submission.mkdir(parents=True)
-    with (submission / ALIVE).open("w") as file:
+    with (submission / ALIVE).open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield submission
 

@@ -53,7 +53,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
         skipped = sum(state is State.SKIPPED for state in final.values())
         write_atomically(out / PLAN, record)  # a sweep with other settings may have replaced it meanwhile
     aggregate(out, shown)
-    print((out / "table.md").read_text())
+    print((out / "table.md").read_text(encoding="utf-8"))
     _print_failures(failures, skipped)
     return 1 if failures else 0
 

@@ -1,5 +1,7 @@
 """The program `fgssl`: its commands, help, wrong arguments and shell completion."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,10 @@ import pytest
 from fgssl.__main__ import COMMANDS, invoke, main, program
 
 ROOT = Path(__file__).parents[2]
+SMOKE = str(ROOT / "sweeps" / "smoke.yaml")
+LONG = 300 * "x"
+PROGRAM = "import sys; from fgssl.__main__ import main; sys.exit(main())"
+WITH_SOURCES = {**os.environ, "PYTHONPATH": str(ROOT)}
 NO_HEAVY_IMPORTS = """
 import sys
 from fgssl.__main__ import main
@@ -79,12 +85,70 @@ def test_an_override_in_place_of_the_file(command: str, file: str, capsys: pytes
 
 @pytest.mark.parametrize("error", [EOFError, BrokenPipeError, ZeroDivisionError])
 def test_an_error_of_a_command_keeps_its_traceback(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise error("by the test")
 
     monkeypatch.setattr("fgssl.commands.aggregate.aggregate", broken)
     with pytest.raises(error, match="by the test"):
         main(["aggregate", "out"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["status", LONG], "a name has at most 255 bytes: give a shorter one"),
+        (["sync", LONG], "a name has at most 255 bytes: give a shorter one"),
+        (["aggregate", LONG], "a name has at most 255 bytes: give a shorter one"),
+        (["sweep", SMOKE, "--dry-run", f"data.folder={LONG}"], "a name has at most 255 bytes: give a shorter one"),
+        (["sweep", SMOKE, "--dry-run", "--out", LONG], "a name has at most 255 bytes: give a shorter one"),
+        (["sweep", SMOKE, "--out", f"{SMOKE}/out"], "a part of this path is a file: give another path"),
+    ],
+)
+def test_a_path_that_cannot_be_is_named(arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(advice)
+    assert LONG in line or SMOKE in line
+
+
+def test_a_full_disk_is_an_error_of_the_user(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # of a write, which has no name
+
+    monkeypatch.setattr("fgssl.commands.aggregate.aggregate", full)
+    assert main(["aggregate", "out"]) == 2
+    assert capsys.readouterr().err == "error: No space left on device: make room, or give another folder\n"
+
+
+def test_a_working_directory_that_was_deleted(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    script = f"cd {tmp_path}/gone && rmdir ../gone && exec {sys.executable} -P -c '{PROGRAM}' status /tmp"
+    ended = subprocess.run(["sh", "-c", script], env=WITH_SOURCES, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: the working directory was deleted: change to another one\n"
+
+
+@pytest.mark.parametrize("name", ["hpc.py", "hpc/__init__.py", "hpc/nothing"])
+def test_a_file_that_is_imported_in_place_of_ours(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    paths = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "fgssl", "status", "out"],
+        env={**os.environ, **paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if name == "hpc/nothing":  # a folder without __init__.py is passed over
+        assert "out: no such folder" in ended.stderr
+    else:
+        words = "is imported in place of fgssl's own package hpc"
+        assert ended.stderr.startswith(f"error: {tmp_path / name}: {words}"), ended.stderr
+    assert ended.returncode == 2
 
 
 def test_options_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

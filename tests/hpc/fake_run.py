@@ -6,6 +6,7 @@ it is interrupted, or OUT/go exists). OUT/executed.log gets one line per executi
 
 import json
 import os
+import re
 import signal
 import time
 import traceback
@@ -17,6 +18,8 @@ from fgssl.store.files import read_record
 from fgssl.store.records import TRAINED, Environment, Evaluation, Measures, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 
+_LAUNCHER = re.compile("RANK|WORLD_SIZE|LOCAL_|MASTER_|ACCELERATE_|PMI_|OMPI_|TORCHELASTIC_")
+
 
 def execute(config: Config, out: Path) -> RunFolder:
     folder = RunFolder(out / "runs" / run_name(config))
@@ -26,7 +29,9 @@ def execute(config: Config, out: Path) -> RunFolder:
         if folder.done(config):  # by another process, between the look and the lease
             return folder
         with (out / "executed.log").open("a") as log:
-            log.write(json.dumps({"run": folder.path.name, "pid": os.getpid(), "code": __file__, "env": _env()}) + "\n")
+            of_launcher = sorted(filter(_LAUNCHER.match, os.environ))
+            attempt = {"run": folder.path.name, "pid": os.getpid(), "code": __file__, "env": _env()}
+            log.write(json.dumps({**attempt, "launcher": of_launcher}) + "\n")
         for role in ("encoder", "decoder"):
             source = getattr(config.start, role)
             if (

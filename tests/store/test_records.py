@@ -77,21 +77,29 @@ def changed(**changes: object) -> str:
         (changed(environments=[{}]), "environments.0.code_version: field required"),
     ],
 )
-def test_a_damaged_record_is_named_in_one_line(text: str, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "trained.json").write_text(text)
-    with pytest.raises(UserError, match=re.escape(reason)) as caught:
-        RunFolder(tmp_path).trained()
-    message = str(caught.value)
-    assert message.startswith(f"{tmp_path / 'trained.json'}: ")
-    assert "\n" not in message
-
-
-def test_a_run_with_a_damaged_record_is_neither_done_nor_missing(
-    tiny_config: Callable[..., Config], tmp_path: Path
+def test_a_damaged_record_is_named_in_one_line(
+    text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "trained.json").write_text("{")
-    with pytest.raises(UserError, match=r"trained\.json"):
-        RunFolder(tmp_path).done(tiny_config())
+    (tmp_path / "trained.json").write_text(text)
+    assert RunFolder(tmp_path).trained() is None
+    assert RunFolder(tmp_path).trained() is None
+    [line] = capsys.readouterr().err.splitlines()  # once for a process
+    assert line.startswith(f"WARNING: {tmp_path / 'trained.json'}: ")
+    assert reason in line
+    assert line.endswith("the run counts as not done, and its next execution writes the file anew")
+
+
+@pytest.mark.parametrize("damaged", ["trained.json", "evaluation"])
+def test_a_run_with_a_damaged_result_is_not_done(
+    damaged: str, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config, folder = tiny_config("evaluation={}"), RunFolder(tmp_path)
+    for name, record in zip(folder.results([config]), (TRAINED, RECORDS[2]), strict=True):
+        (tmp_path / name).write_text(record_json(record))
+    assert folder.state(config) == "DONE"
+    [file] = tmp_path.glob(f"{damaged}*")
+    file.write_text("")
+    assert (folder.state(config), folder.is_whole(file.name)) == ("MISSING", False)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)

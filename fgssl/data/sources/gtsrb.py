@@ -151,7 +151,7 @@ def _test(base: Path, root: Path, faults: list[str]) -> list[tuple[Path, int, st
 def _annotated(annotations: Path, folder: Path, faults: list[str]) -> list[tuple[Path, int]]:
     """Return (file, class) of each row that has both; append all others to `faults`."""
     try:
-        with annotations.open(newline="") as file:
+        with annotations.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, delimiter=";"))
         files = {path.name for path in folder.iterdir() if path.suffix == ".ppm"}
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -53,7 +53,7 @@ def _metrics(plan: PlanRecord, out: Path) -> dict[tuple[str, int], list[dict[str
 
 def _logged(file: Path) -> list[dict[str, float]]:
     try:
-        return list(map(json.loads, file.read_text().splitlines()))
+        return list(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
     except ValueError as error:
         advice = "restore the file, or delete its run folder and train the run again"
         raise UserError(f"{file}: cannot be read as logged metrics ({error}): {advice}") from None

@@ -150,7 +150,7 @@ def _write(folder: Path, task: Task) -> None:
 def _host(folder: Path, node: str) -> None:
     """Lock a file, write another one, and notify the second node by the network, so that clocks need not agree."""
     port = free_port()
-    with socket.create_server(("", port)) as server, (folder / "lock").open("w") as lock:
+    with socket.create_server(("", port)) as server, (folder / "lock").open("w", encoding="utf-8") as lock:
         server.settimeout(_PATIENCE_S)
         write_atomically(folder / "meeting.json", record_json(Meeting(node, port)))
         with contextlib.suppress(OSError):  # the second node reports the error
@@ -160,7 +160,7 @@ def _host(folder: Path, node: str) -> None:
                 with contextlib.suppress(OSError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 content = uuid.uuid4().hex
-                (folder / "note").write_text(content)
+                (folder / "note").write_text(content, encoding="utf-8")
                 _say(line, content)
                 line.readline()
 
@@ -174,7 +174,12 @@ def _visit(folder: Path) -> Meeting:
         with connection, connection.makefile("rw") as line:
             content, since = line.readline().strip(), time.monotonic()
             note = folder / "note"
-            seen = awaited(lambda: note.exists() and note.read_text() == content, [folder], _PATIENCE_S, pause_s=0.02)
+            seen = awaited(
+                lambda: note.exists() and note.read_text(encoding="utf-8") == content,
+                [folder],
+                _PATIENCE_S,
+                pause_s=0.02,
+            )
             visible_after_s = round(time.monotonic() - since, 2) if seen else None
             locked_out = _locked_out(folder / "lock")
             _say(line, "done")
@@ -189,7 +194,7 @@ def _say(line: IO[str], words: str) -> None:
 
 
 def _locked_out(file: Path) -> bool | None:
-    with file.open("r+") as lock:
+    with file.open("r+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -219,7 +224,7 @@ def _cores() -> tuple[str, ...]:
     cores = set()
     for cpu in os.sched_getaffinity(0):
         siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+        cores.add(siblings.read_text(encoding="utf-8").strip() if siblings.exists() else str(cpu))
     return tuple(sorted(cores))
 
 
@@ -229,7 +234,9 @@ def _gpus_of_torch() -> str:
         return ""
     command = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=2 * _PATIENCE_S)
+        answer = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=2 * _PATIENCE_S
+        )
     except subprocess.TimeoutExpired:
         return "no answer within minutes"
     return (answer.stdout.strip() or answer.stderr.strip()).rpartition("\n")[2]
@@ -261,7 +268,8 @@ def _scratch(names: Sequence[str]) -> Scratch | None:
         with contextlib.suppress(OSError), tempfile.NamedTemporaryFile(dir=folder) as file:
             file.write(b"0" * 2**20)
             file.flush()
-            mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+            listed = Path("/proc/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+            mounts = [line.split()[1:3] for line in listed.splitlines()]
             inside = [(len(place), kind) for place, kind in mounts if Path(folder).resolve().is_relative_to(place)]
             return Scratch(name, folder, round(shutil.disk_usage(folder).free / 1e9, 1), max(inside)[1])
     return None

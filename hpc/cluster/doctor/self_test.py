@@ -103,7 +103,10 @@ def watch(script: JobScript, folder: Path, scheduler: Scheduler) -> SelfTestResu
         if fact is None or not fact.over:
             print(f"canceling job {job_id}", flush=True)
             scheduler.cancel([job_id])
-    refusal, log = (file.read_text() if file.exists() else "" for file in (folder / "requeue.txt", folder / "log.txt"))
+    refusal, log = (
+        file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+        for file in (folder / "requeue.txt", folder / "log.txt")
+    )
     restarted = (folder / "restarted.json").exists()
     return SelfTestResult(asked, read_tasks(folder), fact, restarted, refusal.strip(), log)
 

@@ -18,6 +18,7 @@ from hpc.cluster import cluster_sweep
 from hpc.cluster.job_store import JobStore, Launch
 from hpc.cluster.sync import observe_sweep
 from tests.hpc.fake_slurm.cluster import FakeSlurm
+from tests.hpc.results import write_results
 
 PROFILE = Path(__file__).parents[3] / "slurm" / "generic.yaml"
 ON_CPU = "settings.resources.device=cpu"
@@ -43,12 +44,8 @@ def out(tmp_path: Path) -> Path:
 def complete(out: Path, *names: str) -> None:
     """Write the results that the jobs of these runs would have written."""
     for run in cluster_sweep.read(out).runs:
-        folder = out / "runs" / run.run
-        for result in run.results if run.run in names else ():
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / result).write_text(
-                json.dumps({"wall_s": 1.0, "data_version": "v1", "code_version": "c", "start": {}})
-            )
+        if run.run in names:
+            write_results(out / "runs" / run.run, run.results)
 
 
 def ordered_for(out: Path, run: str) -> list[str]:
@@ -104,8 +101,10 @@ def test_variables_of_the_job_or_launcher_that_submits_are_not_passed_on(
     submit: Callable[..., int], fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_others = ["SLURM_RESTART_COUNT", "SRUN_DEBUG", "SUBMITIT_EXECUTOR", "TORCHELASTIC_RUN_ID", "MASTER_ADDR"]
-    of_others += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"]
+    of_others += ["RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "ACCELERATE_USE_FSDP", "PMIX_RANK"]
+    of_others += ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "PALS_RANKID", "MPI_LOCALNRANKS"]
     of_the_site = {"LOCAL_SCRATCH": "/scratch", "RANKING": "high", "MASTER_PLAN": "none", "SLURM_CONF": "/etc/conf"}
+    of_the_site["OMPI_MCA_btl"] = "^openib"
     for name, value in {**dict.fromkeys(of_others, "1"), **of_the_site}.items():
         monkeypatch.setenv(name, value)
     assert submit() == 0

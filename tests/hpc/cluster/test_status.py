@@ -19,6 +19,7 @@ from hpc.cluster.observe import read_files
 from hpc.cluster.schedulers.scheduler import JobFact, JobRequest, JobState
 from hpc.cluster.status import ClusterState, RunStatus, statuses
 from hpc.sweeps.retries import Retries
+from tests.hpc.results import TRAINED_ONCE
 
 LIMIT_MIN = 60
 TIME_UP_S = 3330.0
@@ -123,7 +124,7 @@ def test_a_task_that_left_without_a_word_was_canceled_unless_the_scheduler_died(
 
 
 def test_results_on_disk_have_the_first_word(case: Case) -> None:
-    case.write("trained.json")
+    case.write("trained.json", record_json(TRAINED_ONCE))
     case.began(case.order())
     case.fact("NODE_FAILED")
     assert (case.view().state, case.view().to_submit) == (ClusterState.DONE, False)
@@ -359,7 +360,7 @@ def test_a_canceled_run_stays_canceled(case: Case) -> None:
 def test_needs(case: Case) -> None:
     case.needs = ("base",)
     assert case.view().to_submit  # with its need, and after it
-    case.write("trained.json", run="base")
+    case.write("trained.json", record_json(TRAINED_ONCE), run="base")
     assert (case.statuses()["base"].trained, case.view().to_submit) == (True, True)
 
 

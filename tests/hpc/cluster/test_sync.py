@@ -20,6 +20,7 @@ from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import Report, retry, synchronize
 from hpc.sweeps.retries import Retries
 from tests.hpc.fake_slurm.cluster import FakeSlurm
+from tests.hpc.results import write_results
 
 PLAIN = JobRequest("sweep", 60)
 
@@ -73,8 +74,7 @@ class Small:
 
     def complete(self, *names: str) -> None:
         for name in names:
-            (self.out / "runs" / name).mkdir(parents=True)
-            (self.out / "runs" / name / "trained.json").write_text("{}")
+            write_results(self.out / "runs" / name, ["trained.json"])
 
 
 @pytest.fixture

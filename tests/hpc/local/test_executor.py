@@ -63,6 +63,16 @@ def test_a_job_sees_its_threads_and_its_gpu_only(order, small, monkeypatch):
     assert job.current() is None
 
 
+@pytest.mark.usefixtures("living_sweep")
+def test_a_job_sees_no_variables_of_an_enclosing_launcher(order, small, monkeypatch):
+    of_launcher = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION", "PMI_SIZE"]
+    for name in [*of_launcher, "OMPI_COMM_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "LOCAL_SCRATCH"]:
+        monkeypatch.setenv(name, "2")
+    assert _ended(LocalMachine().submit(order, device=None)).clean
+    [attempt] = small.attempts()
+    assert attempt["launcher"] == ["LOCAL_SCRATCH"]
+
+
 def test_a_job_without_its_sweep_starts_nothing(order, small):
     assert _ended(LocalMachine().submit(order, device=None)).clean
     assert small.executed() == []

@@ -2,9 +2,11 @@
 
 import os
 import stat
+import time
 
 import pytest
 
+from fgssl.errors import UserError
 from hpc.local import machine
 
 TWO_GPUS = "GPU 0: NVIDIA X (UUID: GPU-aaa)\nGPU 1: NVIDIA X (UUID: GPU-bbb)\n"
@@ -18,11 +20,11 @@ SLICED = (
 def machine_with(tmp_path, monkeypatch):
     """Return a function that makes a machine on which `nvidia-smi -L` prints a given text."""
 
-    def install(listing: str) -> None:
+    def install(listing: str, script: str = "") -> None:
         tools = tmp_path / "tools"
         tools.mkdir()
         program = tools / "nvidia-smi"
-        program.write_text(f"#!/bin/sh\ncat <<'END'\n{listing}END\n")
+        program.write_text(script or f"#!/bin/sh\ncat <<'END'\n{listing}END\n")
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -55,6 +57,29 @@ def test_the_driver_is_asked_once(machine_with, tmp_path):
     assert machine.gpus() == ["0", "1"]
     (tmp_path / "tools" / "nvidia-smi").unlink()
     assert machine.gpus() == ["0", "1"]
+
+
+def test_a_driver_that_does_not_answer_is_named(machine_with, monkeypatch):
+    machine_with("", script="#!/bin/sh\nsleep 60 & wait\n")
+    monkeypatch.setattr(machine, "_PATIENCE_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"`nvidia-smi -L` has not answered for 0 s: .*CUDA_VISIBLE_DEVICES="):
+        machine.gpus()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert machine.gpus() == []
+    assert machine.unused_gpus(1, ["auto"]) == []
+    assert time.monotonic() - began < 30
+
+
+def test_a_driver_that_cannot_be_asked_is_named(machine_with):
+    machine_with("", script="\x00 no program")
+    with pytest.raises(UserError, match=r"`nvidia-smi -L` cannot be started: Exec format error: "):
+        machine.gpus()
+
+
+def test_bytes_of_the_driver_that_are_no_utf8(machine_with):
+    machine_with("", script="#!/bin/sh\nprintf 'GPU 0: NVIDIA \\377 (UUID: GPU-aaa)\\n'\n")
+    assert machine.gpus() == ["0"]
 
 
 def test_gpus_that_are_used_cause_no_warning(machine_with):

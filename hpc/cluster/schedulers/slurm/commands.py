@@ -9,20 +9,15 @@ from collections.abc import Mapping, Sequence
 from fgssl.errors import UserError
 from hpc.cluster.schedulers.scheduler import SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm.rejections import AWAY
+from hpc.environment import is_of_launcher
 
 _PATIENCE_S = 60.0
 """Time limit of a command; Slurm's own is about 10 s for a busy controller and 45 s for a hung database."""
 _SUBMISSION_PATIENCE_S = 120.0
 _STRIPPED = ("SQUEUE_", "SACCT_", "SCONTROL_", "SCANCEL_", "SLURM_")
 """Prefixes of variables that change commands and their output, or belong to a job."""
-_NOT_FOR_JOBS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "TORCHELASTIC_")
-"""Prefixes of variables that a submitted job must not inherit."""
-_OF_TORCHRUN = {
-    *("RANK", "LOCAL_RANK", "GROUP_RANK", "ROLE_RANK", "ROLE_NAME"),
-    *("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE"),
-    *("MASTER_ADDR", "MASTER_PORT"),
-}
-"""Names of torchrun's variables; a prefix would also match those of a site, e.g. LOCAL_SCRATCH."""
+_NOT_FOR_JOBS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")
+"""Prefixes of variables that a submitted job must not inherit, beside those of launchers."""
 
 
 def ask(*command: str) -> str:
@@ -58,7 +53,7 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 def sbatch(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run sbatch and return its result even if it failed."""
     # SBATCH_* would override the script, and a new job would mistake SLURM_* of another job for its own.
-    kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if name not in _OF_TORCHRUN}
+    kept = {name: value for name, value in _environment(_NOT_FOR_JOBS).items() if not is_of_launcher(name)}
     return _execute(("sbatch", *arguments), kept, _SUBMISSION_PATIENCE_S)
 
 
@@ -77,7 +72,7 @@ def _execute(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             start_new_session=True,
         )

@@ -49,7 +49,9 @@ def explained(error: UserError, script: Path) -> UserError:
     if not isinstance(error, RefusedError) or error.kind in (Refusal.FULL, Refusal.ARRAY):
         return error
     asked = [
-        line.removeprefix("#SBATCH --") for line in script.read_text().splitlines() if line.startswith("#SBATCH --")
+        line.removeprefix("#SBATCH --")
+        for line in script.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        if line.startswith("#SBATCH --")
     ]
     shown = " ".join(f"--{option}" for option in asked if option.partition("=")[0] not in _NOT_ASKED)
     words = str(error).replace("sbatch: error: ", "") or "no reason given"
