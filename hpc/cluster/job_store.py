@@ -276,7 +276,7 @@ class JobStore:
     def _starts(self) -> dict[str, dict[int, str]]:
         """Return {token: {element: text that its batch script left}}."""
         found: dict[str, dict[int, str]] = {}
-        for file in self._launches.glob("*.txt"):
+        for file in _files(self._launches, ".txt"):
             token, _, element = file.stem.rpartition("-")
             with contextlib.suppress(FileNotFoundError):  # a job that was requeued has just deleted it
                 found.setdefault(token, {})[int(element)] = file.read_text(encoding="utf-8", errors="replace")
