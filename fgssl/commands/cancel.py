@@ -20,8 +20,9 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
 
     OUT is the output folder of the sweep. A running job saves first if it has the time.
 
-    RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'. If it fits
-    several runs, a terminal lists them for confirmation. Without RUN, all runs that are not done are canceled.
+    RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'. Where it
+    fits several runs, they are listed on a terminal, to be confirmed. Without RUN, all runs that are not done are
+    canceled.
     """
     sweep = cluster_sweep.read(out)
     fitting = [run for run in chosen(sweep, runs) if not run.done(out)]
@@ -35,7 +36,7 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
 
 
 def _confirmed(labels: Sequence[str]) -> bool:
-    """Return whether the user agrees to cancel several runs; without a terminal, True."""
+    """Return whether the user confirms that several runs are canceled; without a terminal no one has to."""
     if not sys.stdin.isatty():
         return True
     print("\n".join(labels))

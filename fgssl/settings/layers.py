@@ -8,6 +8,7 @@ import dataclasses
 import io
 import re
 import unicodedata
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from typing import Any
 from pydantic_core import CoreSchema, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from ruamel.yaml.resolver import BaseResolver
 
@@ -144,7 +145,7 @@ def locate(content: Any, path: Sequence[str], top: Place) -> Place:
 def read_yaml(path: Path) -> Layer:
     """Read a mapping from a YAML 1.2 file; raise a `SettingsError` if there is none or a key is given twice."""
     try:
-        node = _yaml().compose(path.read_text(encoding="utf-8"))
+        node = _composed(path.read_text(encoding="utf-8"))
         reader = _Reader(Place(str(path)))
         content = Layer() if node is None else reader.value(node, "")
     except FileNotFoundError:
@@ -209,6 +210,19 @@ def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
     yaml.Resolver = _CoreSchema
     return yaml
+
+
+def _composed(text: str) -> Any:
+    """Return the node of a YAML text, or None if it is empty; an anchor that is set twice is a fault like a key."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReusedAnchorWarning)
+        try:
+            return _yaml().compose(text)
+        except ReusedAnchorWarning as warning:
+            [(name, first, second)] = re.findall(r"anchor '(.*)'\n.*line (\d+)(?:.|\n)*line (\d+)", str(warning))
+            raise ValueError(
+                f"the anchor &{name} is given twice, in line {first} and in line {second}: rename one"
+            ) from None
 
 
 def _unreadable(source: str, error: Exception) -> Problem:
@@ -348,10 +362,9 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
 
 
 def _value_node(text: str) -> Any:
-    yaml = _yaml()
     if text.startswith(("[", "{", '"', "'", "!")):
-        return yaml.compose(text)
-    return ScalarNode(yaml.resolver.resolve(ScalarNode, text, (True, False)), text)
+        return _composed(text)
+    return ScalarNode(_yaml().resolver.resolve(ScalarNode, text, (True, False)), text)
 
 
 # ------------------------------------------------------------------------------------------- dotted keys

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import CHOICES, Config, canonical, load, parse
+from fgssl.settings.config import CHOICES, Config, canonical, load, overridden, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping, to_yaml, training_fingerprint
 from fgssl.settings.layers import Layer, nested, parse_overrides
 from fgssl.settings.methods import MoCoV2Settings
@@ -78,6 +78,13 @@ def test_overrides_are_yaml_values():
 
 
 # -------------------------------------------------------------------------------------------- errors
+
+
+def test_a_list_of_overrides_may_repeat_a_key_but_a_command_line_may_not(tmp_path):
+    assert overridden({"seed": 0}, ["seed=1", "training.epochs=1", "seed=2"]) == {"seed": 2, "training": {"epochs": 1}}
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(SettingsError, match=r"^command line: seed: this key is given twice: keep one of them$"):
+        load(tmp_path / "config.yaml", ["seed=1", "seed=2"])
 
 
 def test_all_errors_at_once_with_key_value_and_what_is_allowed():

@@ -123,6 +123,10 @@ def test_a_null_that_is_written_and_a_key_in_quotes_stay(file):
         ("a: &a [*a]\n", "FILE: cannot be read as YAML: it is nested too deeply, or holds itself"),
         ("a: " + "[" * 500, "FILE: cannot be read as YAML: it is nested too deeply, or holds itself"),
         ("a: 1\n--- \nb: 2\n", "FILE:2: cannot be read as YAML: expected a single document"),
+        (
+            "a: &x 1\nb: *x\nc: [\n  &x 2]\n",
+            "FILE: cannot be read as YAML: the anchor &x is given twice, in line 1 and in line 4",
+        ),
         ("a: !!int 0o9\n", "FILE: cannot be read as YAML: invalid literal for int()"),
         ("b: {[a]: 1}\n", "FILE:1: b: a key must be a name, not a list or a mapping"),
         ("<<: 1\n", "FILE: cannot be read as YAML: `<<` takes a mapping"),

@@ -229,6 +229,7 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"arms": {}}, "arms", "at least one"),
         ({"arms": {"a b": {}}}, "arms.a b", "not allowed as a name"),
         ({"name": "a/b"}, "name", "names a folder"),
+        ({"preset": "x", "presets": {"x": {}, "y": 1}}, "presets.y", "must be a mapping"),
         ({"seeds": []}, "seeds", "empty"),
         ({"seeds": [-1]}, "seeds.0", "-1 is not allowed"),
         ({"seeds": 3}, "seeds", "3 is not allowed: give a list, e.g. [3]"),
