@@ -1,7 +1,7 @@
 """Sweep file: a YAML, its preset and the command line, merged into one typed `Sweep` with the place of each key.
 
     name, title, source    name of its folder; table or figure that it reproduces
-    seeds, baseline        every cell runs once per seed; differences to the arm `baseline` are paired by seed
+    seeds, baseline        every cell runs once per seed; differences from the arm `baseline` are paired by seed
     settings               partial config that every run shares
     stages: {name: {...}}  partial config, over `settings`, of runs from which others start
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
