@@ -1,5 +1,7 @@
 """`fgssl cancel`."""
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -18,11 +20,25 @@ def command(out: Path, runs: tuple[str, ...]) -> None:
 
     OUT is the output folder of the sweep. A running job saves first if it has the time.
 
-    RUN is a part of a run's label or name, as `fgssl status` prints it. Without RUN, all runs that are not done are
+    RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'. Where it
+    fits several runs, they are listed on a terminal, to be confirmed. Without RUN, all runs that are not done are
     canceled.
     """
     sweep = cluster_sweep.read(out)
-    taken = [run.run for run in chosen(sweep, runs) if not run.done(out)]
+    fitting = [run for run in chosen(sweep, runs) if not run.done(out)]
+    if len(fitting) > len(runs) > 0 and not _confirmed([run.label for run in fitting]):
+        print("nothing was canceled: give more of a run's label")
+        return
+    taken = [run.run for run in fitting]
     cancel(out, taken)
     print(f"{len(taken)} runs canceled")
     print_next("fgssl", "retry", out, *runs, purpose="take that back")
+
+
+def _confirmed(labels: Sequence[str]) -> bool:
+    """Return whether the user confirms that several runs are canceled; without a terminal no one has to."""
+    if not sys.stdin.isatty():
+        return True
+    print("\n".join(labels))
+    print(f"cancel these {len(labels)} runs? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

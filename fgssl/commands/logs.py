@@ -30,8 +30,8 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
 
     OUT is the output folder of a sweep that was submitted. The process that failed first comes first.
 
-    RUN is a part of a run's label or name, as `fgssl status` prints it. Without RUN, all runs are printed that ended
-    without being done.
+    RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'.
+    Without RUN, all runs are printed that ended without being done.
     """
     seen, store = observe_sweep(out), JobStore(out)
     for run in chosen(cluster_sweep.read(out), runs):

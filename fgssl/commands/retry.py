@@ -27,8 +27,8 @@ def command(out: Path, runs: tuple[str, ...], take_over: bool) -> int:
     OUT is the output folder of a sweep that was submitted. Jobs run the code that was submitted: after you change it,
     repeat the command of the submission, then this one.
 
-    RUN is a part of a run's label or name, as `fgssl status` prints it. Without RUN, all runs are retried that ended
-    without being done.
+    RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'.
+    Without RUN, all runs are retried that ended without being done.
     """
     if take_over and runs:
         raise click.UsageError("--take-over takes the whole sweep: leave out RUN")

@@ -39,12 +39,12 @@ class _LocalRun:
 
 @click.command()
 @OUT
-@click.option("--done", is_flag=True, help="Show the runs that are done too.")
+@click.option("--done", is_flag=True, help="Also list the runs that are done.")
 def command(out: Path, done: bool) -> None:
-    """Show the state of every run of a sweep.
+    """Show the runs that are not done, and the number in each state.
 
-    OUT is the output folder of a sweep that was submitted to a cluster or started on this machine, also in another
-    shell. The command changes nothing.
+    OUT is the output folder of a sweep that was submitted to a cluster, or started on this machine from this or any
+    other shell. The command changes nothing.
 
     The exit code is 0 whatever the states are, and 2 if OUT holds no sweep.
     """

@@ -51,7 +51,8 @@ _POLL_S = 30.0
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the plan and what the runs still lack; write nothing. The output folder is not tested.",
+    help="Print the plan (with --cluster, the batch scripts too) and report anything the runs lack. Nothing is "
+    "written, and whether the output folder is writable is not checked.",
 )
 @click.option(
     "--cluster",
@@ -73,17 +74,19 @@ def command(
 ) -> int:
     """Train all runs of a table or figure, and write the table.
 
-    Run again, the command makes only the runs that are missing or failed.
+    If you run the command again, it starts only the runs that are missing or have failed.
 
     KEY=VALUE changes a setting. If its first part is a key of the sweep (name, title, source, seeds, baseline,
     settings, stages, arms, jobs, retries), it changes that. Otherwise it changes the shared settings, e.g.
     data.folder=shards/birds, and is refused if an arm or a stage sets the same key.
 
-    With --cluster the runs become jobs, and the command returns once they are in the queue: see `fgssl status`.
-    cluster.KEY=VALUE changes the profile, e.g. cluster.account=OPEN-12-34.
+    With --cluster the runs become jobs. The command submits as many as the queue allows and returns, unless --wait is
+    given. `fgssl status` shows their states, and `fgssl sync` submits the rest. cluster.KEY=VALUE changes the profile,
+    e.g. cluster.account=OPEN-12-34.
 
-    The exit code is 0 if all runs are done or submitted, 1 if some failed, 2 if there is an error to correct, and 130
-    after Ctrl-C.
+    The exit code is 0 if all runs are done (with --cluster: if as many jobs as the queue allows were submitted), or if
+    a dry run found no error. It is 1 if runs failed, a job was refused or the scheduler did not answer, 2 if there is
+    an error to correct, and 130 after Ctrl-C. On a cluster, failed runs count only once no run is left in progress.
     """
     faults = [*_option_faults(overrides, jobs, dry_run, cluster, wait)]
     planned, profile = _read(sweep, preset, overrides, cluster, faults)

@@ -36,7 +36,8 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
     OUT is the output folder of a sweep that was submitted. The command resubmits jobs that were lost and fills up the
     queue. It is safe to repeat, from any login node; no daemon runs.
 
-    The exit code is 0 if all runs are done or on their way, and 1 if some failed for good or nothing could be done now.
+    The exit code is 1 if a job was refused, the scheduler did not answer, or no run is left in progress and some failed
+    for good. It is 0 otherwise, even while jobs wait for room in the queue.
     """
     if wait and until_answered:
         raise click.UsageError("--wait and --until-answered exclude each other")

@@ -1,5 +1,6 @@
 """Encoders: timm models without their classifier, from images (N, C, H, W) to features (N, D)."""
 
+import inspect
 from collections.abc import Collection
 from typing import Any
 
@@ -34,18 +35,13 @@ def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Coll
     """
     if not timm.is_model(settings.name):
         raise SettingsError([Problem("config", "encoder.name", _unknown_name(settings.name))])
-    if "pretrained" in settings.arguments:
-        message = (
-            "is not supported, because nothing is downloaded: save the weights to a file on a machine with internet "
-            "access, and give it as start.encoder.file"
-        )
-        raise SettingsError([Problem("config", "encoder.arguments.pretrained", message)])
     arguments: dict[str, Any] = {**settings.arguments}
     try:
         encoder = timm.create_model(settings.name, pretrained=False, num_classes=0, **arguments)
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
         message = f"timm.create_model({settings.name!r}, {settings.arguments}) rejects them: {error}"
         raise SettingsError([Problem("config", "encoder.arguments", message)]) from error
+    _require_names_of_nulls(encoder, settings)
     if random_layers := _random_layers(encoder):
         message = (
             f"{settings.name} draws random numbers in training ({', '.join(random_layers[:3])}), which no resumed run "
@@ -63,6 +59,21 @@ def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Coll
     except NotImplementedError as error:
         raise SettingsError([Problem("config", "encoder.name", f"{settings.name}: {error}")]) from error
     return freeze(encoder, settings.frozen)
+
+
+def _require_names_of_nulls(encoder: nn.Module, settings: EncoderSettings) -> None:
+    """Raise a `SettingsError` if a null has the name of no argument, since timm drops each null without a look."""
+    parameters = inspect.signature(type(encoder).__init__).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = sorted(parameters.keys() - {"self"})
+    problems = [
+        Problem("config", f"encoder.arguments.{name}", unknown(name, known, what=f"argument of {settings.name}"))
+        for name, value in settings.arguments.items()
+        if value is None and name not in known
+    ]
+    if problems:
+        raise SettingsError(problems)
 
 
 def small_image_stem(encoder: nn.Module) -> None:

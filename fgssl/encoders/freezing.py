@@ -1,4 +1,7 @@
-"""Frozen parts of an encoder, which training leaves unchanged: no gradient, and evaluation mode throughout."""
+"""Freezing of parts of an encoder.
+
+Frozen parameters get no gradient; frozen modules also stay in evaluation mode.
+"""
 
 from collections.abc import Iterable
 
@@ -23,16 +26,18 @@ def freeze(encoder: nn.Module, names: Iterable[str]) -> nn.Module:
     modules = {"all": encoder, **{name: module for name, module in encoder.named_modules() if name}}
     parameters = dict(encoder.named_parameters())
     names = tuple(names)
-    top = ["all", *(name for name in (*parameters, *modules) if "." not in name and name != "all")]
+    weighted = [name for name, module in modules.items() if next(module.parameters(), None) is not None]
+    top = ["all", *(name for name in (*parameters, *weighted) if "." not in name and name != "all")]
     faults = [
-        f"{unknown(name, top, what='module')}, and what lies below these"
+        f"{unknown(name, top, what='module')}, or the dotted name of a module with weights or of a parameter inside "
+        "one of these"
         for name in names
         if name not in modules and name not in parameters
     ]
     faults += [
         f"{name}: has no weights in this encoder: remove it"
         for name in names
-        if name in modules and next(modules[name].parameters(), None) is None
+        if name in modules and name not in weighted
     ]
     if faults:
         raise SettingsError([Problem("config", "encoder.frozen", fault) for fault in faults])

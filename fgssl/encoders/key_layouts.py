@@ -2,8 +2,8 @@
 
 Supported are torchvision's VisionTransformer and SwinTransformer (v1), the first release of Swin, and the ResNets of
 SupContrast and lightly. timm's models have the same epsilon of the LayerNorms (1e-6 in ViT, 1e-5 in Swin) and the same
-exact GELU as torchvision's, unless `encoder.arguments` changes them. torchvision's ResNets need no renaming, since both
-libraries use the same keys.
+exact GELU as torchvision's, unless `encoder.arguments` changes them. torchvision's ResNets need no renaming, since
+torchvision and timm use the same keys.
 """
 
 import re
@@ -35,7 +35,7 @@ TORCHVISION_VIT: tuple[Rule, ...] = (
 def _stage(match: re.Match[str]) -> str:
     """Return timm's key of a weight in a stage (features.1, 3, 5, 7) or a downsampling (2, 4, 6).
 
-    timm counts a downsampling to the stage that follows it.
+    In timm, a downsampling belongs to the stage that follows it.
     """
     place, rest = int(match[1]), match[2]
     rest = rest.replace("mlp.0.", "mlp.fc1.").replace("mlp.3.", "mlp.fc2.")
@@ -72,7 +72,7 @@ class KeyLayout:
     """Keys of one library, and their names in timm."""
 
     marker: str
-    """Key that identifies the layout, since no other has it."""
+    """Key that occurs in this layout and in no other."""
     rules: tuple[Rule, ...]
     """Rules for the keys. The first that matches applies; a key without a match stays as it is."""
 
@@ -80,7 +80,7 @@ class KeyLayout:
 LAYOUTS: dict[str, KeyLayout] = {
     "torchvision ViT": KeyLayout("encoder.pos_embedding", TORCHVISION_VIT),
     "torchvision Swin": KeyLayout("features.1.0.attn.relative_position_bias_table", TORCHVISION_SWIN),
-    # timm's first stage does not begin with a downsampling
+    # No timm Swin has this key: its first stage has no downsampling.
     "first Swin": KeyLayout("layers.0.downsample.reduction.weight", FIRST_SWIN),
     "SupContrast ResNet": KeyLayout("layer2.0.shortcut.0.weight", SUPCONTRAST_RESNET),
     "lightly ResNet": KeyLayout("4.0.conv1.weight", LIGHTLY_RESNET),
@@ -89,7 +89,11 @@ LAYOUTS: dict[str, KeyLayout] = {
 
 
 def to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict under timm's keys, without the weights that timm does not have."""
+    """Return the state dict under timm's keys.
+
+    For a recognized layout, the classifier and constant tables (if any) are dropped; any other state dict is returned
+    as it is.
+    """
     rules = next((layout.rules for layout in LAYOUTS.values() if layout.marker in state), ())
     renamed = {_renamed(key, rules): value for key, value in state.items()}
     return {key: value for key, value in renamed.items() if key is not None}

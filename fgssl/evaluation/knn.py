@@ -13,7 +13,8 @@ from fgssl.progress import Track, silent
 QUERIES_AT_ONCE = 128
 """Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 LEAST_TEMPERATURE = 1e-30
-"""Least temperature. At 1e-309 a cosine divided by it would be infinite, and the vote NaN."""
+"""Smallest temperature accepted. Far below it (at 1e-309), a cosine divided by the temperature overflows to infinity,
+and the vote is NaN."""
 
 
 def weighted_knn(
@@ -27,9 +28,9 @@ def weighted_knn(
 ) -> float:
     """Return the accuracy of a weighted vote of the nearest training images (Wu et al. 2018, Sec. 3.4).
 
-    The K = `neighbors` training images of largest cosine s vote for their class with weight exp(s / temperature). Among
-    equally near images the first rows vote, and among equal votes the smallest label wins. A test image whose class has
-    no training image is always wrong.
+    The K = `neighbors` training images of largest cosine s vote for their class with weight exp(s / temperature). Of
+    equally near images, those in earlier rows vote, and among equal votes the smallest label wins. A test image whose
+    class has no training image is always wrong.
 
     Args:
         train_features: (N, D), any floating-point type, tensor or array; cosines are computed in float64.
@@ -46,8 +47,8 @@ def weighted_knn(
     Raises:
         DataError: A split has no images.
         NonFiniteError: Features hold NaN or infinity.
-        ValueError: Features are not 2-D or differ in width, labels do not match their rows, `neighbors` is not in 1 to
-            N, or the temperature is below 1e-30.
+        ValueError: Features are not 2-D or differ in width, labels are not one per feature row, `neighbors` is not in
+            1 to N, or the temperature is below 1e-30.
     """
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     train_labels, labels = (

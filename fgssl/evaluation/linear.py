@@ -1,8 +1,9 @@
 """Accuracy of a linear classifier on frozen features, at several shares of the labels.
 
-The protocol is MoCo's (He et al. 2020, Sec. 4.1): softmax regression by SGD with momentum, whose learning rate is
-stepped down twice. Features are neither centered nor scaled, which explains MoCo's unusual learning rate of 30. The
-weights start at zero: the problem is convex, so a random start would add nothing.
+The protocol follows MoCo's (He et al. 2020, Sec. 4.1): softmax regression by SGD with momentum. The learning rate is
+lowered at each milestone (two by default). Unlike MoCo's, it can be chosen on held-out training images. Features are
+neither centered nor scaled, which explains MoCo's unusual learning rate of 30. The weights start at zero: the problem
+is convex, so a random start would add nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -97,8 +98,8 @@ def validation_splits(
     Args:
         labels: (N,) classes.
         groups: (N,) groups; a group is held out as a whole or not at all.
-        subsets: Rows with labels, for each label fraction.
-        fraction: Share of the rows of each class to hold out.
+        subsets: One array of labeled rows per label fraction.
+        fraction: Approximate share of each class's rows to hold out (groups stay whole).
         seed: Seed of the random choice.
 
     Raises:
@@ -109,9 +110,9 @@ def validation_splits(
         fit_part, validation_part = grouped_split(labels[rows], groups[rows], fraction, seed)
         if not len(validation_part):
             raise DataError(
-                f"linear probe: no class has two groups among the {len(rows)} labeled images, so no image can be held "
-                "out to choose a learning rate: raise evaluation.linear.label_fractions, or give one rate in "
-                "evaluation.linear.learning_rates"
+                "linear probe: no class has two groups (tracks, or single images where there are no tracks) among the "
+                f"{len(rows)} labeled images, so none can be held out to choose a learning rate: raise "
+                "evaluation.linear.label_fractions, or give one rate in evaluation.linear.learning_rates"
             )
         splits.append((rows[fit_part], rows[validation_part]))
     return splits
@@ -177,8 +178,8 @@ def fit(
     Args:
         features_at: Function from an epoch to all features (N, D), float32; called once per epoch, in order.
         labels: (N,) classes.
-        subsets: Rows to train on, for each result.
-        learning_rates: Learning rates for each subset; each gets a classifier of its own.
+        subsets: One array of rows to train on per subset.
+        learning_rates: Learning rates per subset; one classifier is trained per rate.
         sgd: Settings of the training.
         seed: Seed of the order of the batches.
         track: Display of progress.

@@ -39,7 +39,7 @@ class Layout:
 
 
 def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layout:
-    """Lay out the table of `tabulate`: measures, differences to the baseline, published values, and notes.
+    """Lay out the table of `tabulate`: measures, differences from the baseline, published values, and notes.
 
     A metric that a cell does not measure is left empty. Only one that is missing is marked.
     """
@@ -64,13 +64,15 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         def paired(text: Callable[[Entry], str]) -> Callable[[Entry], str]:
             return lambda entry: text(entry) if _asked_for(entry) and entry["metric"] in of_baseline else EMPTY
 
-        blocks.append(block(f"Difference to {plan.baseline}, paired by seed", paired(_difference), others))
+        blocks.append(
+            block(f"Difference from {plan.baseline} (cell minus baseline), paired by seed", paired(_difference), others)
+        )
         if counts := [column.name for column in shown if column.unit == "count" and column.name in of_baseline]:
             caption = f"Decrease relative to {plan.baseline}, percent, paired by seed"
             blocks.append(block(caption, paired(_decrease), others, counts))
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
     if published:
-        caption = "Published value, and the difference of this table to it"
+        caption = "Published value, and the difference from it (this table minus published)"
         blocks.append(block(caption, _published, published))
 
     notes = _unit_notes(shown)

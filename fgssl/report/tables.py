@@ -26,7 +26,7 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
 
     `mean` and `std` (ddof 1, empty for n = 1) are taken over the `n` runs that are done. `missing` counts the others.
     Both numbers are 0 if the cell does not measure the metric. `delta_baseline` and `delta_std` are mean and standard
-    deviation of the difference to the baseline over the `delta_n` seeds that both have; the baseline has none.
+    deviation of the difference from the baseline over the `delta_n` seeds that both have; the baseline has none.
     `decrease_percent` and `decrease_std` are those of 100 (baseline - value) / baseline over the same seeds, for counts
     alone (outliers, as Chamidullin reports them), and empty if a baseline is 0. `delta_reference` is mean - reference.
     `unit`, `lower_is_better` and `note` come from the metric's `Column`. Raise a `UserError` for an unknown metric.
@@ -83,7 +83,7 @@ def _statistics(
 
 
 def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", column: Column) -> dict[str, Any]:
-    """Return the entries about the difference to `others`, the baseline's values; None means that there are none."""
+    """Return the entries about the difference from `others`, the baseline's values; None means that there are none."""
     if others is None:
         return {"delta_n": 0}
     seeds = values.index.intersection(others.index)

@@ -226,8 +226,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> Layer:
-    """Return the mapping of a config with overrides such as `["a.b=1"]` laid over it."""
-    return _overridden(mapping, overrides)[0]
+    """Return the mapping of a config with overrides such as `["a.b=1"]` laid over it one by one; later ones win."""
+    for override in overrides:
+        mapping = _overridden(mapping, [override])[0]
+    return Layer(mapping)
 
 
 def _overridden(mapping: Mapping[str, object], overrides: Sequence[str]) -> tuple[Layer, list[str]]:

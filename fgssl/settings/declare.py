@@ -93,6 +93,17 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def faulty_keys(field: str, given: Mapping[str, object], faults: Mapping[str, str]) -> ValidationError:
+    """Return the error about keys in the mapping `given` of a field, which its class raises in `__post_init__`."""
+    return ValidationError.from_exception_data(
+        field,
+        [
+            {"type": "value_error", "loc": (field, key), "input": given[key], "ctx": {"error": ValueError(message)}}
+            for key, message in faults.items()
+        ],
+    )
+
+
 def one_of(names: Collection[str]) -> AfterValidator:
     """Return the annotation of a string that must be among `names`, which are read when a value is validated."""
 

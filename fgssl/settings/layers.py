@@ -7,6 +7,8 @@ key as the user wrote it there.
 import dataclasses
 import io
 import re
+import unicodedata
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,8 +17,9 @@ from typing import Any
 from pydantic_core import CoreSchema, core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import ConstructorError
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
+from ruamel.yaml.resolver import BaseResolver
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError, alternatives
 
@@ -142,7 +145,7 @@ def locate(content: Any, path: Sequence[str], top: Place) -> Place:
 def read_yaml(path: Path) -> Layer:
     """Read a mapping from a YAML 1.2 file; raise a `SettingsError` if there is none or a key is given twice."""
     try:
-        node = _yaml().compose(path.read_text(encoding="utf-8"))
+        node = _composed(path.read_text(encoding="utf-8"))
         reader = _Reader(Place(str(path)))
         content = Layer() if node is None else reader.value(node, "")
     except FileNotFoundError:
@@ -174,8 +177,52 @@ def to_yaml(content: Mapping[str, object]) -> str:
     return text.getvalue()
 
 
+_CORE = "tag:yaml.org,2002:"
+_MERGE = f"{_CORE}merge"
+_SCALARS = frozenset({"null", "bool", "int", "float", "str"})
+
+
+class _CoreSchema(BaseResolver):
+    """The core schema of YAML 1.2, even below a directive `%YAML 1.1`.
+
+    ruamel's own resolver also reads dates, `=` and numbers with underscores, so that such a title would be no string.
+    """
+
+    processing_version = (1, 2)
+
+    def __init__(self, version: object = None, loader: object = None, loadumper: object = None) -> None:
+        """Take the arguments of ruamel's own resolvers; `version` has no effect."""
+        super().__init__(loader or loadumper)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", [*"-+0123456789"]),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", [*"-+.0123456789"]),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", [*"-+."]),
+    ("merge", r"<<", ["<"]),
+):
+    _CoreSchema.add_implicit_resolver_base(f"{_CORE}{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
 def _yaml() -> YAML:
-    return YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
+    yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
+    yaml.Resolver = _CoreSchema
+    return yaml
+
+
+def _composed(text: str) -> Any:
+    """Return the node of a YAML text, or None if it is empty; an anchor that is set twice is a fault like a key."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ReusedAnchorWarning)
+        try:
+            return _yaml().compose(text)
+        except ReusedAnchorWarning as warning:
+            [(name, first, second)] = re.findall(r"anchor '(.*)'\n.*line (\d+)(?:.|\n)*line (\d+)", str(warning))
+            raise ValueError(
+                f"the anchor &{name} is given twice, in line {first} and in line {second}: rename one"
+            ) from None
 
 
 def _unreadable(source: str, error: Exception) -> Problem:
@@ -185,6 +232,19 @@ def _unreadable(source: str, error: Exception) -> Problem:
     context = getattr(error, "context", None)
     message = " ".join(filter(None, [context, what])) or str(error)
     return Problem(source, "", f"cannot be read as YAML: {message}", mark.line + 1 if mark is not None else None)
+
+
+def _slip(key: ScalarNode, value: Any) -> str | None:
+    """Return the message about a key of `{...}` without a value, such as `{epochs:3}`, which holds no colon and space.
+
+    Such a key would have the value null, which nobody wrote.
+    """
+    if not isinstance(value, ScalarNode) or value.value or value.style or value.tag != f"{_CORE}null":
+        return None
+    name, colon, rest = key.value.partition(":")
+    if colon and key.style is None:
+        return f"has no value: put a space after the colon, `{name}: {rest}`"
+    return f"has no value: give one, `{key.value}: VALUE`; null must be written"
 
 
 class _Reader:
@@ -197,47 +257,65 @@ class _Reader:
 
     def value(self, node: Any, key: str) -> Any:
         """Return the plain value of the node at the dotted `key`."""
-        if isinstance(node, MappingNode) and node.tag == "tag:yaml.org,2002:map":
+        if isinstance(node, MappingNode) and node.tag == f"{_CORE}map":
             return self._mapping(node, key)
-        if isinstance(node, SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        if isinstance(node, SequenceNode) and node.tag == f"{_CORE}seq":
             keys = [f"{key}.{index}" for index in range(len(node.value))]
             places = {str(index): self._place(item, keys[index]) for index, item in enumerate(node.value)}
             return LayerList(map(self.value, node.value, keys), places)
         return self._plain(node)
 
     def _plain(self, node: Any) -> Any:
+        if not isinstance(node, ScalarNode) or str(node.tag).removeprefix(_CORE) not in _SCALARS:
+            message = f"the tag {str(node.tag).replace(_CORE, '!!')} is not allowed: leave it out"
+            raise ConstructorError(problem=message, problem_mark=node.start_mark)
         try:
             return self._constructor.construct_object(node, deep=True)
         except (LookupError, AttributeError, TypeError):  # a tag on a text that it does not fit, e.g. `!!bool foo`
-            message = f"{node.value!r} does not fit the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} before it"
+            message = f"{node.value!r} does not fit the tag {str(node.tag).replace(_CORE, '!!')} before it"
             raise ConstructorError(problem=message, problem_mark=node.start_mark) from None
 
     def _mapping(self, node: MappingNode, key: str) -> Layer:
         written = Layer()
         own: dict[str, Place] = {}
         for key_node, value_node in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                for merged in value_node.value if isinstance(value_node, SequenceNode) else [value_node]:
-                    below = self.value(merged, key)
-                    if not isinstance(below, Layer):
-                        raise ValueError("`<<` takes a mapping or a list of mappings")
-                    written = Layer({**below, **written}, {**below.places, **written.places})
-                continue
             if not isinstance(key_node, ScalarNode):
                 self.problems.append(
                     self._place(key_node, key).problem("a key must be a name, not a list or a mapping")
                 )
                 continue
-            name = self._plain(key_node)
+            name = self._name(key_node)
             inner = f"{key}.{name}".removeprefix(".")
             place = self._place(key_node, inner)
-            if str(name) in own:
-                first = f" (first in line {own[str(name)].line})" if place.line is not None else ""
+            if name in own:
+                first = f" (first in line {own[name].line})" if place.line is not None else ""
                 self.problems.append(place.problem(f"this key is given twice{first}: keep one of them"))
-            own[str(name)] = place
+            own[name] = place
+            if key_node.tag == _MERGE:
+                below = self._merged(value_node, key)
+                written = Layer({**below, **written}, {**below.places, **written.places})
+                continue
+            if node.flow_style and (fault := _slip(key_node, value_node)):
+                self.problems.append(place.problem(fault))
             written[name] = self.value(value_node, inner)
-            written.places[str(name)] = place
+            written.places[name] = place
         return written
+
+    def _name(self, node: ScalarNode) -> str:
+        """Return the text of a key: an arm may be named `true` or `null`, and accents may be composed or not."""
+        if node.tag != _MERGE:
+            self._plain(node)  # a tag must fit
+        return unicodedata.normalize("NFC", node.value)
+
+    def _merged(self, node: Any, key: str) -> Layer:
+        """Return the mapping that `<<` merges; of several, the first wins."""
+        merged = Layer()
+        for item in node.value if isinstance(node, SequenceNode) else [node]:
+            below = self.value(item, key)
+            if not isinstance(below, Layer):
+                raise ValueError("`<<` takes a mapping or a list of mappings")
+            merged = Layer({**below, **merged}, {**below.places, **merged.places})
+        return merged
 
     def _place(self, node: Any, key: str) -> Place:
         line = None if self._top.source == COMMAND_LINE else node.start_mark.line + 1
@@ -251,26 +329,32 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
     """Read overrides such as `["a.b=1"]` as a mapping of dotted keys to values, in order.
 
     A value that begins with `[`, `{`, a quote or `!` is read as YAML. Any other is one plain value, even if it contains
-    `#` or `: `.
+    `#` or `: `. An empty one is a fault.
     """
     parsed, problems = Layer(), list[Problem]()
     for override in overrides:
         key, equals, text = override.partition("=")
+        key = unicodedata.normalize("NFC", key)
         place = Place(COMMAND_LINE, key)
         if not equals or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", key):
             problems.append(Problem(COMMAND_LINE, override, "an override must have the form key.path=value"))
             continue
+        if key in parsed.places:
+            problems.append(place.problem("this key is given twice: keep one of them"))
+        parsed.places[key] = place
         if re.search("[\ud800-\udfff]", text):  # Python's stand-ins for bytes of the command line
             problems.append(
                 place.problem(f"{text!r}: holds bytes that are not UTF-8, as all records are: type it anew")
             )
+            continue
+        if not text.strip():  # often a variable of the shell that is not set
+            problems.append(place.problem("has no value: give one, or null to empty it"))
             continue
         reader = _Reader(place)
         try:
             parsed[key] = reader.value(_value_node(text.strip()), key)
         except (ValueError, YAMLError, RecursionError) as error:
             problems.append(place.problem(f"{text!r}: {_unreadable(COMMAND_LINE, error).message}"))
-        parsed.places[key] = place
         problems += reader.problems
     if problems:
         raise SettingsError(problems)
@@ -278,10 +362,9 @@ def parse_overrides(overrides: Sequence[str]) -> Layer:
 
 
 def _value_node(text: str) -> Any:
-    yaml = _yaml()
     if text.startswith(("[", "{", '"', "'", "!")):
-        return yaml.compose(text)
-    return ScalarNode(yaml.resolver.resolve(ScalarNode, text, (True, False)), text)
+        return _composed(text)
+    return ScalarNode(_yaml().resolver.resolve(ScalarNode, text, (True, False)), text)
 
 
 # ------------------------------------------------------------------------------------------- dotted keys

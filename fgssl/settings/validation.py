@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import re
 import types
 import typing
@@ -107,7 +108,7 @@ def _faults(error: ValidationError, kind: type, given: object) -> list[tuple[str
     for detail in error.errors(include_url=False):
         location, value = detail["loc"], detail["input"]
         parts, classes = _resolve(kind, given, location)
-        key, above, refused = ".".join(parts), ".".join(parts[:-1]), f"{value!r} is not allowed"
+        key, above, refused = ".".join(parts), ".".join(parts[:-1]), f"{_typed(value)} is not allowed"
         match detail["type"]:
             case "unexpected_keyword_argument" | "extra_forbidden":
                 found.append((key, unknown(str(location[-1]), sorted(_keys(_resolve(kind, given, location[:-1])[1])))))
@@ -130,10 +131,26 @@ def _faults(error: ValidationError, kind: type, given: object) -> list[tuple[str
                 else:
                     found.append((key, f"{refused}: give {mapping}"))
             case "string_type" if isinstance(value, int | float):
-                found.append((key, f"{refused}: YAML does not read it as a string; put it in quotes"))
+                message = "YAML does not read it as a string; put it in quotes, for a shell in both kinds: '\"...\"'"
+                found.append((key, f"{refused}: {message}"))
+            case "tuple_type" | "list_type":
+                found.append((key, f"{refused}: give a list, {_as_list(value)}"))
             case _:
                 found.append((key, f"{refused}: {detail['msg'].lower()}"))
     return found
+
+
+def _typed(value: object) -> str:
+    """Return a value as YAML has it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+
+
+def _as_list(value: object) -> str:
+    """Return what to type instead of `value`, which is no list: `seeds: 3` and `seeds=1,2` show what was meant."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number or (isinstance(value, str) and re.fullmatch(r"\w[\w.]*(, *\w[\w.]*)*", value)):
+        return f"e.g. [{value}]"
+    return "e.g. [0, 1, 2]"
 
 
 def _example(classes: Iterable[Any], key: str) -> str:

@@ -4,6 +4,7 @@ OUT/cluster/sweep.json    written by `fgssl sweep --cluster`, and overwritten wh
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,15 +192,22 @@ def check_submitter(sweep: ClusterSweep, here: Submitter, out: Path) -> None:
 
 
 def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:
-    """Return the runs whose label or name contains one of `parts`, or all runs if `parts` is empty.
+    """Return the runs that one of `parts` names, or all runs if `parts` is empty.
 
-    Raises `UserError` if one of the parts matches no run.
+    A part is the name of a run's folder or whole words of its label: `seed 1` does not name a run of seed 10. Raises
+    `UserError` if one of the parts names no run.
     """
+    if not parts:
+        return list(sweep.runs)
     found: dict[str, ClusterRun] = {}
-    for part in parts or [""]:
-        fitting = [run for run in sweep.runs if part in run.label or part in run.run]
+    for part in parts:
+        words = re.compile(rf"(?<![\w.+-]){re.escape(part.strip())}(?![\w.+-])")
+        fitting = [run for run in sweep.runs if part.strip() and (part == run.run or words.search(run.label))]
         if not fitting:
-            labels = ", ".join(run.label for run in sweep.runs[:_SHOWN])
-            raise UserError(f"no run of sweep {sweep.name} has {part!r} in its label or name; labels are {labels}, ...")
+            labels = ", ".join(repr(run.label) for run in sweep.runs[:_SHOWN])
+            more = ", ..." if len(sweep.runs) > _SHOWN else ""
+            raise UserError(
+                f"no run of sweep {sweep.name} has the whole words {part!r} in its label: labels are {labels}{more}"
+            )
         found |= {run.run: run for run in fitting}
     return list(found.values())

@@ -33,9 +33,9 @@ def observe(
     """Return the current state of a sweep.
 
     With `search`, jobs whose ids were never recorded are looked up by name, at the cost of a scheduler call for each.
-    `to_show` leaves damaged orders out with a warning. Nothing must be decided on that, since their jobs may run.
     Jobs of other users or clusters are not looked up, since this scheduler may not see them, or may have given their
-    ids to other jobs.
+    ids to other jobs. `to_show` leaves damaged orders out with a warning; nothing must be decided on that, since their
+    jobs may run.
     """
     orders = store.orders(skip_damaged=to_show)
     undone = {run.run for run in sweep.runs if not run.done(out)}

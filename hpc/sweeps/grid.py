@@ -108,7 +108,7 @@ def _cells(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Cell]
     for key, choices in arm.grid.items():
         place = sweep.place("arms", name, "grid", key)
         if not isinstance(choices, list):
-            faults.add(place, f"{choices!r} is not allowed: give a list of values, e.g. [{choices}]")
+            faults.add(place, f"{choices!r} is not allowed: give a list of values, e.g. [{_value_name(choices)}]")
         elif not choices:
             faults.add(place, "the list is empty: give at least one value, or leave the key out")
         elif repeated := _repeated(choices):
@@ -195,7 +195,10 @@ def _check_names_and_seeds(sweep: Sweep, faults: _Faults) -> None:
     for kind, names in (("arms", sweep.settings.arms), ("stages", sweep.settings.stages)):
         for name in names:
             if not re.fullmatch(r"[A-Za-z]\w*", name):
-                faults.add(sweep.place(kind, name), f"{name!r} is not allowed as a name: use letters, digits and _")
+                faults.add(
+                    sweep.place(kind, name),
+                    f"{name!r} is not allowed as a name: begin with a letter; use letters, digits and _",
+                )
     if not sweep.settings.seeds:
         faults.add(sweep.place("seeds"), "the list is empty: give at least one seed, e.g. [0, 1, 2]")
     if repeated := _repeated(sweep.settings.seeds):
@@ -248,6 +251,12 @@ def _check_cells(cells: Sequence[Cell], sweep: Sweep, faults: _Faults) -> None:
                 place,
                 f"cell {cell.name!r} differs from cell {same.name!r} only in the path of a start file, which does not "
                 "enter a run's name: give each file its own sweep and --out",
+            )
+        elif same is not cell and same.name == cell.name:  # a number beside a text that is read as the same number
+            there, here = (", ".join(map(repr, one.grid.values())) for one in (same, cell))
+            faults.add(
+                sweep.place("arms", cell.arm, "grid"),
+                f"the values {there} and {here} give the same config, {cell.name!r}: keep one of them",
             )
         elif same is not cell:
             faults.add(place, f"cell {cell.name!r} is the same config as cell {same.name!r}: remove one of them")

@@ -1,4 +1,7 @@
-"""State of each run of a plan, read from its run folder, so that every process sees the same."""
+"""State of each run of a plan.
+
+It is read from the run folder, so processes agree, except for failures that one process saw but could not record there.
+"""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -16,15 +19,15 @@ class State(StrEnum):
     WAITING = "WAITING"
     """Run that needs another one which is not trained yet."""
     RUNNING = "RUNNING"
-    """Run whose lease some process holds, of this sweep or another."""
+    """Unfinished run whose lease is held by a process of this sweep or of another one."""
     DONE = "DONE"
     FAILED = "FAILED"
     SKIPPED = "SKIPPED"
-    """Run that needs one which failed."""
+    """Run that needs one whose training failed or which was itself skipped."""
 
 
 OVER = frozenset({State.DONE, State.FAILED, State.SKIPPED})
-"""States that do not change any more in this sweep."""
+"""States in which a local sweep leaves a run until the command is started again."""
 
 
 def run_folder(run: SweepRun, out: Path) -> RunFolder:
@@ -35,10 +38,11 @@ def run_folder(run: SweepRun, out: Path) -> RunFolder:
 def states(
     runs: Sequence[SweepRun], out: Path, failures: Mapping[str, str] | None = None, done: frozenset[str] = frozenset()
 ) -> dict[str, State]:
-    """Return the state of each run by its key; in `runs`, each must come after the runs that it needs.
+    """Return a mapping from `SweepRun.key` to state. `runs` must be sorted so that each run follows those it needs.
 
-    `failures` names runs that failed without a trace in their folder (killed, disk full). `done` holds keys of runs
-    that were done before and are not looked up again.
+    `failures` maps names of run folders to reasons. These runs count as failed, unless they are done or running, even
+    if their folder shows no failure (killed, disk full). `done` holds keys of runs already known to be done, which are
+    not looked up again.
     """
     found: dict[str, State] = {}
     of_run: dict[str, State] = {}
@@ -51,7 +55,8 @@ def states(
             found[run.key] = State.FAILED
         else:
             found[run.key] = _by_needs([of_run[need] for need in run.needs if need in of_run])
-        # A run that needs it can start once it is trained, measured or not.
+        # Dependents need only the training of this run, so once trained it counts as done for them, even if it is not
+        # measured yet or its evaluation failed.
         trained = found[run.key] is not State.DONE and folder.trained() is not None
         of_run[run.run] = State.DONE if trained else found[run.key]
     return found

@@ -1,7 +1,7 @@
 """Sweep file: a YAML, its preset and the command line, merged into one typed `Sweep` with the place of each key.
 
     name, title, source    name of its folder; table or figure that it reproduces
-    seeds, baseline        every cell runs once per seed; differences to the arm `baseline` are paired by seed
+    seeds, baseline        every cell runs once per seed; differences from the arm `baseline` are paired by seed
     settings               partial config that every run shares
     stages: {name: {...}}  partial config, over `settings`, of runs from which others start
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
@@ -174,8 +174,11 @@ def _preset(file: Path, content: Layer, preset: str | None) -> tuple[str | None,
     """Return the chosen preset's name and block."""
     presets = content.get("presets") or {}
     place = locate(content, ["presets"], Place(str(file)))
-    if not isinstance(presets, Mapping) or not all(isinstance(each, Mapping | None) for each in presets.values()):
+    if not isinstance(presets, Mapping):
         raise SettingsError([place.problem("must hold `name: {...}` pairs")])
+    if faulty := [name for name, block in presets.items() if not isinstance(block, Mapping | None)]:
+        places = [locate(content, ["presets", name], Place(str(file))) for name in faulty]
+        raise SettingsError([each.problem("must be a mapping `{...}` of keys of a sweep") for each in places])
     chosen = preset if preset is not None else content.get("preset")
     if chosen is None and presets:
         message = f"no preset is chosen: write `preset: NAME` or give --preset NAME, one of {', '.join(presets)}"

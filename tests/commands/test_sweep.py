@@ -250,6 +250,19 @@ def test_no_write_permission(sweep, capsys):
     )
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.EDQUOT, "make room, or give another folder"), (errno.ENOTDIR, "a part of this path is a file")],
+)
+def test_room_is_advised_only_where_it_lacks(sweep, monkeypatch, capsys, number, advice):
+    def broken(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number), "out/x")
+
+    monkeypatch.setattr("hpc.local.sweep.check_inputs", broken)
+    assert main(["sweep", str(sweep)]) == 2
+    assert f"error: out/x: {os.strerror(number)}: {advice}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])
 def test_an_error_that_is_no_matter_of_room_keeps_its_traceback(sweep, monkeypatch, number):
     def broken(*arguments: object) -> None:

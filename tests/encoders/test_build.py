@@ -70,8 +70,16 @@ def test_an_unknown_name_is_met_with_the_nearest() -> None:
     "arguments", [{"chanels": [8, 8, 8, 8]}, {"norm_layer": "none"}, {"output_stride": 5}, {"layers": "many"}]
 )
 def test_arguments_that_timm_refuses(arguments: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match=r"encoder.arguments: timm.create_model\('resnet18', .* rejects them: "):
-        build_encoder(EncoderSettings(name="resnet18", arguments=arguments), 32)
+    with pytest.raises(SettingsError, match=r"encoder.arguments: timm.create_model\('resnet34', .* rejects them: "):
+        build_encoder(EncoderSettings(name="resnet34", arguments=arguments), 32)
+
+
+def test_a_null_for_an_argument_that_the_model_lacks() -> None:
+    with pytest.raises(SettingsError) as caught:
+        build_encoder(EncoderSettings(name="resnet34", arguments={"chanels": None, "layers": None}), 32)
+    assert str(caught.value).startswith(
+        "config: encoder.arguments.chanels: unknown argument of resnet34 'chanels': did you mean 'channels'? allowed: "
+    )
 
 
 def test_a_model_whose_batch_norms_cannot_be_grouped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,12 +218,3 @@ def test_recipes_of_a_size_that_the_model_cannot_take() -> None:
 def test_a_model_that_gives_no_vector(arguments: dict[str, Any], got: str) -> None:
     with pytest.raises(SettingsError, match=f"encoder.arguments: .* turns an image into {got}, not into one vector"):
         build_encoder(EncoderSettings(name="vit_tiny_patch16_224", arguments=arguments), 32)
-
-
-def test_nothing_is_downloaded() -> None:
-    settings = EncoderSettings(name="resnet18", arguments={"pretrained": True})
-    with pytest.raises(
-        SettingsError,
-        match=r"encoder.arguments.pretrained: is not supported, because nothing is downloaded: .* start.encoder.file",
-    ):
-        build_encoder(settings, 32)

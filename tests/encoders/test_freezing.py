@@ -114,8 +114,10 @@ def test_an_unknown_name(model: dict[str, Any], name: str, message: str) -> None
         build_encoder(EncoderSettings(**model, frozen=("norm" if model is VIT else "bn1", name)), 32)
     said = str(caught.value)
     assert said.startswith(f"config: encoder.frozen: {message}")
-    assert said.endswith(", and what lies below these")
+    allowed, _, rest = said.partition("allowed: ")[2].partition(", or ")
+    assert rest == "the dotted name of a module with weights or of a parameter inside one of these"
     assert len(said.splitlines()) == 1
+    freeze(build_encoder(EncoderSettings(**model), 32), allowed.split(", "))  # each of them can be frozen
 
 
 def test_all_unknown_names_are_told_and_nothing_is_frozen() -> None:

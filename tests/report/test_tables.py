@@ -162,7 +162,7 @@ def test_readable_table(finished: Finished) -> None:
         "| sigma=0.1 |  70.00 ± 25.51 |   0.00 ± 0.00 |   3/3 |\n"
         "| sigma=0.5 |        80.00 † |        0.00 † |   1/3 |\n"
         "\n"
-        "Difference to base, paired by seed:\n"
+        "Difference from base (cell minus baseline), paired by seed:\n"
         "\n"
         "| cell      |             linear_100 |                  rank1 |\n"
         "| --------- | ---------------------: | ---------------------: |\n"

@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from fgssl.errors import SettingsError
-from fgssl.settings.config import CHOICES, Config, canonical, load, parse
+from fgssl.settings.config import CHOICES, Config, canonical, load, overridden, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, run_name, to_mapping, to_yaml, training_fingerprint
 from fgssl.settings.layers import Layer, nested, parse_overrides
 from fgssl.settings.methods import MoCoV2Settings
@@ -77,6 +78,13 @@ def test_overrides_are_yaml_values():
 
 
 # -------------------------------------------------------------------------------------------- errors
+
+
+def test_a_list_of_overrides_may_repeat_a_key_but_a_command_line_may_not(tmp_path):
+    assert overridden({"seed": 0}, ["seed=1", "training.epochs=1", "seed=2"]) == {"seed": 2, "training": {"epochs": 1}}
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(SettingsError, match=r"^command line: seed: this key is given twice: keep one of them$"):
+        load(tmp_path / "config.yaml", ["seed=1", "seed=2"])
 
 
 def test_all_errors_at_once_with_key_value_and_what_is_allowed():
@@ -186,11 +194,10 @@ def test_the_fixed_recipe_has_one_rate(tmp_path: Path):
     load(tmp_path / "config.yaml", ["evaluation.linear={recipe: fixed, learning_rates: [30.0]}"])
 
 
-@pytest.mark.parametrize("value", ["2026-01-31", "[1, 2026-01-31]", "{deep: 2026-01-31}", "!!set {a}"])
-def test_encoder_arguments_are_what_json_can_hold(tmp_path: Path, value):
-    (tmp_path / "config.yaml").write_text(f"encoder: {{arguments: {{when: {value}}}}}")
-    with pytest.raises(SettingsError, match=r"config\.yaml:1: encoder\.arguments\.when.*not a valid json value"):
-        load(tmp_path / "config.yaml")
+@pytest.mark.parametrize("value", [date(2026, 1, 31), [1, date(2026, 1, 31)], {"deep": date(2026, 1, 31)}, {1, 2}])
+def test_encoder_arguments_are_what_json_can_hold(value):
+    with pytest.raises(SettingsError, match=r"encoder\.arguments\.when.*not a valid json value"):
+        parse({"encoder": {"arguments": {"when": value}}}, "config.yaml")
 
 
 def test_numbers_with_an_exponent_are_numbers_and_strings_are_strings(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Parsing of YAML 1.2 and the command line, with the place of each key."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,17 +46,25 @@ def _messages(file: Path, text: str) -> list[str]:
         *[("on", "on"), ("off", "off"), ("yes", "yes"), ("no", "no"), ("true", True), ("null", None), ("~", None)],
         *[("1e-3", 0.001), ("5E-2", 0.05), (".5", 0.5), (".inf", float("inf")), ("1e5", 100000.0)],
         *[("007", 7), ("010", 10), ("09", 9), ("0o10", 8), ("0x1F", 31), ("4:00:00", "4:00:00"), ("1:30", "1:30")],
+        *[("2026-01-31", "2026-01-31"), ("2026-13-45", "2026-13-45"), ("1_000", "1_000"), ("1_0.5", "1_0.5")],
+        *[("=", "="), ("0b11", "0b11"), ("-0x1F", "-0x1F"), ("1.", 1.0), ("+3", 3), ("-.INF", -float("inf"))],
     ],
 )
-def test_plain_values_are_those_of_yaml_1_2(file, text, value):
-    read = _read(file, f"{text}: {text}" if isinstance(value, str) else f"key: {text}")
-    assert list(read.items()) == [(text if isinstance(value, str) else "key", value)]
+@pytest.mark.parametrize("directive", ["", "%YAML 1.1\n---\n"])
+def test_plain_values_are_those_of_yaml_1_2(file, text, value, directive):
+    read = _read(file, f"{directive}{text}: {text}")
+    assert list(read.items()) == [(text, value)]
     assert list(map(type, read.values())) == [type(value)]
     assert parse_overrides([f"key={text}"]) == {"key": value}
 
 
 def test_seeds_with_leading_zeros_are_decimal(file):
     assert _read(file, "seeds: [007, 010]")["seeds"] == [7, 10]
+
+
+def test_keys_are_text(file):
+    """An arm may be named `true` or `null`, and its name may be quoted or not, with accents composed or not."""
+    assert list(_read(file, "true: 1\nnull: 2\n007: 3\n'x': 4\ne\u0301: 5\n")) == ["true", "null", "007", "x", "\u00e9"]
 
 
 def test_anchors_and_merge_keys(file):
@@ -72,6 +81,41 @@ def test_all_keys_that_are_given_twice_with_both_lines(file):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "true: 1\n'true': 2\n",
+        "\u00e9: 1\ne\u0301: 2\n",
+        "x: &x {a: 1}\nd: {<<: *x,\n  <<: {a: 2}}\n",
+        "a: 1\n!!str a: 2\n",
+    ],
+)
+def test_a_key_twice_in_two_spellings(file, text):
+    [message] = _messages(file, text)
+    assert re.fullmatch(r"FILE:(2|3): .*: this key is given twice \(first in line (1|2)\): keep one of them", message)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{channels:8, x: 1}", "channels:8: has no value: put a space after the colon, `channels: 8`"),
+        ("a: {layers}", "a.layers: has no value: give one, `layers: VALUE`; null must be written"),
+        ("a: {b: , c: 1}", "a.b: has no value: give one, `b: VALUE`; null must be written"),
+        ("a: {'b:c'}", "a.b:c: has no value: give one, `b:c: VALUE`; null must be written"),
+    ],
+)
+def test_a_key_without_a_value_in_braces_is_a_slip(file, text, message):
+    assert _messages(file, text) == [f"FILE:1: {message}"]
+    if text.startswith("a: "):
+        with pytest.raises(SettingsError, match=f"^command line: {re.escape(message)}$"):
+            parse_overrides([f"a={text[3:]}"])
+
+
+def test_a_null_that_is_written_and_a_key_in_quotes_stay(file):
+    read = _read(file, "a: {b: null, c: ~, 'd:e': 1, f: ''}\ng:\nh: {\"i\":1}\n")
+    assert read == {"a": {"b": None, "c": None, "d:e": 1, "f": ""}, "g": None, "h": {"i": 1}}
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("a: 1\nb: [1\n", "FILE:3: cannot be read as YAML: "),
@@ -79,14 +123,25 @@ def test_all_keys_that_are_given_twice_with_both_lines(file):
         ("a: &a [*a]\n", "FILE: cannot be read as YAML: it is nested too deeply, or holds itself"),
         ("a: " + "[" * 500, "FILE: cannot be read as YAML: it is nested too deeply, or holds itself"),
         ("a: 1\n--- \nb: 2\n", "FILE:2: cannot be read as YAML: expected a single document"),
-        ("a: 2026-13-45\n", "FILE: cannot be read as YAML: month must be in 1..12"),
+        (
+            "a: &x 1\nb: *x\nc: [\n  &x 2]\n",
+            "FILE: cannot be read as YAML: the anchor &x is given twice, in line 1 and in line 4",
+        ),
+        ("a: !!int 0o9\n", "FILE: cannot be read as YAML: invalid literal for int()"),
         ("b: {[a]: 1}\n", "FILE:1: b: a key must be a name, not a list or a mapping"),
         ("<<: 1\n", "FILE: cannot be read as YAML: `<<` takes a mapping"),
-        ("a: !!python/object:os.system {}\n", "FILE:1: cannot be read as YAML: could not determine a constructor"),
+        ("<<: [{a: 1}, 2]\n", "FILE: cannot be read as YAML: `<<` takes a mapping"),
+        (
+            "a: !!python/object:os.system {}\n",
+            "FILE:1: cannot be read as YAML: the tag !!python/object:os.system is not",
+        ),
+        ("a: 1\nb: !!set {x, y}\n", "FILE:2: cannot be read as YAML: the tag !!set is not allowed: leave it out"),
+        ("b: !mine [x]\n", "FILE:1: cannot be read as YAML: the tag !mine is not allowed: leave it out"),
+        ("!!binary aGk=: 1\n", "FILE:1: cannot be read as YAML: the tag !!binary is not allowed: leave it out"),
         ("- a\n", "FILE: must hold `key: value` pairs, not a list"),
         ("a: 1\nx: !!bool foo\n", "FILE:2: cannot be read as YAML: 'foo' does not fit the tag !!bool before it"),
         ("!!bool foo: 1\n", "FILE:1: cannot be read as YAML: 'foo' does not fit the tag !!bool before it"),
-        ("x: !!timestamp foo\n", "FILE:1: cannot be read as YAML: "),
+        ("x: !!timestamp 2026-01-31\n", "FILE:1: cannot be read as YAML: the tag !!timestamp is not allowed"),
         ("a: \udcff\n", "FILE: cannot be read as YAML: "),
     ],
 )
@@ -168,7 +223,7 @@ def test_errors_name_the_line_of_the_file_or_the_command_line(file):
     ("text", "value"),
     [
         *[("/x/shards #2", "/x/shards #2"), ("Table #3: rates", "Table #3: rates"), ("#3", "#3"), ("a: b", "a: b")],
-        *[("- a", "- a"), ("*.jpg", "*.jpg"), ("@x", "@x"), ("a, b", "a, b"), ("", None), (" 3 ", 3), ("%d", "%d")],
+        *[("- a", "- a"), ("*.jpg", "*.jpg"), ("@x", "@x"), ("a, b", "a, b"), ("null", None), (" 3 ", 3), ("%d", "%d")],
         *[("'#3'", "#3"), ('"2e5"', "2e5"), ("[1, a #2]", None), ("!!str 3", "3"), ("---", "---")],
     ],
 )
@@ -183,6 +238,18 @@ def test_a_plain_value_is_taken_whole(text, value):
 def test_a_key_twice_in_a_value(file):
     with pytest.raises(SettingsError, match=r"^command line: a\.x: this key is given twice: keep one of them$"):
         parse_overrides(["a={x: 1, x: 2}"])
+
+
+@pytest.mark.parametrize("again", ["a.b=1", "a.b=", "a.b=["])
+def test_the_same_override_twice(again):
+    with pytest.raises(SettingsError, match=r"^command line: a\.b: this key is given twice: keep one of them"):
+        parse_overrides(["a.b=2", again])
+
+
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_override_without_a_value_is_often_an_unset_variable(text):
+    with pytest.raises(SettingsError, match=r"^command line: a: has no value: give one, or null to empty it$"):
+        parse_overrides([f"a={text}", "b=1"])
 
 
 def test_another_choice_on_the_command_line_drops_and_tells(file, capsys):

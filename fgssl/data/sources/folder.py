@@ -25,7 +25,7 @@ class FolderSettings:
     name: Annotated[str, Field(min_length=1)] | None = None
     """Name of the dataset; the default is the name of the folder."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each class for the test split, if there are no `train` and `test` folders."""
+    """Share of each class for the test split, if there is neither a `train` nor a `test` folder."""
     seed: NonNegativeInt = 0
     """Seed of the split into train and test, and of the order in the shards."""
     levels: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
@@ -196,12 +196,15 @@ SOURCE = Source(
     levels=(),
     how_to_get="""\
 IMAGES holds your own images, or those of an archive, arranged in one of these ways. The names of the folders become
-the labels; without train and test folders a seeded share of each class becomes the test split.
+the labels. If there is neither a train nor a test folder, a random share of each class (test_fraction, drawn with
+seed) becomes the test split; having only one of the two is an error.
 
     IMAGES/train/CLASS/*.jpg          IMAGES/test/CLASS/*.jpg            one level (class)
     IMAGES/train/GENUS/SPECIES/*.jpg  IMAGES/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
     IMAGES/CLASS/*.jpg                IMAGES/GENUS/SPECIES/*.jpg         the same, not yet split
-    IMAGES/*.jpg                                                         unlabeled
+    IMAGES/*.jpg                                                         unlabeled (all images go to train)
+
+JPEG, PNG, PPM, PGM, BMP, WebP and TIFF files are read; other files are skipped.
 
 Other names of the levels, finest first: levels=[species,family].""",
     read=read,

@@ -95,9 +95,8 @@ class Diagnosis:
         """Return the profile with the observed values."""
         content = self._filled()
         seen = {key.partition(".")[0] for key in self.values}
-        return load_profile(
-            self._file, [*self._overrides, *(f"{PREFIX}{key}={json.dumps(content[key])}" for key in seen)]
-        )
+        given = [text for text in self._overrides if re.split(r"[.=]", text.removeprefix(PREFIX))[0] not in seen]
+        return load_profile(self._file, [*given, *(f"{PREFIX}{key}={json.dumps(content[key])}" for key in seen)])
 
     def yaml(self) -> str:
         """Return the profile with the observed values as YAML, where those are no longer marked as unverified."""

@@ -3,17 +3,29 @@
 NAME is a stage or an arm, and its block overrides the default block.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
-from fgssl.settings.declare import PositiveFloat, PositiveInt, settings
+from fgssl.settings.declare import PositiveFloat, PositiveInt, faulty_keys, settings
 from fgssl.settings.layers import Layer, Place, locate
 from fgssl.settings.validation import unknown, validate, without_faults
 from hpc.cluster.site.profile import Minutes
 
 DEFAULT = "default"
+
+
+def _one_value(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        raise PydanticCustomError("no_option_value", "give a text or a number, or true for an option without a value")
+    if isinstance(value, str) and not value.isprintable():  # it is a line of the job's script
+        raise PydanticCustomError("several_lines", "give one line without control characters")
+    return value
 
 
 @settings
@@ -40,9 +52,28 @@ class JobSettings:
     """Number of runs that share a job, each on one process. With 1, every run has its own job."""
     runs_per_gpu: PositiveInt = 1
     """Number of these runs that share a GPU."""
-    options: dict[str, str | int | float | bool] = field(default_factory=dict)
+    options: dict[str, Annotated[str | int | float | bool, BeforeValidator(_one_value)]] = field(default_factory=dict)
     """Further options of the scheduler, e.g. `{constraint: a100_80, reservation: course}`; true for an option without
     a value."""
+
+    def __post_init__(self) -> None:
+        faults: dict[str, str] = {}
+        seen: set[str] = set()
+        for name in self.options:
+            if not re.fullmatch(r"(--)?[a-z][a-z0-9]+([-_][a-z0-9]+)*", name):
+                faults[name] = (
+                    f"{name!r} is not allowed: write the option's long name in small letters, e.g. constraint"
+                )
+            elif option_name(name) in seen:
+                faults[name] = f"{name!r} is given twice: keep one of them"
+            seen.add(option_name(name))
+        if faults:
+            raise faulty_keys("options", self.options, faults)
+
+
+def option_name(written: str) -> str:
+    """Return the name of a scheduler's option, which may be written with dashes and in front of it."""
+    return written.lstrip("-").replace("-", "_")
 
 
 @dataclass(frozen=True)

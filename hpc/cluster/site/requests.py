@@ -9,7 +9,7 @@ from fgssl.errors import Problem, SettingsError
 from fgssl.settings.validation import unknown
 from hpc.cluster.schedulers import build_scheduler
 from hpc.cluster.schedulers.scheduler import JobRequest
-from hpc.cluster.site.job_settings import JobSettings, Origin
+from hpc.cluster.site.job_settings import JobSettings, Origin, option_name
 from hpc.cluster.site.profile import GpuSettings, Profile
 
 # ----------------------------------------------------------------------------------- the request
@@ -240,8 +240,10 @@ class _Asked:
             {"gres"} if self.gpu is not None and self.gpu.option == "gres" else set()
         )
         for name, value in self.job.options.items():
-            if name.lstrip("-").replace("-", "_") in taken:
-                yield self._problem("options", f"{name!r} is set from other keys: remove it here")
+            # Schedulers take the beginning of an option for the whole: `job-nam` would rename the job.
+            if meant := [option for option in sorted(taken) if option.startswith(option_name(name))]:
+                whole = "" if option_name(name) in meant else f"stands for {meant[0].replace('_', '-')}, which "
+                yield self._problem("options", f"{name!r} {whole}is set from other keys: remove it here")
             elif value is False:
                 yield self._problem("options", f"{name!r}: false is not allowed: remove the option")
 

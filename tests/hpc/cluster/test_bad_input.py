@@ -164,7 +164,8 @@ def command(
                 "command line: cluster.requeue: 'maybe' is not allowed: input should be 'allowed', 'forbidden' or "
                 "'unknown'",
                 "command line: jobs.default.nodes: 0 is not allowed: input should be greater than 0",
-                "command line: jobs.base.qos: 1 is not allowed: YAML does not read it as a string; put it in quotes",
+                "command line: jobs.base.qos: 1 is not allowed: YAML does not read it as a string; put it in "
+                "quotes, for a shell in both kinds: '\"...\"'",
                 "slurm/karolina.yaml: account: is missing, but karolina requires one: give cluster.account=OPEN-12-34 "
                 "on the command line, or set account in a copy of this file",
                 "command line: jobs.pretrain.walltime_min: 3000 must not exceed 2880 for one job (slurm/karolina.yaml: "
@@ -176,7 +177,7 @@ def command(
             ["--cluster", "karolna", "seeds=x", "retries.timeouts=-1"],
             [
                 f"command line: --cluster: unknown cluster karolna (did you mean karolina?); {CLUSTERS}",
-                "command line: seeds: 'x' is not allowed: input should be a valid tuple",
+                "command line: seeds: 'x' is not allowed: give a list, e.g. [x]",
                 "command line: retries.timeouts: -1 is not allowed: input should be greater than or equal to 0",
             ],
             id="all at once: of the cluster and the sweep",

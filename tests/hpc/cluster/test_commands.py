@@ -249,7 +249,7 @@ def test_canceled_runs_leave_the_queue_and_stay_out(
     assert "4 canceled" in capsys.readouterr().out
     assert invoke(["retry", str(out), "grad_cam"]) == 0
     assert "10 pending" in capsys.readouterr().out
-    with pytest.raises(UserError, match="no run of sweep small has 'gradcam' in its label or name"):
+    with pytest.raises(UserError, match="no run of sweep small has the whole words 'gradcam' in its label"):
         invoke(["cancel", str(out), "gradcam"])
 
 

@@ -1,6 +1,7 @@
 """Blocks of `jobs` in a sweep."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -33,13 +34,13 @@ def test_a_value_of_the_default_block_is_named_there():
 
 
 def test_a_block_lies_over_the_default_one():
-    blocks = {"default": {"walltime_min": 600, "options": {"a": 1}}, "tau": {"nodes": 2, "options": {"b": True}}}
+    blocks = {"default": {"walltime_min": 600, "options": {"nice": 1}}, "tau": {"nodes": 2, "options": {"hold": True}}}
     jobs = read_jobs(blocks, "sweep.yaml", ["pretrain", "tau"])
     assert list(jobs) == ["default", "pretrain", "tau"]
-    assert jobs["pretrain"][0] == jobs["default"][0] == JobSettings(walltime_min=600, options={"a": 1})
+    assert jobs["pretrain"][0] == jobs["default"][0] == JobSettings(walltime_min=600, options={"nice": 1})
     job, origin = jobs["tau"]
-    assert job == JobSettings(walltime_min=600, nodes=2, options={"a": 1, "b": True})
-    assert job.options["b"] is True
+    assert job == JobSettings(walltime_min=600, nodes=2, options={"nice": 1, "hold": True})
+    assert job.options["hold"] is True
     assert origin.problem("nodes", "x").key == "jobs.tau.nodes"
     assert origin.problem("walltime_min", "x").key == "jobs.default.walltime_min"
 
@@ -63,3 +64,55 @@ def test_all_faults_of_all_blocks_with_those_of_the_site():
     assert "4 is not allowed: give a mapping" in problems["jobs.pretrain"]
     with pytest.raises(SettingsError, match=re.escape("sweep.yaml: jobs: 3 is not allowed")):
         read_jobs(3, "sweep.yaml", [])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"constraint": None}, "options.constraint: null is not allowed: give a text or a number, or true for an"),
+        ({"constraint": ["a"]}, "options.constraint: ['a'] is not allowed: give a text or a number, or true for an"),
+        ({"comment": "a\n#SBATCH --hold"}, "options.comment: 'a\\n#SBATCH --hold' is not allowed: give one line"),
+        *[
+            ({name: "x"}, f"{name!r} is not allowed: write the option's long name")
+            for name in ("p", "QOS", "qos ", "J")
+        ],
+        *[({name: "x"}, f"{name!r} is not allowed: write the option's long name") for name in ("", "-c", "a:b", "a=b")],
+        ({"mail-user": "x", "mail_user": "y"}, "'mail_user' is given twice: keep one of them"),
+        ({"hold": True, "--hold": True}, "'--hold' is given twice: keep one of them"),
+    ],
+)
+def test_options_that_the_scheduler_would_read_otherwise(options: dict[str, Any], message: str) -> None:
+    _, origin = read_jobs({"tau": {"options": options}}, "sweep.yaml", ["tau"])["tau"]
+    [fault] = origin.faults
+    assert str(fault).startswith("sweep.yaml: jobs.tau.options")
+    assert message in str(fault)
+
+
+def test_an_option_in_two_spellings_in_two_blocks() -> None:
+    blocks = {"default": {"options": {"mail-user": "x"}}, "tau": {"options": {"mail_user": "y"}}}
+    with pytest.raises(SettingsError, match="'mail_user' is given twice: keep one of them"):
+        read_jobs(blocks, "sweep.yaml", ["tau"])
+
+
+@pytest.mark.parametrize(
+    "name", ["constraint", "mail-user", "mail_user", "--mail-user", "x11", "gres-flags", "exclusive"]
+)
+def test_names_of_options(name: str) -> None:
+    job, origin = read_jobs({"tau": {"options": {name: True}}}, "sweep.yaml", ["tau"])["tau"]
+    assert (job.options, origin.faults) == ({name: True}, ())
+    request(job, profile_of("fir"), True, "job", origin)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("job-nam", "'job-nam' stands for job-name, which is set from other keys: remove it here"),
+        ("--part", "'--part' stands for partition, which is set from other keys: remove it here"),
+        ("job_name", "'job_name' is set from other keys: remove it here"),
+    ],
+)
+def test_the_beginning_of_an_option_that_other_keys_set(name: str, message: str) -> None:
+    job, origin = read_jobs({"tau": {"options": {name: "x"}}}, "sweep.yaml", ["tau"])["tau"]
+    with pytest.raises(SettingsError) as caught:
+        request(job, profile_of("fir"), True, "job", origin)
+    assert f"sweep.yaml: jobs.tau.options: {message}" in map(str, caught.value.problems)

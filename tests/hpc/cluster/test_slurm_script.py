@@ -19,7 +19,7 @@ def script_of(job: JobRequest, tasks: int = 1) -> list[str]:
 
 def test_the_script_of_a_run_on_two_nodes():
     job = requested(
-        profile_of("narval"), nodes=2, processes_per_node=4, qos="high", options={"constraint": "a", "x": True}
+        profile_of("narval"), nodes=2, processes_per_node=4, qos="high", options={"constraint": "a", "hold": True}
     )
     job = dataclasses.replace(job, exclude=("n1", "n7"), after=("12_3", "14"), array_parallelism=5)
     script = script_of(job, tasks=20)
@@ -27,7 +27,7 @@ def test_the_script_of_a_run_on_two_nodes():
         *("--job-name=job", "--time=240", "--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=12", "--mem=498G"),
         *("--gpus-per-node=a100:4", "--account=def-someuser", "--qos=high", "--requeue", "--signal=USR2@180"),
         *("--open-mode=append", "--exclude=n1,n7", "--dependency=afterok:12_3:14", "--array=0-19%5"),
-        *("--constraint=a", "--x"),
+        *("--constraint=a", "--hold"),
     ):
         assert f"#SBATCH {line}" in script
     assert not [line for line in script if re.search("wckey|--error|--partition", line)]

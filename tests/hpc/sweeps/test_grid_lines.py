@@ -162,7 +162,9 @@ def test_keys_given_twice_are_refused_with_both_lines(tmp_path):
 
 
 def test_arms_may_have_names_that_other_yaml_takes_for_truth_values(tmp_path):
+    names = ["on", "off", "no", "true", "null"]
     file = tmp_path / "sweep.yaml"
-    file.write_text("arms:\n  on: {}\n  off: {settings: {training: {epochs: 1}}}\nseeds: [007, 010]\nname: test\n")
+    arms = "".join(f"  {name}: {{settings: {{training: {{epochs: {n}}}}}}}\n" for n, name in enumerate(names, 1))
+    file.write_text(f"arms:\n{arms}seeds: [007, 010]\nname: test\n")
     grid = expand(file)
-    assert ([cell.arm for cell in grid.cells], grid.settings.seeds) == (["on", "off"], (7, 10))
+    assert ([cell.arm for cell in grid.cells], grid.settings.seeds) == (names, (7, 10))

@@ -61,7 +61,7 @@ CLASSIFIER: dict[str, Any] = {
     [
         (CHAIN, "encoder", {"encoder": {"name": "b"}}, "encoder.name resnet50", "b"),
         (CHAIN, "encoder", {"encoder": {"stem": "small_image"}}, "encoder.stem standard", "small_image"),
-        (CHAIN, "encoder", {"encoder": {"arguments": {"w": 1}}}, "encoder.arguments {}", "{'w': 1}"),
+        (CHAIN, "encoder", {"encoder": {"arguments": {"stem_width": 1}}}, "encoder.arguments {}", "{'stem_width': 1}"),
         (DECODER, "decoder", {"encoder": {"name": "b"}}, "encoder.name resnet50", "b"),
         (
             DECODER,
