@@ -1,10 +1,12 @@
 """Records that are cut short at any byte: no traceback, no result of another run lost, no second job.
 
-The quick tests cut at a few bytes of each file; the slow ones at every byte.
+The quick tests cut at a few bytes of each file, the slow ones at about 50, and with FGSSL_EVERY_BYTE set at every byte,
+which takes five minutes of a processor.
 """
 
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,8 @@ from tests.hpc.conftest import SmallSweep
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 from tests.hpc.results import write_results
 
-EVERY_BYTE = pytest.param(None, marks=pytest.mark.slow)
-CUTS = pytest.mark.parametrize("cuts", [1, EVERY_BYTE])
+MANY = pytest.param(None if "FGSSL_EVERY_BYTE" in os.environ else 50, marks=pytest.mark.slow, id="many")
+CUTS = pytest.mark.parametrize("cuts", [1, MANY])
 """Number of cuts in a file, besides those at its ends; None cuts at every byte."""
 
 
@@ -35,7 +37,9 @@ def cut(file: Path, cuts: int | None) -> Iterator[bytes]:
     """Cut a file at one byte after the other, yield what is left of it each time, and restore it at the end."""
     whole = file.read_bytes()
     size = len(whole)
-    for end in range(size) if cuts is None else {0, 1, size - 2, size - 1, *range(size // 2, size, size // cuts)}:
+    for end in (
+        range(size) if cuts is None else {0, 1, size - 2, size - 1, *range(size // 2, size, max(1, size // cuts))}
+    ):
         file.write_bytes(whole[:end])
         warn_once.cache_clear()
         yield whole[:end]

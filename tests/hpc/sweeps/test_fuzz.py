@@ -1,6 +1,6 @@
 """Settings at random: whatever is written in a sweep file or typed, planning ends with a plan or a `UserError`.
 
-FUZZ_INPUTS=10000 tries as many inputs, over all tests, instead of the few of the quick tests.
+FGSSL_FUZZ_INPUTS=10000 tries as many inputs, over all tests, instead of the few of the quick tests.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ WORDS = [
 ]
 ANY_WORD = st.sampled_from(WORDS) | st.text(max_size=6) | st.integers().map(str) | st.floats().map(repr)
 few = settings(
-    max_examples=int(os.environ.get("FUZZ_INPUTS", "240")) // 6,
+    max_examples=int(os.environ.get("FGSSL_FUZZ_INPUTS", "240")) // 6,
     derandomize=True,
     deadline=None,
     database=None,
