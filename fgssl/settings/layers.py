@@ -172,9 +172,15 @@ def to_yaml(content: Mapping[str, object]) -> str:
     yaml.representer.sort_base_mapping_type_on_output = False
     for kind, plain in ((Layer, dict), (LayerList, list)):
         yaml.representer.add_representer(kind, yaml.representer.yaml_representers[plain])
+    yaml.representer.add_representer(str, _as_scalar)
     text = io.StringIO()
     yaml.dump(content, text)
     return text.getvalue()
+
+
+def _as_scalar(representer: Any, text: str) -> ScalarNode:
+    """Return the node of a text; ruamel leaves some line breaks (NEL) unescaped outside of double quotes."""
+    return representer.represent_scalar(f"{_CORE}str", text, style=None if text.isprintable() else '"')
 
 
 _CORE = "tag:yaml.org,2002:"

@@ -69,6 +69,7 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
     _check_what_stages_train(stages, cells, sweep, faults)
     _check_cells(cells, sweep, faults)
     _check_baseline(sweep, faults)
+    _check_shared_keys(sweep, faults)
     faults.raise_all()
     jobs = sweep.content.get("jobs", Layer())
     return Grid(file, sweep.preset, sweep.settings, jobs, cells, stages, sweep.cautions)
@@ -205,6 +206,27 @@ def _check_names_and_seeds(sweep: Sweep, faults: _Faults) -> None:
         faults.add(sweep.place("seeds"), f"{repeated[0]} is given twice: give each seed once")
     if not any(arm is not None for arm in sweep.settings.arms.values()):
         faults.add(sweep.place("arms"), "there is no arm: give at least one")
+
+
+def _check_shared_keys(sweep: Sweep, faults: _Faults) -> None:
+    """Add a fault for each unknown key in the shared settings, which no config holds if all choose another `name`."""
+    try:
+        parse(_without_unnamed(sweep.settings.settings).merge({"seed": 0}), sweep.place("settings"))
+    except SettingsError as error:
+        faults.problems += [problem for problem in error.problems if problem.message.startswith("unknown key")]
+
+
+def _without_unnamed(mapping: Layer, path: tuple[str, ...] = ()) -> Layer:
+    """Return the settings without the choices that have no `name`, whose keys are those of a later choice."""
+    kept = Layer(mapping)
+    for key, value in mapping.items():
+        inner = (*path, key)
+        if isinstance(value, Mapping):
+            chosen = inner in CHOICES or (*path, "*") in CHOICES
+            kept[key] = _without_unnamed(Layer(value), inner)
+            if chosen and "name" not in value:
+                del kept[key]
+    return kept
 
 
 def _check_circles(stages: Mapping[str, Config], sweep: Sweep, faults: _Faults) -> None:

@@ -17,9 +17,12 @@ ACCOUNTS = {"karolina": "OPEN-12-34", "lumi_g": "project_465000001", "generic": 
 
 
 def profile_of(name: str, *overrides: str, account: bool = True) -> Profile:
-    given = [f"cluster.account={ACCOUNTS.get(name, 'def-someuser')}"] if account else []
-    image = ["cluster.environment.container=/project/fgssl.sif"] if name == "lumi_g" else []
-    return load_profile(SLURM / f"{name}.yaml", [*given, *image, *overrides])
+    usual = {"cluster.account": ACCOUNTS.get(name, "def-someuser")} if account else {}
+    usual |= {"cluster.environment.container": "/project/fgssl.sif"} if name == "lumi_g" else {}
+    given = {override.partition("=")[0] for override in overrides}
+    return load_profile(
+        SLURM / f"{name}.yaml", [*(f"{key}={value}" for key, value in usual.items() if key not in given), *overrides]
+    )
 
 
 def profile_in(folder: Path, **content) -> Profile:

@@ -8,8 +8,10 @@ import functools
 import io
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from fgssl.__main__ import invoke
 from fgssl.errors import SettingsError, UserError
 from fgssl.settings.config import load
+from fgssl.settings.layers import read_yaml, to_yaml
 from hpc.cluster.site.job_settings import JobSettings, read_jobs
 from hpc.cluster.site.profile_files import load_profile
 from hpc.cluster.site.requests import request
@@ -43,7 +46,7 @@ WORDS = [
 ]
 ANY_WORD = st.sampled_from(WORDS) | st.text(max_size=6) | st.integers().map(str) | st.floats().map(repr)
 few = settings(
-    max_examples=int(os.environ.get("FGSSL_FUZZ_INPUTS", "240")) // 6,
+    max_examples=int(os.environ.get("FGSSL_FUZZ_INPUTS", "280")) // 7,
     derandomize=True,
     deadline=None,
     database=None,
@@ -193,6 +196,21 @@ def test_a_key_that_is_unknown_or_twice_is_refused(folder: Path, data: st.DataOb
         expand(changed, preset)
 
 
+@few
+@given(st.dictionaries(st.text(max_size=6).map(partial(unicodedata.normalize, "NFC")), _TREES | st.sampled_from(WORDS)))
+def test_values_survive_their_file(folder: Path, content: dict[str, Any]) -> None:
+    with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair, which no file can hold
+        text = to_yaml(content).encode().decode()
+        with _written(folder, "smoke.yaml", text) as file:
+            assert repr(_plain(read_yaml(file))) == repr(_plain(content))
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {unicodedata.normalize("NFC", key): _plain(value) for key, value in content.items()}
+    return [_plain(item) for item in content] if isinstance(content, list) else content
+
+
 _OPTIONS = st.dictionaries(
     st.sampled_from(["constraint", "mail-user", "job-nam", "p", "zzz"]) | st.text(max_size=4), _LEAVES
 )
@@ -230,8 +248,10 @@ _EACH = st.sampled_from([(file, preset) for file in FILES for preset in PRESETS[
 @given(st.data(), _EACH)
 def test_any_override(folder: Path, data: st.DataObject, of: tuple[Path, str]) -> None:
     known = st.sampled_from([*_keys(*of), "title", "arms.mocov2", "jobs.default.options", "encoder.arguments", "a", ""])
-    texts = st.tuples(known, ANY_WORD).map("=".join) | known | st.text(max_size=8)
-    overrides = data.draw(st.lists(texts, max_size=3))
+    plain = st.sampled_from(["0", "1", "2", "0.5", "64", "true", "null", "[0, 1]", "{}", "x"])
+    texts = st.tuples(known, ANY_WORD | plain).map("=".join) | known | st.text(max_size=8)
+    usual = st.tuples(st.sampled_from(_keys(*of)), plain).map("=".join)
+    overrides = data.draw(st.lists(texts, max_size=3) | st.lists(usual, max_size=2))
     note(repr(overrides))
     _dry_run(folder / of[0].name, f"--preset={of[1]}", "--", *overrides)
 

@@ -50,6 +50,26 @@ def test_an_unknown_key_in_an_override_is_shown_as_typed(tmp_path):
     assert "did you mean 'epochs'?" in message
 
 
+def test_an_unknown_key_that_every_arm_drops_by_another_name(tmp_path):
+    arms = {"a": {"settings": {"method": {"name": "simclr"}}}}
+    source, key, message = error(write(tmp_path, arms=arms), None, ["method.par_weight=1"])
+    assert (source, key) == ("command line", "method.par_weight")
+    assert "unknown key 'par_weight': did you mean 'pair_weight'?" in message
+    other = {"method": {"base": {"name": "simsiam"}}}
+    base: dict[str, object] = {
+        "name": "synthesized",
+        "base": {"predictor_width": 8},
+    }  # a key of the base that the arm chooses
+    assert (
+        len(
+            expand(
+                write(tmp_path, settings={"method": base, "views": {"image_size": 32}}, arms={"a": {"settings": other}})
+            ).cells
+        )
+        == 1
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "override", "setter"),
     [
