@@ -217,15 +217,13 @@ def _check_shared_keys(sweep: Sweep, faults: _Faults) -> None:
 
 
 def _without_unnamed(mapping: Layer, path: tuple[str, ...] = ()) -> Layer:
-    """Return the settings without the choices that have no `name`, whose keys are those of a later choice."""
+    """Return the settings, with choices emptied that have no `name`, whose keys are those of a later choice."""
     kept = Layer(mapping)
     for key, value in mapping.items():
         inner = (*path, key)
         if isinstance(value, Mapping):
             chosen = inner in CHOICES or (*path, "*") in CHOICES
-            kept[key] = _without_unnamed(Layer(value), inner)
-            if chosen and "name" not in value:
-                del kept[key]
+            kept[key] = Layer() if chosen and "name" not in value else _without_unnamed(Layer(value), inner)
     return kept
 
 

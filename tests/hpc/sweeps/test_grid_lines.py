@@ -50,9 +50,10 @@ def test_an_unknown_key_in_an_override_is_shown_as_typed(tmp_path):
     assert "did you mean 'epochs'?" in message
 
 
-def test_an_unknown_key_that_every_arm_drops_by_another_name(tmp_path):
+@pytest.mark.parametrize("value", ["1", "{}", "{name: x}"])
+def test_an_unknown_key_that_every_arm_drops_by_another_name(tmp_path, value):
     arms = {"a": {"settings": {"method": {"name": "simclr"}}}}
-    source, key, message = error(write(tmp_path, arms=arms), None, ["method.par_weight=1"])
+    source, key, message = error(write(tmp_path, arms=arms), None, [f"method.par_weight={value}"])
     assert (source, key) == ("command line", "method.par_weight")
     assert "unknown key 'par_weight': did you mean 'pair_weight'?" in message
     other = {"method": {"base": {"name": "simsiam"}}}
