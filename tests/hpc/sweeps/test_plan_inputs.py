@@ -169,7 +169,7 @@ def test_every_network_that_a_run_starts_from_is_looked_for(small, tmp_path):
 def test_a_caution_is_told_once_and_not_of_finished_runs(small, sweep_file, tmp_path):
     assert input_cautions(small.plan.runs, small.out) == []
     runs = plan(expand(sweep_file, None, ["method.base.queue_size=256"])).runs
-    # Of the built-in dataset before it is packed: 24 species of 6 images.
+    # The built-in dataset before it is packed has 24 species of 6 images.
     [caution] = input_cautions(runs, small.out)
     assert caution.startswith("queue_size 256 exceeds the 144 training images of dataset 'toy'")
     for run in runs:
