@@ -14,6 +14,7 @@ from fgssl.errors import UserError
 from fgssl.processes import Processes
 from hpc import ranks
 from hpc.cluster.schedulers import SCHEDULERS
+from tests.hpc.results import write_results
 
 STUB = '''
 """A scheduler that keeps jobs in a file and runs none of them."""
@@ -132,9 +133,7 @@ def test_a_scheduler_is_one_file_and_one_line(stub: Path, tmp_path: Path, capfd:
     assert "4 runs: 2 pending, 2 running" in shown
 
     for run in json.loads((out / "cluster" / "sweep.json").read_text())["runs"]:
-        (out / "runs" / run["run"]).mkdir(parents=True)
-        for name in run["results"]:
-            (out / "runs" / run["run"] / name).write_text("{}")
+        write_results(out / "runs" / run["run"], run["results"])
     assert main(["status", str(out)]) == 0
     assert "4 runs: 4 done" in capfd.readouterr().out
 
