@@ -29,8 +29,12 @@ class Applier:
     An error of the scheduler becomes a line of the report and the pass continues; an error of the job store ends it.
     """
 
-    def __init__(self, sweep: ClusterSweep, store: JobStore, scheduler: Scheduler, submitter: Submitter) -> None:
+    def __init__(
+        self, sweep: ClusterSweep, store: JobStore, scheduler: Scheduler, submitter: Submitter, newest_order: float
+    ) -> None:
+        """`newest_order` is the time of the newest order so far, in seconds since the epoch."""
         self._sweep, self._store, self._scheduler, self._submitter = sweep, store, scheduler, submitter
+        self._newest_order = newest_order
         self.progress = Progress()
 
     def apply(self, chosen: Sequence[actions.Action], runs: Mapping[str, RunStatus]) -> bool:
@@ -116,7 +120,10 @@ class Applier:
         """Submit an order and return whether it was accepted; if not, the progress holds the reason."""
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
-        order = store.intend(self._sweep.name, planned.request, planned.elements, after, self._submitter)
+        order = store.intend(
+            self._sweep.name, planned.request, planned.elements, after, self._submitter, self._newest_order
+        )
+        self._newest_order = order.created
         script = order_script(self._sweep, store, order, planned.request, action.excluded)
         try:
             job_id = self._give(script, store.order_file(order.token).with_suffix(".sh"))

@@ -29,6 +29,9 @@ from hpc.sweeps.retries import Retries
 SCHEMA = 2
 _SHOWN = 5
 
+SUBMITTER = "cluster/submitter.json"
+"""Record of the user and the cluster whose sweep this is, in its output folder."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterRun:
@@ -81,8 +84,6 @@ class ClusterSweep:
     """Folder of the frozen code that jobs run, relative to the output folder; older versions wrote absolute paths."""
     folder: str
     """Working directory of all jobs, from which relative paths in the settings start."""
-    submitter: Submitter | None = None
-    """User and cluster that submitted the sweep; None if an earlier version did. Only they submit further jobs."""
     keeper: JobRequest | None
     """Resources of the keeper job, or None if users run `sync` themselves."""
     keeper_rest_s: int = 300
@@ -181,14 +182,36 @@ def read(out: Path) -> ClusterSweep:
     return sweep
 
 
-def check_submitter(sweep: ClusterSweep, here: Submitter, out: Path) -> None:
-    """Raise a `UserError` if another user submitted the sweep, or the same one on another cluster."""
-    if sweep.submitter not in (None, here):
-        raise UserError(
-            f"{out}: {sweep.submitter} submitted this sweep, and this is {here}, who may not see its jobs: nothing was "
-            "changed. Run this command there. `fgssl status`, `logs` and `aggregate` work here too. If those jobs are "
-            "over for good, `fgssl retry --take-over` submits here what they left"
-        )
+class AnotherSubmitterError(UserError):
+    """Error of a sweep that another user submitted, or this one on another cluster."""
+
+
+def submitter(out: Path) -> Submitter | None:
+    """Return the user and cluster whose sweep this is, or None if an earlier version submitted it."""
+    advice = "delete it if you submitted this sweep here; the next sync rewrites it"
+    return read_record(out / SUBMITTER, Submitter, advice=advice)
+
+
+def note_submitter(here: Submitter, out: Path) -> None:
+    """Record whose sweep this is. The record has its own file, so that code of earlier versions reads the others."""
+    write_atomically(out / SUBMITTER, record_json(here))
+
+
+def check_submitter(here: Submitter | None, out: Path) -> None:
+    """Raise an `AnotherSubmitterError` if this is not the sweep of `here`; without `here`, compare the user alone.
+
+    A sweep of an earlier version belongs to the owner of its file.
+    """
+    kept, uid = submitter(out), os.getuid() if here is None else here.uid
+    owner = (out / CLUSTER_SWEEP).stat().st_uid if kept is None else kept.uid
+    if owner == uid and (kept is None or here is None or kept == here):
+        return
+    raise AnotherSubmitterError(
+        f"{out}: {kept or f'the user with number {owner}'} submitted this sweep, and this is "
+        f"{here or f'the user with number {uid}'}, who may not see its jobs: nothing was changed. Run this command "
+        "there. `fgssl status`, `logs` and `aggregate` work here too. If those jobs are over for good, "
+        "`fgssl retry --take-over` submits here what they left"
+    )
 
 
 def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:

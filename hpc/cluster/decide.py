@@ -58,7 +58,7 @@ def jobs_to_cancel(seen: Observation, names: Collection[str]) -> tuple[str, ...]
     for order in seen.orders:
         for number, element in enumerate(order.elements):
             shared.setdefault(order.job_id_of(number), set()).update(element.runs)
-    jobs = {seen.runs[name].job_id for name in names if name in seen.runs and seen.runs[name].live}
+    jobs = {seen.runs[name].job_id for name in names if name in seen.runs and seen.runs[name].live_here}
     return tuple(sorted(job for job in jobs if job is not None and shared[job] <= unwanted))
 
 
@@ -126,7 +126,7 @@ def planned_orders(
     submit limit that are reserved for keepers.
     """
     so_far = so_far or Progress()
-    live = {name for name, status in runs.items() if status.live}
+    live = {name for name, status in runs.items() if status.live_here}
     queued = {(_partition(runs[name]), runs[name].job_id) for name in live}
     queued |= {(_partition(runs[name]), job_id) for name, job_id in so_far.jobs.items()}
     waiting = Counter(partition for partition, _ in queued)
@@ -218,7 +218,7 @@ def decide_waiting(seen: Observation, so_far: Progress, keeper: KeeperStatus) ->
         return decided
     if is_over(seen.runs, so_far.hopeless):
         return [*decided, actions.DismissKeeper(keeper.waiting)]
-    alive = dict.fromkeys(status.job_id for status in seen.runs.values() if status.live and status.job_id)
+    alive = dict.fromkeys(status.job_id for status in seen.runs.values() if status.live_here and status.job_id)
     return [*decided, actions.KeeperWaitsFor(keeper.waiting, tuple(alive)[:_MOST_WAITED_FOR])]
 
 

@@ -74,12 +74,16 @@ class Order:
     canceled: frozenset[int] = field(default=frozenset(), compare=False)
     """Elements that were reported as canceled; the scheduler keeps such reports for some minutes only."""
     abandoned: bool = field(default=False, compare=False)
+    owner_uid: int | None = field(default=None, compare=False)
+    """Owner of its file, who is the user if the order has no submitter."""
     starts: Mapping[int, str] = field(default_factory=dict, compare=False)
     """Element to the content of its file `<token>-<element>.txt`, if it has left one."""
 
     def is_of(self, here: Submitter | None) -> bool:
         """Return whether the scheduler reports on this order's jobs to `here`; None stands for any submitter."""
-        return here is None or self.submitter in (None, here)
+        if here is None:
+            return True
+        return self.submitter == here if self.submitter is not None else self.owner_uid in (None, here.uid)
 
     def generation(self, restart: int) -> Generation:
         """Return the generation of a launch, which grows with the order's time and then with its restarts."""
@@ -140,13 +144,17 @@ def new_order(
     elements: Sequence[Element],
     after: Sequence[str] = (),
     submitter: Submitter | None = None,
+    later_than: float = 0.0,
 ) -> Order:
-    """Return an order that is not yet written, with the current time."""
+    """Return an order that is not yet written, with the current time.
+
+    `later_than` is the time of the newest order, which this one must replace even if the clock of this host is slow.
+    """
     packed = request.runs > 1
     return Order(
         token=token,
         job_name=f"{sweep}-{token}",
-        created=time.time(),
+        created=max(time.time(), later_than + 0.001),
         processes=1 if packed else request.nodes * request.tasks_per_node,
         walltime_min=request.walltime_min,
         signal_delay_s=request.signal_delay_s,
@@ -182,9 +190,10 @@ class JobStore:
         elements: Sequence[Element],
         after: Sequence[str] = (),
         submitter: Submitter | None = None,
+        later_than: float = 0.0,
     ) -> Order:
         """Write an order that is about to be submitted, with a new token."""
-        order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after, submitter)
+        order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after, submitter, later_than)
         write_atomically(self.order_file(order.token), record_json(order))
         return order
 
@@ -227,6 +236,7 @@ class JobStore:
             canceled=canceled,
             job_id=_job_id(file.with_suffix(".id")),
             abandoned=file.with_suffix(".abandoned").exists(),
+            owner_uid=file.stat().st_uid,
         )
 
     def orders(self, skip_damaged: bool = False) -> list[Order]:

@@ -115,13 +115,18 @@ class RunStatus:
     """Whether the end of its job is unknown until the scheduler's records can be read again."""
     lost_on: tuple[str, ...] = ()
     """Nodes of its single-node jobs that failed, or that lost a job after its program began; one entry per job."""
-    elsewhere: Submitter | None = None
-    """Submitter of its newest job, if the scheduler here does not report on it and it may be live; otherwise None."""
+    elsewhere: bool = False
+    """Whether its newest job may be live but belongs to another user or cluster, so its id means nothing here."""
 
     @property
     def live(self) -> bool:
         """Whether its newest job is in the queue or running."""
         return self.state in LIVE
+
+    @property
+    def live_here(self) -> bool:
+        """Whether its newest job is live, and its id is one of the scheduler here."""
+        return self.live and not self.elsewhere
 
     @property
     def nodes(self) -> str:
@@ -195,8 +200,7 @@ class _History:
         ]
         known = replace(known, lost_on=tuple(node for job in lost for node in _node(job)))
         if live is not None:
-            elsewhere = newest.order.submitter if newest is not None and newest.elsewhere else None
-            return replace(known, state=live[0], reason=live[1], elsewhere=elsewhere)
+            return replace(known, state=live[0], reason=live[1], elsewhere=newest is not None and newest.elsewhere)
         if self.run.run in self.requests.canceled:
             return replace(known, state=ClusterState.CANCELED, reason="`fgssl retry` undoes this")
         hopeless = [need for need in self.run.needs if _hopeless(others[need])]
@@ -249,11 +253,11 @@ class _History:
     def _live_elsewhere(self, job: Submission) -> tuple[ClusterState, str] | None:
         """Return the state of a job of another user or cluster, which is over only by its own record of a failure."""
         last = job.last
-        failed = last is not None and last.ended is not None and self._left(last, None, ())[0] is ClusterState.FAILED
-        if failed or job not in self.jobs:  # or it was taken over
+        if last is not None and last.ended is not None and self._left(last, None, ())[0] is ClusterState.FAILED:
             return None
         state = ClusterState.RUNNING if self.files.holder else ClusterState.PENDING
-        return state, f"submitted by {job.order.submitter}, whose jobs cannot be seen from here"
+        who = job.order.submitter or f"the user with number {job.order.owner_uid}"
+        return state, f"submitted by {who}, whose jobs cannot be seen from here"
 
     def _never_could_start(self, job: Submission) -> bool:
         """Return whether the job left the queue because a dependency failed (kill_invalid_depend of some sites)."""

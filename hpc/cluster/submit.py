@@ -25,6 +25,7 @@ from hpc.cluster.site.costs import Forecast, forecast, work_of
 from hpc.cluster.site.job_settings import DEFAULT
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import described
+from hpc.cluster.sync import alone
 from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems, warn_of_inputs
@@ -106,12 +107,11 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
     out.mkdir(parents=True, exist_ok=True)
     store = JobStore(out)
     store.make()
-    draw_inputs(plan.runs, out)
-    write_atomically(out / PLAN, record_json(plan.record()))
-    code = freeze(packages(), out / "code").relative_to(out)
-    kept = _kept(out)
-    submitter = kept.submitter if kept is not None else None
-    cluster_sweep.write(dataclasses.replace(sweep, code=str(code), submitter=submitter), out)
+    with alone(out):
+        draw_inputs(plan.runs, out)
+        write_atomically(out / PLAN, record_json(plan.record()))
+        code = freeze(packages(), out / "code").relative_to(out)
+        cluster_sweep.write(dataclasses.replace(sweep, code=str(code)), out)
     return store
 
 
@@ -150,22 +150,13 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
 
 
 def _submitted_by_another(scheduler: Scheduler, out: Path) -> Iterator[str]:
-    if (kept := _kept(out)) is None:
-        return
-    try:
-        cluster_sweep.check_submitter(kept, scheduler.submitter(), out)
-    except SchedulerUnavailableError:  # then nothing is submitted either
-        return
-    except UserError as error:
-        yield str(error)
-
-
-def _kept(out: Path) -> ClusterSweep | None:
-    """Return the sweep that was submitted from `out` before, or None if there is none that can be read."""
-    try:
-        return cluster_sweep.read(out) if cluster_sweep.is_there(out) else None
-    except UserError:  # it is written anew
-        return None
+    if cluster_sweep.is_there(out):
+        try:
+            cluster_sweep.check_submitter(scheduler.submitter(), out)
+        except SchedulerUnavailableError:  # then nothing is submitted either
+            return
+        except UserError as error:
+            yield str(error)
 
 
 def _show(plan: SweepPlan, runs: Sequence[ClusterRun], foreseen: Forecast, why_no_keeper: str) -> None:

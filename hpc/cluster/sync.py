@@ -81,10 +81,10 @@ def synchronize(out: Path) -> Report:
             here = scheduler.submitter()
         except SchedulerUnavailableError as error:
             return Report(seen.runs, Progress(lines=(str(error),)), silent=True)
-        cluster_sweep.check_submitter(sweep, here, out)
-        if sweep.submitter is None:
-            cluster_sweep.write(replace(sweep, submitter=here), out)
-        applier = Applier(sweep, store, scheduler, here)
+        cluster_sweep.check_submitter(here, out)
+        if cluster_sweep.submitter(out) is None:
+            cluster_sweep.note_submitter(here, out)
+        applier = Applier(sweep, store, scheduler, here, max((order.created for order in seen.orders), default=0.0))
         if applier.apply(decide_repairs(seen, sweep), seen.runs) and not seen.silence:
             seen = observe(sweep, out, store, scheduler)
         if seen.silence:
@@ -114,8 +114,11 @@ def cancel(out: Path, names: Collection[str]) -> None:
         raise UserError(
             f"no {scheduler.cancel_command} on PATH: nothing was changed; run this command on the cluster's login node"
         )
-    with contextlib.suppress(SchedulerUnavailableError):
-        cluster_sweep.check_submitter(cluster_sweep.read(out), scheduler.submitter(), out)
+    try:
+        here = scheduler.submitter()
+    except SchedulerUnavailableError:
+        here = None
+    cluster_sweep.check_submitter(here, out)
     JobStore(out).cancel(names)  # first, so that an interrupted job does not request a requeue
     with alone(out):
         sweep = cluster_sweep.read(out)
@@ -139,14 +142,17 @@ def retry(out: Path, names: Collection[str], take_over: bool = False) -> list[Ru
         if seen.silence:
             raise UserError(f"{seen.silence}; nothing was changed: run the same command again")
         here = scheduler.submitter()
-        if not take_over:
-            cluster_sweep.check_submitter(sweep, here, out)
+        if take_over:
+            for order in seen.orders:
+                if not (order.is_of(here) or order.abandoned):
+                    store.abandon(order)
+            cluster_sweep.note_submitter(here, out)
+        cluster_sweep.check_submitter(here, out)
         wanted = [seen.runs[name] for name in names if name in seen.runs]
-        live = [status for status in wanted if status.live and not (take_over and status.elsewhere)]
+        live = [status for status in wanted if (status.live_here if take_over else status.live)]
         store.retry(
             [status.run.run for status in wanted if status not in live and status.state is not ClusterState.DONE]
         )
-        cluster_sweep.write(replace(sweep, submitter=here), out)
     return live
 
 
@@ -168,6 +174,8 @@ def follow(out: Path, until: Until, every_s: float, show: Callable[[Report | Exc
     while until != "answered" or time.monotonic() <= deadline:
         try:
             report = synchronize(out)
+        except cluster_sweep.AnotherSubmitterError:  # trying again would not help
+            raise
         except (UserError, OSError) as error:
             passing = succeeded or until == "answered" or isinstance(error, LeaseError)
             if until == "once" or not passing:

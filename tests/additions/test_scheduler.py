@@ -73,7 +73,7 @@ class Stub:
         return 0.0
 
     def submitter(self):
-        return Submitter("me", "stub", "here")
+        return Submitter("me", os.getuid(), "stub", "here")
 
     def find(self, name):
         return [job_id for job_id, job in self._jobs().items() if job["name"] == name]

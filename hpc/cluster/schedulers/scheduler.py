@@ -103,7 +103,9 @@ class JobFact:
 class Submitter:
     """User and cluster that a job belongs to. A scheduler reports on it only there, and perhaps only to this user."""
 
-    user: str
+    user: str = field(compare=False)
+    """Name of the user, for messages."""
+    uid: int
     cluster: str
     controller: str
     """Host of the scheduler, since several clusters may have the same name."""
@@ -279,7 +281,10 @@ class Scheduler(Protocol):
         """
 
     def submitter(self) -> Submitter:
-        """Return the user and the cluster to which jobs belong that this process submits."""
+        """Return the user and the cluster to which jobs belong that this process submits.
+
+        Raises `SchedulerUnavailableError` for every failure of an installed scheduler.
+        """
 
     def find(self, name: str) -> list[str]:
         """Return the ids of this user's jobs with that name, newest first, with one id for an array."""

@@ -122,7 +122,11 @@ class Slurm:
         """Return this process's user, ClusterName and the first controller of `scontrol show config`."""
         if self._submitter is None:
             found = configuration()
-            self._submitter = Submitter(user_name(), found.get("ClusterName", ""), found.get("SlurmctldHost[0]", ""))
+            cluster = found.get("ClusterName", "")
+            controller = found.get("SlurmctldHost[0]", "").partition("(")[0]  # HOST(ADDRESS)
+            if not (cluster and controller):
+                raise SchedulerUnavailableError("scontrol show config: names no cluster or no controller")
+            self._submitter = Submitter(user_name(), os.getuid(), cluster, controller)
         return self._submitter
 
     def find(self, name: str) -> list[str]:

@@ -21,10 +21,11 @@ _NOT_FOR_JOBS = ("SBATCH_", "SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")
 
 
 def ask(*command: str) -> str:
-    """Run a command and return its output, or raise its error; one of squeue means that the controller is away."""
+    """Run a command and return its output, or raise its error; one of a plain query means that nothing answers."""
     answer = run(*command)
     if answer.returncode != 0:
-        raise SchedulerUnavailableError(_words(answer)) if command[0] == "squeue" else error_of(answer)
+        query = command[0] == "squeue" or command[:3] == ("scontrol", "show", "config")
+        raise SchedulerUnavailableError(_words(answer)) if query else error_of(answer)
     return answer.stdout
 
 
