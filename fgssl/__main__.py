@@ -39,9 +39,12 @@ in the startup file of that shell."""
 
 _ACCESS = "ask its owner for the right, or give another folder"
 _SPACE = "make room, or give another folder"
+_NO_ANSWER = "the file system does not answer: try again, or on another node"
 _OF_USERS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _ACCESS),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _SPACE),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN), _NO_ANSWER),
+    errno.ELOOP: "a link that leads to itself: correct it, or give another path",
     errno.ENAMETOOLONG: "a name has at most 255 bytes: give a shorter one",
     errno.ENOTDIR: "a part of this path is a file: give another path",
 }

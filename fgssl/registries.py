@@ -1,11 +1,14 @@
 """Registries of parts, and the files outside of this package that their lines name."""
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,8 @@ REGISTRIES = (
 )
 """Dotted path of each registry whose lines are dotted paths. None of these modules imports torch."""
 
+INSTALLED = {"site-packages", "dist-packages"}
+"""Names of the folders that hold installed libraries."""
 _NOT_OUTSIDE = {"fgssl", "hpc", "torch", *sys.stdlib_module_names}  # records have the versions of torch and Python
 
 
@@ -65,30 +70,79 @@ def load_implementation(settings: Any) -> Any:
 
 
 def files_outside() -> list[Path]:
-    """Return the top-level modules outside of fgssl and hpc that registries name, by name; none is imported.
+    """Return the top-level modules outside of fgssl and hpc that parts need, by name; none is imported.
 
-    A path is the folder of a package, or the file of a single module. A namespace package can have several folders, in
-    the order in which Python searches them.
+    These are the modules that lines of registries name, the modules that they name as an `implementation`, and the
+    modules beside them that they import. A path is the folder of a package, or the file of a single module. A namespace
+    package can have several folders, in the order in which Python searches them.
     """
-    places: dict[str, str] = {}
-    for path, place in _lines():
-        places.setdefault(path.partition(":")[0].partition(".")[0], f"{place}: {path!r}")
-    return [file for name in sorted(places.keys() - _NOT_OUTSIDE) for file in _files(name, places[name])]
+    found: dict[str, list[Path]] = {}
+    ahead = list(_lines())
+    while ahead:
+        path, place = ahead.pop(0)
+        name = path.partition(":")[0].partition(".")[0]
+        if name not in found and name not in _NOT_OUTSIDE:
+            found[name] = _files(name, f"{place}: {path!r}")
+            ahead += [needed for file in found[name] for needed in _needed(file)]
+    return [file for name in sorted(found) for file in found[name]]
 
 
 def _files(name: str, place: str) -> list[Path]:
+    if found := _found(name):
+        return found
+    raise UserError(
+        f"{place} cannot be imported: no file holds module {name!r}: correct the line, or add the folder of the module "
+        "to PYTHONPATH"
+    )
+
+
+def _found(name: str) -> list[Path]:
+    """Return the folders or the file that Python finds for a top-level module, or nothing."""
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module without a spec, such as __main__
         spec = None
     if spec is not None and spec.submodule_search_locations is not None:
         return list(map(Path, spec.submodule_search_locations))
-    if spec is not None and spec.origin is not None:
-        return [Path(spec.origin)]
-    raise UserError(
-        f"{place} cannot be imported: no file holds module {name!r}: correct the line, or add the folder of the module "
-        "to PYTHONPATH"
-    )
+    return [Path(spec.origin)] if spec is not None and spec.origin is not None else []
+
+
+def _needed(module: Path) -> Iterator[tuple[str, str]]:
+    """Yield each implementation that a module outside names, and each module beside that it imports, with the place."""
+    installed = not INSTALLED.isdisjoint(module.parts)  # beside it lie all libraries
+    for file in sorted(module.rglob("*.py")) if module.is_dir() else [module]:
+        for node in _syntax(file):
+            place = f"{file}:{getattr(node, 'lineno', 0)}"
+            match node:
+                case ast.ClassDef(body=body):
+                    yield from ((path, f"{place}: {node.name}.implementation") for path in _implementations(body))
+                case ast.Import(names=names) if not installed:
+                    yield from ((name.name, place) for name in names if _is_beside(module, name.name))
+                case ast.ImportFrom(module=str(name), level=0) if not installed and _is_beside(module, name):
+                    yield name, place
+
+
+def _syntax(file: Path) -> list[ast.AST]:
+    """Return all nodes of a Python file, or none if it has an error, which the import reports."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return list(ast.walk(ast.parse(file.read_bytes())))
+    except (SyntaxError, ValueError):
+        return []
+
+
+def _implementations(body: list[ast.stmt]) -> Iterator[str]:
+    for statement in body:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id="implementation")], value=ast.Constant(value=str(path)))
+                | ast.AnnAssign(target=ast.Name(id="implementation"), value=ast.Constant(value=str(path)))
+            ) if re.fullmatch(r"[\w.]+:[\w.]+", path):
+                yield path
+
+
+def _is_beside(module: Path, name: str) -> bool:
+    return any(found.parent == module.parent for found in _found(name.partition(".")[0]))
 
 
 def _lines() -> Iterator[tuple[str, str]]:

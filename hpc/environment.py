@@ -23,6 +23,11 @@ def is_of_launcher(name: str) -> bool:
     return name in _OF_LAUNCHERS or (name.startswith(_PREFIXES) and not name.startswith(_SITE))
 
 
+def outside_launcher() -> dict[str, str]:
+    """Return the environment of this process without the variables of its launcher."""
+    return {name: value for name, value in os.environ.items() if not is_of_launcher(name)}
+
+
 def number_of(name: str, otherwise: int | None = None) -> int:
     """Return a whole number, at least 0, from an environment variable.
 

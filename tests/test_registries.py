@@ -127,6 +127,34 @@ def test_files_of_registered_modules(user: Path, monkeypatch: pytest.MonkeyPatch
         files_outside()
 
 
+def test_modules_that_a_part_needs_are_among_them(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in {
+        "my_settings.py": "class Mine:\n    implementation = 'my_method:Mine'",
+        "my_method.py": "import torch, my_losses\nfrom parts_package.inner import method",
+        "my_losses.py": "def loss():\n    from parts_namespace import inner",
+        "my_unused.py": "",
+    }.items():
+        (user / name).write_text(text)
+    monkeypatch.setitem(METHODS, "mine", "my_settings:Mine")
+    names = ["my_losses.py", "my_method.py", "my_settings.py", "parts_namespace", "parts_package"]
+    assert files_outside() == [user / name for name in names]
+    (user / "my_settings.py").write_text("class Mine:\n    implementation: str = 'my_metod:Mine'")
+    with pytest.raises(
+        UserError, match=r"my_settings\.py:1: Mine\.implementation: 'my_metod:Mine' cannot be imported: no"
+    ):
+        files_outside()
+
+
+def test_libraries_beside_an_installed_part_are_none_of_them(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = user / "site-packages"
+    installed.mkdir()
+    (installed / "my_installed.py").write_text("import my_library")
+    (installed / "my_library.py").write_text("")
+    monkeypatch.syspath_prepend(installed)
+    monkeypatch.setitem(METHODS, "mine", "my_installed:Mine")
+    assert files_outside() == [installed / "my_installed.py"]
+
+
 def test_the_code_version_covers_them(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = code_version.__wrapped__
     package, digest = ROOT / "fgssl", hashlib.sha256()

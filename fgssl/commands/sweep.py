@@ -1,6 +1,7 @@
 """`fgssl sweep`."""
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -161,7 +162,9 @@ def _read_to_the_end() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:  # e.g. `| head`: write nothing more, not at the exit either
+    except BrokenPipeError as error:  # e.g. `| head`: write nothing more, not at the exit either
+        if error.errno == errno.ESHUTDOWN:  # of a file system, which Python raises as the same class
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise click.exceptions.Exit(1) from None
 

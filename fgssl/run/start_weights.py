@@ -1,6 +1,6 @@
 """Program that tries start weights: it builds the encoder of each config on its stdin and loads the file into it.
 
-`hpc.local.start_weights` starts it before the first run of a sweep, in a process of its own, since planning imports no
+`hpc.sweeps.start_weights` starts it before the first run of a sweep, in a process of its own, since planning imports no
 torch.
 """
 

@@ -56,7 +56,7 @@ def read_record(
 
     `kind` is a dataclass, whose file may have further keys unless it forbids them, or a type such as `float`. Raise a
     `DamagedRecordError` if the file is damaged, has another form, or has another `schema`, and a `UserError` if it may
-    not be read. Both have one line that ends in `advice`.
+    not be read. Both have one line that ends in `advice`. Any other `OSError` passes through and names the file.
     """
     raised: type[UserError] = DamagedRecordError
     try:
@@ -75,6 +75,9 @@ def read_record(
         reason = str(error)
     except (PermissionError, IsADirectoryError) as error:
         raised, reason = UserError, str(error)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # an error while reading names no file
+        raise
     raise raised(f"{path}: cannot be read as a record of kind {kind.__name__} ({reason}): {advice}")
 
 

@@ -1,6 +1,7 @@
 """Submit a planned sweep to a cluster (`fgssl sweep --cluster`)."""
 
 import dataclasses
+import importlib.util
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ from hpc.sweeps.output_folder import check_kept_plan
 from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.start_weights import start_weight_problems
 
 
 def submit(
@@ -133,6 +135,8 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
         yield f"{str(Path.cwd())!r}: a control character is not allowed in the working directory of jobs: rename it"
     if dry_run:
         return
+    if importlib.util.find_spec("torch") is not None:
+        yield from start_weight_problems(plan.runs, out)
     scheduler = build_scheduler(profile.scheduler)
     program = scheduler.submit_command
     if shutil.which(program) is not None:

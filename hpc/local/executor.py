@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.store.files import read_record
-from hpc.environment import is_of_launcher
+from hpc.environment import outside_launcher
 from hpc.local.launch import CURRENT, ORDER, STOPPED, WorkOrder
 from hpc.ranks import THREADS
 
@@ -42,7 +42,7 @@ class LocalMachine:
         order.job.mkdir(parents=True)
         (order.job / ORDER).write_bytes(pickle.dumps(order))
         environment = {
-            **{name: value for name, value in os.environ.items() if not is_of_launcher(name)},
+            **outside_launcher(),
             **dict.fromkeys(THREADS, str(order.threads)),
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(order.code), os.environ.get("PYTHONPATH")])),

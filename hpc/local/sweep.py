@@ -10,12 +10,12 @@ from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
 from fgssl.store.plan import PLAN
 from hpc.local.machine import cores, gpus, unused_gpus
-from hpc.local.start_weights import start_weight_problems
 from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
 from hpc.sweeps.overview import number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.start_weights import start_weight_problems
 from hpc.sweeps.state import State
 
 

@@ -42,6 +42,7 @@ presets:
   small: {measured_minutes: 6}
 """
 MANIFEST = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds")
+NO_ANSWER = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ESHUTDOWN)
 NO_HEAVY_IMPORTS = """
 import sys
 from fgssl.__main__ import main
@@ -252,9 +253,14 @@ def test_no_write_permission(sweep, capsys):
 
 @pytest.mark.parametrize(
     ("number", "advice"),
-    [(errno.EDQUOT, "make room, or give another folder"), (errno.ENOTDIR, "a part of this path is a file")],
+    [
+        (errno.EDQUOT, "make room, or give another folder"),
+        (errno.ENOTDIR, "a part of this path is a file"),
+        (errno.ELOOP, "a link that leads to itself"),
+        *((number, "the file system does not answer: try again, or on another node") for number in NO_ANSWER),
+    ],
 )
-def test_room_is_advised_only_where_it_lacks(sweep, monkeypatch, capsys, number, advice):
+def test_an_error_of_files_has_its_advice(sweep, monkeypatch, capsys, number, advice):
     def broken(*arguments: object) -> None:
         raise OSError(number, os.strerror(number), "out/x")
 
@@ -263,8 +269,8 @@ def test_room_is_advised_only_where_it_lacks(sweep, monkeypatch, capsys, number,
     assert f"error: out/x: {os.strerror(number)}: {advice}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOENT])
-def test_an_error_that_is_no_matter_of_room_keeps_its_traceback(sweep, monkeypatch, number):
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOENT])
+def test_an_error_that_users_cannot_correct_keeps_its_traceback(sweep, monkeypatch, number):
     def broken(*arguments: object) -> None:
         raise OSError(number, os.strerror(number))
 

@@ -1,6 +1,8 @@
 """Files that several processes share."""
 
+import errno
 import hashlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -50,3 +52,12 @@ def test_a_write_that_fails_leaves_nothing_and_names_the_file(tmp_path: Path) ->
     with pytest.raises(UserError, match="taken: cannot be written"):
         files.write_atomically(tmp_path / "taken", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_an_error_while_a_record_is_read_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object, **keywords: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "read_text", broken)
+    with pytest.raises(OSError, match=f"Input/output error: '{tmp_path / 'record.json'}'"):
+        files.read_record(tmp_path / "record.json", dict)

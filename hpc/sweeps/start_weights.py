@@ -1,6 +1,7 @@
-"""Check of start weights before a sweep on this machine, so that a wrong file is found once and not in every run."""
+"""Check of start weights before a sweep, so that a wrong file is found once and not in every run."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fgssl.settings.config import Config
+from hpc.environment import outside_launcher
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import run_folder
 
@@ -30,7 +32,13 @@ def start_weight_problems(runs: Sequence[SweepRun], out: Path) -> list[str]:
     if not tried:
         return []
     tries = pickle.dumps([*tried.values()])
-    process = subprocess.run([sys.executable, "-m", _PROGRAM], input=tries, stdout=subprocess.PIPE, check=False)
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", _PROGRAM],  # -P: no module in the working directory comes before ours
+        env=outside_launcher() | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # the same fgssl as here
+        input=tries,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
     if process.returncode != 0:
         return [f"start.encoder.file: python -m {_PROGRAM}, which tries the weights, failed: see its error above"]
     return list(dict.fromkeys(json.loads(process.stdout)))

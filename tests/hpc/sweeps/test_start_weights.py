@@ -1,4 +1,4 @@
-"""Start weights are tried once before a sweep on this machine, in a process of their own."""
+"""Start weights are tried once before a sweep, in a process of their own."""
 
 import subprocess
 import sys
@@ -13,10 +13,10 @@ from fgssl.errors import UserError
 from fgssl.settings.encoder import EncoderSettings
 from fgssl.store.records import TRAINED, Trained
 from fgssl.store.run_folder import RunFolder
-from hpc.local.start_weights import start_weight_problems
 from hpc.local.sweep import run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan import SweepPlan, plan
+from hpc.sweeps.start_weights import start_weight_problems
 from hpc.sweeps.state import states
 
 TINY: dict[str, JsonValue] = {"channels": [8, 8, 16, 16], "layers": [1, 1, 1, 1]}
@@ -62,6 +62,23 @@ def test_a_sweep_with_a_wrong_file_does_not_start(sweep_file, tmp_path, state, d
     with pytest.raises(UserError, match=f"start.encoder.file: {file}: weights of another architecture:"):
         run_here(made, before, out, 1, dry_run=dry_run)
     assert not out.exists()
+
+
+def test_neither_the_working_directory_nor_a_launcher_disturbs_it(sweep_file, tmp_path, state, monkeypatch):
+    (tmp_path / "fgssl.py").write_text("raise RuntimeError('imported in place of the package')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    given = {}
+
+    def spied(*arguments, run=subprocess.run, **keywords):
+        given.update(keywords["env"])
+        return run(*arguments, **keywords)
+
+    monkeypatch.setattr(subprocess, "run", spied)
+    torch.save(state, tmp_path / "weights.pth")
+    assert start_weight_problems(_plan(sweep_file, "file: weights.pth").runs, tmp_path / "out") == []
+    assert "PATH" in given
+    assert "WORLD_SIZE" not in given
 
 
 def test_nothing_is_tried_for_trained_runs_or_missing_files(sweep_file, tmp_path, monkeypatch):
