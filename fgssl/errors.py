@@ -16,8 +16,8 @@ EXIT_PEER_LOST = 69
 of sysexits.h)."""
 
 EXIT_OUT_OF_HANDS = 74
-"""Exit code of a run that could not write, since its disk is full or another process took over its lease (EX_IOERR of
-sysexits.h)."""
+"""Exit code of a run that could not read or write, e.g. on a full disk, or whose lease another process took over
+(EX_IOERR of sysexits.h)."""
 
 _LISTED = 8
 

@@ -18,12 +18,29 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+_PASSING = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE),
+        *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN),
+    }
+)
+"""Error numbers of a node or a file system, which a later job may not meet; the run itself has not failed."""
+
 
 def _note_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print an error before the run's start, as Python does, and leave its last line for `status`."""
+    """Print an error before the run's start, as Python does, and leave its last line for `status`.
+
+    A passing error leaves no line, which would fail the run, and exits with `EXIT_OUT_OF_HANDS`.
+    """
     sys.__excepthook__(kind, error, trace)
+    if _is_passing(error):
+        sys.exit(os.EX_IOERR)  # EXIT_OUT_OF_HANDS, which may be what could not be imported
     with contextlib.suppress(OSError, IndexError):
         Path(sys.argv[2]).write_text(_last_line(error), encoding="utf-8")
+
+
+def _is_passing(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def _last_line(error: BaseException) -> str:
@@ -59,7 +76,6 @@ CANCELED = 3
 """Exit code of a job whose run was canceled, so that its dependents (`afterok`) do not start."""
 _SIGNAL_GRID_S = 90.0
 """Slack of the signal before the time limit, which Slurm may send up to a minute early."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> int:
@@ -75,23 +91,24 @@ def main() -> int:
         order = store.read_order(order_file)
         if order.job_id is None and place.job_id and place.task == 0:  # its submitter was killed
             store.note_id(order, place.job_id)
+        element, slot = order.elements[place.element], place.task if order.packed else 0
+        if slot >= len(element.runs):  # the last job of an array may have fewer runs than tasks
+            return 0
+        name = element.runs[slot]
+        if order.abandoned or store.canceled(name):
+            why = "its order was abandoned and replaced" if order.abandoned else "canceled"
+            print(f"{name}: {why}: nothing to do")
+            return CANCELED
+        before = store.launch(order.token, place.element, slot, place.restart - 1)
+        if order.packed and before is not None and before.exit_code in (1, 2):
+            print(f"{name}: failed before its job was requeued for other runs: nothing to do")
+            store.write_launch(replace(before, restart=place.restart))  # for the next restart
+            return before.exit_code
+        run = _RunInJob(store, order, place, slot, name)
     except UserError as error:  # an error of this node, not of the run
         print(f"error: {error}", file=sys.stderr)
         return EXIT_OUT_OF_HANDS
-    element, slot = order.elements[place.element], place.task if order.packed else 0
-    if slot >= len(element.runs):  # the last job of an array may have fewer runs than tasks
-        return 0
-    name = element.runs[slot]
-    if order.abandoned or store.canceled(name):
-        why = "its order was abandoned and replaced" if order.abandoned else "canceled"
-        print(f"{name}: {why}: nothing to do")
-        return CANCELED
-    before = store.launch(order.token, place.element, slot, place.restart - 1)
-    if order.packed and before is not None and before.exit_code in (1, 2):
-        print(f"{name}: failed before its job was requeued for other runs: nothing to do")
-        store.write_launch(replace(before, restart=place.restart))  # for the next restart
-        return before.exit_code
-    return _RunInJob(store, order, place, slot, name).work()
+    return run.work()
 
 
 class _RunInJob:
@@ -170,7 +187,8 @@ class _RunInJob:
         if not said:  # the run folder has the error
             sys.excepthook = sys.__excepthook__
         with contextlib.suppress(UserError):  # the disk may be full; the failure itself is reported anyway
-            self._write(replace(self._launch, ended=time.time(), exit_code=_code(error), said=said))
+            yielded = isinstance(error, LeaseError) and error.__cause__ is None  # otherwise its lease is unreadable
+            self._write(replace(self._launch, ended=time.time(), exit_code=_code(error), said=said, yielded=yielded))
 
     def _ask_for_requeue(self) -> None:
         """Request a requeue from the batch script, since one from inside the step would be killed by itself."""
@@ -203,8 +221,7 @@ def _planned(out: Path, name: str) -> ClusterRun:
 def _code(error: Exception) -> int:
     if isinstance(error, PeerLostError):
         return EXIT_PEER_LOST
-    cause = error if isinstance(error, OSError) else error.__cause__
-    if isinstance(error, LeaseError) or (isinstance(cause, OSError) and cause.errno in _FULL):
+    if isinstance(error, LeaseError) or _is_passing(error) or _is_passing(error.__cause__):
         return EXIT_OUT_OF_HANDS
     return 2 if isinstance(error, UserError) else 1
 

@@ -126,6 +126,8 @@ class Launch:
     """Number of the signal that interrupted the run, or 0."""
     said: str = ""
     """Error that occurred before it could be recorded in the run folder."""
+    yielded: bool = False
+    """Whether it ended because another process owns the run folder, which is no fault of its nodes."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ class JobStore:
     def launches(self) -> Iterator[Launch]:
         """Yield the records of all launches, in no particular order."""
         for file in _files(self._launches, ".json"):
-            if launch := _launch(file):
+            if re.fullmatch(r".+(-\d+){3}", file.stem) and (launch := _launch(file)):  # no stray file
                 yield launch
 
     def start_file(self, token: str, element: int | str) -> Path:
@@ -287,9 +289,11 @@ class JobStore:
         """Return {token: {element: text that its batch script left}}."""
         found: dict[str, dict[int, str]] = {}
         for file in _files(self._launches, ".txt"):
-            token, _, element = file.stem.rpartition("-")
+            if (name := re.fullmatch(r"(.+)-(\d+)", file.stem)) is None:  # a stray file
+                continue
             with contextlib.suppress(FileNotFoundError):  # a job that was requeued has just deleted it
-                found.setdefault(token, {})[int(element)] = file.read_text(encoding="utf-8", errors="replace")
+                text = file.read_text(encoding="utf-8", errors="replace")
+                found.setdefault(name[1], {})[int(name[2])] = text
         return found
 
     def log(self, token: str, element: int | str) -> Path:

@@ -297,7 +297,7 @@ class _History:
         if last.exit_code == EXIT_INTERRUPTED:
             return _interruption(last, known=state not in (None, JobState.UNKNOWN))
         if last.exit_code == EXIT_OUT_OF_HANDS:
-            return ClusterState.LOST, last.said or "it could not write, or another launch has taken over; see its log"
+            return ClusterState.LOST, last.said or "it could not read or write, or another job took over; see its log"
         if last.exit_code == EXIT_PEER_LOST and not self.files.others_failed:
             return ClusterState.LOST, "one of its processes died"
         if last.said:
@@ -342,10 +342,10 @@ def _never_began(job: Submission) -> tuple[ClusterState, str]:
         return ClusterState.LOST, "its job could not read or write its files; see its log"
     if job.forgotten:
         return ClusterState.LOST, "its job was lost when the scheduler was restarted"
-    if fact is None:  # canceled array tasks vanish like this; other jobs do without a database
-        return _LEFT_QUEUE
     if job.start is not None:
         return ClusterState.LOST, "its job ended before its program started"
+    if fact is None:  # canceled array tasks vanish like this; other jobs do without a database
+        return _LEFT_QUEUE
     return _NEVER_STARTED
 
 
@@ -362,8 +362,8 @@ def _interruption(last: Launch, known: bool) -> tuple[ClusterState, str]:
 
 
 def _node(job: Submission) -> tuple[str, ...]:
-    """Return the node that may have lost a job, or none if the job had several nodes or ended well."""
-    if job.last is not None and job.last.exit_code == 0:
+    """Return the node that may have lost a job, or none if the job had several nodes, ended well or yielded."""
+    if job.last is not None and (job.last.exit_code == 0 or job.last.yielded):
         return ()
     nodes = job.last.nodes if job.last is not None else ",".join(job.fact.nodes) if job.fact is not None else ""
     return (nodes,) if nodes and not {",", "["} & set(nodes) else ()

@@ -83,6 +83,13 @@ def test_commands_go_on_after_a_warning(
         assert fake_slurm.jobs().keys() == jobs  # no second job, no second keeper
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "notes-a.txt", "copy.json", "copy-a-b-c.json"])
+def test_a_stray_file_beside_the_launches_is_skipped(out: Path, name: str) -> None:
+    (out / "cluster" / "launches" / name).write_text("{")
+    for command in READING:
+        assert main([command, str(out)]) == 0
+
+
 def test_nothing_hangs_on_damaged_progress(out: Path, capfd: pytest.CaptureFixture[str]) -> None:
     [file] = out.glob("runs/*/progress.json")
     file.write_text("{")

@@ -1,6 +1,7 @@
 """Program of a job, at its start and when interrupted: real processes, a fake Slurm, and runs without training."""
 
 import dataclasses
+import errno
 import json
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from hpc.cluster.job_store import Element, JobStore, Launch, Order
 from hpc.cluster.observe import observe
 from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.schedulers.slurm import Slurm
-from hpc.cluster.status import ClusterState
+from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import synchronize
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 from tests.slurm.small_sweep import ROOT, SWEEP, freeze_fake_code, written_sweep
@@ -139,6 +140,7 @@ def never_began(submitter: Submitter, job: str) -> str:
         ("venv='/no/such venv'", 'source "/no/such venv/bin/activate"'),
         ("setup=['test -d /no  # mine', echo on]", "test -d /no"),
         ("setup=[set -e, test -d /no]", "test -d /no"),
+        ("setup=['stop() { :; }', start_file=/dev/null, test -d /no]", "test -d /no"),  # no names of the script
         ("variables={A: $(exit 7)}", 'A="$(exit 7)"'),
         ("modules=[none]", "module load none"),
     ],
@@ -179,6 +181,53 @@ def test_a_package_that_cannot_be_imported_fails_the_run(file: str, submitter: S
     submitter.sweep = dataclasses.replace(submitter.sweep, code="code/broken")
     _, job = submitter.order()
     assert never_began(submitter, job) == "ImportError: libcudart.so.12: no such file"
+
+
+@pytest.mark.parametrize("file", ["fgssl/collectives.py", "fgssl/errors.py"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_passing_error_of_a_node_fails_no_run(number: int, file: str, submitter: Submitter, code: Path) -> None:
+    """After the run's launch was recorded, and before the exit code could even be imported."""
+    view = _lost_by(f"raise OSError({number}, 'of this node')", file, submitter, code)
+    assert (view.state, view.to_submit) == (ClusterState.LOST, True)
+
+
+def test_a_job_that_yields_to_another_blames_no_node(submitter: Submitter, code: Path) -> None:
+    error = "from fgssl.errors import LeaseError\nraise LeaseError('a newer job has worked here')"
+    view = _lost_by(error, "fgssl/collectives.py", submitter, code)
+    assert (view.state, view.to_submit, view.lost_on) == (ClusterState.LOST, True, ())
+
+
+def test_a_node_that_cannot_read_its_lease_is_blamed(submitter: Submitter, code: Path) -> None:
+    error = f"from fgssl.errors import LeaseError\nraise LeaseError('unreadable') from OSError({errno.EIO}, 'stale')"
+    view = _lost_by(error, "fgssl/collectives.py", submitter, code)
+    assert (view.state, len(view.lost_on)) == (ClusterState.LOST, 1)
+
+
+def _lost_by(error: str, file: str, submitter: Submitter, code: Path) -> RunStatus:
+    """Return the status of a run whose job met an error while it imported `file`."""
+    broken = shutil.copytree(code, submitter.out / "code" / "broken")
+    (broken / file).write_text(error)
+    submitter.sweep = dataclasses.replace(submitter.sweep, code="code/broken")
+    _, job = submitter.order()
+    submitter.slurm.run(job)
+    return observe(submitter.sweep, submitter.out, submitter.store, Slurm()).runs[submitter.runs[0].run]
+
+
+def test_a_job_that_cannot_write_before_its_run_is_lost(submitter: Submitter, code: Path) -> None:
+    """It would repeat a failure's record for its next restart, for example."""
+    broken = shutil.copytree(code, submitter.out / "code" / "broken")
+    store = broken / "hpc" / "cluster" / "job_store.py"
+    full = "def _full(*_):\n    raise UserError('no space left')\n\nJobStore.write_launch = _full\n"
+    store.write_text(f"{store.read_text()}\n{full}")
+    submitter.sweep = dataclasses.replace(submitter.sweep, code="code/broken")
+    packed = dataclasses.replace(submitter.runs[0].request, tasks_per_node=2, runs=2)
+    order = submitter.intend(packed, *submitter.runs)
+    job = submitter.submit(order, packed)
+    submitter.slurm.start(job)
+    for slot in range(2):
+        submitter.store.write_launch(Launch(order.token, 0, slot, 0, 1.0, 2.0, "n1", 0, ended=1.5, exit_code=1))
+    submitter.slurm.requeue(job)
+    assert submitter.slurm.launch(job).wait(60) == EXIT_OUT_OF_HANDS
 
 
 def test_frozen_code_that_is_gone_stops_the_job(submitter: Submitter, code: Path) -> None:

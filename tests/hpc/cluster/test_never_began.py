@@ -40,6 +40,15 @@ def test_a_job_that_the_launcher_or_a_full_disk_ended_is_retried(exit_code: int,
     assert case.view().lost_on == ()
 
 
+def test_a_job_that_reached_its_program_was_not_canceled_in_the_queue(case: Case) -> None:
+    """Without a database, the scheduler forgets it."""
+    case.retries = Retries(node_failures=1)
+    order = case.order()
+    assert case.view().state is ClusterState.CANCELED
+    case.orders[-1] = dataclasses.replace(order, starts={0: ""})
+    assert (case.view().state, case.view().to_submit, case.view().lost_on) == (ClusterState.LOST, True, ())
+
+
 def test_a_node_that_failed_before_a_job_began_is_blamed(case: Case) -> None:
     case.retries = Retries(node_failures=9)
     case.order()

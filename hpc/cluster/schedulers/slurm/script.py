@@ -31,7 +31,7 @@ def script(job: JobScript) -> str:
     python = request.python or shlex.quote(sys.executable)
     command = f"{python} {shlex.join(['-u', '-m', job.module, *job.arguments])}"
     if job.start_file is not None:
-        command += ' "$start_file"'
+        command += ' "$_fgssl_start_file"'
     if not job.alone:  # submitit's own srun command would set another --output
         srun = ["srun", "--unbuffered", f"--output={log}", "--open-mode=append", *_srun_options(request)]
         command = f"{shlex.join(srun)} {command}"
@@ -115,17 +115,17 @@ def _setup(job: JobScript) -> list[str]:
     code = shlex.quote(str(job.code))
     gone = f"{job.code}: no such folder, so the frozen code is gone: submit the sweep again, which freezes it anew"
     exports = [
-        f"[ -d {code} ] || stop {shlex.quote(gone)}",  # otherwise an installed version would run
+        f"[ -d {code} ] || _fgssl_stop {shlex.quote(gone)}",  # otherwise an installed version would run
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         "export PYTHONSAFEPATH=1",  # the working directory may hold another version of the code
     ]
     if job.alone:  # the keeper may not need all of its environment
-        return [*environment, *_STOP, *exports]
+        return [*environment, "_fgssl_start_file=/dev/null", *_STOP, *exports]
     return [
         # Delete what an earlier start of the same job wrote.
         *([f"rm -f {_task_file(job.requeue_file)}"] if job.requeue is Requeue.ON_REQUEST else []),
-        f"start_file={_task_file(job.start_file) if job.start_file else '/dev/null'}",
-        *(['rm -f "$start_file"'] if job.start_file else []),
+        f"_fgssl_start_file={_task_file(job.start_file) if job.start_file else '/dev/null'}",
+        *(['rm -f "$_fgssl_start_file"'] if job.start_file else []),
         *_STOP,
         _STOP_ON_ERROR,
         *([f"cd {shlex.quote(job.request.folder)}"] if job.request.folder is not None else []),
@@ -134,21 +134,21 @@ def _setup(job: JobScript) -> list[str]:
         *exports,
         "export SLURM_EXPORT_ENV=ALL",  # otherwise srun would not export them after `sbatch --export=NONE`
         'trap "" USR2',  # in case a user submits the script with --signal=B:USR2@...
-        ': >"$start_file"',
+        ': >"$_fgssl_start_file"',
     ]
 
 
 _STOP = (
-    "stop() {",
+    "_fgssl_stop() {",
     "    trap - ERR",
-    '    echo "$HOSTNAME: $1" | tee "${start_file:-/dev/null}" >&2',
+    '    echo "$HOSTNAME: $1" | tee "$_fgssl_start_file" >&2',
     f"    exit {EXIT_OUT_OF_HANDS}",
     "}",
 )
-"""Shell function that ends the job with a message."""
+"""Shell function that ends the job with a message; a prefix keeps its names apart from those of the environment."""
 _STOP_ON_ERROR = (
     "trap 'code=$?; [ ${#BASH_SOURCE[@]} -gt 1 ] "
-    """|| stop "exit code $code from a line of the job environment: $BASH_COMMAND"' ERR"""
+    """|| _fgssl_stop "exit code $code from a line of the job environment: $BASH_COMMAND"' ERR"""
 )
 """Shell line after which a failing line ends the job, since another environment would train with other versions.
 
