@@ -243,10 +243,10 @@ class JobStore:
 
     def orders(self, skip_damaged: bool = False) -> list[Order]:
         """Return all orders, the oldest first; raise `UserError` if one is damaged, or warn with `skip_damaged`."""
-        found, starts = list[Order](), self._starts()
+        found = list[Order]()
         for file in _files(self._orders, ".json"):
             try:
-                found.append(dataclasses.replace(self.read_order(file), starts=starts.get(file.stem, {})))
+                found.append(self.read_order(file))
             except DamagedRecordError as error:
                 if not skip_damaged:
                     raise
@@ -285,7 +285,7 @@ class JobStore:
         """Return the path of the text that an element's batch script leaves."""
         return self._launches / f"{token}-{element}.txt"
 
-    def _starts(self) -> dict[str, dict[int, str]]:
+    def starts(self) -> dict[str, dict[int, str]]:
         """Return {token: {element: text that its batch script left}}."""
         found: dict[str, dict[int, str]] = {}
         for file in _files(self._launches, ".txt"):

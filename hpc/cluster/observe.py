@@ -51,7 +51,10 @@ def observe(
         up_since = 0.0 if facts.keys() >= set(asked) else scheduler.up_since()
     except SchedulerUnavailableError as error:
         facts, silence = None, str(error)
-    launches, requests, now = list(store.launches()), store.user_requests(), time.time()
+    # Read what jobs left after the facts: a job that ended in between has left it by then.
+    starts, launches = store.starts(), list(store.launches())
+    orders = [dataclasses.replace(order, starts=starts.get(order.token, {})) for order in orders]
+    requests, now = store.user_requests(), time.time()
     files = {run.run: RunFiles(done=True, trained=True) for run in sweep.runs if run.run not in undone}
     files |= read_files((run for run in sweep.runs if run.run in undone), out, orders, here, silent=facts is None)
     runs = statuses(sweep.runs, files, orders, launches, requests, facts, sweep.retries, now, up_since, here)

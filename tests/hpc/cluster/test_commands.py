@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from fgssl.errors import UserError
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.job_store import JobStore, Launch
+from hpc.cluster.schedulers.scheduler import JobFact
+from hpc.cluster.schedulers.slurm import Slurm
+from hpc.cluster.status import ClusterState
 from hpc.cluster.sync import observe_sweep
 from tests.hpc.fake_slurm.cluster import FakeSlurm
 from tests.hpc.results import write_results
@@ -350,3 +353,23 @@ def test_status_needs_no_torch_and_no_doctor(submit: Callable[..., int], out: Pa
         "assert not any(name == 'torch' or '.doctor' in name for name in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, "status", str(out)], check=True, capture_output=True)
+
+
+def test_what_a_job_left_is_read_after_its_end_is_seen(
+    submit: Callable[..., int], out: Path, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read before, a text that the job left in between would be missed, and its run be tried once more."""
+    assert submit() == 0
+    job_id = fake_slurm.start_all()[0]
+    array, _, element = job_id.partition("_")
+    (order,) = [order for order in JobStore(out).orders() if order.job_id == array]
+    fake_slurm.finish(job_id, "FAILED", exit_code=74)
+    facts = Slurm.facts
+
+    def late(slurm: Slurm, job_ids: Collection[str]) -> dict[str, JobFact]:
+        JobStore(out).start_file(order.token, element).write_text("no such venv", encoding="utf-8")
+        return facts(slurm, job_ids)
+
+    monkeypatch.setattr(Slurm, "facts", late)
+    status = observe_sweep(out).runs[order.elements[int(element)].runs[0]]
+    assert (status.state, status.reason) == (ClusterState.FAILED, "no such venv")
