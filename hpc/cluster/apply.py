@@ -11,7 +11,7 @@ from hpc.cluster import actions
 from hpc.cluster.actions import Progress
 from hpc.cluster.cluster_sweep import ClusterSweep
 from hpc.cluster.job_scripts import keeper_script, order_script
-from hpc.cluster.job_store import JobStore
+from hpc.cluster.job_store import JobStore, new_order
 from hpc.cluster.schedulers.scheduler import (
     JobScript,
     Refusal,
@@ -121,7 +121,7 @@ class Applier:
         planned, store = action.planned, self._store
         after = tuple(dict.fromkeys(self._job_of(need, runs) for need in planned.needs))
         order = store.intend(
-            self._sweep.name, planned.request, planned.elements, after, self._submitter, self._newest_order
+            new_order(self._sweep.name, planned.request, planned.elements, after, self._submitter, self._newest_order)
         )
         self._newest_order = order.created
         script = order_script(self._sweep, store, order, planned.request, action.excluded)

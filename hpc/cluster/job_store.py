@@ -141,18 +141,19 @@ class UserRequests:
 
 def new_order(
     sweep: str,
-    token: str,
     request: JobRequest,
     elements: Sequence[Element],
     after: Sequence[str] = (),
     submitter: Submitter | None = None,
     later_than: float = 0.0,
+    token: str = "",
 ) -> Order:
-    """Return an order that is not yet written, with the current time.
+    """Return an order that is not yet written, with the current time, and with a new token unless one is given.
 
     `later_than` is the time of the newest order, which this one must replace even if the clock of this host is slow.
     """
     packed = request.runs > 1
+    token = token or uuid.uuid4().hex[:12]
     return Order(
         token=token,
         job_name=f"{sweep}-{token}",
@@ -185,17 +186,8 @@ class JobStore:
 
     # ----------------------------------------------------------------------------------------- orders
 
-    def intend(
-        self,
-        sweep: str,
-        request: JobRequest,
-        elements: Sequence[Element],
-        after: Sequence[str] = (),
-        submitter: Submitter | None = None,
-        later_than: float = 0.0,
-    ) -> Order:
-        """Write an order that is about to be submitted, with a new token."""
-        order = new_order(sweep, uuid.uuid4().hex[:12], request, elements, after, submitter, later_than)
+    def intend(self, order: Order) -> Order:
+        """Write an order that is about to be submitted, and return it."""
         write_atomically(self.order_file(order.token), record_json(order))
         return order
 

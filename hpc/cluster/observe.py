@@ -42,7 +42,7 @@ def observe(
     facts: Mapping[str, JobFact] | None
     here, found, up_since, silence = None, dict[str, str | None](), 0.0, ""
     try:
-        if any(undone.intersection(element.runs) for order in orders for element in order.elements):
+        if any(not undone.isdisjoint(element.runs) for order in orders for element in order.elements):
             here = scheduler.submitter()
         found = _search((order for order in orders if order.is_of(here)), scheduler) if search else {}
         orders = [dataclasses.replace(order, job_id=order.job_id or found.get(order.token)) for order in orders]
@@ -148,12 +148,12 @@ def _failure(folder: RunFolder, names: Collection[str]) -> tuple[str, float | No
         return "", None, False
 
 
-def _job_ids(undone: Collection[str], orders: Iterable[Order]) -> Collection[str]:
+def _job_ids(undone: set[str], orders: Iterable[Order]) -> Collection[str]:
     """Return the job ids of runs that are not done, and of their dependencies."""
     found: dict[str, None] = {}
     for order in orders:
         for number, element in enumerate(order.elements):
-            if set(undone).intersection(element.runs) and (job_id := order.job_id_of(number)) is not None:
+            if not undone.isdisjoint(element.runs) and (job_id := order.job_id_of(number)) is not None:
                 found |= dict.fromkeys([job_id, *order.after])
     return list(found)
 

@@ -100,7 +100,7 @@ def _scripts(sweep: ClusterSweep, orders: Iterable[PlannedOrder], out: Path) -> 
     labels = {run.run: run.label for run in sweep.runs}
     for number, planned in enumerate(orders, start=1):
         after = tuple(f"<job of {labels[need]}>" for need in planned.needs)
-        order = new_order(sweep.name, f"order-{number}", planned.request, planned.elements, after)
+        order = new_order(sweep.name, planned.request, planned.elements, after, token=f"order-{number}")
         yield scheduler.script(order_script(sweep, store, order, planned.request))
 
 

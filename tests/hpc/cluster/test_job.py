@@ -17,7 +17,7 @@ from fgssl.errors import EXIT_OUT_OF_HANDS
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
 from hpc.cluster.job_scripts import order_script
-from hpc.cluster.job_store import Element, JobStore, Launch, Order
+from hpc.cluster.job_store import Element, JobStore, Launch, Order, new_order
 from hpc.cluster.observe import observe
 from hpc.cluster.schedulers.scheduler import JobRequest
 from hpc.cluster.schedulers.slurm import Slurm
@@ -45,7 +45,8 @@ class Submitter:
         return self.sweep.runs[:2]
 
     def intend(self, request: JobRequest, *runs: ClusterRun) -> Order:
-        return self.store.intend("small", request, [Element(tuple(run.run for run in runs), (1,) * len(runs))])
+        elements = [Element(tuple(run.run for run in runs), (1,) * len(runs))]
+        return self.store.intend(new_order("small", request, elements))
 
     def submit(self, order: Order, request: JobRequest) -> str:
         file = self.store.order_file(order.token).with_suffix(".sh")

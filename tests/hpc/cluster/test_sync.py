@@ -11,7 +11,7 @@ import pytest
 from fgssl.errors import UserError
 from hpc.cluster import cluster_sweep
 from hpc.cluster.cluster_sweep import ClusterRun, ClusterSweep
-from hpc.cluster.job_store import Element, JobStore
+from hpc.cluster.job_store import Element, JobStore, new_order
 from hpc.cluster.observe import observe
 from hpc.cluster.schedulers.scheduler import JobRequest, SchedulerUnavailableError
 from hpc.cluster.schedulers.slurm import Slurm
@@ -124,14 +124,14 @@ def test_what_is_refused_stops_nothing_else(twelve: Small, fake_slurm: FakeSlurm
 def test_a_submitter_killed_before_its_job_had_a_number_makes_no_dependent_start(
     chain: Small, fake_slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain.store.intend("sweep", PLAIN, [_element("base")])
+    chain.store.intend(new_order("sweep", PLAIN, [_element("base")]))
     report = chain.sync()
     assert report.progress.ordered == 0
     assert fake_slurm.jobs() == {}
 
 
 def test_a_job_that_sbatch_took_too_late_does_nothing(chain: Small, fake_slurm: FakeSlurm) -> None:
-    order = chain.store.intend("sweep", PLAIN, [_element("base")])
+    order = chain.store.intend(new_order("sweep", PLAIN, [_element("base")]))
     chain.store.abandon(order)
     assert chain.store.orders()[0].abandoned
     assert chain.sync().progress.ordered == 3
