@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,19 @@ def files_outside() -> list[Path]:
     """
     found: dict[str, list[Path]] = {}
     ahead = list(_lines())
+    registered = {path.partition(":")[2] for path, _ in ahead}
     while ahead:
         path, place = ahead.pop(0)
-        name = path.partition(":")[0].partition(".")[0]
+        name = _top_level(path)
         if name not in found and name not in _NOT_OUTSIDE:
             found[name] = _files(name, f"{place}: {path!r}")
-            ahead += [needed for file in found[name] for needed in _needed(file)]
+            ahead += [needed for file in found[name] for needed in _needed(file, registered)]
     return [file for name in sorted(found) for file in found[name]]
+
+
+def _top_level(path: str) -> str:
+    """Return the top-level module of a dotted path."""
+    return path.partition(":")[0].partition(".")[0]
 
 
 def _files(name: str, place: str) -> list[Path]:
@@ -107,15 +113,20 @@ def _found(name: str) -> list[Path]:
     return [Path(spec.origin)] if spec is not None and spec.origin is not None else []
 
 
-def _needed(module: Path) -> Iterator[tuple[str, str]]:
-    """Yield each implementation that a module outside names, and each module beside that it imports, with the place."""
+def _needed(module: Path, registered: Set[str]) -> Iterator[tuple[str, str]]:
+    """Yield each implementation that a module outside names, and each module beside that it imports, with the place.
+
+    An implementation that no file holds is left out unless its class is `registered`: nothing chooses other classes.
+    """
     installed = not INSTALLED.isdisjoint(module.parts)  # beside it lie all libraries
     for file in sorted(module.rglob("*.py")) if module.is_dir() else [module]:
         for node in _syntax(file):
             place = f"{file}:{getattr(node, 'lineno', 0)}"
             match node:
                 case ast.ClassDef(body=body):
-                    yield from ((path, f"{place}: {node.name}.implementation") for path in _implementations(body))
+                    for path in _implementations(body):
+                        if node.name in registered or _found(_top_level(path)):
+                            yield path, f"{place}: {node.name}.implementation"
                 case ast.Import(names=names) if not installed:
                     yield from ((name.name, place) for name in names if _is_beside(module, name.name))
                 case ast.ImportFrom(module=str(name), level=0) if not installed and _is_beside(module, name):
@@ -142,7 +153,7 @@ def _implementations(body: list[ast.stmt]) -> Iterator[str]:
 
 
 def _is_beside(module: Path, name: str) -> bool:
-    return any(found.parent == module.parent for found in _found(name.partition(".")[0]))
+    return any(found.parent == module.parent for found in _found(_top_level(name)))
 
 
 def _lines() -> Iterator[tuple[str, str]]:

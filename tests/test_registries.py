@@ -129,7 +129,10 @@ def test_files_of_registered_modules(user: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_modules_that_a_part_needs_are_among_them(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, text in {
-        "my_settings.py": "class Mine:\n    implementation = 'my_method:Mine'",
+        "my_settings.py": (
+            "class Mine:\n    implementation = 'my_method:Mine'\n"
+            "class NeverChosen:\n    implementation = 'no_such_module:Method'"
+        ),
         "my_method.py": "import torch, my_losses\nfrom parts_package.inner import method",
         "my_losses.py": "def loss():\n    from parts_namespace import inner",
         "my_unused.py": "",
