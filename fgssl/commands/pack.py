@@ -88,7 +88,7 @@ def command(context: click.Context, packed: Path | None) -> None:
 
 
 def _pack(source: Source, arguments: Sequence[str]) -> None:
-    from fgssl.data.shards import pack  # h5py, numpy and all settings: not needed for --help
+    from fgssl.data.packing import pack  # h5py, numpy and all settings: not needed for --help
     from fgssl.settings.layers import parse_overrides
     from fgssl.settings.validation import validate
 

@@ -64,7 +64,7 @@ def ensure_toy(data: DataSettings, data_root: Path, track: Track = silent) -> Pa
     folder = shards_folder(data, data_root)
     if data.embedded and not (folder / MANIFEST).exists():
         import fgssl.data.sources.toy as toy  # heavy imports, needed once
-        from fgssl.data.shards import DestinationExistsError, pack
+        from fgssl.data.packing import DestinationExistsError, pack
 
         try:
             pack(toy.read(data.toy), folder, track=track)

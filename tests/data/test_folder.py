@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.data.shards import ShardedSplit, pack
+from fgssl.data.packing import pack
+from fgssl.data.shards import ShardedSplit
 from fgssl.data.sources.folder import FolderSettings, read
 from fgssl.errors import DataError
 

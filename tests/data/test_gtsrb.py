@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgssl.data.shards import ShardedSplit, pack
+from fgssl.data.packing import pack
+from fgssl.data.shards import ShardedSplit
 from fgssl.data.sources.gtsrb import GROUPS, SIGNS, SOURCE, GTSRBSettings, read
 from fgssl.errors import DataError
 

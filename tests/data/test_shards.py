@@ -19,7 +19,8 @@ import h5py
 import numpy as np
 import pytest
 
-from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
+from fgssl.data.packing import DestinationExistsError, pack
+from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
 from fgssl.store.manifest import Level, Manifest, verify

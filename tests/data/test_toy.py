@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from fgssl.data.location import ensure_toy, shards_folder, toy_manifest
-from fgssl.data.shards import DestinationExistsError, ShardedSplit, pack
+from fgssl.data.packing import DestinationExistsError, pack
+from fgssl.data.shards import ShardedSplit
 from fgssl.data.sources import SOURCES, source_named, toy
 from fgssl.data.sources.toy_content import GENERA, SPECIES, Nuisances
 from fgssl.data.sources.toy_fungus import draw

@@ -1,0 +1,77 @@
+"""Decoding of image files: JPEG by libjpeg-turbo, all other formats by Pillow."""
+
+import io
+import re
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+try:
+    import simplejpeg
+except ImportError:  # no wheel for this processor: Pillow gives the same pixels, at half the speed
+    simplejpeg = None
+
+_TURNS: Final[dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.transpose(1, 0, 2),
+    6: lambda pixels: pixels[::-1].transpose(1, 0, 2),
+    7: lambda pixels: pixels[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda pixels: pixels[:, ::-1].transpose(1, 0, 2),
+}
+"""Function from pixels (H, W, C) to the upright image, by the Exif tag Orientation; 1 is upright."""
+_JPEG = b"\xff\xd8\xff"
+_MAY_BE_TURNED = re.compile(rb"Exif\0|Orientation")
+
+
+def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
+    """Return an upright RGB image (H, W, 3); gray, palette, CMYK, transparent and 16-bit images are converted.
+
+    The pixels of a JPEG are those of libjpeg's exact (`islow`) inverse transform with smooth upsampling, which Pillow
+    computes as well. A JPEG with damaged data is decoded as far as libjpeg can, unless `strict`.
+
+    Raises:
+        OSError, ValueError: The bytes are not a readable image.
+    """
+    if _fits_simplejpeg(encoded):
+        pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
+        # Exif precedes the pixels, and a segment has 64 KiB at most.
+        if _MAY_BE_TURNED.search(encoded, 0, 2 * 2**16):
+            return _turned(pixels, _orientation(encoded))
+        return pixels
+    return _turned(rgb(Image.open(io.BytesIO(encoded))), _orientation(encoded))
+
+
+def _fits_simplejpeg(encoded: bytes) -> bool:
+    """Return whether the bytes are a JPEG that is not CMYK and has one of the usual subsamplings."""
+    if simplejpeg is None or not encoded.startswith(_JPEG):
+        return False
+    try:
+        _, _, colors, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+    except (ValueError, KeyError):  # an odd or a broken header, which Pillow reads or reports
+        return False
+    return colors not in ("CMYK", "YCCK")
+
+
+def rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a Pillow image in RGB, (H, W, 3)."""
+    if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _orientation(encoded: bytes) -> object:
+    """Return the Exif tag Orientation of an image, or None if it has none or a damaged Exif block."""
+    try:
+        return Image.open(io.BytesIO(encoded)).getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Pillow raises many types for a damaged block
+        return None
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))

@@ -1,0 +1,71 @@
+"""Decoding: libjpeg-turbo and Pillow give the same pixels, however odd the file."""
+
+import io
+from itertools import product
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from fgssl.data import decoding
+from fgssl.data.decoding import decode
+
+SIZE = (101, 77)
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    smooth = np.random.default_rng(0).integers(0, 256, (8, 10, 3), dtype=np.uint8)
+    return Image.fromarray(smooth).resize(SIZE, Image.Resampling.BICUBIC).convert(mode)
+
+
+def jpeg(mode: str = "RGB", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture(mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def turned(orientation: object) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+ODD = {
+    f"{mode}, progressive {progressive}, subsampling {subsampling}, orientation {orientation}": jpeg(
+        mode, progressive=progressive, subsampling=subsampling, exif=turned(orientation), quality=80
+    )
+    for mode, progressive, subsampling, orientation in product(
+        ("RGB", "L", "CMYK"), (False, True), ("4:4:4", "4:2:2", "4:2:0"), range(10)
+    )
+}
+
+
+@pytest.mark.parametrize("with_simplejpeg", [True, False])
+def test_both_decoders_give_the_same_pixels(with_simplejpeg: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not with_simplejpeg:
+        monkeypatch.setattr(decoding, "simplejpeg", None)
+    for name, encoded in ODD.items():
+        expected = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB")
+        found = decode(encoded)
+        assert found.flags.c_contiguous, name
+        np.testing.assert_array_equal(found, np.asarray(expected), name)
+
+
+@pytest.mark.parametrize("tags", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0 no tags at all"])
+def test_a_damaged_exif_block_turns_nothing(tags: bytes) -> None:
+    np.testing.assert_array_equal(decode(jpeg(exif=tags)), decode(jpeg()))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_cut_jpeg_is_read_as_far_as_it_goes_or_refused(share: float) -> None:
+    whole = jpeg(quality=95)
+    cut = whole[: int(share * len(whole))]
+    assert decode(cut).shape == (77, 101, 3)
+    with pytest.raises(ValueError, match="Premature end"):
+        decode(cut, strict=True)
+
+
+def test_no_image() -> None:
+    for encoded in (b"", b"\xff\xd8\xff", b"no image", jpeg()[:20]):
+        with pytest.raises((OSError, ValueError)):
+            decode(encoded)
