@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fgssl.data.decoding import decode
 from fgssl.errors import DataError
 from fgssl.store.manifest import Level, Manifest, Shard
 
@@ -96,6 +97,10 @@ class ShardedSplit:
                 "opened; pack the dataset again"
             )
         return image
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Return the upright RGB image (H, W, 3) of one row; raise an `OSError` or `ValueError` if it is damaged."""
+        return decode(self.read(row))
 
 
 @dataclass(frozen=True)
