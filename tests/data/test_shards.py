@@ -209,6 +209,22 @@ def test_no_file_can_be_opened(folder: Path) -> None:
     assert "cannot be read (Too many open files): raise the limit of open files" in in_child(read)
 
 
+def test_an_image_is_one_read_of_an_open_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = ShardedSplit(folder, "train")
+    calls = {"open": 0, "pread": 0}
+    real = {name: getattr(os, name) for name in calls}
+
+    def counted(name: str, *arguments: Any) -> Any:
+        calls[name] += 1
+        return real[name](*arguments)
+
+    for name in calls:
+        monkeypatch.setattr(os, name, partial(counted, name))
+    for row in [*range(60), *range(60)]:
+        split.read(row)
+    assert calls == {"open": len(split.manifest.splits["train"]), "pread": 120}
+
+
 def test_names_are_read_where_they_are_used(folder: Path) -> None:
     names = ShardedSplit(folder, "train").source_ids
     assert len(names) == 60

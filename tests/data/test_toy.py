@@ -179,6 +179,15 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
             shards_folder(data, tmp_path)
 
 
+def test_a_folder_that_may_not_be_entered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exists(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", exists)
+    with pytest.raises(DataError, match=r"data\.folder: .*: cannot be read \(Permission denied\): ask the owner"):
+        shards_folder(DataSettings(folder=str(folder)), tmp_path)
+
+
 def test_a_mistyped_folder_names_its_nearest_neighbor(folder: Path, tmp_path: Path) -> None:
     typed = DataSettings(folder=f"{folder}s")
     with pytest.raises(DataError) as caught:
