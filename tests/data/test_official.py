@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.data.source import Sample, SourceDataset
+from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official, image_names
 from fgssl.data.sources.tables import read_csv, read_words
 from fgssl.errors import DataError
@@ -36,6 +37,15 @@ def test_other_counts(found: SourceDataset, counts: str) -> None:
     official = "the official Pets contains 2 train and 1 test images (2 x breed)"
     assert f"pets: found {counts}, but {official}; unpack the archive again, or give accept_counts" in str(caught.value)
     assert OFFICIAL.checked(found, accept=True).remarks == (f"packed {counts}; {official}",)
+
+
+def test_classes_without_images_are_faults_beside_the_counts(tmp_path: Path) -> None:
+    train = [LabeledFile(tmp_path / name, name, (name[0],)) for name in ("a1.png", "b1.png")]
+    splits = {"train": train, "test": [LabeledFile(tmp_path / "a2.png", "a2.png", ("a",))]}
+    with pytest.raises(DataError, match=r"^1 fault:\n  class b: no images in test\nthe official Pets contains"):
+        OFFICIAL.dataset("pets", splits, 0, accept=False)
+    with pytest.raises(DataError, match=r"found 4 train and 1 test .*\n  class b: no images in test"):
+        OFFICIAL.dataset("pets", {**splits, "train": train * 2}, 0, accept=False)
 
 
 def test_folder_or_its_parent(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ SOURCES = Registry(
         "toy": "fgssl.data.sources.toy:SOURCE",
         "folder": "fgssl.data.sources.folder:SOURCE",
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
+        "cub200": "fgssl.data.sources.cub200:SOURCE",
     },
 )
 """Dotted paths of the sources by the name that `fgssl pack` takes."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from fgssl.data.source import SourceDataset
 from fgssl.data.sources.encoded_image import SUFFIXES
+from fgssl.data.sources.labeled_files import Splits, levels, samples, without_images
 from fgssl.errors import DataError, alternatives
-from fgssl.store.manifest import listed
+from fgssl.store.manifest import LISTED_FAULTS, listed
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,50 @@ class Official:
             f"that the official archives were unpacked into ({self})"
         )
 
-    def checked(self, dataset: SourceDataset, accept: bool) -> SourceDataset:
+    def dataset(
+        self,
+        name: str,
+        splits: Splits,
+        seed: int,
+        *,
+        accept: bool,
+        arguments: Mapping[str, str | int] | None = None,
+        remarks: Sequence[str] = (),
+    ) -> SourceDataset:
+        """Return the dataset of the source `name`, with a remark if its counts are not the official ones.
+
+        Raises:
+            DataError: The counts are other ones and `accept` is false, or a class has no images in a split.
+        """
+        classes = levels(list(self.classes), splits)
+        dataset = SourceDataset(
+            name=name,
+            source=name,
+            arguments={"seed": seed, **(arguments or {})},
+            levels=classes,
+            splits={split: samples(files, classes) for split, files in splits.items()},
+            seed=seed,
+            remarks=tuple(remarks),
+        )
+        return self.checked(dataset, accept, without_images(splits, classes[:1]))
+
+    def checked(self, dataset: SourceDataset, accept: bool, faults: Sequence[str] = ()) -> SourceDataset:
         """Return `dataset`, with a remark if its numbers of images or classes are not the official ones.
 
         Raises:
-            DataError: The numbers are other ones, and `accept` is false.
+            DataError: The numbers are other ones and `accept` is false, or there are `faults`; the message has both.
         """
-        images = {split: len(recipes) for split, recipes in dataset.splits.items()}
+        images = {split: len(files) for split, files in dataset.splits.items()}
         classes = {level.name: len(level.classes) for level in dataset.levels}
-        if images == dict(self.images) and classes == dict(self.classes):
-            return dataset
+        differs = images != dict(self.images) or classes != dict(self.classes)
         found = _described(images, classes)
-        if not accept:
+        if differs and not accept:
             raise DataError(
                 f"{dataset.name}: found {found}, but {self}; unpack the archive again, or give accept_counts=true to "
-                "pack what is there"
+                "pack what is there" + "".join(f"\n  {fault}" for fault in faults[:LISTED_FAULTS])
             )
-        return dataclasses.replace(dataset, remarks=(*dataset.remarks, f"packed {found}; {self}"))
+        self.raise_faults(faults)
+        return dataclasses.replace(dataset, remarks=(*dataset.remarks, *[f"packed {found}; {self}"] * differs))
 
     def raise_faults(self, faults: Sequence[str]) -> None:
         """Raise a `DataError` that lists `faults`, if there are any, and gives what the official archive contains."""
@@ -79,3 +107,9 @@ def image_names(folder: Path) -> set[str]:
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     }
+
+
+def unlisted(names: Sequence[str], reason: str) -> tuple[str, ...]:
+    """Return a remark on the images `names`, if there are any; `reason` is such as "labels.csv does not list"."""
+    one, many = (f"{noun} left out, since {reason} {it}" for noun, it in (("image", "it"), ("images", "them")))
+    return (listed(names, one, many),) if names else ()
