@@ -114,4 +114,5 @@ def test_images_that_no_list_names(root: Path) -> None:
 def test_another_folder(tmp_path: Path) -> None:
     text = read_message(tmp_path)
     assert "no CUB-200-2011 here" in text
-    assert "CUB_200_2011/images.txt are missing; give the folder that the official archives were unpacked into" in text
+    assert "images.txt must be in " in text
+    assert "give the folder that the official archives were unpacked into" in text

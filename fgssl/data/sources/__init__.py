@@ -12,6 +12,7 @@ SOURCES = Registry(
         "folder": "fgssl.data.sources.folder:SOURCE",
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
         "cub200": "fgssl.data.sources.cub200:SOURCE",
+        "cars": "fgssl.data.sources.cars:SOURCE",
     },
 )
 """Dotted paths of the sources by the name that `fgssl pack` takes."""

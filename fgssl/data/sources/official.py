@@ -26,22 +26,21 @@ class Official:
     def __str__(self) -> str:
         return f"the official {self.title} contains {_described(self.images, self.classes)}"
 
-    def folder(self, root: Path, mark: str, inside: Sequence[str] = ()) -> Path:
-        """Return the folder that holds the file or folder `mark`: `root`, or one of the folders `inside` of it.
+    def folder(self, root: Path, *marks: str, inside: Sequence[str] = ()) -> Path:
+        """Return the folder that holds one of the files or folders `marks`: `root`, or one of those `inside` of it.
 
         Raises:
-            DataError: None of them does; the message gives `mark` and what the official archive contains.
+            DataError: None of them does; the message gives the marks and what the official archive contains.
         """
         places = [root, *(root / name for name in inside)]
         for place in places:
-            if (place / mark).exists():
+            if any((place / mark).exists() for mark in marks):
                 return place
         if not root.exists():
             raise DataError(f"{root}: does not exist: {alternatives(root)}")
-        tried = " and ".join(str(place / mark) for place in places)
         raise DataError(
-            f"{root}: no {self.title} here: {tried} {'is' if len(places) == 1 else 'are'} missing; give the folder "
-            f"that the official archives were unpacked into ({self})"
+            f"{root}: no {self.title} here: {' or '.join(marks)} must be in {' or '.join(map(str, places))}; give the "
+            f"folder that the official archives were unpacked into ({self})"
         )
 
     def dataset(
