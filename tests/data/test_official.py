@@ -51,13 +51,13 @@ def test_classes_without_images_are_faults_beside_the_counts(tmp_path: Path) -> 
 def test_folder_or_its_parent(tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     (tmp_path / "pets" / "list.txt").touch()
-    assert OFFICIAL.folder(tmp_path, "list.txt", inside=["pets"]) == tmp_path / "pets"
-    assert OFFICIAL.folder(tmp_path / "pets", "list.txt", inside=["pets"]) == tmp_path / "pets"
-    assert OFFICIAL.folder(tmp_path, "x.txt", "list.txt", inside=["pets"]) == tmp_path / "pets"
+    assert OFFICIAL.folder(tmp_path, "list.txt", ["pets"]) == tmp_path / "pets"
+    assert OFFICIAL.folder(tmp_path / "pets", "list.txt", ["pets"]) == tmp_path / "pets"
+    assert OFFICIAL.folder(tmp_path, ("x.txt", "list.txt"), ["pets"]) == tmp_path / "pets"
     with pytest.raises(
         DataError, match=r"no Pets here: x\.txt or y must be in .* or .*/pets; give .*the official Pets"
     ):
-        OFFICIAL.folder(tmp_path, "x.txt", "y", inside=["pets"])
+        OFFICIAL.folder(tmp_path, ("x.txt", "y"), ["pets"])
     with pytest.raises(DataError, match=r"petz: does not exist: did you mean .*pets"):
         OFFICIAL.folder(tmp_path / "petz", "list.txt")
 

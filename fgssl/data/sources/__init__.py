@@ -13,6 +13,7 @@ SOURCES = Registry(
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
         "cub200": "fgssl.data.sources.cub200:SOURCE",
         "cars": "fgssl.data.sources.cars:SOURCE",
+        "aircraft": "fgssl.data.sources.aircraft:SOURCE",
     },
 )
 """Dotted paths of the sources by the name that `fgssl pack` takes."""

@@ -39,7 +39,7 @@ def read(root: Path, options: CarsSettings) -> SourceDataset:
         DataError: Annotations are missing or damaged, images are missing, or the counts are not the official ones.
     """
     marks = ("cars_train", "cars_annos.mat", "train")
-    base = OFFICIAL.folder(root, *marks, inside=["stanford_cars", "car_data", "car_data/car_data"])
+    base = OFFICIAL.folder(root, marks, ["stanford_cars", "car_data", "car_data/car_data"])
     faults: list[str] = []
     if (base / "cars_train").is_dir():
         splits = _two_folders(base, faults)

@@ -40,7 +40,7 @@ def read(root: Path, options: CUB200Settings) -> SourceDataset:
     Raises:
         DataError: Lists are missing or contradict each other, or images are missing; the message has all faults.
     """
-    base = OFFICIAL.folder(root, "images.txt", inside=["CUB_200_2011"])
+    base = OFFICIAL.folder(root, "images.txt", ["CUB_200_2011"])
     faults: list[str] = []
     classes = {row.cells[0]: row.cells[1] for row in read_words(base / "classes.txt", ("class", "name"), faults)}
     family_of = _families(base, list(classes.values()), faults)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fgssl.data.source import SourceDataset
 from fgssl.data.sources.encoded_image import SUFFIXES
-from fgssl.data.sources.labeled_files import Splits, levels, samples, without_images
+from fgssl.data.sources.labeled_files import ReadFile, Splits, levels, samples, without_images
 from fgssl.errors import DataError, alternatives
 from fgssl.store.manifest import LISTED_FAULTS, listed
 
@@ -26,15 +26,18 @@ class Official:
     def __str__(self) -> str:
         return f"the official {self.title} contains {_described(self.images, self.classes)}"
 
-    def folder(self, root: Path, *marks: str, inside: Sequence[str] = ()) -> Path:
-        """Return the folder that holds one of the files or folders `marks`: `root`, or one of those `inside` of it.
+    def folder(self, root: Path, mark: str | Sequence[str], inside: Sequence[str] = ()) -> Path:
+        """Return the folder that holds `mark`: `root`, or one of the folders `inside` of it.
+
+        `mark` is the name of a file or folder, or several names, any of which marks the folder.
 
         Raises:
             DataError: None of them does; the message gives the marks and what the official archive contains.
         """
+        marks = (mark,) if isinstance(mark, str) else mark
         places = [root, *(root / name for name in inside)]
         for place in places:
-            if any((place / mark).exists() for mark in marks):
+            if any((place / name).exists() for name in marks):
                 return place
         if not root.exists():
             raise DataError(f"{root}: does not exist: {alternatives(root)}")
@@ -52,8 +55,12 @@ class Official:
         accept: bool,
         arguments: Mapping[str, str | int] | None = None,
         remarks: Sequence[str] = (),
+        read: ReadFile | None = None,
     ) -> SourceDataset:
         """Return the dataset of the source `name`, with a remark if its counts are not the official ones.
+
+        `arguments` are settings of the source apart from the seed. `read` makes a sample of a file and its labels;
+        the default takes the file as it is.
 
         Raises:
             DataError: The counts are other ones and `accept` is false, or a class has no images in a split.
@@ -64,7 +71,7 @@ class Official:
             source=name,
             arguments={"seed": seed, **(arguments or {})},
             levels=classes,
-            splits={split: samples(files, classes) for split, files in splits.items()},
+            splits={split: samples(files, classes, read) for split, files in splits.items()},
             seed=seed,
             remarks=tuple(remarks),
         )
