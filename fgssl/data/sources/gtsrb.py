@@ -96,9 +96,9 @@ class GTSRBSettings:
     """Options of `fgssl pack gtsrb`."""
 
     split: Literal["official", "paper"] = "official"
-    """With official, all images are packed. With paper, 4,800 training and 3,750 test images are, the numbers of
-    Synthesized Pairs. The paper does not name its images: each class keeps its share, and `seed` and the names of the
-    images choose within it. No track is in both splits either way."""
+    """Choice of images from the official splits, whose tracks differ. With official, all images are packed. With paper,
+    4,800 training and 3,750 test images are, as in Synthesized Pairs. The paper does not name its images: each class
+    keeps its share, and `seed` and the names of the images choose within it."""
     seed: NonNegativeInt = 0
     """Seed of the order in the shards, and of the choice of images if `split` is paper."""
 
