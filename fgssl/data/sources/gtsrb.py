@@ -96,9 +96,9 @@ class GTSRBSettings:
     """Options of `fgssl pack gtsrb`."""
 
     split: Literal["official", "paper"] = "official"
-    """Choice of images from the official splits, whose tracks differ. With official, all images are packed. With paper,
-    4,800 training and 3,750 test images are, as in Synthesized Pairs. The paper does not name its images: each class
-    keeps its share, and `seed` and the names of the images choose within it."""
+    """Choice of images from the official splits, which were made by track. With official, all images are packed. With
+    paper, 4,800 training and 3,750 test images are, as in Synthesized Pairs. The paper does not name its images: each
+    class keeps its share, and `seed` and the names of the images choose within it."""
     seed: NonNegativeInt = 0
     """Seed of the order in the shards, and of the choice of images if `split` is paper."""
 
@@ -221,10 +221,10 @@ The archives are linked from https://benchmark.ini.rub.de/, which states the ter
     unzip GTSRB_Final_Test_Images.zip -d IMAGES
     unzip GTSRB_Final_Test_GT.zip -d IMAGES
 
-They hold 39,209 training and 12,630 test images of 43 signs. The test images are of other tracks (approaches to a
-sign) than the training images, and a track is stored as the group of its training images. The archive that torchvision
-downloads (GTSRB-Training_fixed.zip) has 26,640 of the training images. It is packed with a remark, as is the copy on
-Kaggle (Train.csv, Test.csv and PNG files).
+They hold 39,209 training and 12,630 test images of 43 signs. The official split was made by track (an approach to a
+sign), and a track is stored as the group of its training images. The archive that torchvision downloads
+(GTSRB-Training_fixed.zip) has 26,640 of the training images; it is packed with a remark. The copy on Kaggle (Train.csv,
+Test.csv and PNG files) is read as well.
 
 A flip would turn left signs into right ones: train with views.horizontal_flip=false.""",
     read=read,
