@@ -8,14 +8,14 @@ from fgssl.data.sources.splitting import equal_files, split
 
 
 def files(
-    folder: Path, names: dict[str, str], contents: dict[str, bytes] | None = None, **groups: str
+    folder: Path, names: dict[str, str], contents: dict[str, bytes] | None = None, groups: dict[str, str] | None = None
 ) -> list[LabeledFile]:
     """Return one file for each of the names, whose values are their classes."""
     found = []
     for name, class_name in names.items():
         path = folder / name
         path.write_bytes((contents or {}).get(name, name.encode()))
-        found.append(LabeledFile(path, name, (class_name,), groups.get(name, "")))
+        found.append(LabeledFile(path, name, (class_name,), (groups or {}).get(name, "")))
     return found
 
 
@@ -48,7 +48,7 @@ def test_one_more_image_moves_at_most_one(tmp_path: Path, added: int) -> None:
 
 def test_groups_are_not_divided(tmp_path: Path) -> None:
     names = {f"{group}-{frame}": "ab"[group % 2] for group in range(20) for frame in range(5)}
-    found = files(tmp_path, names, **{name: name.split("-")[0] for name in names})
+    found = files(tmp_path, names, groups={name: name.split("-")[0] for name in names})
     test = in_test(found)
     assert {name.split("-")[0] for name in test}.isdisjoint({name.split("-")[0] for name in names.keys() - test})
     assert Counter(names[name] for name in test) == {"a": 15, "b": 15}
@@ -56,7 +56,7 @@ def test_groups_are_not_divided(tmp_path: Path) -> None:
 
 def test_a_class_of_two_large_groups(tmp_path: Path) -> None:
     names = dict.fromkeys("abcdef", "x")
-    found = files(tmp_path, names, a="1", b="1", c="1", d="1", e="2", f="2")
+    found = files(tmp_path, names, groups=dict.fromkeys("abcd", "1") | dict.fromkeys("ef", "2"))
     assert in_test(found, fraction=0.05) == {"e", "f"}
 
 
@@ -75,7 +75,7 @@ def test_equal_bytes_stay_together(tmp_path: Path) -> None:
 
 
 def test_classes_that_cannot_be_split(tmp_path: Path) -> None:
-    found = files(tmp_path, {"a": "one", "b": "group", "c": "group", "d": "x", "e": "x"}, b="1", c="1")
+    found = files(tmp_path, {"a": "one", "b": "group", "c": "group", "d": "x", "e": "x"}, groups={"b": "1", "c": "1"})
     faults: list[str] = []
     split(found, 0.5, 0, faults)
     assert sorted(fault.removeprefix(f"{tmp_path}/") for fault in faults) == [
