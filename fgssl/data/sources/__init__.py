@@ -10,6 +10,7 @@ SOURCES = Registry(
     {
         "toy": "fgssl.data.sources.toy:SOURCE",
         "folder": "fgssl.data.sources.folder:SOURCE",
+        "csv": "fgssl.data.sources.table:SOURCE",
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
     },
 )
