@@ -14,6 +14,7 @@ SOURCES = Registry(
         "cifar10": "fgssl.data.sources.cifar:CIFAR10",
         "cifar100": "fgssl.data.sources.cifar:CIFAR100",
         "imagenet100": "fgssl.data.sources.imagenet100:SOURCE",
+        "df20mini": "fgssl.data.sources.df20mini:SOURCE",
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
     },
 )
