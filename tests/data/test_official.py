@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from fgssl.data.source import Sample, SourceDataset
+from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official, image_names
 from fgssl.data.sources.tables import read_csv, read_words
 from fgssl.errors import DataError
@@ -38,13 +39,25 @@ def test_other_counts(found: SourceDataset, counts: str) -> None:
     assert OFFICIAL.checked(found, accept=True).remarks == (f"packed {counts}; {official}",)
 
 
+def test_classes_without_images_are_faults_beside_the_counts(tmp_path: Path) -> None:
+    train = [LabeledFile(tmp_path / name, name, (name[0],)) for name in ("a1.png", "b1.png")]
+    splits = {"train": train, "test": [LabeledFile(tmp_path / "a2.png", "a2.png", ("a",))]}
+    with pytest.raises(DataError, match=r"^1 fault:\n  class b: no images in test\nthe official Pets contains"):
+        OFFICIAL.dataset("pets", splits, 0, accept=False)
+    with pytest.raises(DataError, match=r"found 4 train and 1 test .*\n  class b: no images in test"):
+        OFFICIAL.dataset("pets", {**splits, "train": train * 2}, 0, accept=False)
+
+
 def test_folder_or_its_parent(tmp_path: Path) -> None:
     (tmp_path / "pets").mkdir()
     (tmp_path / "pets" / "list.txt").touch()
     assert OFFICIAL.folder(tmp_path, "list.txt", ["pets"]) == tmp_path / "pets"
     assert OFFICIAL.folder(tmp_path / "pets", "list.txt", ["pets"]) == tmp_path / "pets"
-    with pytest.raises(DataError, match=r"no Pets here: .*x\.txt and .*pets/x\.txt are missing.*the official Pets"):
-        OFFICIAL.folder(tmp_path, "x.txt", ["pets"])
+    assert OFFICIAL.folder(tmp_path, ("x.txt", "list.txt"), ["pets"]) == tmp_path / "pets"
+    with pytest.raises(
+        DataError, match=r"no Pets here: x\.txt or y must be in .* or .*/pets; give .*the official Pets"
+    ):
+        OFFICIAL.folder(tmp_path, ("x.txt", "y"), ["pets"])
     with pytest.raises(DataError, match=r"petz: does not exist: did you mean .*pets"):
         OFFICIAL.folder(tmp_path / "petz", "list.txt")
 

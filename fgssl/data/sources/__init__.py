@@ -16,6 +16,9 @@ SOURCES = Registry(
         "imagenet100": "fgssl.data.sources.imagenet100:SOURCE",
         "df20mini": "fgssl.data.sources.df20mini:SOURCE",
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
+        "cub200": "fgssl.data.sources.cub200:SOURCE",
+        "cars": "fgssl.data.sources.cars:SOURCE",
+        "aircraft": "fgssl.data.sources.aircraft:SOURCE",
     },
 )
 """Dotted paths of the sources by the name that `fgssl pack` takes."""

@@ -1,6 +1,6 @@
 """Image files with the names of their classes, from which sources make levels and samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -50,11 +50,17 @@ def without_images(splits: Splits, finest: Sequence[Level]) -> list[str]:
     ]
 
 
-def samples(files: Sequence[LabeledFile], levels: Sequence[Level]) -> list[partial[Sample]]:
+ReadFile = Callable[[LabeledFile, tuple[int, ...]], Sample]
+"""Function that makes a sample of a file and its labels."""
+
+
+def samples(
+    files: Sequence[LabeledFile], levels: Sequence[Level], read: ReadFile | None = None
+) -> list[partial[Sample]]:
     """Return the functions that read the files, as a `SourceDataset` holds them."""
     numbers = [{name: number for number, name in enumerate(level.classes)} for level in levels]
     return [
-        partial(_sample, file, tuple(level[name] for level, name in zip(numbers, file.classes, strict=True)))
+        partial(read or _sample, file, tuple(level[name] for level, name in zip(numbers, file.classes, strict=True)))
         for file in files
     ]
 

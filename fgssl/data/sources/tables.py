@@ -17,7 +17,7 @@ class Row:
     place: str
     """File and line, as `file:line`."""
     cells: tuple[str, ...]
-    """One text per column that was asked for, without surrounding white space."""
+    """One text per column of the reader, without surrounding white space."""
 
 
 def read_words(path: Path, columns: Sequence[str], faults: list[str]) -> list[Row]:
