@@ -91,9 +91,8 @@ def _read(names: _Names, root: Path, options: CIFARSettings) -> SourceDataset:
                 if any(label >= len(level.classes) for label, level in zip(of_row, levels, strict=True)) and not faults:
                     faults.append(f"{folder / file}: image {row} has labels {of_row}, which have no names")
                 path = folder / (f"{file}.bin" if is_binary else file)
-                pixels = _binary_pixels if is_binary else _python_pixels
                 source_id = f"{split}/{len(recipes):05d}"  # the same in both archives
-                recipes.append(partial(_sample, pixels, path, row, len(levels), of_row, source_id))
+                recipes.append(partial(_sample, path, is_binary, row, of_row, source_id))
     names.official.raise_faults(faults)
     dataset = SourceDataset(names.name, names.name, {"seed": options.seed}, levels, splits, options.seed)
     return names.official.checked(dataset, options.accept_counts)
@@ -152,29 +151,20 @@ def _labels(names: _Names, path: Path, is_binary: bool, faults: list[str]) -> Se
     return labels
 
 
-def _binary_pixels(path: Path, row: int, num_levels: int) -> bytes:
+def _pixels(path: Path, is_binary: bool, row: int, num_levels: int) -> bytes:
+    if not is_binary:
+        return _unpickled(path)["data"][row].tobytes()
     with path.open("rb") as file:
         file.seek(row * (num_levels + _PIXELS) + num_levels)
         return file.read(_PIXELS)
 
 
-def _python_pixels(path: Path, row: int, num_levels: int) -> bytes:
-    return _unpickled(path)["data"][row].tobytes()
-
-
-def _sample(
-    pixels: Callable[[Path, int, int], bytes],
-    path: Path,
-    row: int,
-    num_levels: int,
-    labels: tuple[int, ...],
-    source_id: str,
-) -> Sample:
+def _sample(path: Path, is_binary: bool, row: int, labels: tuple[int, ...], source_id: str) -> Sample:
     import numpy as np
     from PIL import Image
 
     try:
-        planes = np.frombuffer(pixels(path, row, num_levels), np.uint8).reshape(3, SIDE, SIDE)
+        planes = np.frombuffer(_pixels(path, is_binary, row, len(labels)), np.uint8).reshape(3, SIDE, SIDE)
     except (OSError, ValueError) as error:
         raise UnreadableImageError(f"{path}: image {row}: {error}") from error
     return Sample(png(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))), labels, source_id)
