@@ -353,6 +353,13 @@ def test_class_names_that_are_not_utf_8(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------ odd files
 
 
+def test_a_folder_around_the_classes_is_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["images/a/1.png", "images/a/2.png", "images/b/1.png", "images/b/2.png"])
+    assert read(root, FolderSettings()).remarks == (
+        "all images are of one genus, images: if that is no class, give the folder images as IMAGES",
+    )
+
+
 def test_odd_files_are_named(tmp_path: Path) -> None:
     root = tree(tmp_path / "x", ["a/1.png", "a/2.png", ".trash/1.png", "__MACOSX/a/._1.png", "a/.3.png"])
     (root / "a/dead.png").symlink_to(root / "nowhere")

@@ -76,6 +76,7 @@ def test_absolute_paths_and_another_root(table: Path, tmp_path: Path) -> None:
     elsewhere.mkdir()
     assert ids(write(elsewhere / "t.csv", absolute)) == GIVEN  # relative to the folder that all have in common
     assert ids(write(elsewhere / "t.csv", ROWS), root=table.parent) == GIVEN
+    assert f"\n  {elsewhere}/t.csv: no image is there: give root=FOLDER" in message(elsewhere / "t.csv")
 
 
 def test_two_tables(table: Path) -> None:

@@ -87,6 +87,11 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     classes = levels(names, splits)
     if faults := without_images(splits, classes[:1]):
         raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
+    if len(names) > 1 and len(classes[-1].classes) == 1:
+        only = classes[-1].classes[0]
+        remarks.append(
+            f"all images are of one {names[-1]}, {only}: if that is no class, give the folder {only} as IMAGES"
+        )
     return SourceDataset(
         name=options.name or root.resolve().name,
         source="folder",

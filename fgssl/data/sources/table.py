@@ -89,6 +89,8 @@ def read(table: Path, options: CsvSettings) -> SourceDataset:
     tables = [_Table(path, options, faults, places, names) for path in paths]
     for one in tables:
         _read_rows(one)
+        if faults and places == {} and options.root is None and names:
+            faults.insert(0, f"{one.path}: no image is there: give root=FOLDER, the folder from which its paths start")
     _refuse(faults)
     remarks = _left_out(tables, names, places)
     arguments: dict[str, float] = {"seed": options.seed}
