@@ -114,7 +114,7 @@ def image_names(folder: Path) -> set[str]:
 
     Links to folders are followed; hidden files and folders are left out.
     """
-    names = set()
+    names: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         parent = Path(place).relative_to(folder)
