@@ -99,7 +99,7 @@ def test_verify(run, tmp_path: Path) -> None:
         (["toy", "x", "image_size=large", "seed=-1"], "seed: -1 is not allowed"),
         (["toy", "x", "image_size=large", "seed=-1"], "image_size: 'large' is not allowed"),
         (["folder", "a", "b", "test_fraction=1.5"], "test_fraction: 1.5 is not allowed: input should be less than 1"),
-        (["gtsrb", "nowhere", "x"], "no GTSRB here"),
+        (["gtsrb", "nowhere", "x"], "nowhere: does not exist: "),
         (["--verify", "x", "toy"], "--verify takes one folder and nothing else"),
     ],
 )

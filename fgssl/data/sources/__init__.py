@@ -25,6 +25,7 @@ SOURCES = Registry(
         "cub200": "fgssl.data.sources.cub200:SOURCE",
         "cars": "fgssl.data.sources.cars:SOURCE",
         "aircraft": "fgssl.data.sources.aircraft:SOURCE",
+        "isic2017": "fgssl.data.sources.isic2017:SOURCE",
     },
 )
 """Dotted paths of the sources by the name that `fgssl pack` takes."""

@@ -30,11 +30,11 @@ class AircraftSettings:
     """Options of `fgssl pack aircraft`."""
 
     split: Literal["official", "validation"] = "official"
-    """With official, the splits are trainval (6,667 images) and test (3,333). With validation, they are train (3,334)
-    and val (3,333), to choose settings by, and the test images are left out."""
+    """Choice of the official lists. With official, the splits are trainval (6,667 images) and test (3,333). With
+    validation, they are train (3,334) and val (3,333), to choose settings by, and the test images are left out."""
     banner: Literal["crop", "keep"] = "crop"
-    """With crop, the 20 pixels at the bottom of every image are cut off, as its authors advise: they name the
-    photographer, by which variants may be recognized."""
+    """Treatment of the 20 pixels at the bottom of every image, which name its photographer. They are cut off by
+    default, since variants may be recognized by them."""
     seed: NonNegativeInt = 0
     """Seed of the order in the shards."""
     accept_counts: bool = False
