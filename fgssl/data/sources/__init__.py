@@ -11,6 +11,7 @@ SOURCES = Registry(
         "toy": "fgssl.data.sources.toy:SOURCE",
         "folder": "fgssl.data.sources.folder:SOURCE",
         "csv": "fgssl.data.sources.table:SOURCE",
+        "parquet": "fgssl.data.sources.parquet:SOURCE",
         "cifar10": "fgssl.data.sources.cifar:CIFAR10",
         "cifar100": "fgssl.data.sources.cifar:CIFAR100",
         "imagenet100": "fgssl.data.sources.imagenet100:SOURCE",

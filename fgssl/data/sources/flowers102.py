@@ -26,9 +26,9 @@ class Flowers102Settings:
     """Options of `fgssl pack flowers102`."""
 
     split: Literal["official", "train", "validation"] = "official"
-    """With official, training and validation images (2,040) are the training split and the test images (6,149) the
-    test split, as in most papers. With train, the validation images (1,020) are left out. With validation, they are the
-    test split, to choose settings by."""
+    """Choice of the official sets. With official, training and validation images (2,040) are the training split and the
+    test images (6,149) the test split, as in most papers. With train, the validation images (1,020) are left out. With
+    validation, they are the test split, to choose settings by."""
     accept_counts: bool = False
     """Whether other numbers of images and classes than the official ones are packed."""
     seed: NonNegativeInt = 0
