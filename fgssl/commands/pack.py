@@ -21,7 +21,7 @@ from fgssl.errors import COMMAND_LINE, UserError
 from fgssl.progress import shown
 from fgssl.store.manifest import Manifest, verify
 
-_BY_DEPTH = "one or two, by the depth of the class folders; none for a flat folder"
+_BY_DEPTH = "as the folders or the columns give them; none for unlabeled images"
 
 
 class _Sources(click.Group):
