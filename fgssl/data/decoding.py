@@ -37,24 +37,26 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
     Raises:
         OSError, ValueError: The bytes are not a readable image.
     """
-    if _fits_simplejpeg(encoded):
+    colors = _colors_for_simplejpeg(encoded)
+    if colors in ("CMYK", "YCCK"):
+        if strict:  # Pillow, which converts the colors, passes over the warnings of libjpeg
+            simplejpeg.decode_jpeg(encoded, colorspace="CMYK", strict=True)
+    elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
         # Exif precedes the pixels, and a segment has 64 KiB at most.
-        if _MAY_BE_TURNED.search(encoded, 0, 2 * 2**16):
-            return _turned(pixels, _orientation(encoded))
-        return pixels
-    return _turned(rgb(Image.open(io.BytesIO(encoded))), _orientation(encoded))
+        return upright(pixels, encoded) if _MAY_BE_TURNED.search(encoded, 0, 2 * 2**16) else pixels
+    return upright(rgb(Image.open(io.BytesIO(encoded))), encoded)
 
 
-def _fits_simplejpeg(encoded: bytes) -> bool:
-    """Return whether the bytes are a JPEG that is not CMYK and has one of the usual subsamplings."""
+def _colors_for_simplejpeg(encoded: bytes) -> str | None:
+    """Return the color space of a JPEG that simplejpeg reads, or None for all other images."""
     if simplejpeg is None or not encoded.startswith(_JPEG):
-        return False
+        return None
     try:
-        _, _, colors, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+        colors: str = simplejpeg.decode_jpeg_header(encoded, strict=False)[2]
+        return colors
     except (ValueError, KeyError):  # an odd or a broken header, which Pillow reads or reports
-        return False
-    return colors not in ("CMYK", "YCCK")
+        return None
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -72,6 +74,7 @@ def _orientation(encoded: bytes) -> object:
         return None
 
 
-def _turned(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
-    turn = _TURNS.get(orientation)
+def upright(pixels: NDArray[np.uint8], encoded: bytes) -> NDArray[np.uint8]:
+    """Return the pixels (H, W, C) of the image file `encoded`, turned as its Exif tag Orientation gives it."""
+    turn = _TURNS.get(_orientation(encoded))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
