@@ -1,7 +1,6 @@
 """Decoding of image files: JPEG by libjpeg-turbo, all other formats by Pillow."""
 
 import io
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +24,8 @@ _TURNS: Final[dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = 
 }
 """Function from pixels (H, W, C) to the upright image, by the Exif tag Orientation; 1 is upright."""
 _JPEG = b"\xff\xd8\xff"
-_MAY_BE_TURNED = re.compile(rb"Exif\0|Orientation")
+_HEADER_BYTES = 2 * 2**16
+"""Bytes that hold the Exif block of a JPEG: it precedes the pixels, and a segment has 64 KiB at most."""
 
 
 def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
@@ -43,8 +43,8 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
             simplejpeg.decode_jpeg(encoded, colorspace="CMYK", strict=True)
     elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        # Exif precedes the pixels, and a segment has 64 KiB at most.
-        return upright(pixels, encoded) if _MAY_BE_TURNED.search(encoded, 0, 2 * 2**16) else pixels
+        may_be_turned = any(encoded.find(word, 0, _HEADER_BYTES) >= 0 for word in (b"Exif\0", b"Orientation"))
+        return upright(pixels, encoded) if may_be_turned else pixels
     return upright(rgb(Image.open(io.BytesIO(encoded))), encoded)
 
 
