@@ -44,8 +44,8 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
     elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
         may_be_turned = any(encoded.find(word, 0, _HEADER_BYTES) >= 0 for word in (b"Exif\0", b"Orientation"))
-        return upright(pixels, encoded) if may_be_turned else pixels
-    return upright(rgb(Image.open(io.BytesIO(encoded))), encoded)
+        return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_be_turned else pixels
+    return upright_rgb(Image.open(io.BytesIO(encoded)))
 
 
 def _colors_for_simplejpeg(encoded: bytes) -> str | None:
@@ -59,22 +59,18 @@ def _colors_for_simplejpeg(encoded: bytes) -> str | None:
         return None
 
 
-def rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels of a Pillow image in RGB, (H, W, 3)."""
+def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a Pillow image as `decode` does: upright and in RGB, (H, W, 3)."""
+    colored = image
     if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        colored = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    return upright(np.array(colored.convert("RGB")), lambda: image)
 
 
-def _orientation(encoded: bytes) -> object:
-    """Return the Exif tag Orientation of an image, or None if it has none or a damaged Exif block."""
+def upright(pixels: NDArray[np.uint8], image: Callable[[], Image.Image]) -> NDArray[np.uint8]:
+    """Turn pixels by the Exif tag Orientation of `image`, or not at all if the Exif block is damaged."""
     try:
-        return Image.open(io.BytesIO(encoded)).getexif().get(ExifTags.Base.Orientation)
+        turn = _TURNS.get(image().getexif().get(ExifTags.Base.Orientation))
     except Exception:  # Pillow raises many types for a damaged block
-        return None
-
-
-def upright(pixels: NDArray[np.uint8], encoded: bytes) -> NDArray[np.uint8]:
-    """Return the pixels (H, W, C) of the image file `encoded`, turned as its Exif tag Orientation gives it."""
-    turn = _TURNS.get(_orientation(encoded))
+        turn = None
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))

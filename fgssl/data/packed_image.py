@@ -104,7 +104,8 @@ def _packed_losslessly(
     if transparent := image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         findings[Finding.TRANSPARENT] = ""
         ground = Image.new("RGBA", image.size, settings.ground)
-        pixels = upright(np.asarray(Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")), encoded)
+        composed = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+        pixels = upright(np.asarray(composed), lambda: image)
     small = _shrunk(pixels, settings, findings)
     if image.format == "PNG" and small is pixels and not transparent:
         return encoded
