@@ -180,9 +180,16 @@ def _keys(settings: Any) -> list[tuple[str, str]]:
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
     return [
-        (f"{field.name}={'' if field.default is None else field.default}", documented.get(field.name, ""))
+        (f"{field.name}={_as_typed(field.default)}", documented.get(field.name, ""))
         for field in dataclasses.fields(settings)
     ]
+
+
+def _as_typed(default: object) -> str:
+    """Return a default as a user would type it; nothing for None."""
+    if default is None:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -44,7 +44,7 @@ DIGEST_BYTES = 8
 """Bytes of a SHA-256 by which images are compared; among a million images two are equal by chance in 1e-8 cases."""
 DEFAULTS = PackingSettings()
 
-Remark = Callable[[str], None]
+Remark = Callable[[str], object]
 """Function that takes one remark for the user."""
 T = TypeVar("T")
 R = TypeVar("R")
@@ -156,8 +156,8 @@ class _Packing:
                 break
             self._take(record)
         self._folder.discard_after(self._records)
-        if self._records:
-            remark(f"goes on after {len(self._records)} shards of an interrupted packing")
+        if number := len(self._records):
+            remark(f"goes on after {number} {'shard' if number == 1 else 'shards'} of an interrupted packing")
 
     def pack(self, split: str, track: Track) -> None:
         """Write the shards of one split that are not finished yet."""
