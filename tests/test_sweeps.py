@@ -177,6 +177,7 @@ def test_the_rows_of_table_3_that_there_are():
 @pytest.mark.parametrize(
     ("name", "preset", "dataset"),
     [
+        ("small_sets", "isic2017", "isic2017"),
         ("general_sets", "cifar100", "cifar100"),
         ("general_sets", "imagenet100", "imagenet100"),
         ("n_pairs_cifar10", "cifar10", "cifar10"),

@@ -63,10 +63,12 @@ def test_folder_or_its_parent(tmp_path: Path) -> None:
 
 
 def test_image_names(tmp_path: Path) -> None:
-    for name in ("a/1.JPG", "a/b/2.png", "a/._1.JPG", "notes.txt"):
+    for name in ("a/1.JPG", "a/b/2.png", "a/._1.JPG", "__MACOSX/1.JPG", "notes.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert image_names(tmp_path) == {"a/1.JPG", "a/b/2.png"}
+    (tmp_path / "c").symlink_to(tmp_path / "a", target_is_directory=True)
+    assert image_names(tmp_path) == {"a/1.JPG", "a/b/2.png", "c/1.JPG", "c/b/2.png"}
+    assert image_names(tmp_path / "missing") == set()
 
 
 def test_words(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ SOURCE = Source(
     levels=("diagnosis",),
     how_to_get="""\
 Download the images and the ground truth of part 3 from https://challenge.isic-archive.com/data/#2017, which states the
-license (CC-0); cite Codella et al. 2018 (arXiv:1710.05006). Unpack the images, and put the ground truth beside:
+license; cite Codella et al. 2018 (arXiv:1710.05006). Unpack the images, and put the ground truth beside:
 
     unzip ISIC-2017_Training_Data.zip -d IMAGES
     unzip ISIC-2017_Validation_Data.zip -d IMAGES

@@ -1,12 +1,13 @@
 """Official archives of datasets: how a source finds an unpacked one, and checks that it is whole."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.data.source import SourceDataset
-from fgssl.data.sources.encoded_image import SUFFIXES
+from fgssl.data.sources.class_folders import is_hidden, is_image
 from fgssl.data.sources.labeled_files import ReadFile, Splits, levels, samples, without_images
 from fgssl.errors import DataError, alternatives
 from fgssl.store.manifest import LISTED_FAULTS, listed
@@ -109,12 +110,16 @@ def _described(images: Mapping[str, int], classes: Mapping[str, int]) -> str:
 
 
 def image_names(folder: Path) -> set[str]:
-    """Return the images below `folder`, as paths relative to it with slashes; hidden files are left out."""
-    return {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    }
+    """Return the images below `folder`, as paths relative to it with slashes.
+
+    Links to folders are followed; hidden files and folders are left out.
+    """
+    names: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        parent = Path(place).relative_to(folder)
+        names.update((parent / name).as_posix() for name in files if is_image(name) and not is_hidden(name))
+    return names
 
 
 def unlisted(names: Sequence[str], reason: str) -> tuple[str, ...]:
