@@ -56,6 +56,6 @@ def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:
     if config.evaluation is None:  # a stage that other runs start from: measured only here
         config = dataclasses.replace(config, evaluation=EvaluationSettings())
     if fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(trained):
-        allowed = "evaluation.*, resources.* and data.folder can be overridden for a trained run"
+        allowed = "evaluation.*, resources.* and data.folder, stage and cache can be overridden for a trained run"
         raise SettingsError([Problem(COMMAND_LINE, " ".join(overrides), f"changes how the run was trained; {allowed}")])
     return config

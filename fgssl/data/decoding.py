@@ -1,7 +1,6 @@
 """Decoding of image files: JPEG by libjpeg-turbo, all other formats by Pillow."""
 
 import io
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +24,9 @@ _TURNS: Final[dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = 
 }
 """Function from pixels (H, W, C) to the upright image, by the Exif tag Orientation; 1 is upright."""
 _JPEG = b"\xff\xd8\xff"
-_MAY_BE_TURNED = re.compile(rb"Exif\0|Orientation")
+_MARKS_OF_ORIENTATION = (b"Exif\0", b"Orientation")
+_HEAD = 2 * 2**16
+"""Bytes of a file within which its orientation stands: it precedes the pixels, and a segment has 64 KiB at most."""
 
 
 def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
@@ -39,8 +40,7 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
     """
     if _fits_simplejpeg(encoded):
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        # Exif precedes the pixels, and a segment has 64 KiB at most.
-        if _MAY_BE_TURNED.search(encoded, 0, 2 * 2**16):
+        if any(encoded.find(mark, 0, _HEAD) >= 0 for mark in _MARKS_OF_ORIENTATION):
             return _turned(pixels, lambda: Image.open(io.BytesIO(encoded)))
         return pixels
     return upright_rgb(Image.open(io.BytesIO(encoded)))

@@ -56,7 +56,7 @@ class Pictures:
         species = np.arange(images) % 3
         self.labels: NDArray[np.int64] = np.stack([species, species // 2], axis=1)[:, :levels]
         self.groups = np.arange(images)
-        self.source_ids = np.array([f"{row}.png" for row in range(images)])
+        self.source_ids = [f"{row}.png" for row in range(images)]
         light = random.uniform(0.3, 1.0, images)
         self.attributes = {"brightness": light, "side": random.integers(0, 2, images).astype(np.float64)}
         colors = np.array([[130, 100, 110], [110, 125, 100], [105, 110, 125]])[species]
