@@ -316,6 +316,19 @@ def test_odd_files_are_named(tmp_path: Path) -> None:
     assert f"1 file skipped, since it is not a regular file:\n  {root}/a/pipe.png" in text
 
 
+def test_a_class_folder_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree(tmp_path / "x", ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    scandir = os.scandir
+
+    def locked(folder: Path) -> Any:
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", locked)  # the tests may run as root, who may read everything
+    assert f"1 fault in the layout:\n  {root}/b: cannot read this folder (Permission denied)" in message(root)
+
+
 def test_a_link_to_a_folder_above_ends(tmp_path: Path) -> None:
     root = tree(tmp_path / "x", ["a/1.png", "a/2.png"])
     (root / "b").mkdir()

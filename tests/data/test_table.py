@@ -57,7 +57,7 @@ def test_labels_groups_and_attributes(table: Path, tmp_path: Path) -> None:
         ("genus", ("amanita", "boletus")),
     ]
     test = ShardedSplit(tmp_path / "shards", "test")
-    rows = zip(test.source_ids, test.labels.tolist(), test.attributes["light"].tolist(), strict=True)
+    rows = zip(map(str, test.source_ids), test.labels.tolist(), test.attributes["light"].tolist(), strict=True)
     assert sorted(rows) == [("a/2.png", [0, 0], 1.0), ("b/4.png", [1, 1], 3.0)]
     assert ids(table) == GIVEN
 

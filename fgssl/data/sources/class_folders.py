@@ -50,7 +50,7 @@ class Found:
         return [listed(sorted(self.notes[kind]), *_NOTES[kind]) for kind in _NOTES if kind in self.notes]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClassFile:
     """Image file in class folders."""
 

@@ -13,7 +13,7 @@ Splits = Mapping[str, Sequence["LabeledFile"]]
 """Image files by the name of their split."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class LabeledFile:
     """One image file and its classes."""
 
