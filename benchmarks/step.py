@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from fgssl.collectives import World
+from fgssl.data.decoding import decode
 from fgssl.data.loader import RawBatch
 from fgssl.interruption import Interruption
 from fgssl.methods.build import RANDOM_START, build_method
@@ -75,9 +76,9 @@ class MadeImages:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def read(self, row: int) -> bytes:
-        """Return the JPEG of one row."""
-        return self.encoded[row]
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Return the decoded image of one row."""
+        return decode(self.encoded[row])
 
 
 def train_one_step(trainer: Trainer, batch: RawBatch) -> None:

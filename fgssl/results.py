@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from fgssl.data.decoding import upright_rgb
 from fgssl.encoders.build import small_image_stem
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import UserError
@@ -17,7 +18,8 @@ from fgssl.report.rows import collect_rows
 from fgssl.settings.views import ViewSettings
 from fgssl.store.plan import listed_runs, read_plan
 from fgssl.store.run_folder import RunFolder
-from fgssl.views import color, crops
+from fgssl.views import crops
+from fgssl.views.normalization import normalized, to_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +52,8 @@ class Transform:
 
     def __call__(self, image: "Image.Image") -> Tensor:
         """Return normalized pixels (3, H, W) in fp32."""
-        pixels = torch.tensor(crops.evaluation_crop(crops.upright_rgb(image), self.views))
-        return color.normalized(color.to_unit(pixels[None]), self.views)[0]
+        pixels = torch.tensor(crops.evaluation_crop(upright_rgb(image), self.views))
+        return normalized(to_unit(pixels[None]), self.views)[0]
 
 
 class TrainedEncoder(nn.Module):

@@ -22,7 +22,6 @@ from fgssl.run.execution import execute
 from fgssl.settings.config import Config
 from fgssl.store.files import record_json
 from fgssl.store.run_folder import RunFolder
-from fgssl.views import crops
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan import plan
 
@@ -101,7 +100,7 @@ def test_a_loaded_encoder_gives_the_features_of_the_evaluation(
 
     _, test = open_splits(config, tmp_path)
     assert test is not None
-    inputs = torch.stack([transform(crops.decode(test.read(row))) for row in range(len(test))])
+    inputs = torch.stack([transform(Image.fromarray(test.pixels(row))) for row in range(len(test))])
     with torch.inference_mode():
         features = encoder(inputs)
     torch.testing.assert_close(features, torch.from_numpy(load_file(folder.features)["test"]))

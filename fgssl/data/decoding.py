@@ -1,7 +1,6 @@
 """Decoding of image files: JPEG by libjpeg-turbo, all other formats by Pillow."""
 
 import io
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +24,9 @@ _TURNS: Final[dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = 
 }
 """Function from pixels (H, W, C) to the upright image, by the Exif tag Orientation; 1 is upright."""
 _JPEG = b"\xff\xd8\xff"
-_MAY_BE_TURNED = re.compile(rb"Exif\0|Orientation")
+_MARKS_OF_ORIENTATION = (b"Exif\0", b"Orientation")
+_HEAD = 2 * 2**16
+"""Bytes of a file within which its orientation stands: it precedes the pixels, and a segment has 64 KiB at most."""
 
 
 def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
@@ -39,11 +40,10 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
     """
     if _fits_simplejpeg(encoded):
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        # Exif precedes the pixels, and a segment has 64 KiB at most.
-        if _MAY_BE_TURNED.search(encoded, 0, 2 * 2**16):
-            return _turned(pixels, _orientation(encoded))
+        if any(encoded.find(mark, 0, _HEAD) >= 0 for mark in _MARKS_OF_ORIENTATION):
+            return _turned(pixels, lambda: Image.open(io.BytesIO(encoded)))
         return pixels
-    return _turned(rgb(Image.open(io.BytesIO(encoded))), _orientation(encoded))
+    return upright_rgb(Image.open(io.BytesIO(encoded)))
 
 
 def _fits_simplejpeg(encoded: bytes) -> bool:
@@ -57,21 +57,18 @@ def _fits_simplejpeg(encoded: bytes) -> bool:
     return colors not in ("CMYK", "YCCK")
 
 
-def rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels of a Pillow image in RGB, (H, W, 3)."""
+def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the pixels of a Pillow image as `decode` does: upright and in RGB, (H, W, 3)."""
+    colored = image
     if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+        colored = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
+    return _turned(np.array(colored.convert("RGB")), lambda: image)
 
 
-def _orientation(encoded: bytes) -> object:
-    """Return the Exif tag Orientation of an image, or None if it has none or a damaged Exif block."""
+def _turned(pixels: NDArray[np.uint8], image: Callable[[], Image.Image]) -> NDArray[np.uint8]:
+    """Turn pixels by the Exif tag Orientation of `image`, or not at all if the Exif block is damaged."""
     try:
-        return Image.open(io.BytesIO(encoded)).getexif().get(ExifTags.Base.Orientation)
+        turn = _TURNS.get(image().getexif().get(ExifTags.Base.Orientation))
     except Exception:  # Pillow raises many types for a damaged block
-        return None
-
-
-def _turned(pixels: NDArray[np.uint8], orientation: object) -> NDArray[np.uint8]:
-    turn = _TURNS.get(orientation)
+        turn = None
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))

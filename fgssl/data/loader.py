@@ -1,4 +1,4 @@
-"""Loader of uint8 batches: threads read, decode and crop images into preallocated arrays, a few batches ahead."""
+"""Loader of uint8 batches: threads make views from images in preallocated arrays, a few batches ahead."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -8,27 +8,27 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from fgssl import randomness
 from fgssl.data.sampling import balanced_rows_of_step, rows_by_class, rows_of_step, steps_per_epoch
 from fgssl.errors import DataError
 from fgssl.settings.views import ViewSettings
-from fgssl.views import crops
+from fgssl.views import changes, crops, on_cpu
 
 _AHEAD = 2
 """Number of batches that are read ahead of the consumer."""
 
 
 class Images(Protocol):
-    """Split of a dataset whose encoded images any thread may read by row."""
+    """Split of a dataset whose images any thread may decode by row."""
 
     labels: NDArray[np.int64]
     """Classes (N, L), finest level first; L is 0 for unlabeled data."""
 
     def __len__(self) -> int: ...
 
-    def read(self, row: int) -> bytes:
-        """Return the encoded image of one row."""
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """Return the upright RGB image (H, W, 3) of one row."""
 
     @property
     def source_ids(self) -> NDArray[np.str_]:
@@ -53,8 +53,8 @@ class RawBatch:
     """Crops and the resized image, each (n, H, W, C); their sizes may differ."""
 
 
-Crop = Callable[[Image.Image, int, int], NDArray[np.uint8]]
-"""Function from a decoded image, its position in the batch and the number of the crop to pixels (H, W, C)."""
+Crop = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
+"""Function from a decoded image, its position in the batch and the number of the view to pixels (H, W, C)."""
 Job = tuple[RawBatch, Crop]
 """Batch whose images are still empty, and the function that crops them once per array of the batch."""
 
@@ -75,8 +75,9 @@ def training_batches(
 ) -> Iterator[RawBatch]:
     """Yield the `share` of each global batch: a random crop per view, then the resized image if `with_original`.
 
-    Crops are a function of (seed, epoch, view, dataset row). With `images_per_class`, which can draw an image twice per
-    epoch, the step takes the place of the epoch. With `pinned`, images lie in memory from which a GPU copies by itself.
+    Crops, and their colors unless `views.colors_on` is the device, are a function of (seed, epoch, view, dataset row).
+    With `images_per_class`, which can draw an image twice per epoch, the step takes the place of the epoch. With
+    `pinned`, images lie in memory from which a GPU copies by itself.
     """
     recipes = views.of_each(num_views)
     sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
@@ -91,12 +92,17 @@ def training_batches(
         rows = global_rows[share]
         view_key = step if images_per_class else epoch
         numbers = [crops.crop_numbers(seed, "training", view_key, view, rows) for view in range(num_views)]
+        colors = [
+            changes.drawn(recipe, seed, view_key, view, rows) if views.colors_on == "cpu" else None
+            for view, recipe in enumerate(recipes)
+        ]
 
-        def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
+        def crop(image: NDArray[np.uint8], position: int, number: int) -> NDArray[np.uint8]:
             if number == num_views:
                 return crops.resized(image, views.image_size)
-            recipe = recipes[number]
-            return crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size)
+            recipe, colored = recipes[number], colors[number]
+            cut = crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size)
+            return cut if colored is None else on_cpu.changed(cut, colored, position, recipe)
 
         out = _empty(rows, sizes, pinned)
         return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], out), crop
@@ -113,18 +119,20 @@ def evaluation_batches(
     seed: int = 0,
     random_view_epoch: int | None = None,
 ) -> Iterator[RawBatch]:
-    """Yield every image once, in order: its fixed crop, or a random crop of `random_view_epoch` for a linear probe."""
+    """Yield every image once, in order: its fixed crop, or a random one and flip of an epoch for a linear probe."""
 
     def job(step: int) -> Job:
         rows = np.arange(step * batch_size, min((step + 1) * batch_size, len(images)))
         numbers = None
         if random_view_epoch is not None:
             numbers = crops.crop_numbers(seed, "probe", random_view_epoch, 0, rows)
+            flips = randomness.uniform(seed, "flip", random_view_epoch, rows=rows, columns=1)[:, 0] < 0.5
 
-        def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
+        def crop(image: NDArray[np.uint8], position: int, number: int) -> NDArray[np.uint8]:
             if numbers is not None:
                 # The linear protocol of MoCo takes RandomResizedCrop's default area.
-                return crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size)
+                cut = crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size)
+                return cut[:, ::-1] if views.horizontal_flip and flips[position] else cut
             return crops.evaluation_crop(image, views)
 
         return _one_crop_each(images, views, step, rows), crop
@@ -137,7 +145,7 @@ def original_batches(
 ) -> Iterator[RawBatch]:
     """Yield the resized images of `rows`, in their order."""
 
-    def crop(image: Image.Image, position: int, number: int) -> NDArray[np.uint8]:
+    def crop(image: NDArray[np.uint8], position: int, number: int) -> NDArray[np.uint8]:
         return crops.resized(image, views.image_size)
 
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
@@ -184,10 +192,10 @@ def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int
     for position in positions:
         row = int(batch.rows[position])
         try:
-            image = crops.decode(images.read(row))
+            image = images.pixels(row)
             for number, filling in enumerate(batch.images):
                 filling[position] = crop(image, int(position), number)
-        except Exception as error:  # Pillow raises many types for broken files
+        except Exception as error:  # decoders raise many types for broken files
             raise DataError(
                 f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}: repair it and pack again"
             ) from error

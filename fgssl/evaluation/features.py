@@ -14,7 +14,7 @@ from fgssl.data.loader import Images, evaluation_batches
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.progress import Track, silent
 from fgssl.settings.views import ViewSettings
-from fgssl.views import color
+from fgssl.views.normalization import normalized, to_unit
 
 
 class LabeledImages(Images, Protocol):
@@ -102,10 +102,8 @@ class Features(Splits):
         found = []
         with self.track(f"encode {'train' if images is self.train else 'test'}", len(images), "images") as advance:
             for raw in batches:
-                pixels = color.to_unit(torch.from_numpy(raw.images[0]).to(self.device))
-                if random_view_epoch is not None and self.views.horizontal_flip:
-                    pixels = color.randomly_flipped(pixels, self.seed, random_view_epoch, raw.rows)
-                found.append(self.encoder(color.normalized(pixels, self.views)).float().cpu())
+                pixels = to_unit(torch.from_numpy(raw.images[0]).to(self.device))
+                found.append(self.encoder(normalized(pixels, self.views)).float().cpu())
                 advance(len(raw.rows))
         return torch.cat(found).to(self.device)
 

@@ -1,7 +1,7 @@
 """Section `views`: the way from an image to the input of the encoder."""
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -129,6 +129,11 @@ class ViewSettings(ViewRecipe):
                 f"evaluation_resize {self.evaluation_resize} is smaller than image_size {self.image_size}: "
                 "the center crop would not fit; raise evaluation_resize"
             )
+
+    colors_on: Literal["cpu", "device"] = added_later(default="cpu")
+    """Place where the colors, blur and flip of views are computed: `cpu` in the threads that load images, `device` for
+    whole batches beside the networks, for nodes with few cores per GPU. Both compute in float32; `cpu` then rounds
+    pixels to 1/255."""
 
     @property
     def num_recipes(self) -> int:

@@ -1,1 +1,1 @@
-"""Views: crops on the CPU, colors on the device."""
+"""Views: crops on the CPU; colors there or on the device."""

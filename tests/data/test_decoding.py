@@ -69,3 +69,23 @@ def test_no_image() -> None:
     for encoded in (b"", b"\xff\xd8\xff", b"no image", jpeg()[:20]):
         with pytest.raises((OSError, ValueError)):
             decode(encoded)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    image, buffer = picture().convert(mode), io.BytesIO()
+    image.save(buffer, "TIFF" if mode == "CMYK" else "PNG")
+    np.testing.assert_array_equal(decode(buffer.getvalue()), np.asarray(image.convert("RGB")))
+
+
+def test_16_bit_gray_is_scaled_not_clipped() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[0, 257, 25700, 65535]], dtype=np.uint16)).save(buffer, "PNG")
+    assert decode(buffer.getvalue())[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_a_png_that_lies_on_its_side_is_put_upright() -> None:
+    buffer = io.BytesIO()
+    picture().save(buffer, "PNG", exif=turned(6))  # the camera was turned: rotate by a quarter clockwise to view
+    assert (decode(buffer.getvalue()) == np.rot90(np.asarray(picture()), k=-1)).all()
+    assert decode(buffer.getvalue()).flags.writeable

@@ -1,5 +1,6 @@
 """Batches: the same pixels for any number of threads and any first step."""
 
+import dataclasses
 import io
 import itertools
 import threading
@@ -10,13 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fgssl.data.decoding import decode
 from fgssl.data.loader import RawBatch, evaluation_batches, original_batches, training_batches
 from fgssl.data.sampling import rows_of_step
 from fgssl.errors import DataError
 from fgssl.settings.views import RecipeSettings, ViewSettings
-from fgssl.views import crops
+from fgssl.views import changes, crops, on_cpu
 
-VIEWS = ViewSettings(image_size=16)
+VIEWS = ViewSettings(image_size=16, colors_on="device")
 
 
 class InMemory:
@@ -36,9 +38,9 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def read(self, row: int) -> bytes:
+    def pixels(self, row: int) -> NDArray[np.uint8]:
         self.read_rows.append(row)
-        return self.encoded[row]
+        return decode(self.encoded[row])
 
     @property
     def source_ids(self) -> NDArray[np.str_]:
@@ -74,7 +76,7 @@ def test_a_batch_holds_two_crops_and_the_resized_image_of_every_row() -> None:
         assert {array.dtype for array in batch.images} == {np.dtype(np.uint8)}
         assert (batch.rows == rows_of_step(batch.step, 40, 16, seed=0)).all()
         for position, row in enumerate(batch.rows):
-            image = crops.decode(images.encoded[row])
+            image = decode(images.encoded[row])
             for view in range(2):
                 numbers = crops.crop_numbers(0, "training", batch.epoch, view, batch.rows[position : position + 1])[0]
                 expected = crops.random_resized_crop(image, numbers, VIEWS.crop_area, 16)
@@ -85,6 +87,21 @@ def test_a_batch_holds_two_crops_and_the_resized_image_of_every_row() -> None:
 @pytest.mark.parametrize("threads", [2, 3, 50])
 def test_the_number_of_threads_changes_nothing(threads: int) -> None:
     assert_equal(list(training(InMemory(), threads=threads)), list(training(InMemory(), threads=1)))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_views_are_colored_unless_the_device_does_it(threads: int) -> None:
+    """Which views are changed, and how, is drawn in the same way in both places."""
+    views = ViewSettings(image_size=16, recipes=(RecipeSettings(), RecipeSettings(solarize_probability=0.5)))
+    plain = list(training(InMemory(), views=dataclasses.replace(views, colors_on="device")))
+    for batch, crops_only in zip(training(InMemory(), views=views, threads=threads), plain, strict=True):
+        for view, recipe in enumerate(views.of_each(2)):
+            drawn = changes.drawn(recipe, 0, batch.view_key, view, batch.rows)
+            for position, crop in enumerate(crops_only.images[view]):
+                expected = on_cpu.changed(crop, drawn, position, recipe)
+                assert (batch.images[view][position] == expected).all()
+            assert not (batch.images[view] == crops_only.images[view]).all()
+        assert (batch.images[2] == crops_only.images[2]).all()
 
 
 def test_starting_later_changes_nothing() -> None:
@@ -109,7 +126,7 @@ def test_each_recipe_has_its_size_and_area() -> None:
     """Multi-crop: two large views, three small ones of at most a tenth of the image, and the original."""
     large = RecipeSettings(count=2, crop_area=(0.25, 1.0))
     small = RecipeSettings(count=3, crop_area=(0.05, 0.1), image_size=8)
-    views = ViewSettings(image_size=16, recipes=(large, small))
+    views = ViewSettings(image_size=16, recipes=(large, small), colors_on="device")
     images = InMemory()
     for batch in training(images, views=views, num_views=5, threads=2):
         assert [array.shape[1] for array in batch.images] == [16, 16, 8, 8, 8, 16]
@@ -117,9 +134,11 @@ def test_each_recipe_has_its_size_and_area() -> None:
             area, size = ((0.25, 1.0) if view < 2 else (0.05, 0.1), batch.images[view].shape[1])
             numbers = crops.crop_numbers(0, "training", batch.view_key, view, batch.rows)
             for position, row in enumerate(batch.rows):
-                image = crops.decode(images.encoded[row])
-                left, top, right, bottom = crops.random_crop_box(*image.size, numbers=numbers[position], area=area)
-                share = (right - left) * (bottom - top) / (image.width * image.height)
+                image = decode(images.encoded[row])
+                left, top, right, bottom = crops.random_crop_box(
+                    image.shape[1], image.shape[0], numbers=numbers[position], area=area
+                )
+                share = (right - left) * (bottom - top) / (image.shape[0] * image.shape[1])
                 assert share < (0.15 if view > 1 else 1.01)
                 expected = crops.random_resized_crop(image, numbers[position], area, size)
                 assert (batch.images[view][position] == expected).all()
@@ -173,13 +192,13 @@ def test_evaluation_shows_every_image_once_in_order() -> None:
     assert np.concatenate([batch.rows for batch in found]).tolist() == list(range(40))
     for batch in found:
         for position, row in enumerate(batch.rows):
-            assert (batch.images[0][position] == crops.resized(crops.decode(images.encoded[row]), 16)).all()
+            assert (batch.images[0][position] == crops.resized(decode(images.encoded[row]), 16)).all()
 
 
 def test_evaluation_crops_the_middle_where_a_resize_is_set() -> None:
     images, views = InMemory(), ViewSettings(image_size=16, evaluation_resize=18)
     (batch,) = evaluation_batches(images, views, batch_size=64, threads=1)
-    expected = crops.center_cropped(crops.decode(images.encoded[7]), 18, 16)
+    expected = crops.center_cropped(decode(images.encoded[7]), 18, 16)
     assert (batch.images[0][7] == expected).all()
 
 
@@ -195,11 +214,24 @@ def test_the_probes_random_crops_are_a_function_of_seed_epoch_and_image() -> Non
     assert not (cropped(0, 1, 16) == cropped(1, 1, 16)).all()
 
 
+def test_the_probe_mirrors_half_of_the_images_unless_told_otherwise() -> None:
+    images = InMemory(count=400)
+
+    def cropped(views: ViewSettings) -> NDArray[np.uint8]:
+        batches = evaluation_batches(images, views, batch_size=40, threads=2, random_view_epoch=3)
+        return np.concatenate([batch.images[0] for batch in batches])
+
+    straight, found = cropped(dataclasses.replace(VIEWS, horizontal_flip=False)), cropped(VIEWS)
+    mirrored = (found == straight[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (mirrored ^ (found == straight).all(axis=(1, 2, 3))).all()
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.1)
+
+
 def test_originals_come_in_the_asked_order() -> None:
     images, rows = InMemory(), np.array([30, 2, 17, 5, 5])
     found = list(original_batches(images, VIEWS, rows, batch_size=2, threads=2))
     assert [batch.rows.tolist() for batch in found] == [[30, 2], [17, 5], [5]]
-    assert (found[1].images[0][0] == crops.resized(crops.decode(images.encoded[17]), 16)).all()
+    assert (found[1].images[0][0] == crops.resized(decode(images.encoded[17]), 16)).all()
 
 
 def test_a_batch_holds_the_labels_of_its_rows() -> None:

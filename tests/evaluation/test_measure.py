@@ -1,7 +1,6 @@
 """Selection of measures and their features, and errors before any is computed."""
 
 import dataclasses
-import io
 import statistics
 from collections.abc import Mapping
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import nn
 
 from fgssl.collapse import effective_rank, normalized_std
@@ -64,17 +62,15 @@ class Pictures:
         self.attributes = {"brightness": light, "side": random.integers(0, 2, images).astype(np.float64)}
         colors = np.array([[130, 100, 110], [110, 125, 100], [105, 110, 125]])[species]
         pixels = light[:, None, None, None] * (colors[:, None, None] + random.normal(scale=60, size=(images, 4, 4, 3)))
-        self.pixels = pixels.clip(0, 255).astype(np.uint8)
+        self.drawn: NDArray[np.uint8] = pixels.clip(0, 255).astype(np.uint8)
         self.reads = 0
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def read(self, row: int) -> bytes:
+    def pixels(self, row: int) -> NDArray[np.uint8]:
         self.reads += 1
-        file = io.BytesIO()
-        Image.fromarray(self.pixels[row]).save(file, "PNG")
-        return file.getvalue()
+        return self.drawn[row]
 
 
 def splits(levels: int = 2) -> tuple[Pictures, Pictures]:
@@ -121,7 +117,7 @@ ENCODER = nn.Flatten()
 def encoded(images: Pictures) -> torch.Tensor:
     """Return the pixels, normalized as in the views' settings, as features."""
     views = ViewSettings(image_size=4)
-    pixels = (images.pixels / 255 - np.array(views.mean)) / np.array(views.std)
+    pixels = (images.drawn / 255 - np.array(views.mean)) / np.array(views.std)
     return torch.tensor(pixels.transpose(0, 3, 1, 2).reshape(len(images), 48), dtype=torch.float32)
 
 

@@ -1,11 +1,14 @@
 """Geometry: torchvision's, with random numbers that depend on (seed, epoch, view, image) alone."""
 
-import io
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -14,12 +17,6 @@ from fgssl.views import crops
 
 def picture(width: int, height: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 SIZES = [(40, 30), (30, 40), (32, 32), (200, 20), (20, 200), (1, 1), (7, 300)]
@@ -62,25 +59,42 @@ def test_the_box_is_torchvisions_for_the_same_numbers(
         assert crops.random_crop_box(width, height, numbers, area) == expected
 
 
-def test_pixels_are_torchvisions_to_the_last_bit() -> None:
+def test_pixels_are_torchvisions_but_for_a_rounding() -> None:
     image, numbers = picture(57, 43), crops.crop_numbers(0, "training", 0, 0, np.arange(10))
     for one in numbers:
         left, top, right, bottom = crops.random_crop_box(57, 43, one, (0.2, 1.0))
         expected = v2.functional.resized_crop(image, top, left, bottom - top, right - left, [24, 24])
-        assert (crops.random_resized_crop(image, one, (0.2, 1.0), 24) == np.asarray(expected)).all()
-    assert (crops.resized(image, 24) == np.asarray(v2.functional.resize(image, [24, 24]))).all()
+        close(crops.random_resized_crop(np.array(image), one, (0.2, 1.0), 24), expected)
+    close(crops.resized(np.array(image), 24), v2.functional.resize(image, [24, 24]))
+
+
+def close(found: NDArray[np.uint8], expected: Image.Image) -> None:
+    """Allow a difference of 1, since torch and Pillow round weights to 16 and 22 bits."""
+    assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_every_processor_computes_the_same_bits(capability: str) -> None:
+    code = (
+        "import hashlib, numpy as np; from fgssl.views.crops import resized\n"
+        "pixels = np.random.default_rng(0).integers(0, 256, (61, 47, 3), dtype=np.uint8)\n"
+        "print(hashlib.sha256(b''.join(resized(pixels, size).tobytes() for size in (9, 32, 60, 100))).hexdigest())"
+    )
+    command, environment = [sys.executable, "-c", code], {**os.environ, "ATEN_CPU_CAPABILITY": capability}
+    printed = subprocess.check_output(command, text=True, env=environment)
+    assert printed == subprocess.check_output(command, text=True)
 
 
 @pytest.mark.parametrize(("width", "height"), [(57, 43), (50, 50), (70, 41), (41, 70), (375, 500), (200, 31)])
 def test_the_center_crop_is_torchvisions(width: int, height: int) -> None:
     image = picture(width, height)
     expected = v2.Compose([v2.Resize(32), v2.CenterCrop(28)])(image)
-    assert (crops.center_cropped(image, 32, 28) == np.asarray(expected)).all()
+    close(crops.center_cropped(np.array(image), 32, 28), expected)
 
 
 def test_an_image_of_the_right_size_is_left_as_it_is() -> None:
-    image = picture(24, 24)
-    assert (crops.resized(image, 24) == np.asarray(image)).all()
+    image = np.array(picture(24, 24))
+    assert (crops.resized(image, 24) == image).all()
 
 
 def test_shares_and_ratios_are_those_asked_for() -> None:
@@ -106,33 +120,3 @@ def test_numbers_are_a_function_of_seed_purpose_epoch_view_and_image() -> None:
     assert (crops.crop_numbers(0, "training", 2, 1, rows[1:2]) == whole[1:2]).all()
     for other in ((1, "training", 2, 1), (0, "probe", 2, 1), (0, "training", 3, 1), (0, "training", 2, 0)):
         assert (crops.crop_numbers(*other, rows) != whole).all()
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1", "CMYK"])
-def test_other_modes_become_rgb(mode: str) -> None:
-    image = picture(9, 8).convert(mode)
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    decoded = crops.decode(encoded(image, kind))
-    assert decoded.mode == "RGB"
-    assert (np.asarray(decoded) == np.asarray(image.convert("RGB"))).all()
-
-
-def test_16_bit_gray_is_scaled_not_clipped() -> None:
-    values = np.array([[0, 257, 25700, 65535]], dtype=np.uint16)
-    decoded = crops.decode(encoded(Image.fromarray(values)))
-    assert np.asarray(decoded)[0, :, 0].tolist() == [0, 1, 100, 255]
-
-
-def test_a_photograph_that_lies_on_its_side_is_put_upright() -> None:
-    image, tags = picture(8, 4), Image.Exif()
-    tags[0x0112] = 6  # the camera was turned: rotate by a quarter clockwise to view
-    decoded = crops.decode(encoded(image, "PNG", exif=tags))
-    assert (np.asarray(decoded) == np.rot90(np.asarray(image), k=-1)).all()
-
-
-def test_garbage_and_a_cut_file_are_refused() -> None:
-    with pytest.raises(OSError, match="cannot identify"):
-        crops.decode(b"no image")
-    cut = encoded(picture(64, 64), "JPEG")[:-800]
-    with pytest.raises(OSError, match="truncated"):
-        crops.resized(crops.decode(cut), 32)
