@@ -43,7 +43,8 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
     from fgssl.run.measuring import evaluate_checkpoint
 
     found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
-    print_measures(found)
+    assert config.evaluation is not None
+    print_measures(found, config.evaluation.remarks(found))
     if not checkpoint:
         print_next_in_python("encoder = fgssl.load_encoder", folder.path)
 

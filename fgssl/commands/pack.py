@@ -1,15 +1,18 @@
 """`fgssl pack`."""
 
 import ast
+import contextlib
 import dataclasses
 import inspect
 import itertools
 import re
+import signal
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -19,9 +22,13 @@ from fgssl.data.source import Source
 from fgssl.data.sources import SOURCES, source_named
 from fgssl.errors import COMMAND_LINE, UserError
 from fgssl.progress import shown
+from fgssl.settings.declare import settings
+from fgssl.settings.packing import PackingSettings
+from fgssl.store.files import write_atomically
 from fgssl.store.manifest import Manifest, verify
+from hpc.local.machine import cores
 
-_BY_DEPTH = "one or two, by the depth of the class folders; none for a flat folder"
+_BY_DEPTH = "as the folders or the columns give them; none for unlabeled images"
 
 
 class _Sources(click.Group):
@@ -63,6 +70,8 @@ class _SourceCommand(click.Command):
     def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Keys, with their defaults"):
             formatter.write_dl(_keys(self.source.settings))
+        with formatter.section("Keys of every source"):
+            formatter.write_dl(_keys(PackingSettings))
         with formatter.section("How to get the images"):
             paragraphs = self.source.how_to_get.split("\n\n")
             formatter.write_text("\n\n".join(f"\b\n{text}" if text.startswith(" ") else text for text in paragraphs))
@@ -70,41 +79,90 @@ class _SourceCommand(click.Command):
 
 @click.group(cls=_Sources, invoke_without_command=True, subcommand_metavar="SOURCE [IMAGES] DST [KEY=VALUE]...")
 @click.option("--verify", "packed", type=PATH, metavar="DST", help="Check the SHA-256 of every shard in DST.")
+@click.option("--inspect", "inspected", type=PATH, metavar="DST", help="Show counts and sizes, write a contact sheet.")
+@click.option("--sheet", type=PATH, metavar="PNG", help="File of the contact sheet.  [default: DST.png beside DST]")
 @click.pass_context
-def command(context: click.Context, packed: Path | None) -> None:
+def command(context: click.Context, packed: Path | None, inspected: Path | None, sheet: Path | None) -> None:
     """Pack images into a folder of HDF5 shards.
 
     `fgssl pack SOURCE --help` describes one source, its keys and how to get its images.
     """
-    if packed is None:
+    folder = packed or inspected
+    if sheet is not None and inspected is None:
+        raise UserError("--sheet is the file of the contact sheet: give --inspect DST with it")
+    if folder is None:
         if context.invoked_subcommand is None:
             raise UserError(f"SOURCE is missing: one of {', '.join(SOURCES)}; `fgssl pack --help` describes them")
         return
-    if context.invoked_subcommand is not None:
-        raise UserError(f"--verify takes one folder and nothing else, not also {context.invoked_subcommand}")
-    manifest = verify(packed, shown)
-    print(f"{packed}: every shard is as it was packed\n{_summary(manifest)}")
-    _print_next(manifest, packed)
+    if context.invoked_subcommand is not None or (packed and inspected):
+        given = context.invoked_subcommand or "--inspect"
+        raise UserError(f"--{'verify' if packed else 'inspect'} takes one folder and nothing else, not also {given}")
+    manifest = verify(folder, shown, cores()) if packed else Manifest.read(folder)
+    print(f"{folder}: every shard is as it was packed\n{_summary(manifest)}" if packed else _summary(manifest))
+    if inspected:
+        _inspect(folder, sheet or Path(f"{folder.absolute()}.png"))
+    _print_next(manifest, folder)
+
+
+def _inspect(folder: Path, sheet: Path) -> None:
+    from fgssl.data.inspection import contact_sheet, overview
+
+    print(f"\n{overview(folder)}")
+    write_atomically(sheet, contact_sheet(folder))
+    print(f"\ncontact sheet: {sheet}")
 
 
 def _pack(source: Source, arguments: Sequence[str]) -> None:
     from fgssl.data.packing import pack  # h5py, numpy and all settings: not needed for --help
     from fgssl.settings.layers import parse_overrides
-    from fgssl.settings.validation import validate
 
     started = time.monotonic()
     num_paths = len(source.paths) + 1
     paths, overrides = arguments[:num_paths], arguments[num_paths:]
     if len(paths) < num_paths or any(re.match(r"\w+=", path) for path in paths):
         raise UserError(f"source {source.name} needs: {source.usage()} [key=value ...]")
-    options: Any = validate(parse_overrides(list(overrides)), source.settings, COMMAND_LINE)
+    given = parse_overrides(list(overrides))
+    options, packing = _settings(given, source.settings)
     *images, destination = map(Path, paths)
     dataset = source.read(*images, options)
-    manifest = pack(dataset, destination, track=shown)
+    if dataset.drawn and (unused := given.keys() & packing.arguments.keys()):
+        raise UserError(f"{min(unused)}: source {source.name} draws its images and stores them as they are: remove it")
+    with _leaving_on_term():
+        manifest = pack(dataset, destination, packing, track=shown, remark=_print_remark)
     print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest)}")
     for remark in dataset.remarks:
-        print(remark, file=sys.stderr)
+        _print_remark(remark)
     _print_next(manifest, destination)
+
+
+def _settings(given: Mapping[str, object], kind: Any) -> tuple[Any, PackingSettings]:
+    """Return the settings of a source, which are of the class `kind`, and those of packing, validated together."""
+    from fgssl.settings.validation import validate
+
+    both: Any = validate(given, settings(type(kind.__name__, (kind, PackingSettings), {})), COMMAND_LINE)
+    options, packing = (
+        each(**{field.name: getattr(both, field.name) for field in dataclasses.fields(each)})
+        for each in (kind, PackingSettings)
+    )
+    return options, dataclasses.replace(packing, workers=packing.workers or cores())
+
+
+@contextlib.contextmanager
+def _leaving_on_term() -> Iterator[None]:
+    """Let TERM end the program as Ctrl-C does, so that packing cleans up."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_remark(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _print_next(manifest: Manifest, folder: Path) -> None:
@@ -122,9 +180,16 @@ def _keys(settings: Any) -> list[tuple[str, str]]:
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
     return [
-        (f"{field.name}={'' if field.default is None else field.default}", documented.get(field.name, ""))
+        (f"{field.name}={_as_typed(field.default)}", documented.get(field.name, ""))
         for field in dataclasses.fields(settings)
     ]
+
+
+def _as_typed(default: object) -> str:
+    """Return a default as a user would type it; nothing for None."""
+    if default is None:
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -24,9 +24,8 @@ _TURNS: Final[dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = 
 }
 """Function from pixels (H, W, C) to the upright image, by the Exif tag Orientation; 1 is upright."""
 _JPEG = b"\xff\xd8\xff"
-_MARKS_OF_ORIENTATION = (b"Exif\0", b"Orientation")
-_HEAD = 2 * 2**16
-"""Bytes of a file within which its orientation stands: it precedes the pixels, and a segment has 64 KiB at most."""
+_HEADER_BYTES = 2 * 2**16
+"""Bytes that hold the Exif block of a JPEG: it precedes the pixels, and a segment has 64 KiB at most."""
 
 
 def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
@@ -38,23 +37,26 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
     Raises:
         OSError, ValueError: The bytes are not a readable image.
     """
-    if _fits_simplejpeg(encoded):
+    colors = _colors_for_simplejpeg(encoded)
+    if colors in ("CMYK", "YCCK"):
+        if strict:  # Pillow, which converts the colors, passes over the warnings of libjpeg
+            simplejpeg.decode_jpeg(encoded, colorspace="CMYK", strict=True)
+    elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        if any(encoded.find(mark, 0, _HEAD) >= 0 for mark in _MARKS_OF_ORIENTATION):
-            return _turned(pixels, lambda: Image.open(io.BytesIO(encoded)))
-        return pixels
+        may_be_turned = any(encoded.find(word, 0, _HEADER_BYTES) >= 0 for word in (b"Exif\0", b"Orientation"))
+        return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_be_turned else pixels
     return upright_rgb(Image.open(io.BytesIO(encoded)))
 
 
-def _fits_simplejpeg(encoded: bytes) -> bool:
-    """Return whether the bytes are a JPEG that is not CMYK and has one of the usual subsamplings."""
+def _colors_for_simplejpeg(encoded: bytes) -> str | None:
+    """Return the color space of a JPEG that simplejpeg reads, or None for all other images."""
     if simplejpeg is None or not encoded.startswith(_JPEG):
-        return False
+        return None
     try:
-        _, _, colors, _ = simplejpeg.decode_jpeg_header(encoded, strict=False)
+        colors: str = simplejpeg.decode_jpeg_header(encoded, strict=False)[2]
+        return colors
     except (ValueError, KeyError):  # an odd or a broken header, which Pillow reads or reports
-        return False
-    return colors not in ("CMYK", "YCCK")
+        return None
 
 
 def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -62,10 +64,10 @@ def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
     colored = image
     if image.mode.startswith("I"):  # Pillow would clip 16 bits instead of scaling them
         colored = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).astype(np.uint8))
-    return _turned(np.array(colored.convert("RGB")), lambda: image)
+    return upright(np.array(colored.convert("RGB")), lambda: image)
 
 
-def _turned(pixels: NDArray[np.uint8], image: Callable[[], Image.Image]) -> NDArray[np.uint8]:
+def upright(pixels: NDArray[np.uint8], image: Callable[[], Image.Image]) -> NDArray[np.uint8]:
     """Turn pixels by the Exif tag Orientation of `image`, or not at all if the Exif block is damaged."""
     try:
         turn = _TURNS.get(image().getexif().get(ExifTags.Base.Orientation))

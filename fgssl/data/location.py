@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
     folder = Path(data.folder).expanduser()
     try:
         packed = (folder / MANIFEST).exists()
-    except OSError as error:  # a folder that may not be entered
+    except PermissionError as error:  # a folder that may not be entered
         raise DataError(f"data.folder: {unreadable(folder, error)}") from None
     if not packed:
         raise DataError(f"data.folder: {data.folder} {_not_packed(data.dataset, folder)}")
@@ -69,13 +70,16 @@ def ensure_toy(data: DataSettings, data_root: Path, track: Track = silent) -> Pa
     folder = shards_folder(data, data_root)
     if data.embedded and not (folder / MANIFEST).exists():
         import fgssl.data.sources.toy as toy  # heavy imports, needed once
-        from fgssl.data.packing import DestinationExistsError, pack
+        from fgssl.data.packing import DestinationExistsError, PackingInProgressError, pack
 
-        try:
-            pack(toy.read(data.toy), folder, track=track)
-        except DestinationExistsError:
-            if not (folder / MANIFEST).exists():  # otherwise another process has just packed it
-                raise
+        while not (folder / MANIFEST).exists():
+            try:
+                pack(toy.read(data.toy), folder, track=track)
+            except PackingInProgressError:
+                time.sleep(0.1)
+            except DestinationExistsError:
+                if not (folder / MANIFEST).exists():  # otherwise another process has just packed it
+                    raise
     return folder
 
 

@@ -2,185 +2,328 @@
 
 import contextlib
 import hashlib
-import itertools
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+import json
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
-import h5py
-import numpy as np
+from PIL import Image
 
+from fgssl.data.packed_image import Finding, packed_image
+from fgssl.data.packing_folder import (
+    DestinationExistsError,
+    PackingFolder,
+    PackingInProgressError,
+    ShardRecord,
+    combined,
+    refuse_existing,
+    source_of,
+    write,
+    writing,
+)
+from fgssl.data.packing_remarks import FindingCounts, count_findings, equal_images, merged, remarks_on
+from fgssl.data.shard_content import shard_content, source_id
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
 from fgssl.progress import Advance, Track, silent
 from fgssl.randomness import permutation
-from fgssl.store.manifest import MANIFEST, Level, Manifest, Shard, listed
+from fgssl.settings.packing import PackingSettings
+from fgssl.store.manifest import FORMAT, MANIFEST, Level, Manifest, Shard, listed
 
+__all__ = ["DestinationExistsError", "PackingInProgressError", "pack"]
 
-class DestinationExistsError(DataError):
-    """Destination of `pack` that exists already."""
+IMAGES_PER_TASK = 8
+TASKS_AHEAD = 4
+"""Tasks per thread that are under way or wait to be written; they bound the memory."""
+DIGEST_BYTES = 8
+"""Bytes of a SHA-256 by which images are compared; among a million images two are equal by chance in 1e-8 cases."""
+DEFAULTS = PackingSettings()
+
+Remark = Callable[[str], object]
+"""Function that takes one remark for the user."""
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def pack(
-    dataset: SourceDataset, destination: Path, *, shard_bytes: int = 128 * 2**20, track: Track = silent
+    dataset: SourceDataset,
+    destination: Path,
+    settings: PackingSettings = DEFAULTS,
+    *,
+    shard_bytes: int = 128 * 2**20,
+    track: Track = silent,
+    remark: Remark = lambda text: None,
 ) -> Manifest:
     """Write `dataset` into the new folder `destination`; a reader sees all of it or nothing.
 
-    A shard is closed before its images would exceed `shard_bytes`. After an error nothing is left behind.
+    A shard is closed before its images would exceed `shard_bytes`. The shards do not depend on the number of threads,
+    which is one unless the settings give it. After an error nothing is left behind. After a `KeyboardInterrupt`, a
+    `SystemExit` or a kill, finished shards remain beside the destination, and packing the same images again goes on
+    after them.
 
     Raises:
         DestinationExistsError: The folder exists and is not empty.
+        PackingInProgressError: Another process packs into this folder.
         DataError: Images are unreadable (all are listed), a split is empty, or the folder cannot be written.
     """
+    for split, recipes in dataset.splits.items():
+        if not recipes:
+            raise DataError(f"dataset {dataset.name}: split {split} has no images")
     destination = destination.absolute()
-    _refuse_existing(destination)
-    temporary = destination.with_name(f".{destination.name}.packing-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    try:
-        with _writing(destination):
-            temporary.mkdir(parents=True)
-        unreadable: list[str] = []
-        group_numbers: dict[str, int] = {}
-        splits: dict[str, tuple[Shard, ...]] = {}
-        class_counts: dict[str, tuple[tuple[int, ...], ...]] = {}
-        first: Sample | None = None
-        for split, recipes in dataset.splits.items():
-            if not recipes:
-                raise DataError(f"dataset {dataset.name}: split {split} has no images")
-            shards: list[Shard] = []
-            counts = [[0] * len(level.classes) for level in dataset.levels]
-            with track(f"pack {split}", len(recipes), "images") as advance:
-                for batch in _batches(_permuted(recipes, dataset.seed, split, unreadable, advance), shard_bytes):
-                    path = temporary / f"{split}-{len(shards):05d}.h5"
-                    first = first or batch[0]
-                    content = _shard(path.name, batch, dataset.levels, first, group_numbers)
-                    with _writing(destination):
-                        _write(path, content)
-                    shards.append(Shard(path.name, len(batch), len(content), hashlib.sha256(content).hexdigest()))
-                    _count(batch, counts)
-            splits[split], class_counts[split] = tuple(shards), tuple(map(tuple, counts))
-        if unreadable:
-            raise DataError(listed(sorted(unreadable), "image that cannot be packed", "images that cannot be packed"))
-        manifest = Manifest(
-            dataset=dataset.name,
-            source=dataset.source,
-            arguments=dataset.arguments,
-            levels=dataset.levels,
-            splits=splits,
-            class_counts=class_counts,
-            attributes=() if first is None else tuple(sorted(first.attributes)),
-        )
-        return _publish(temporary, manifest, destination)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _count(batch: Sequence[Sample], counts: list[list[int]]) -> None:
-    """Add the images of `batch` to `counts`, the number of images of each class at each level."""
-    for sample in batch:
-        for of_level, label in zip(counts, sample.labels, strict=True):
-            of_level[label] += 1
-
-
-def _publish(temporary: Path, manifest: Manifest, destination: Path) -> Manifest:
-    """Write the manifest, the last of all files, give the folder its final name, and return the manifest."""
-    with _writing(destination):
-        _write(temporary / MANIFEST, manifest.to_json().encode())
+    refuse_existing(destination)
+    if not dataset.drawn:
+        dataset = replace(dataset, arguments={**dataset.arguments, **settings.arguments})
+    with PackingFolder(destination, _plan(dataset, shard_bytes)) as folder, _pillow_without_warnings():
+        packing = _Packing(dataset, settings, folder, shard_bytes)
         try:
-            temporary.rename(destination)
-        except OSError:
-            _refuse_existing(destination)  # another process was faster
+            packing.resume(remark)
+            for split in dataset.splits:
+                packing.pack(split, track)
+        except (KeyboardInterrupt, SystemExit):
+            kept = "keeps the finished shards: the same command goes on after them; delete it if you do not want that"
+            remark(f"{folder.path} {kept}" if folder.keep() else f"no shard was finished: {folder.path} is removed")
             raise
+        if faults := sorted(packing.unreadable):
+            raise DataError(listed(faults, "image that cannot be packed", "images that cannot be packed"))
+        manifest = packing.manifest()
+        for text in packing.remarks():
+            remark(text)
+        with writing(destination):
+            write(folder.shards / MANIFEST, manifest.to_json().encode())
+        folder.publish()
     return manifest
 
 
-def _refuse_existing(destination: Path) -> None:
-    with _writing(destination):
-        if destination.is_dir() and not any(destination.iterdir()):
-            return
-        exists = destination.exists() or destination.is_symlink()
-    if exists:
-        raise DestinationExistsError(
-            f"{destination}: exists already and is never overwritten: choose another folder, or remove it first"
-        )
+def _plan(dataset: SourceDataset, shard_bytes: int) -> str:
+    """Return a SHA-256 over all that decides the shards, except the images themselves."""
+    content = [FORMAT, version("fgssl"), version("pillow"), version("h5py"), shard_bytes, dataset.drawn, dataset.seed]
+    content += [dataset.name, dataset.source, dict(dataset.arguments), [asdict(level) for level in dataset.levels]]
+    content += [{split: len(recipes) for split, recipes in dataset.splits.items()}]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @contextlib.contextmanager
-def _writing(destination: Path) -> Iterator[None]:
+def _pillow_without_warnings() -> Iterator[None]:
+    """Silence Pillow about damaged Exif blocks, which become remarks, and about sizes, which the settings limit."""
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
     try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{destination}: cannot be written ({error.strerror or error}); free space, correct the permissions, or "
-            "choose another folder"
-        ) from error
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
-def _permuted(
-    recipes: Sequence[Callable[[], Sample]], seed: int, split: str, unreadable: list[str], advance: Advance
-) -> Iterator[Sample]:
-    for row in permutation(seed, f"pack/{split}", length=len(recipes)):
-        advance(1)
+@dataclass(frozen=True)
+class _Prepared:
+    """Sample with the image as it will be stored, or the reason why it cannot be."""
+
+    sample: Sample | None
+    made_of: str = ""
+    digest: bytes = b""
+    findings: Mapping[Finding, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+class _Packing:
+    """Shards written so far, and the numbers that the next ones continue."""
+
+    def __init__(self, dataset: SourceDataset, settings: PackingSettings, folder: PackingFolder, shard_bytes: int):
+        self._dataset, self._settings, self._folder, self._shard_bytes = dataset, settings, folder, shard_bytes
+        self._orders = {
+            split: permutation(dataset.seed, f"pack/{split}", length=len(recipes)).tolist()
+            for split, recipes in dataset.splits.items()
+        }
+        self._records: list[ShardRecord] = []
+        self._group_numbers: dict[str, int] = {}
+        self._num_groups = 0
+        self.unreadable: list[str] = []
+        """Reasons why images cannot be packed; once there is one, no further shard is written."""
+
+    def resume(self, remark: Remark) -> None:
+        """Take over the finished shards of an interrupted packing whose source files have not changed."""
+        for record in self._folder.finished():
+            start, recipes = self._done(record.split), self._dataset.splits[record.split]
+            rows = self._orders[record.split][start : start + record.shard.count]
+            sources = in_order(source_of, [recipes[row] for row in rows], self._workers)
+            if combined(list(sources)) != record.made_of:
+                break
+            self._take(record)
+        self._folder.discard_after(self._records)
+        if number := len(self._records):
+            remark(f"goes on after {number} {'shard' if number == 1 else 'shards'} of an interrupted packing")
+
+    def pack(self, split: str, track: Track) -> None:
+        """Write the shards of one split that are not finished yet."""
+        recipes, start = self._dataset.splits[split], self._done(split)
+        with track(f"pack {split}", len(recipes), "images") as advance:
+            advance(start)
+            prepared = in_order(lambda row: self._prepare(recipes[row]), self._orders[split][start:], self._workers)
+            for batch in _batches(self._readable(prepared, advance), self._shard_bytes):
+                self._write(split, batch)
+
+    @property
+    def _workers(self) -> int:
+        return self._settings.workers or 1
+
+    def _done(self, split: str) -> int:
+        return sum(record.shard.count for record in self._records if record.split == split)
+
+    def _prepare(self, recipe: Callable[[], Sample]) -> _Prepared:
+        made_of = source_of(recipe)
         try:
-            sample = recipes[int(row)]()
+            sample = recipe()
         except UnreadableImageError as error:
-            unreadable.append(str(error))
-            continue
-        if not unreadable:  # otherwise nothing will be packed, and only further unreadable images matter
-            yield sample
+            return _Prepared(None, fault=str(error))
+        digest = hashlib.sha256(sample.image).digest()[:DIGEST_BYTES]
+        if self._dataset.drawn:
+            return _Prepared(sample, made_of, digest)
+        try:
+            packed = packed_image(sample.image, self._settings)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow raises many types for damaged files
+            return _Prepared(None, fault=f"{sample.source_id}: {error}")
+        return _Prepared(replace(sample, image=packed.encoded), made_of, digest, packed.findings)
+
+    def _readable(self, prepared: Iterable[_Prepared], advance: Advance) -> Iterator[_Prepared]:
+        for each in prepared:
+            advance(1)
+            if each.fault:
+                self.unreadable.append(each.fault)
+            elif not self.unreadable:  # otherwise nothing will be packed, and only further unreadable images matter
+                yield each
+
+    def _write(self, split: str, batch: Sequence[_Prepared]) -> None:
+        samples = [each.sample for each in batch if each.sample is not None]
+        attributes = self._records[0].attributes if self._records else tuple(samples[0].attributes)
+        for sample in samples:
+            _check(sample, self._dataset.levels, attributes)
+        groups, new_groups, num_groups = self._grouped(samples)
+        name = f"{split}-{sum(record.split == split for record in self._records):05d}.h5"
+        content = shard_content(name, samples, groups, attributes)
+        record = ShardRecord(
+            split=split,
+            shard=Shard(name, len(samples), len(content), hashlib.sha256(content).hexdigest()),
+            made_of=combined([each.made_of for each in batch]),
+            class_counts=_class_counts(samples, self._dataset.levels),
+            attributes=attributes,
+            groups=new_groups,
+            num_groups=num_groups,
+            findings=count_findings(
+                (sample.source_id, each.findings) for sample, each in zip(samples, batch, strict=True)
+            ),
+            digests=b"".join(each.digest for each in batch).hex(),
+        )
+        self._folder.add(len(self._records), record, content)
+        self._take(record)
+
+    def _grouped(self, samples: Sequence[Sample]) -> tuple[list[int], dict[str, int], int]:
+        """Return the group of each sample, the numbers of new names of groups, and the number of groups so far."""
+        groups, new_groups, num_groups = [], dict[str, int](), self._num_groups
+        for sample in samples:
+            number = self._group_numbers.get(sample.group, new_groups.get(sample.group, num_groups))
+            groups.append(number)
+            if number == num_groups:
+                num_groups += 1
+                if sample.group:
+                    new_groups[sample.group] = number
+        return groups, new_groups, num_groups
+
+    def _take(self, record: ShardRecord) -> None:
+        self._records.append(record)
+        self._group_numbers.update(record.groups)
+        self._num_groups = record.num_groups
+
+    def manifest(self) -> Manifest:
+        """Return the manifest of all shards."""
+        splits = {split: [each for each in self._records if each.split == split] for split in self._dataset.splits}
+        return Manifest(
+            dataset=self._dataset.name,
+            source=self._dataset.source,
+            arguments=self._dataset.arguments,
+            levels=self._dataset.levels,
+            splits={split: tuple(record.shard for record in records) for split, records in splits.items()},
+            class_counts={
+                split: tuple(
+                    tuple(map(sum, zip(*by_shard, strict=True)))
+                    for by_shard in zip(*(record.class_counts for record in records), strict=True)
+                )
+                for split, records in splits.items()
+            },
+            attributes=tuple(sorted(self._records[0].attributes)),
+        )
+
+    def remarks(self) -> list[str]:
+        """Return remarks on the images for the user."""
+        findings: FindingCounts = {}
+        digests = {split: b"" for split in self._dataset.splits}
+        for record in self._records:
+            findings = merged(findings, record.findings)
+            digests[record.split] += bytes.fromhex(record.digests)
+        return [*remarks_on(findings), *equal_images(digests, self._source_id)]
+
+    def _source_id(self, split: str, row: int) -> str:
+        for record in self._records:
+            if record.split == split:
+                if row < record.shard.count:
+                    return source_id(self._folder.shards / record.shard.file, row)
+                row -= record.shard.count
+        raise IndexError(row)
 
 
-def _batches(samples: Iterator[Sample], shard_bytes: int) -> Iterator[list[Sample]]:
-    batch: list[Sample] = []
+def in_order(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
+    """Yield the function's value of each item, in order, computed by so many threads, a bounded number ahead."""
+
+    def task(chunk: Sequence[T]) -> list[R]:
+        return [function(item) for item in chunk]
+
+    ahead: deque[Future[list[R]]] = deque()
+    executor = ThreadPoolExecutor(workers)
+    try:
+        for start in range(0, len(items), IMAGES_PER_TASK):
+            ahead.append(executor.submit(task, items[start : start + IMAGES_PER_TASK]))
+            if len(ahead) > TASKS_AHEAD * workers:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _batches(prepared: Iterator[_Prepared], shard_bytes: int) -> Iterator[list[_Prepared]]:
+    batch: list[_Prepared] = []
     size = 0
-    for sample in samples:
-        if batch and size + len(sample.image) > shard_bytes:
+    for each in prepared:
+        image_bytes = len(each.sample.image) if each.sample else 0
+        if batch and size + image_bytes > shard_bytes:
             yield batch
             batch, size = [], 0
-        batch.append(sample)
-        size += len(sample.image)
+        batch.append(each)
+        size += image_bytes
     if batch:
         yield batch
 
 
-def _shard(
-    name: str, samples: Sequence[Sample], levels: Sequence[Level], first: Sample, group_numbers: dict[str, int]
-) -> bytes:
-    """Return the content of an HDF5 file, made in memory: on a full disk HDF5 would crash the process."""
+def _class_counts(samples: Sequence[Sample], levels: Sequence[Level]) -> tuple[tuple[int, ...], ...]:
+    """Return the number of images of each class at each level."""
+    counts = [[0] * len(level.classes) for level in levels]
     for sample in samples:
-        _check(sample, levels, first)
-    offsets = np.cumsum([0, *(len(sample.image) for sample in samples)], dtype=np.int64)
-    own_group = (f"\0{number}" for number in itertools.count(len(group_numbers)))  # no name begins with NUL
-    groups = [group_numbers.setdefault(sample.group or next(own_group), len(group_numbers)) for sample in samples]
-    source_ids = [os.fsencode(sample.source_id) for sample in samples]
-    labels = np.array([sample.labels for sample in samples], dtype=np.int64).reshape(len(samples), len(levels))
-    with h5py.File(name, "w", driver="core", backing_store=False) as file:
-        images = file.create_dataset("images", shape=(int(offsets[-1]),), dtype=np.uint8)
-        images[:] = np.frombuffer(b"".join(sample.image for sample in samples), dtype=np.uint8)
-        file["offsets"] = offsets
-        file["labels"] = labels
-        file["source_ids"] = np.array(source_ids, dtype=h5py.string_dtype("utf-8", max(map(len, source_ids))))
-        file["groups"] = np.array(groups, dtype=np.int64)
-        attributes = file.create_group("attributes")
-        for attribute in first.attributes:
-            attributes[attribute] = np.array([sample.attributes[attribute] for sample in samples], dtype=np.float64)
-        file.flush()
-        content: bytes = file.id.get_file_image()
-        return content
+        for of_level, label in zip(counts, sample.labels, strict=True):
+            of_level[label] += 1
+    return tuple(map(tuple, counts))
 
 
-def _check(sample: Sample, levels: Sequence[Level], first: Sample) -> None:
-    """Raise a `ValueError` if the sample does not fit the levels, or has other attributes than the `first` one."""
+def _check(sample: Sample, levels: Sequence[Level], attributes: Sequence[str]) -> None:
+    """Raise a `ValueError` if the sample does not fit the levels, or has other attributes than the first one."""
     fits = len(sample.labels) == len(levels) and all(
         0 <= label < len(level.classes) for label, level in zip(sample.labels, levels, strict=True)
     )
-    if not (fits and sample.image and sample.source_id) or sample.attributes.keys() != first.attributes.keys():
+    if not (fits and sample.image and sample.source_id) or sample.attributes.keys() != set(attributes):
         raise ValueError(f"{sample.source_id!r}: image, labels {sample.labels} or attributes do not fit the dataset")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pydantic import JsonValue
+
 from fgssl.errors import DataError
 from fgssl.store.manifest import Level
 
@@ -20,7 +22,7 @@ class Sample:
     """One image of a source, with its labels."""
 
     image: bytes
-    """Image file, PNG or JPEG."""
+    """Image file in any format that Pillow reads; `pack` checks it and stores it as JPEG or PNG."""
     labels: tuple[int, ...]
     """One class number per level, finest level first; empty if unlabeled."""
     source_id: str
@@ -37,15 +39,19 @@ class SourceDataset:
 
     name: str
     source: str
-    arguments: Mapping[str, str | int | float]
-    """Settings of the source, without paths; they are part of the version."""
+    arguments: Mapping[str, JsonValue]
+    """Settings of the source, without paths, to which `pack` adds its own; they are part of the version."""
     levels: tuple[Level, ...]
     splits: Mapping[str, Sequence[Callable[[], Sample]]]
-    """One function per image. Each is called once, in packing order, so that no split has to fit into memory."""
+    """One function per image. Each is called at most once, roughly in packing order and from several threads at a time,
+    so that no split has to fit into memory. An interrupted packing can be resumed if the functions are partials of a
+    function of a module, with arguments that are paths, numbers, strings, or dataclasses and tuples of these."""
     seed: int = 0
     """Seed of the permutation of images in the shards."""
     remarks: tuple[str, ...] = ()
     """Remarks for the user, such as files that were left out."""
+    drawn: bool = False
+    """Whether code draws the images. They are stored as they are then, and the settings of packing do not apply."""
 
 
 @dataclass(frozen=True, kw_only=True)

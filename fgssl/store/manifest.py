@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -158,22 +159,31 @@ class Manifest:
         return manifest
 
 
-def verify(folder: Path, track: Track = silent) -> Manifest:
-    """Recompute the SHA-256 of every shard; raise a `DataError` that lists all that are missing or damaged."""
+def verify(folder: Path, track: Track = silent, workers: int = 1) -> Manifest:
+    """Recompute the SHA-256 of every shard in so many threads.
+
+    Raises:
+        DataError: Shards are missing or damaged; the message lists them all.
+    """
     manifest = Manifest.read(folder)
     faults = []
     shards = list(itertools.chain.from_iterable(manifest.splits.values()))
-    with track(f"verify {folder}", len(shards), "shards") as advance:
-        for shard in shards:
-            try:
-                if (found := file_sha256(folder / shard.file)) != shard.sha256:
-                    faults.append(f"{folder / shard.file}: SHA-256 is {found}, but {shard.sha256} in the manifest")
-            except OSError as error:
-                faults.append(f"{folder / shard.file}: cannot be read: {error.strerror}")
+    with track(f"verify {folder}", len(shards), "shards") as advance, ThreadPoolExecutor(workers) as executor:
+        for fault in executor.map(lambda shard: _fault(folder / shard.file, shard), shards):
+            faults += [fault] * bool(fault)
             advance(1)
     if faults:
         raise DataError(listed(faults, "damaged shard", "damaged shards") + "\npack the dataset again")
     return manifest
+
+
+def _fault(path: Path, shard: Shard) -> str:
+    """Return what is wrong with the file of a shard, or an empty string."""
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        return f"{path}: cannot be read: {error.strerror}"
+    return "" if found == shard.sha256 else f"{path}: SHA-256 is {found}, but {shard.sha256} in the manifest"
 
 
 def listed(faults: Sequence[str], one: str, many: str) -> str:

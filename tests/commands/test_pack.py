@@ -36,9 +36,9 @@ def test_toy_as_a_command(tmp_path: Path) -> None:
 
 
 def test_folder_with_options_and_remarks(run, tmp_path: Path) -> None:
-    for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
+    for number, name in enumerate(("a/1.png", "a/2.png", "b/1.png", "b/2.png")):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(tmp_path / "images" / name)
+        Image.fromarray(np.full((3, 3), number, dtype=np.uint8)).save(tmp_path / "images" / name)
     (tmp_path / "images" / "a" / "notes.txt").write_text("hello")
     code, text = run("folder", tmp_path / "images", tmp_path / "shards", "name=pets", "test_fraction=0.5")
     assert code == 0
@@ -52,9 +52,9 @@ def test_folder_with_options_and_remarks(run, tmp_path: Path) -> None:
 
 
 def test_names_of_levels(run, tmp_path: Path) -> None:
-    for name in ("a/x/1.png", "a/x/2.png", "b/y/1.png", "b/y/2.png"):
+    for number, name in enumerate(("a/x/1.png", "a/x/2.png", "b/y/1.png", "b/y/2.png")):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.zeros((3, 3), dtype=np.uint8)).save(tmp_path / "images" / name)
+        Image.fromarray(np.full((3, 3), number, dtype=np.uint8)).save(tmp_path / "images" / name)
     code, text = run("folder", tmp_path / "images", tmp_path / "shards", "levels=[species,family]")
     assert code == 0
     assert "dataset images, 2 x species, 2 x family" in text
@@ -67,6 +67,44 @@ def test_packing_and_verifying_show_how_far_they_are(run, tmp_path: Path, monkey
     assert "pack test: 24/24 images, " in text
     _, text = run("--verify", tmp_path / "toy")
     assert f"verify {tmp_path / 'toy'}: 2/2 shards, " in text
+
+
+def photographs(folder: Path) -> Path:
+    for name in ("a/1.jpg", "a/2.jpg", "b/3.jpg", "b/4.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((300, 400, 3), int(name[2]) * 50, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+def test_every_source_takes_the_keys_of_packing(run, tmp_path: Path) -> None:
+    images = photographs(tmp_path / "images")
+    code, text = run("folder", images, tmp_path / "small", "shorter_side=100", "workers=2", "name=photos")
+    assert code == 0
+    assert "4 images shrunk to the shorter side" in text
+    assert ShardedSplit(tmp_path / "small", "train").pixels(0).shape == (100, 133, 3)
+    run("folder", images, tmp_path / "original", "shorter_side=original", "name=photos")
+    assert ShardedSplit(tmp_path / "original", "train").pixels(0).shape == (300, 400, 3)
+    _, text = run("gtsrb", "--help")
+    assert "shorter_side=256" in text
+    assert "accept_damaged=false" in text
+
+
+def test_inspect(run, tmp_path: Path) -> None:
+    run("folder", photographs(tmp_path / "images"), tmp_path / "shards")
+    code, text = run("--inspect", tmp_path / "shards")
+    assert code == 0
+    assert "class: 2 classes" in text
+    assert "images per class in train: 1 to 1, median 1" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["train", "test"] in lines
+    assert ["a", "1", "1"] in lines
+    assert "train: 2 images; width 341 to 341 px, median 341; height 256 to 256 px, median 256; 2 JPEG (RGB)" in text
+    assert f"contact sheet: {tmp_path / 'shards.png'}" in text
+    sheet = np.asarray(Image.open(tmp_path / "shards.png"))
+    assert {int(sheet[60, 64].mean()) // 50, int(sheet[60, 192].mean()) // 50} <= {1, 2, 3, 4}  # a and b of train
+    run("--inspect", tmp_path / "shards", "--sheet", tmp_path / "mine.png")
+    assert (tmp_path / "mine.png").read_bytes() == (tmp_path / "shards.png").read_bytes()
 
 
 def test_verify(run, tmp_path: Path) -> None:
@@ -89,8 +127,8 @@ def test_verify(run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "SOURCE is missing: one of toy, folder, gtsrb"),
-        (["foldr", "x", "y"], "unknown source 'foldr': did you mean 'folder'? allowed: toy, folder, gtsrb"),
+        ([], "SOURCE is missing: one of toy, folder, "),
+        (["foldr", "x", "y"], "unknown source 'foldr': did you mean 'folder'? allowed: toy, folder, "),
         (["toy"], "source toy needs: fgssl pack toy DST [key=value ...]"),
         (["folder", "images"], "source folder needs: fgssl pack folder IMAGES DST"),
         (["folder", "images", "seed=1"], "source folder needs: fgssl pack folder IMAGES DST"),
@@ -99,8 +137,16 @@ def test_verify(run, tmp_path: Path) -> None:
         (["toy", "x", "image_size=large", "seed=-1"], "seed: -1 is not allowed"),
         (["toy", "x", "image_size=large", "seed=-1"], "image_size: 'large' is not allowed"),
         (["folder", "a", "b", "test_fraction=1.5"], "test_fraction: 1.5 is not allowed: input should be less than 1"),
-        (["gtsrb", "nowhere", "x"], "no GTSRB here"),
+        (["gtsrb", "nowhere", "x"], "nowhere: does not exist: "),
         (["--verify", "x", "toy"], "--verify takes one folder and nothing else"),
+        (["--verify", "x", "--inspect", "x"], "--verify takes one folder and nothing else, not also --inspect"),
+        (["--inspect", "x", "toy"], "--inspect takes one folder and nothing else, not also toy"),
+        (["--inspect", "x"], "x: does not exist"),
+        (["--sheet", "x.png", "toy"], "--sheet is the file of the contact sheet: give --inspect DST with it"),
+        (["toy", "x", "shorter_side=64"], "shorter_side: source toy draws its images and stores them as they are"),
+        (["folder", "a", "b", "shorter_sid=1"], "unknown key 'shorter_sid': did you mean 'shorter_side'?"),
+        (["folder", "a", "b", "shorter_side=0"], "shorter_side: 0 is not allowed"),
+        (["folder", "a", "b", "ground=green"], "ground: 'green' is not allowed: input should be 'white' or 'black'"),
     ],
 )
 def test_mistakes_are_explained(

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fgssl.data.packing import DestinationExistsError, pack
+from fgssl.data.packing import DestinationExistsError, PackingInProgressError, pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
@@ -52,6 +52,7 @@ def dataset(count: int = 60, seed: int = 0) -> SourceDataset:
             "test": [partial(sample, number) for number in range(100, 110)],
         },
         seed=seed,
+        drawn=True,
     )
 
 
@@ -125,9 +126,8 @@ def test_groups_are_shared_by_a_track_and_by_no_one_else(folder: Path) -> None:
 
 
 def test_unlabeled_images(tmp_path: Path) -> None:
-    bare = SourceDataset(
-        "bare", "test", {}, (), {"train": [lambda: Sample(b"1", (), "1"), lambda: Sample(b"2", (), "2")]}
-    )
+    samples = [lambda: Sample(b"1", (), "1"), lambda: Sample(b"2", (), "2")]
+    bare = SourceDataset("bare", "test", {}, (), {"train": samples}, drawn=True)
     pack(bare, tmp_path / "shards")
     split = ShardedSplit(tmp_path / "shards", "train")
     assert split.labels.shape == (2, 0)
@@ -424,18 +424,32 @@ def test_empty_folder_is_taken_and_anything_else_refused(tmp_path: Path) -> None
     assert (tmp_path / "full" / "mine.txt").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_slower_of_two_packers_leaves_the_other_alone(tmp_path: Path) -> None:
+def test_two_packers_of_one_folder_refuse_each_other(tmp_path: Path) -> None:
     destination = tmp_path / "shards"
+    refused = []
 
-    def overtaken() -> Sample:
-        pack(dataset(), destination)
+    def meanwhile() -> Sample:
+        with pytest.raises(
+            PackingInProgressError, match=f"shards: process {os.getpid()} on .* is packing there"
+        ) as error:
+            pack(dataset(), destination)
+        refused.append(error)
         return sample(0)
 
-    slow = dataclasses.replace(dataset(), splits={"train": [overtaken]})
-    with pytest.raises(DestinationExistsError):
-        pack(slow, destination)
-    assert len(ShardedSplit(destination, "train")) == 60
+    pack(dataclasses.replace(dataset(), splits={"train": [meanwhile]}), destination)
+    assert len(refused) == len(ShardedSplit(destination, "train")) == 1
     assert os.listdir(tmp_path) == ["shards"]
+
+
+def test_destination_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    def meanwhile() -> Sample:
+        (tmp_path / "shards").mkdir()
+        (tmp_path / "shards" / "mine.txt").write_text("mine")
+        return sample(0)
+
+    with pytest.raises(DestinationExistsError):
+        pack(dataclasses.replace(dataset(), splits={"train": [meanwhile]}), tmp_path / "shards")
+    assert [file.name for file in tmp_path.rglob("*")] == ["shards", "mine.txt"]
 
 
 def test_all_unreadable_images_are_listed_and_nothing_is_left(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def sample(number: int) -> Sample:
 def shards(tmp_path: Path) -> Path:
     files.warn_once.cache_clear()
     splits = {"train": [partial(sample, number) for number in range(6)], "test": [partial(sample, 7)]}
-    pack(SourceDataset("made-up", "test", {}, (), splits), tmp_path / "shards", shard_bytes=1)
+    pack(SourceDataset("made-up", "test", {}, (), splits, drawn=True), tmp_path / "shards", shard_bytes=1)
     return tmp_path / "shards"
 
 
@@ -89,7 +89,7 @@ def test_complete_copy_is_used_again_and_other_versions_get_their_own(shards: Pa
     copy = staged(shards, str(tmp_path / "local"), first)
     assert staged(shards, str(tmp_path / "local"), second) == copy
     assert (first.copied, second.copied) == (7, 0)
-    pack(SourceDataset("other", "test", {}, (), {"train": [partial(sample, 0)]}), tmp_path / "other")
+    pack(SourceDataset("other", "test", {}, (), {"train": [partial(sample, 0)]}, drawn=True), tmp_path / "other")
     assert staged(tmp_path / "other", str(tmp_path / "local")) != copy
 
 

@@ -30,6 +30,7 @@ def read(options: ToySettings) -> SourceDataset:
             for split, count in counts.items()
         },
         seed=options.seed,
+        drawn=True,
     )
 
 

@@ -1,0 +1,252 @@
+"""Hidden folder beside a destination, in which one process packs and which an interrupted packing leaves behind.
+
+.NAME.packing/lock              locked by the process that packs
+.NAME.packing/plan              SHA-256 over the dataset and the settings
+.NAME.packing/shards/           finished shards; renamed to NAME at the end
+.NAME.packing/records/00000     record of each finished shard, in the order in which they were written
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import partial
+from pathlib import Path
+from types import FunctionType
+from typing import IO
+
+from fgssl.errors import DataError
+from fgssl.store.files import file_sha256, read_or_warn
+from fgssl.store.manifest import Shard
+
+
+class DestinationExistsError(DataError):
+    """Destination of `pack` that exists already."""
+
+
+class PackingInProgressError(DataError):
+    """Destination that another process packs at this moment."""
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """Finished shard, with all that a resumed packing needs to go on after it."""
+
+    split: str
+    shard: Shard
+    made_of: str
+    """SHA-256 over the sources of its images, or empty if their functions cannot be compared."""
+    class_counts: tuple[tuple[int, ...], ...]
+    """Number of images of each class at each level."""
+    attributes: tuple[str, ...]
+    groups: Mapping[str, int]
+    """Numbers of the named groups that begin in this shard."""
+    num_groups: int
+    """Number of groups in this and all earlier shards."""
+    findings: Mapping[str, tuple[int, tuple[str, ...]]]
+    """Number of images and first examples, by finding."""
+    digests: str
+    """First 8 bytes of the SHA-256 of each source file, in hexadecimal, one after the other."""
+
+
+class PackingFolder:
+    """Folder in which this process alone packs, as a context; it is removed at its end unless `keep` was called."""
+
+    def __init__(self, destination: Path, plan: str) -> None:
+        self.destination = destination
+        self.path = destination.with_name(f".{destination.name}.packing")
+        self.shards, self._records, self._plan = self.path / "shards", self.path / "records", self.path / "plan"
+        self._lock: IO[str] | None = None
+        self._kept = False
+        with writing(destination):
+            self._lock = _locked(self.path / "lock", destination)
+            try:
+                refuse_existing(destination)
+                if not self._plan.is_file() or self._plan.read_text() != plan:
+                    self._clear()
+                    write(self._plan, plan.encode())
+                for folder in (self.shards, self._records):
+                    folder.mkdir(exist_ok=True)
+            except BaseException:
+                self._remove()
+                raise
+
+    def __enter__(self) -> "PackingFolder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._kept:
+            self._remove()
+        elif self._lock is not None:
+            self._lock.close()
+
+    def keep(self) -> bool:
+        """Keep the finished shards for the next packing, and return whether there are any."""
+        self._kept = self._record(0).is_file()
+        return self._kept
+
+    def finished(self) -> list[ShardRecord]:
+        """Return the records of an earlier packing, up to the first shard that is missing or damaged."""
+        records: list[ShardRecord] = []
+        with contextlib.suppress(FileNotFoundError):
+            while record := read_or_warn(self._record(len(records)), ShardRecord, advice="its shard is packed again"):
+                if file_sha256(self.shards / record.shard.file) != record.shard.sha256:
+                    break
+                records.append(record)
+        return records
+
+    def _record(self, number: int) -> Path:
+        return self._records / f"{number:05d}"
+
+    def discard_after(self, records: Sequence[ShardRecord]) -> None:
+        """Remove all shards and records but the first ones, which are `records`."""
+        valid = {self._record(number) for number in range(len(records))}
+        valid |= {self.shards / record.shard.file for record in records}
+        for file in (*self._records.iterdir(), *self.shards.iterdir()):
+            if file not in valid:
+                file.unlink()
+
+    def add(self, number: int, record: ShardRecord, content: bytes) -> None:
+        """Write a finished shard, and then the record that makes it one."""
+        with writing(self.destination):
+            write(self.shards / record.shard.file, content)
+            if record.made_of:
+                write(self._record(number), json.dumps(asdict(record)).encode())
+
+    def publish(self) -> None:
+        """Rename the folder of shards to the destination."""
+        with writing(self.destination):
+            try:
+                self.shards.rename(self.destination)
+            except OSError:
+                refuse_existing(self.destination)  # another process was faster
+                raise
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != "lock":
+                entry.unlink()
+
+    def _remove(self) -> None:
+        """Remove the folder; the lock is the last file, so that nobody else packs in a folder that is being removed."""
+        with contextlib.suppress(OSError):
+            self._clear()
+            (self.path / "lock").unlink()
+            self.path.rmdir()
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _locked(path: Path, destination: Path) -> IO[str]:
+    """Return the lock file, locked by this process.
+
+    Raises:
+        PackingInProgressError: Another process has locked it.
+        DataError: The file system has no locks.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a+")
+        except FileNotFoundError:  # another process has just removed the folder
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            file.close()
+            raise PackingInProgressError(
+                f"{destination}: {holder} is packing there at this moment: wait for it, or choose another folder"
+            ) from None
+        except OSError as error:
+            file.close()
+            raise DataError(
+                f"{path}: this file system has no file locks ({error.strerror}): pack on another one, and copy the "
+                "folder"
+            ) from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
+                return file
+        file.close()
+
+
+def refuse_existing(destination: Path) -> None:
+    """Raise a `DestinationExistsError` unless the destination is missing or an empty folder."""
+    with writing(destination):
+        if destination.is_dir() and not any(destination.iterdir()):
+            return
+        exists = destination.exists() or destination.is_symlink()
+    if exists:
+        raise DestinationExistsError(
+            f"{destination}: exists already and is never overwritten: choose another folder, or remove it first"
+        )
+
+
+@contextlib.contextmanager
+def writing(destination: Path) -> Iterator[None]:
+    """Turn an `OSError` in this context into a `DataError` with advice on the destination."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{destination}: cannot be written ({error.strerror or error}); free space, correct the permissions, or "
+            "choose another folder"
+        ) from error
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file and flush it to the disk; it has its name once it is whole."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+
+
+def source_of(function: Callable[[], object]) -> str:
+    """Return a text that is equal for equal sources of an image, with size and time of its files; empty if unknown."""
+    if not isinstance(function, partial) or not isinstance(function.func, FunctionType):
+        return ""
+    name = f"{function.func.__module__}.{function.func.__qualname__}"
+    described = _described((function.args, tuple(function.keywords.items())))
+    return "" if "<" in name or described is None else f"{name}{described}"
+
+
+def _described(value: object) -> str | None:
+    """Return a text for an argument, or None if equal texts would not mean equal arguments."""
+    if isinstance(value, Path):
+        try:
+            state = value.stat()
+        except OSError:
+            return repr(value)
+        return f"{value!r}:{state.st_size}:{state.st_mtime_ns}"
+    if value is None or isinstance(value, str | int | float | bytes):
+        return repr(value)
+    parts: Sequence[object]
+    if isinstance(value, tuple | list):
+        parts = value
+    elif isinstance(value, Mapping):
+        parts = tuple(value.items())
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = (type(value).__qualname__, *(getattr(value, field.name) for field in fields(value)))
+    else:
+        return None
+    described = [text for part in parts if (text := _described(part)) is not None]
+    return f"({','.join(described)})" if len(described) == len(parts) else None
+
+
+def combined(sources: Sequence[str]) -> str:
+    """Return the SHA-256 over the sources of the images of a shard; empty if one is unknown."""
+    return hashlib.sha256("\n".join(sources).encode(errors="surrogateescape")).hexdigest() if all(sources) else ""

@@ -1,0 +1,67 @@
+import io
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fgssl.data.inspection import CAPTION, CLASSES_SHOWN, COLUMNS, TILE, TILES, contact_sheet, overview
+from fgssl.data.packing import pack
+from fgssl.data.source import Sample, SourceDataset
+from fgssl.data.sources.encoded_image import png
+from fgssl.store.manifest import Level
+
+
+def sample(label: int, number: int, labeled: bool) -> Sample:
+    gray = Image.fromarray(np.full((10 + number % 3, 20), label % 256, dtype=np.uint8))
+    return Sample(png(gray), (label,) if labeled else (), f"{label}/{number}.png")
+
+
+def packed(folder: Path, counts: list[int], labeled: bool = True) -> Path:
+    """Pack so many images of each class; class N has gray value N."""
+    recipes = [partial(sample, label, number, labeled) for label, count in enumerate(counts) for number in range(count)]
+    levels = (Level("species", tuple(f"kind {label}" for label in range(len(counts)))),) if labeled else ()
+    pack(SourceDataset("made-up", "test", {}, levels, {"train": recipes}), folder / "shards")
+    return folder / "shards"
+
+
+def test_few_classes_are_all_listed(tmp_path: Path) -> None:
+    lines = [line.split() for line in overview(packed(tmp_path, [3, 1])).splitlines()]
+    assert ["kind", "0", "3"] in lines
+    assert ["kind", "1", "1"] in lines
+    (sizes,) = [line for line in lines if line[:1] == ["train:"]]
+    assert " ".join(sizes) == (
+        "train: 4 images; width 20 to 20 px, median 20; height 10 to 12 px, median 11; 4 PNG (L)"
+    )
+
+
+def test_many_classes_stay_readable(tmp_path: Path) -> None:
+    counts = [2] * 300
+    counts[77], counts[123] = 1, 9
+    text = overview(packed(tmp_path, counts))
+    lines = text.splitlines()
+    assert len(lines) < CLASSES_SHOWN
+    assert "  images per class in train: 1 to 9, median 2" in lines
+    assert lines[4].split() == ["kind", "77", "1"]
+    assert ["kind", "123", "9"] in [line.split() for line in lines]
+
+
+def tile(sheet: np.ndarray, place: int) -> int:
+    """Return the gray value in the middle of a tile of the first split."""
+    y = CAPTION + (TILE + CAPTION) * (place // COLUMNS) + TILE // 2
+    return int(sheet[y, TILE * (place % COLUMNS) + TILE // 2, 0])
+
+
+def test_contact_sheet_shows_the_classes_in_order(tmp_path: Path) -> None:
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(packed(tmp_path, [2, 1, 40])))))
+    assert [tile(sheet, place) for place in range(24)] == [0, 0, 1, *[2] * (TILES // 3), 255]
+
+
+def test_contact_sheet_of_many_classes_shows_one_image_of_evenly_chosen_ones(tmp_path: Path) -> None:
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(packed(tmp_path, [1] * 120)))))
+    assert [tile(sheet, place) for place in range(TILES)] == list(range(0, 120, 2))
+
+
+def test_contact_sheet_of_unlabeled_images(tmp_path: Path) -> None:
+    sheet = Image.open(io.BytesIO(contact_sheet(packed(tmp_path, [3], labeled=False))))
+    assert sheet.size == (TILE * COLUMNS, 2 * CAPTION + TILE)

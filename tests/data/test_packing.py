@@ -1,0 +1,359 @@
+"""Packing of image files: the same shards for any number of threads, and after any interruption."""
+
+import functools
+import io
+import os
+import resource
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgssl.commands.pack import _leaving_on_term
+from fgssl.data.packing import IMAGES_PER_TASK, TASKS_AHEAD, in_order, pack
+from fgssl.data.shards import ShardedSplit
+from fgssl.data.source import Sample, SourceDataset
+from fgssl.data.sources.encoded_image import file_sample
+from fgssl.errors import DataError
+from fgssl.settings.packing import PackingSettings
+from fgssl.store.manifest import Level, verify
+
+SHARD_BYTES = 6000
+on_reading: Callable[[str], None] | None = None
+"""Function called with the name of each image before it is read."""
+
+
+def read(file: Path, label: int) -> Sample:
+    if on_reading is not None:
+        on_reading(file.name)
+    return file_sample(file, (label,), file.name, group=f"group {int(file.stem) // 3}" if label else "")
+
+
+@functools.cache
+def jpeg(number: int, width: int = 48, height: int = 36, **options: Any) -> bytes:
+    rough = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    (tmp_path / "images").mkdir()
+    for number in range(60):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(jpeg(number))
+    return tmp_path / "images"
+
+
+def dataset(images: Path) -> SourceDataset:
+    files = sorted(images.iterdir(), key=lambda file: int(file.stem))
+    recipes = [partial(read, file, number % 2) for number, file in enumerate(files)]
+    level = Level("class", ("a", "b"))
+    return SourceDataset("made-up", "test", {}, (level,), {"train": recipes[:40], "test": recipes[40:]})
+
+
+def packed(images: Path, destination: Path, **settings: Any) -> list[str]:
+    """Pack the images and return the remarks."""
+    remarks: list[str] = []
+    pack(dataset(images), destination, PackingSettings(**settings), shard_bytes=SHARD_BYTES, remark=remarks.append)
+    return remarks
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def ended(function: Callable[[], object]) -> int:
+    """Call `function` in a fork of this process and return the wait status of the fork."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except SystemExit as exit:
+            os._exit(int(exit.code or 0))
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1]
+
+
+def at_image(count: int, act: Callable[[], None]) -> Callable[[str], None]:
+    """Return a function for `on_reading` that acts when so many images have been read."""
+    seen: list[str] = []
+
+    def reading(name: str) -> None:
+        seen.append(name)
+        if len(seen) == count:
+            act()
+
+    return reading
+
+
+@pytest.fixture
+def set_reading() -> Iterator[Callable[[Callable[[str], None] | None], None]]:
+    def put(function: Callable[[str], None] | None) -> None:
+        global on_reading
+        on_reading = function
+
+    yield put
+    put(None)
+
+
+# ------------------------------------------------------------------------------------------- threads
+
+
+def test_any_number_of_threads_writes_the_same_bytes(images: Path, tmp_path: Path) -> None:
+    for workers in (1, 2, 5):
+        packed(images, tmp_path / str(workers), workers=workers)
+    assert content(tmp_path / "1") == content(tmp_path / "2") == content(tmp_path / "5")
+    assert len(content(tmp_path / "1")) > 4  # several shards
+
+
+def test_a_bounded_number_of_images_is_under_way() -> None:
+    started: list[int] = []
+    most = 0
+    for done, _ in enumerate(in_order(started.append, range(2000), 3)):
+        most = max(most, len(started) - done)
+    assert len(started) == 2000
+    assert 0 < most <= (3 * TASKS_AHEAD + 1) * IMAGES_PER_TASK
+
+
+def test_an_error_ends_all_threads(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    set_reading(at_image(20, fail))
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        packed(images, tmp_path / "shards", workers=3)
+    assert threading.active_count() == before
+    assert os.listdir(tmp_path) == ["images"]
+
+
+# ----------------------------------------------------------------------------------- what is recorded
+
+
+def test_settings_are_part_of_the_version(images: Path, tmp_path: Path) -> None:
+    original = PackingSettings(shorter_side="original")
+    given = (PackingSettings(), original, PackingSettings(workers=2, max_megapixels=1))
+    manifests = [pack(dataset(images), tmp_path / str(number), settings) for number, settings in enumerate(given)]
+    assert manifests[0].arguments == {"shorter_side": 256, "ground": "white", "accept_damaged": False}
+    assert manifests[0].version == manifests[2].version != manifests[1].version
+
+
+def test_remarks_count_and_name(images: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(images / "3.jpg", "PNG")
+    (images / "4.jpg").write_bytes(jpeg(4, 600, 400))
+    (images / "5.jpg").write_bytes(jpeg(5, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"))
+    (images / "6.jpg").write_bytes(jpeg(6)[:-60])
+    Image.fromarray(np.arange(90, dtype=">u2").reshape(9, 10)).save(images / "7.jpg", "TIFF")
+    with pytest.raises(DataError, match=r"1 image that cannot be packed:\n  6\.jpg: .*accept_damaged=true"):
+        packed(images, tmp_path / "shards")
+    remarks = packed(images, tmp_path / "shards", accept_damaged=True)
+    assert [remark.splitlines()[0].split(" shrunk")[0].split(",")[0] for remark in remarks] == [
+        "1 image",
+        "1 image composed on the ground that the key ground gives",
+        "1 image damaged",
+        "1 image with a damaged Exif block",
+        "1 image with 16 bits that use less than half of their range and look dark: scale the values to 0-65535 first:",
+    ]
+    assert [remark.splitlines()[1:] for remark in remarks[1:4:2]] == [["  3.jpg"], ["  5.jpg"]]
+    assert "6.jpg (Premature end of JPEG" in remarks[2]
+    assert "7.jpg (values up to 89)" in remarks[4]
+
+
+def test_equal_images_of_two_splits_are_counted(images: Path, tmp_path: Path) -> None:
+    for train, test in ((0, 45), (1, 46), (1, 47)):
+        (images / f"{test}.jpg").write_bytes(jpeg(train))
+    (images / "2.jpg").write_bytes(jpeg(3))  # within train
+    (remark,) = packed(images, tmp_path / "shards")
+    assert remark.splitlines()[0] == "3 images of test equal byte for byte in train:"
+    assert sorted(line.strip() for line in remark.splitlines()[1:]) == [
+        "45.jpg = 0.jpg",
+        "46.jpg = 1.jpg",
+        "47.jpg = 1.jpg",
+    ]
+
+
+# ------------------------------------------------------------------------------------- interruptions
+
+
+def killed(images: Path, destination: Path, set_reading: Any, after: int = 45) -> None:
+    """Pack until so many images are read; then the process is killed without a chance to clean up."""
+    set_reading(at_image(after, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    assert ended(lambda: packed(images, destination)) == signal.SIGKILL
+    set_reading(None)
+
+
+def names_read(images: Path, destination: Path, set_reading: Any) -> tuple[list[str], list[str]]:
+    """Pack; return the names of the images that were read, and the remarks."""
+    names: list[str] = []
+    set_reading(names.append)
+    remarks = packed(images, destination)
+    set_reading(None)
+    return names, remarks
+
+
+def test_after_a_kill_packing_goes_on_and_writes_the_same_bytes(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    packed(images, tmp_path / "whole")
+    killed(images, tmp_path / "shards", set_reading)
+    assert not (tmp_path / "shards").exists()
+    finished = {file.name: file.stat().st_ino for file in (tmp_path / ".shards.packing" / "shards").iterdir()}
+    names, remarks = names_read(images, tmp_path / "shards", set_reading)
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+    assert remarks == [f"goes on after {len(finished)} shards of an interrupted packing"]
+    assert 15 <= len(names) < 45
+    assert all((tmp_path / "shards" / name).stat().st_ino == inode for name, inode in finished.items())
+    assert sorted(os.listdir(tmp_path)) == ["images", "shards", "whole"]
+    verify(tmp_path / "shards", workers=2)
+
+
+def test_finished_shards_of_changed_images_are_packed_again(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    killed(images, tmp_path / "shards", set_reading)
+    first = ShardNames(tmp_path / ".shards.packing").first_image
+    (images / first).write_bytes(jpeg(999))
+    names, remarks = names_read(images, tmp_path / "shards", set_reading)
+    assert (len(names), remarks) == (60, [])
+    packed(images, tmp_path / "fresh")
+    assert content(tmp_path / "shards") == content(tmp_path / "fresh")
+
+
+class ShardNames:
+    """Names of the images in the first finished shard of a folder in which packing was interrupted."""
+
+    def __init__(self, folder: Path) -> None:
+        import h5py
+
+        with h5py.File(folder / "shards" / "train-00000.h5") as file:
+            self.first_image = os.fsdecode(file["source_ids"][0])
+
+
+@pytest.mark.parametrize("damage", ["shard", "record", "lost shard"])
+def test_damaged_remains_are_packed_again(images: Path, tmp_path: Path, set_reading: Any, damage: str) -> None:
+    packed(images, tmp_path / "whole")
+    killed(images, tmp_path / "shards", set_reading)
+    remains = tmp_path / ".shards.packing"
+    file = remains / "records" / "00001" if damage == "record" else remains / "shards" / "train-00001.h5"
+    if damage == "lost shard":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-9])
+    names, remarks = names_read(images, tmp_path / "shards", set_reading)
+    assert remarks == ["goes on after 1 shard of an interrupted packing"]
+    assert len(names) < 60
+    assert content(tmp_path / "shards") == content(tmp_path / "whole")
+
+
+def test_other_settings_start_anew(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    killed(images, tmp_path / "shards", set_reading)
+    assert packed(images, tmp_path / "shards", shorter_side="original") == []
+    packed(images, tmp_path / "fresh", shorter_side="original")
+    assert content(tmp_path / "shards") == content(tmp_path / "fresh")
+
+
+def test_functions_that_cannot_be_compared_start_anew(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    def opaque() -> SourceDataset:
+        given = dataset(images)
+        splits: Mapping[str, Any] = {
+            split: [lambda recipe=recipe: recipe() for recipe in recipes] for split, recipes in given.splits.items()
+        }
+        return SourceDataset("made-up", "test", {}, given.levels, splits)
+
+    set_reading(at_image(45, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    assert ended(lambda: pack(opaque(), tmp_path / "shards", shard_bytes=SHARD_BYTES)) == signal.SIGKILL
+    names: list[str] = []
+    set_reading(names.append)
+    pack(opaque(), tmp_path / "shards", shard_bytes=SHARD_BYTES)
+    assert len(names) == 60
+
+
+def interrupted(images: Path, folder: Path) -> tuple[int, str]:
+    """Pack in a fork as the command does; return its exit code and the remarks."""
+    receive, send = os.pipe()
+
+    def run() -> None:
+        with _leaving_on_term():
+            remark: Callable[[str], object] = lambda text: os.write(send, text.encode())  # noqa: E731
+            pack(dataset(images), folder / "shards", shard_bytes=SHARD_BYTES, remark=remark)
+
+    status = ended(run)
+    os.close(send)
+    with open(receive) as pipe:
+        return os.waitstatus_to_exitcode(status), pipe.read()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_term_and_interrupt_leave_finished_shards_and_say_so(
+    images: Path, tmp_path: Path, set_reading: Any, number: int, status: int
+) -> None:
+    set_reading(at_image(45, lambda: os.kill(os.getpid(), number)))
+    exit_code, remark = interrupted(images, tmp_path)
+    assert exit_code == status
+    assert f"{tmp_path}/.shards.packing keeps the finished shards" in remark
+    names, _ = names_read(images, tmp_path / "shards", set_reading)
+    assert len(names) < 60
+
+
+def test_term_before_the_first_shard_leaves_nothing(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    set_reading(at_image(5, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    exit_code, remark = interrupted(images, tmp_path)
+    assert exit_code == 143
+    assert remark.startswith("no shard was finished")
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_lock_of_a_killed_process_is_free(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    killed(images, tmp_path / "shards", set_reading, after=1)
+    assert (tmp_path / ".shards.packing" / "lock").exists()
+    packed(images, tmp_path / "shards")
+    assert sorted(os.listdir(tmp_path)) == ["images", "shards"]
+
+
+# ------------------------------------------------------------------------------------------ full disk
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    places: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path / f"mounted-{len(places)}"
+        place.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True)
+        if done.returncode:
+            pytest.skip("only root may mount a file system")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_disk_that_is_full_half_way_is_left_as_it_was(images: Path, mounted: Callable[[str], Path]) -> None:
+    disk = mounted("size=64k")
+    with pytest.raises(DataError, match=r"shards: cannot be written \(No space left on device\); free space"):
+        packed(images, disk / "shards", shorter_side="original")
+    assert os.listdir(disk) == []
+
+
+def test_read_only_disk(images: Path, mounted: Callable[[str], Path]) -> None:
+    disk = mounted("size=64k,ro")
+    with pytest.raises(DataError, match=r"shards: cannot be written \(Read-only file system\)"):
+        packed(images, disk / "shards")
+
+
+def test_few_open_files_are_enough(images: Path, tmp_path: Path) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        packed(images, tmp_path / "shards", workers=4)
+        os._exit(0)
+
+    assert ended(limited) == 0
+    assert len(ShardedSplit(tmp_path / "shards", "train")) == 40
