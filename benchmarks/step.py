@@ -71,7 +71,7 @@ class MadeImages:
             small.resize((256, 256), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
             self.encoded.append(buffer.getvalue())
         self.labels: NDArray[np.int64] = np.stack([np.arange(images) % 8, np.arange(images) % 4], axis=1)
-        self.source_ids = np.array([f"{row}.jpg" for row in range(images)])
+        self.source_ids = [f"{row}.jpg" for row in range(images)]
 
     def __len__(self) -> int:
         return len(self.encoded)

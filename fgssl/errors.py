@@ -3,6 +3,8 @@
 import contextlib
 import difflib
 import io
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,17 +112,34 @@ def _neighbors(path: Path) -> tuple[Path, str, list[str]]:
 def exit_code(main: Callable[[], int]) -> int:
     """Run the main function of a command and return its exit code.
 
-    A `UserError` is printed to stderr and gives 2; a `KeyboardInterrupt` gives 130. Characters that the locale does not
-    have are printed as escapes.
+    A `UserError` is printed to stderr and gives 2; a `KeyboardInterrupt` gives 130. If the reader of stdout left early,
+    such as `head`, the rest is dropped in silence, with 141 as of a shell's own commands. Characters that the locale
+    does not have are printed as escapes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        return main()
+        code = main()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_left():
+            raise
+        return 141
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _reader_left() -> bool:
+    """Return whether stdout is a pipe that nobody reads any more, and drop what is left to print if so."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True

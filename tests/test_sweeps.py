@@ -185,11 +185,10 @@ def test_the_rows_of_table_3_that_there_are():
         ("main", "paper", "cub200"),
     ],
 )
-def test_a_dataset_that_pack_cannot_read_yet_says_how_to_use_folder(name, preset, dataset, tmp_path):
+def test_a_dataset_that_is_not_packed_says_how_to_pack_it(name, preset, dataset, tmp_path):
     arguments = ["sweep", str(SWEEPS / f"{name}.yaml"), "--preset", preset, "--out", str(tmp_path / "out")]
     with pytest.raises(UserError) as caught:
         invoke(arguments)
-    assert f"no source named {dataset!r}" in str(caught.value)
-    assert "fgssl pack folder" in str(caught.value)
-    assert f"name={dataset}" in str(caught.value)
+    folder = f"shards/{dataset}"
+    assert f"`fgssl pack {dataset} IMAGES {folder}` (`fgssl pack {dataset} --help` describes" in str(caught.value)
     assert not (tmp_path / "out").exists()

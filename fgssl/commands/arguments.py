@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -45,10 +45,13 @@ def clusters(context: click.Context, parameter: click.Parameter, incomplete: str
     return names or [CompletionItem(incomplete, type="file")]
 
 
-def print_measures(measures: Mapping[str, int | float]) -> None:
-    """Print one measure per line; counts are integers, all others have two decimals."""
+def print_measures(measures: Mapping[str, int | float], remarks: Sequence[str]) -> None:
+    """Print one measure per line, and the remarks on stderr; counts are integers, all others have two decimals."""
+    width = max(map(len, measures))
     for name, value in measures.items():
-        print(f"{name:>18} {value:z.2f}" if isinstance(value, float) else f"{name:>18} {value}")
+        print(f"{name:>{width}} {value:z.2f}" if isinstance(value, float) else f"{name:>{width}} {value}")
+    for remark in remarks:
+        print(f"note: {remark}", file=sys.stderr)
 
 
 def print_next(program: str, *arguments: object, purpose: str) -> None:

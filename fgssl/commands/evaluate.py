@@ -43,7 +43,8 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
     from fgssl.run.measuring import evaluate_checkpoint
 
     found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
-    print_measures(found)
+    assert config.evaluation is not None
+    print_measures(found, config.evaluation.remarks(found))
     if not checkpoint:
         print_next_in_python("encoder = fgssl.load_encoder", folder.path)
 
@@ -56,6 +57,6 @@ def _config(folder: RunFolder, overrides: Sequence[str]) -> configs.Config:
     if config.evaluation is None:  # a stage that other runs start from: measured only here
         config = dataclasses.replace(config, evaluation=EvaluationSettings())
     if fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(trained):
-        allowed = "evaluation.*, resources.* and data.folder can be overridden for a trained run"
+        allowed = "evaluation.*, resources.* and data.folder, stage and cache can be overridden for a trained run"
         raise SettingsError([Problem(COMMAND_LINE, " ".join(overrides), f"changes how the run was trained; {allowed}")])
     return config

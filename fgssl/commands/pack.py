@@ -28,7 +28,7 @@ from fgssl.store.files import write_atomically
 from fgssl.store.manifest import Manifest, verify
 from hpc.local.machine import cores
 
-_BY_DEPTH = "one or two, by the depth of the class folders; none for a flat folder"
+_BY_DEPTH = "as the folders or the columns give them; none for unlabeled images"
 
 
 class _Sources(click.Group):

@@ -70,8 +70,8 @@ def command(
         return int(interrupted.code or 0)
     if processes.rank == 0:
         print(f"run folder: {folder.path}")
-        if (evaluation := folder.evaluation(config)) is not None:
-            print_measures(evaluation.measures)
+        if (evaluation := folder.evaluation(config)) is not None and config.evaluation is not None:
+            print_measures(evaluation.measures, config.evaluation.remarks(evaluation.measures))
         if evaluation is None:
             print_next("fgssl", "evaluate", folder.path, purpose="measure it")
         else:

@@ -1,7 +1,7 @@
 """Loader of uint8 batches: threads make views from images in preallocated arrays, a few batches ahead."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,8 +31,8 @@ class Images(Protocol):
         """Return the upright RGB image (H, W, 3) of one row."""
 
     @property
-    def source_ids(self) -> NDArray[np.str_]:
-        """Origin (N,) of each image, for messages."""
+    def source_ids(self) -> Sequence[str]:
+        """Origin of each image, for messages."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from fgssl.progress import Track, silent
 from fgssl.settings.data import DataSettings, ToySettings
 from fgssl.settings.declare import NO_NAME
 from fgssl.settings.layers import Layer
+from fgssl.store.files import unreadable
 from fgssl.store.manifest import FORMAT, MANIFEST, Manifest, Shard
 
 DRAWING = 1
@@ -29,7 +30,7 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
     """Return the folder of shards: `data.folder`, or a folder below `data_root` for the toy set, packed or not.
 
     Raises:
-        DataError: `data.folder` is not set, does not exist or holds another dataset.
+        DataError: `data.folder` is not set, does not exist, may not be read or holds another dataset.
     """
     if data.embedded:
         content = json.dumps([DRAWING, FORMAT, dataclasses.asdict(data.toy)], sort_keys=True)
@@ -40,7 +41,11 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
             f"its packed shards; {how_to_pack(data.dataset, 'FOLDER')}"
         )
     folder = Path(data.folder).expanduser()
-    if not (folder / MANIFEST).exists():
+    try:
+        packed = (folder / MANIFEST).exists()
+    except PermissionError as error:  # a folder that may not be entered
+        raise DataError(f"data.folder: {unreadable(folder, error)}") from None
+    if not packed:
         raise DataError(f"data.folder: {data.folder} {_not_packed(data.dataset, folder)}")
     name = Manifest.read(folder).dataset
     if name != data.dataset:

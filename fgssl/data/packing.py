@@ -102,16 +102,8 @@ def pack(
 
 def _plan(dataset: SourceDataset, shard_bytes: int) -> str:
     """Return a SHA-256 over all that decides the shards, except the images themselves."""
-    content = [
-        FORMAT,
-        version("fgssl"),
-        version("pillow"),
-        cv2.__version__,
-        version("h5py"),
-        shard_bytes,
-        dataset.drawn,
-        dataset.seed,
-    ]
+    content = [FORMAT, version("fgssl"), version("pillow"), cv2.__version__, version("h5py")]
+    content += [shard_bytes, dataset.drawn, dataset.seed]
     content += [dataset.name, dataset.source, dict(dataset.arguments), [asdict(level) for level in dataset.levels]]
     content += [{split: len(recipes) for split, recipes in dataset.splits.items()}]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -271,7 +263,7 @@ class _Packing:
         )
 
     def remarks(self) -> list[str]:
-        """Return the remarks on the images."""
+        """Return remarks on the images for the user."""
         findings: FindingCounts = {}
         digests = {split: b"" for split in self._dataset.splits}
         for record in self._records:

@@ -12,65 +12,72 @@ Packing permutes the images once, so that neighbors in a shard are not neighbors
 """
 
 import bisect
+import contextlib
+import functools
 import itertools
 import os
-import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+import resource
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fgssl.data.decoded_cache import DecodedCache, shared_cache
 from fgssl.data.decoding import decode
 from fgssl.errors import DataError
+from fgssl.store.files import unreadable
 from fgssl.store.manifest import Level, Manifest, Shard
+
+_MOST_OPEN_FILES = 1024
 
 
 class ShardedSplit:
     """One split of a packed dataset, read image by image.
 
-    Opening reads everything but the images, and raises a `DataError` unless the manifest, the shards' sizes and the
-    extents of their datasets agree. No HDF5 handle is kept: `read` is a `pread` at a fixed offset, which is safe over
-    forks and threads.
+    Opening reads everything but the images and their names, and raises a `DataError` unless the manifest, the shards'
+    sizes and the extents of their datasets agree. No HDF5 handle is kept: `read` is a `pread` at a fixed offset, which
+    is safe over forks and threads. Only the shards that were read last stay open, at most a quarter of the files that
+    a process may open.
+
+    With `cache` "memory", the processes of a node decode each image once, and share the pixels in memory.
     """
 
     labels: NDArray[np.int64]
     """Classes (n, L), finest level first."""
     groups: NDArray[np.int64]
     """Group (n,) of each image; images of one group stay on one side of a validation split."""
-    source_ids: NDArray[np.str_]
-    """Origin (n,) of each image."""
     attributes: dict[str, NDArray[np.float64]]
     """Recorded attributes by name, (n,) each."""
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self.folder, self.split = folder, split
+    def __init__(self, folder: Path, split: str, cache: Literal["none", "memory"] = "none") -> None:
+        self.folder, self.split, self.cache = folder, split, cache
         self.manifest = Manifest.read(folder)
         if split not in self.manifest.splits:
             raise DataError(f"{folder}: has no split {split!r}; it has {', '.join(self.manifest.splits)}")
-        self._shards = self.manifest.splits[split]
-        tables = [_read_table(folder / shard.file, shard, len(self.levels)) for shard in self._shards]
-        self.labels = np.concatenate([table.labels for table in tables])
-        self.groups = np.concatenate([table.groups for table in tables])
-        self.source_ids = np.concatenate([table.source_ids for table in tables])
-        self.attributes = {
-            name: np.concatenate([table.attributes[name] for table in tables]) for name in tables[0].attributes
-        }
-        self._offsets = [table.offsets for table in tables]  # bytes from the start of each shard's file
-        self._first_rows = list(itertools.accumulate((shard.count for shard in self._shards), initial=0))
-        self._descriptors: list[int] = []
-        weakref.finalize(self, _close, self._descriptors)
-        for shard in self._shards:
-            self._descriptors.append(os.open(folder / shard.file, os.O_RDONLY | os.O_CLOEXEC))
+        shards = self.manifest.splits[split]
+        self._paths = [folder / shard.file for shard in shards]
+        self._first_rows = list(itertools.accumulate((shard.count for shard in shards), initial=0))
+        rows = self._first_rows[-1]
+        self.labels = np.empty((rows, len(self.levels)), dtype=np.int64)
+        self.groups = np.empty(rows, dtype=np.int64)
+        self.attributes = {name: np.empty(rows, dtype=np.float64) for name in self.manifest.attributes}
+        self._offsets = np.empty(rows + len(shards), dtype=np.int64)
+        """Offsets (count + 1,) of each shard's images from the start of its file, one shard after the other."""
+        for number, shard in enumerate(shards):
+            self._read_table(number, shard)
+        self._open_file = functools.lru_cache(_open_files_at_most())(_OpenFile)
+        self._decoded: DecodedCache | None = None
+        if cache == "memory":
+            self._decoded = shared_cache(f"{self.version[:12]}-{split}", rows, self.pixels)
 
     def __len__(self) -> int:
         return self._first_rows[-1]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.folder, self.split)  # another process opens its own descriptors
+        return type(self), (self.folder, self.split, self.cache)  # another process opens its own descriptors
 
     @property
     def levels(self) -> list[Level]:
@@ -82,16 +89,22 @@ class ShardedSplit:
         """Version of the whole dataset with all its splits."""
         return self.manifest.version
 
+    @property
+    def source_ids(self) -> "SourceIds":
+        """Origin of each image, read from the shards when it is used."""
+        return SourceIds(self._paths, self._first_rows)
+
     def read(self, row: int) -> bytes:
-        """Return the encoded image of one row."""
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
-        shard = bisect.bisect_right(self._first_rows, row) - 1
-        place = row - self._first_rows[shard]
-        start, end = self._offsets[shard][place : place + 2].tolist()
-        image = os.pread(self._descriptors[shard], end - start, start)
+        """Return the encoded image of one row; raise a `DataError` if its shard cannot be read."""
+        shard, _ = _place(row, self._first_rows)
+        path = self._paths[shard]
+        start, end = self._offsets[row + shard : row + shard + 2].tolist()
+        try:
+            file = self._open_file(path)
+            image = os.pread(file.descriptor, end - start, start)
+        except OSError as error:
+            raise DataError(unreadable(path, error)) from None
         if len(image) != end - start:
-            path = self.folder / self._shards[shard].file
             raise DataError(
                 f"{path}: row {row} has {len(image)} of {end - start} bytes: the file was truncated after it was "
                 "opened; pack the dataset again"
@@ -100,46 +113,106 @@ class ShardedSplit:
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
         """Return the upright RGB image (H, W, 3) of one row; raise an `OSError` or `ValueError` if it is damaged."""
-        return decode(self.read(row))
+        if self._decoded is None:
+            return decode(self.read(row))
+        found = self._decoded.get(row)
+        if found is None:
+            found = decode(self.read(row))
+            self._decoded.put(row, found)
+        return found
 
-
-@dataclass(frozen=True)
-class _Table:
-    """Content of one shard, except its images; `offsets` count from the start of its file."""
-
-    offsets: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    groups: NDArray[np.int64]
-    source_ids: NDArray[np.str_]
-    attributes: dict[str, NDArray[np.float64]]
-
-
-def _read_table(path: Path, shard: Shard, levels: int) -> _Table:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{path}: shard cannot be read: {error.strerror}; pack the dataset again") from None
-    if size != shard.bytes:
-        raise DataError(f"{path}: shard has {size} bytes, but {shard.bytes} in the manifest: pack the dataset again")
-    try:
-        with h5py.File(path, "r", locking=False) as file:  # locks fail on some cluster file systems
+    def _read_table(self, number: int, shard: Shard) -> None:
+        """Fill the arrays of this split with the content of one shard, except its images and their names."""
+        first = self._first_rows[number]
+        rows = slice(first, first + shard.count)
+        with _opened(self._paths[number], shard) as file:
             images, offsets = file["images"], file["offsets"][:]
             start = images.id.get_offset()  # None if the dataset is not contiguous
             if start is None or offsets.shape != (shard.count + 1,) or images.shape != (offsets[-1],):
                 raise ValueError("datasets do not fit the manifest")
-            if start + images.shape[0] > size or file["labels"].shape != (shard.count, levels):
+            if start + images.shape[0] > shard.bytes or file["labels"].shape != (shard.count, len(self.levels)):
                 raise ValueError("datasets do not fit the manifest")
-            return _Table(
-                offsets=start + offsets,
-                labels=file["labels"][:],
-                groups=file["groups"][:],
-                source_ids=np.array([os.fsdecode(name) for name in file["source_ids"][:]]),
-                attributes={name: dataset[:] for name, dataset in file["attributes"].items()},
+            self._offsets[first + number : first + number + shard.count + 1] = start + offsets
+            self.labels[rows] = file["labels"][:]
+            self.groups[rows] = file["groups"][:]
+            for name, values in self.attributes.items():
+                values[rows] = file["attributes"][name][:]
+
+
+class SourceIds(Sequence[str]):
+    """Origins of the images of a split. Each access reads a shard, since names of millions would fill the memory."""
+
+    def __init__(self, paths: Sequence[Path], first_rows: Sequence[int]) -> None:
+        self._paths, self._first_rows = paths, first_rows
+
+    def __len__(self) -> int:
+        return self._first_rows[-1]
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(len(self))[row]]
+        shard, place = _place(row, self._first_rows)
+        with _opened(self._paths[shard]) as file:
+            return os.fsdecode(file["source_ids"][place])
+
+    def __iter__(self) -> Iterator[str]:
+        for path in self._paths:
+            with _opened(path) as file:
+                names = file["source_ids"][:]
+            yield from map(os.fsdecode, names)
+
+
+class _OpenFile:
+    """Descriptor that is closed with the last reference to it, and therefore never while a thread reads from it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
+
+
+def _open_files_at_most() -> int:
+    """Return how many shards of a split stay open, so that two splits leave half of the limit to everything else."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_OPEN_FILES if limit == resource.RLIM_INFINITY else max(1, min(limit // 4, _MOST_OPEN_FILES))
+
+
+def _place(row: int, first_rows: Sequence[int]) -> tuple[int, int]:
+    """Return the number of the shard of a row, and the place of the row in it."""
+    if not 0 <= row < first_rows[-1]:
+        raise IndexError(f"row {row} of {first_rows[-1]}")
+    shard = bisect.bisect_right(first_rows, row) - 1
+    return shard, row - first_rows[shard]
+
+
+@contextlib.contextmanager
+def _opened(path: Path, shard: Shard | None = None) -> Iterator[h5py.File]:
+    """Open a shard as HDF5 within the context; raise a `DataError` if it is unreadable, or has another size.
+
+    HDF5 is handed an open file, on which it takes no locks: some cluster file systems have none.
+    """
+    try:
+        raw = path.open("rb", buffering=0)
+    except OSError as error:
+        raise DataError(unreadable(path, error)) from None
+    with raw:
+        size = os.fstat(raw.fileno()).st_size
+        if shard is not None and size != shard.bytes:
+            raise DataError(
+                f"{path}: shard has {size} bytes, but {shard.bytes} in the manifest: it was cut short or replaced; "
+                "copy it again, or pack the dataset again"
             )
-    except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: shard is damaged ({error}): pack the dataset again") from None
-
-
-def _close(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+        try:
+            with h5py.File(raw, "r") as file:
+                yield file
+        except (OSError, KeyError, ValueError, AttributeError) as error:
+            if isinstance(error, OSError) and error.errno:  # of the system, and not of HDF5
+                raise DataError(unreadable(path, error)) from None
+            advice = "copy it again, or pack the dataset again"
+            raise DataError(f"{path}: shard is damaged ({error}): {advice}") from None

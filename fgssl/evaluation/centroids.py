@@ -9,8 +9,8 @@ from torch.nn.functional import normalize
 
 from fgssl.evaluation.features import require_images
 
-IMAGES_AT_ONCE = 4096
-"""Rows of the similarity matrix held in memory; no result depends on it."""
+IMAGES_AT_ONCE = 1024
+"""Images that are converted to double precision and compared with all centroids at a time; no result depends on it."""
 TIE = 1e-12
 """Largest difference of two cosines that counts as a tie: in double precision it may be rounding."""
 
@@ -51,7 +51,9 @@ def outliers(
     # Double precision, because features of an untrained encoder nearly coincide. The sum stands in for the mean, whose
     # length has no effect. CUDA adds in any order, which differs by less than TIE.
     sums = train_features.new_zeros(len(classes), train_features.shape[1], dtype=torch.float64)
-    centroids = normalize(sums.index_add_(0, class_of_row, normalize(train_features.double(), dim=1)), dim=1)  # (C, D)
+    for chunk, rows in zip(train_features.split(IMAGES_AT_ONCE), class_of_row.split(IMAGES_AT_ONCE), strict=True):
+        sums.index_add_(0, rows, normalize(chunk.double(), dim=1))
+    centroids = normalize(sums, dim=1)  # (C, D)
     wrong = 0
     for chunk, own in zip(test_features.split(IMAGES_AT_ONCE), labels.split(IMAGES_AT_ONCE), strict=True):
         cosine = normalize(chunk.double(), dim=1) @ centroids.T  # (Q, C)

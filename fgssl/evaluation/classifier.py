@@ -6,6 +6,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fgssl.errors import DataError, NonFiniteError
+from fgssl.evaluation.accuracy import accuracies
+
+IMAGES_AT_ONCE = 1024
+"""Images whose logits are held in memory; no result depends on it beyond rounding."""
 
 
 @torch.inference_mode()
@@ -19,19 +23,24 @@ def accuracy(classifier: nn.Module, features: Tensor, labels: NDArray[np.int64])
         labels: (M,) classes, below C.
 
     Returns:
-        `accuracy` in percent.
+        `accuracy` and `accuracy_balanced` in percent.
 
     Raises:
         DataError: A label is C or above.
         NonFiniteError: Logits hold NaN or infinity.
     """
-    logits = classifier.to(features.device).eval()(features)
-    if not torch.isfinite(logits).all():
-        raise NonFiniteError("accuracy: the classifier's logits of the test images hold NaN or infinity")
-    if labels.max() >= logits.shape[1]:
-        raise DataError(
-            f"accuracy: the trained classifier has {logits.shape[1]} classes, but the test labels go up to "
-            f"{labels.max()}: set evaluation.label_level to the level that it was trained on (method.level)"
-        )
-    correct = logits.argmax(dim=1) == torch.tensor(labels, device=logits.device)
-    return {"accuracy": 100 * int(correct.sum()) / len(labels)}
+    classifier.to(features.device).eval()
+    predicted = []
+    for chunk in features.split(IMAGES_AT_ONCE):
+        logits = classifier(chunk)
+        if not torch.isfinite(logits).all():
+            raise NonFiniteError("accuracy: the classifier's logits of the test images hold NaN or infinity")
+        if labels.max() >= logits.shape[1]:
+            raise DataError(
+                f"accuracy: the trained classifier has {logits.shape[1]} classes, but the test labels go up to "
+                f"{labels.max()}: set evaluation.label_level to the level that it was trained on (method.level)"
+            )
+        predicted.append(logits.argmax(dim=1))
+    truth = torch.tensor(labels, device=features.device)
+    percent, balanced = accuracies(torch.cat(predicted) == truth, truth)
+    return {"accuracy": percent, "accuracy_balanced": balanced}

@@ -5,13 +5,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize, one_hot
 
+from fgssl.evaluation.accuracy import accuracies
+from fgssl.evaluation.cosine import cosine, queries_at_once
 from fgssl.evaluation.features import require_images
 from fgssl.progress import Track, silent
 
-QUERIES_AT_ONCE = 128
-"""Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 LEAST_TEMPERATURE = 1e-30
 """Smallest temperature accepted. Far below it (at 1e-309), a cosine divided by the temperature overflows to infinity,
 and the vote is NaN."""
@@ -50,6 +49,22 @@ def weighted_knn(
         ValueError: Features are not 2-D or differ in width, labels are not one per feature row, `neighbors` is not in
             1 to N, or the temperature is below 1e-30.
     """
+    correct, labels = weighted_knn_hits(
+        train_features, train_labels, test_features, test_labels, neighbors, temperature, track
+    )
+    return accuracies(correct, labels)[0]
+
+
+def weighted_knn_hits(
+    train_features: Tensor | NDArray[Any],
+    train_labels: Tensor | NDArray[Any],
+    test_features: Tensor | NDArray[Any],
+    test_labels: Tensor | NDArray[Any],
+    neighbors: int,
+    temperature: float,
+    track: Track,
+) -> tuple[Tensor, Tensor]:
+    """Return whether `weighted_knn` classifies each test image correctly, (M,), and its label, (M,)."""
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     train_labels, labels = (
         torch.as_tensor(given, device=train_features.device) for given in (train_labels, test_labels)
@@ -66,20 +81,20 @@ def weighted_knn(
             f"neighbors {neighbors}: must be from 1 to the number of training images, {len(train_features)}"
         )
     classes, class_of_row = train_labels.unique(return_inverse=True)  # ascending
-    # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
-    gallery = normalize(train_features.double(), dim=1)
-    correct = 0
+    voted = []
     with track("kNN", len(labels), "images") as advance:
-        for chunk, own in zip(test_features.split(QUERIES_AT_ONCE), labels.split(QUERIES_AT_ONCE), strict=True):
-            similarity = normalize(chunk.double(), dim=1) @ gallery.T  # (Q, N)
+        for chunk in test_features.split(queries_at_once(len(train_features))):
+            similarity = cosine(chunk, train_features)  # (Q, N)
             nearest = _nearest(similarity, neighbors)  # (Q, K)
             exponents = similarity.gather(1, nearest) / temperature
             weights = (exponents - exponents.amax(dim=1, keepdim=True)).exp()  # at most 1
-            ballots = one_hot(class_of_row[nearest], len(classes)).double()  # (Q, K, C)
-            votes = (weights[:, None] @ ballots)[:, 0]  # (Q, C)
-            correct += int((classes[votes.argmax(dim=1)] == own).sum())
-            advance(len(own))
-    return 100 * correct / len(labels)
+            votes = weights.new_zeros(len(chunk), len(classes))  # (Q, C)
+            # One voter of each query at a time, since votes that are added at once come in any order on CUDA.
+            for voter, weight in zip(class_of_row[nearest].split(1, dim=1), weights.split(1, dim=1), strict=True):
+                votes.scatter_add_(1, voter, weight)
+            voted.append(classes[votes.argmax(dim=1)])
+            advance(len(chunk))
+    return torch.cat(voted) == labels, labels
 
 
 def _nearest(similarity: Tensor, number: int) -> Tensor:
@@ -90,5 +105,5 @@ def _nearest(similarity: Tensor, number: int) -> Tensor:
     last = similarity.topk(number, dim=1).values[:, -1:]
     nearer, level = similarity > last, similarity == last
     places_left = number - nearer.sum(dim=1, keepdim=True)
-    taken = nearer | (level & (level.cumsum(dim=1) <= places_left))
+    taken = nearer | (level & (level.cumsum(dim=1, dtype=torch.int32) <= places_left))
     return taken.nonzero()[:, 1].view(len(similarity), number)

@@ -1,9 +1,12 @@
 """Accuracy of a linear classifier on frozen features, at several shares of the labels.
 
 The protocol follows MoCo's (He et al. 2020, Sec. 4.1): softmax regression by SGD with momentum. The learning rate is
-lowered at each milestone (two by default). Unlike MoCo's, it can be chosen on held-out training images. Features are
-neither centered nor scaled, which explains MoCo's unusual learning rate of 30. The weights start at zero: the problem
+lowered at each milestone (two by default). Unlike MoCo's, it can be chosen on held-out training images. MoCo neither
+centers nor scales features, which explains its unusual learning rate of 30. A gradient step depends on their scale, so
+encoders are compared fairly only if a `Scaling` gives all features the same one. The weights start at zero: the problem
 is convex, so a random start would add nothing.
+
+No matrix of images x classes is ever held: batches and chunks bound the memory, whatever the number of images is.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,13 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl.errors import DataError, NonFiniteError
+from fgssl.evaluation.accuracy import accuracies as accuracy_and_balanced
 from fgssl.evaluation.features import require_finite
+from fgssl.evaluation.scaling import Scaling
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
 from fgssl.progress import Track, silent
 from fgssl.randomness import permutation
 
 Labels = NDArray[np.int64]
 """(N,) class of each image."""
+LOGITS_AT_ONCE = 2**24
+"""Largest number of logits of a chunk of images, 64 MiB; no result depends on it beyond rounding."""
+IMAGES_AT_ONCE = 4096
+"""Most images of such a chunk, whose features are copied."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +48,16 @@ class SGD:
 class LinearClassifiers:
     """R softmax regressions that see the same batches, one per learning rate."""
 
-    def __init__(self, width: int, classes: int, learning_rates: Sequence[float], sgd: SGD, like: Tensor) -> None:
-        """Start at zero weights for features of width D and C classes, on the device and in the type of `like`."""
+    def __init__(
+        self, classes: int, learning_rates: Sequence[float], sgd: SGD, like: Tensor, scaling: Scaling | None = None
+    ) -> None:
+        """Start at zero weights for C classes and features of the width D, type and device of `like` (N, D).
+
+        `scaling` is applied to all features that are given; None leaves them as they are.
+        """
         self.learning_rates = tuple(learning_rates)
-        self.classes, self._sgd = classes, sgd
+        self.classes, self._sgd, self._scaling = classes, sgd, scaling
+        width = like.shape[1]
         columns = len(self.learning_rates) * classes
         # One matrix for all rates, so that a step is two matrix products whatever R is.
         self._weight = like.new_zeros(width, columns)  # (D, R*C)
@@ -57,15 +72,23 @@ class LinearClassifiers:
 
     def logits(self, features: Tensor) -> Tensor:
         """Return the logits (N, R, C) of features (N, D)."""
+        return self._logits(self._scaled(features))
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        return features if self._scaling is None else self._scaling(features)
+
+    def _logits(self, features: Tensor) -> Tensor:
         return torch.addmm(self._bias, features, self._weight).view(len(features), -1, self.classes)
 
     def step(self, features: Tensor, targets: Tensor, progress: float) -> None:
-        """Take one step of SGD on features (B, D) and one-hot targets (B, C).
+        """Take one step of SGD on features (B, D) and their classes (B,).
 
         `progress` in [0, 1) is the share of training done; it decides which milestones have lowered the learning rate.
         """
-        sgd = self._sgd
-        residual = self.logits(features).softmax(dim=2).sub_(targets[:, None]).div_(len(features)).flatten(1)
+        sgd, features = self._sgd, self._scaled(features)
+        residual = self._logits(features).softmax(dim=2)
+        residual[torch.arange(len(targets), device=targets.device), :, targets] -= 1
+        residual = residual.div_(len(features)).flatten(1)
         self._weight_momentum.addmm_(features.T, residual, beta=sgd.momentum)
         self._bias_momentum.mul_(sgd.momentum).add_(residual.sum(dim=0))
         if sgd.weight_decay:
@@ -75,13 +98,18 @@ class LinearClassifiers:
         self._weight.addcmul_(self._weight_momentum, self._rates, value=-scale)
         self._bias.addcmul_(self._bias_momentum, self._rates, value=-scale)
 
-    def accuracy(self, features: Tensor, labels: Tensor) -> list[float | None]:
-        """Return the accuracy in percent of each classifier on features (N, D); None for one that diverged."""
-        correct = (self.logits(features).argmax(dim=2) == labels[:, None]).sum(dim=0)  # (R,)
+    def accuracy(self, features: Tensor, labels: Tensor, rows: Tensor) -> list[tuple[float, float] | None]:
+        """Return accuracy and balanced accuracy in percent of each classifier; None for one that diverged.
+
+        They are taken over `rows` (M,) of features (N, D) and labels (N,).
+        """
+        chunk = max(1, min(IMAGES_AT_ONCE, LOGITS_AT_ONCE // len(self._bias)))
+        predicted = torch.cat([self.logits(features[part]).argmax(dim=2) for part in rows.split(chunk)])  # (M, R)
         finite = torch.isfinite(self._weight.sum(dim=0) + self._bias).view(-1, self.classes).all(dim=1)
+        truth = labels[rows]
         return [
-            100 * hits / len(labels) if converged else None
-            for hits, converged in zip(correct.tolist(), finite.tolist(), strict=True)
+            accuracy_and_balanced(each == truth, truth) if converged else None
+            for each, converged in zip(predicted.T, finite.tolist(), strict=True)
         ]
 
 
@@ -126,6 +154,7 @@ def best_learning_rates(
     sgd: SGD,
     seed: int,
     track: Track = silent,
+    scaling: Scaling | None = None,
 ) -> list[float]:
     """Return for each split the learning rate of highest accuracy on its held-out rows; among ties the smallest.
 
@@ -137,29 +166,20 @@ def best_learning_rates(
         sgd: Settings of the training.
         seed: Seed of the order of the batches.
         track: Display of progress.
+        scaling: Scaling of the features, if any.
 
     Raises:
         NonFiniteError: Features hold NaN or infinity, or every candidate diverges.
     """
-    rates = sorted(set(learning_rates))
-    fitted_on = [fitted for fitted, _ in splits]
-    candidates = fit(lambda epoch: features, labels, fitted_on, [rates] * len(splits), sgd, seed, track)
-    return [
-        _best(classifiers, features[_tensor(rows, features)], _tensor(labels[rows], features))
-        for classifiers, (_, rows) in zip(candidates, splits, strict=True)
-    ]
-
-
-def _best(classifiers: LinearClassifiers, features: Tensor, labels: Tensor) -> float:
-    accuracies = classifiers.accuracy(features, labels)
-    scored = [
-        (accuracy, -rate)
-        for accuracy, rate in zip(accuracies, classifiers.learning_rates, strict=True)
-        if accuracy is not None
-    ]
-    if not scored:
-        raise _diverged(classifiers)
-    return -max(scored)[1]
+    rates, targets, best = sorted(set(learning_rates)), _tensor(labels, features), []
+    for fitted, held_out in splits:  # one after another, because the weights of all rates take the most memory
+        (candidates,) = fit(lambda epoch: features, labels, [fitted], [rates], sgd, seed, track, scaling)
+        accuracies = candidates.accuracy(features, targets, _tensor(held_out, features))
+        scored = [(each[0], -rate) for each, rate in zip(accuracies, rates, strict=True) if each is not None]
+        if not scored:
+            raise _diverged(candidates)
+        best.append(-max(scored)[1])
+    return best
 
 
 def fit(
@@ -170,6 +190,7 @@ def fit(
     sgd: SGD,
     seed: int,
     track: Track = silent,
+    scaling: Scaling | None = None,
 ) -> list[LinearClassifiers]:
     """Return the trained classifiers of each subset of rows.
 
@@ -183,6 +204,7 @@ def fit(
         sgd: Settings of the training.
         seed: Seed of the order of the batches.
         track: Display of progress.
+        scaling: Scaling of the features, if any.
 
     Raises:
         NonFiniteError: Features hold NaN or infinity.
@@ -194,27 +216,27 @@ def fit(
             features = features_at(epoch)
             require_finite(features, "linear probe", "training")
             if not trained:
-                width, classes = features.shape[1], int(labels.max()) + 1
-                trained = [LinearClassifiers(width, classes, rates, sgd, features) for rates in learning_rates]
-                one_hot = torch.eye(classes, dtype=features.dtype, device=features.device)[_tensor(labels, features)]
+                classes, targets = int(labels.max()) + 1, _tensor(labels, features)
+                trained = [LinearClassifiers(classes, rates, sgd, features, scaling) for rates in learning_rates]
             for classifiers, rows in zip(trained, subsets, strict=True):
                 order = permutation(seed, "linear probe", epoch, length=len(rows))
                 for batch in torch.split(_tensor(rows[order], features), sgd.batch_size):
-                    classifiers.step(features[batch], one_hot[batch], epoch / sgd.epochs)
+                    classifiers.step(features[batch], targets[batch], epoch / sgd.epochs)
             advance(1)
     return trained
 
 
-def accuracies(trained: list[LinearClassifiers], features: Tensor, labels: Labels) -> list[float]:
-    """Return the accuracy in percent of each classifier on test features (M, D); each has one learning rate.
+def accuracies(trained: list[LinearClassifiers], features: Tensor, labels: Labels) -> list[tuple[float, float]]:
+    """Return accuracy and balanced accuracy in percent of each classifier on test features (M, D); each has one rate.
 
     Raises:
         NonFiniteError: Features hold NaN or infinity, or the weights of a classifier diverged.
     """
     require_finite(features, "linear probe", "test")
+    rows = torch.arange(len(features), device=features.device)
     found = []
     for classifiers in trained:
-        (accuracy,) = classifiers.accuracy(features, _tensor(labels, features))
+        (accuracy,) = classifiers.accuracy(features, _tensor(labels, features), rows)
         if accuracy is None:
             raise _diverged(classifiers)
         found.append(accuracy)

@@ -5,14 +5,11 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from fgssl.errors import DataError
+from fgssl.evaluation.cosine import cosine, queries_at_once
 from fgssl.evaluation.features import require_images
 from fgssl.progress import Track, silent
-
-QUERIES_AT_ONCE = 512
-"""Rows of the similarity matrix held in memory; no result depends on it beyond rounding."""
 
 
 def retrieval(
@@ -40,13 +37,11 @@ def retrieval(
     features = torch.as_tensor(features)
     labels = torch.as_tensor(labels, device=features.device)
     require_images("retrieval", "test", features, labels)
-    # Double precision, because features of an untrained encoder nearly coincide: float32 would lose their order.
-    directions = normalize(features.double(), dim=1)
     totals = torch.zeros(4, dtype=torch.float64, device=features.device)
     with track("retrieval", len(features), "images") as advance:
-        for start in range(0, len(features), QUERIES_AT_ONCE):
-            totals += _sums(directions, labels, start)
-            advance(min(QUERIES_AT_ONCE, len(features) - start))
+        for queries in torch.arange(len(features), device=features.device).split(queries_at_once(len(features))):
+            totals += _sums(features, labels, queries)
+            advance(len(queries))
     rank1, rank5, precision, queries = totals.tolist()
     if not queries:
         raise DataError(
@@ -56,11 +51,10 @@ def retrieval(
     return {"rank1": 100 * rank1 / queries, "rank5": 100 * rank5 / queries, "mAP": 100 * precision / queries}
 
 
-def _sums(directions: Tensor, labels: Tensor, start: int) -> Tensor:
-    """Return sums (4,) over a chunk of queries: rank-1 and rank-5 hits, average precision, queries with a positive."""
-    queries = torch.arange(start, min(start + QUERIES_AT_ONCE, len(directions)), device=directions.device)  # (Q,)
-    similarity = directions[queries] @ directions.T  # (Q, N)
-    similarity.diagonal(start).fill_(-torch.inf)  # the query itself comes last, and is cut off
+def _sums(features: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+    """Return sums (4,) over queries (Q,): rank-1 and rank-5 hits, average precision, queries with a positive."""
+    similarity = cosine(features[queries], features)  # (Q, N)
+    similarity.scatter_(1, queries[:, None], -torch.inf)  # the query itself comes last, and is cut off
     ranking = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
     hits = labels[ranking] == labels[queries, None]  # (Q, N-1)
     answered = hits.any(dim=1)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 
 from fgssl.report.rows import Row
-from fgssl.report.tables import absences, warnings
+from fgssl.report.tables import absences, remarks, warnings
 from fgssl.settings.measure import Column
 from fgssl.store.plan import PlanRecord
 
@@ -77,6 +77,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
 
     notes = _unit_notes(shown)
     notes += [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
+    notes += remarks(rows)
     notes += [f"Warning: {line}" for line in warnings(rows)]
     preset = f", preset {plan.preset}" if plan.preset else ""
     return Layout(f"{plan.title} ({plan.sweep}{preset})" if plan.title else f"{plan.sweep}{preset}", blocks, notes)

@@ -39,7 +39,8 @@ def collect_rows(plan: PlanRecord, out: Path, track: Track = silent) -> list[Row
     """Return one row per planned run of a cell, in the plan's order, from the run folders in `out`/runs.
 
     Missing values are None. `wall_s` is the time of training and evaluation together, in seconds. `fingerprint` is the
-    training's. `reason` explains why a run is not done. `plan.columns` holds the units of the measures.
+    training's. `reason` explains why a run is not done, and `remarks` holds the remarks on its measures, one per line.
+    `plan.columns` holds the units of the measures.
     """
     planned = [(cell, run) for cell in plan.cells for run in cell.runs]
     starts: dict[str, Start] = {run.run: (f"cell {cell.cell}", run) for cell, run in planned}
@@ -70,6 +71,7 @@ def _row(plan: PlanRecord, cell: PlannedCell, run: PlannedRun, starts: Mapping[s
         "fingerprint": fingerprints.training_fingerprint(config),
         **_origin(training, evaluation),
         "reason": None if done else _reason(folder, config, state, starts, out),
+        "remarks": "\n".join(config.evaluation.remarks(measured)) or None if done and config.evaluation else None,
     }
 
 

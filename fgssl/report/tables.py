@@ -165,6 +165,15 @@ def absences(rows: Sequence[Row], plan: PlanRecord) -> dict[str, str]:
     return lines
 
 
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each remark on the measures of runs that are done, with the cells whose runs have it."""
+    cells_of: dict[str, list[str]] = {}
+    for row in rows:
+        for remark in (row["remarks"] or "").splitlines():
+            cells_of.setdefault(remark, []).append(row["cell"])
+    return [f"{remark} ({_some(list(dict.fromkeys(cells)))})" for remark, cells in cells_of.items()]
+
+
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 

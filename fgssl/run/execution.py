@@ -11,20 +11,16 @@ import torch
 
 from fgssl import device as devices
 from fgssl.collectives import World, peer_lost
-from fgssl.data.location import shards_folder
-from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError, UserError
 from fgssl.interruption import stop_leaving
 from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.processes import ALONE, Processes
-from fgssl.run.data import open_splits, require_same_data
+from fgssl.run.data import open_splits, open_train, require_same_data, stage_shards
 from fgssl.run.measuring import measure_run
 from fgssl.run.training import classes_of, train_and_export, train_share
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.store.files import wait_until_visible
 from fgssl.store.lease import Generation, Lease
-from fgssl.store.manifest import MANIFEST
 from fgssl.store.provenance import code_version
 from fgssl.store.records import Evaluation
 from fgssl.store.run_folder import RunFolder
@@ -107,13 +103,12 @@ def _lead(
 
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
     """Train as a process that is not the first; it writes nothing but the traceback of its own failure."""
-    data_version = world.broadcast("")
-    if not data_version:
-        return
     try:
-        shards = shards_folder(config.data, out / "data")
-        wait_until_visible(shards / MANIFEST)  # the first process may just have written it, on another node
-        train = ShardedSplit(shards, "train")
+        stage_shards(config, out)  # now, since other processes wait for resources.collective_timeout_s only
+        data_version = world.broadcast("")
+        if not data_version:
+            return
+        train = open_train(config, out)
         if train.version != data_version:
             raise DataError(
                 f"{train.folder}: process {world.rank} reads version {train.version[:12]}, but the first process "

@@ -1,5 +1,7 @@
 """Section `evaluation`: the measures that are taken of a frozen encoder."""
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -59,6 +61,10 @@ class EvaluationSettings:
     encodes all images again if they are `float16`, which take half the space. A split with a value beyond float16's
     range is kept in float32. Evaluations that exist are not repeated to keep their features."""
 
+    shown_columns: tuple[str, ...] = field(default=(), metadata=NOT_SCIENTIFIC)
+    """Columns that tables show in addition to the usual ones, such as linear_100_balanced or learning_rate_100. All
+    columns are recorded and stand in rows.csv, whether they are shown or not."""
+
     if TYPE_CHECKING:
 
         def __getattr__(self, measure: str) -> Any: ...
@@ -71,6 +77,11 @@ class EvaluationSettings:
             for column in measure.columns():
                 if (other := measured_by.setdefault(column.name, key)) != key:
                     raise ValueError(f"{other} and {key} both have the column {column.name!r}: rename one of them")
+        if unknown_columns := [name for name in self.shown_columns if name not in measured_by]:
+            raise ValueError(
+                f"shown_columns: no measure has the column {', '.join(unknown_columns)}: choose among "
+                f"{', '.join(measured_by)}"
+            )
 
     @property
     def measures(self) -> dict[str, Measure]:
@@ -81,4 +92,12 @@ class EvaluationSettings:
     @property
     def columns(self) -> list[Column]:
         """Columns of all measures that are set, in the order of a table."""
-        return [column for measure in self.measures.values() for column in measure.columns()]
+        return [
+            dataclasses.replace(column, shown=column.shown or column.name in self.shown_columns)
+            for measure in self.measures.values()
+            for column in measure.columns()
+        ]
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Return the remarks of all measures on their values."""
+        return [remark for measure in self.measures.values() for remark in measure.remarks(values)]

@@ -6,6 +6,7 @@ tables read its columns without torch, so the file imports torch, numpy and the 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
@@ -33,6 +34,47 @@ class Column:
     """Whether a smaller number is a better result."""
     note: str = ""
     """Explanation under the table; empty if name and unit suffice."""
+    shown: bool = True
+    """Whether tables show the column; rows.csv has all columns."""
+
+
+BALANCED_POINTS = 5.0
+"""Difference from the balanced accuracy, in percentage points, from which a remark points at it."""
+
+
+def balanced_column(name: str) -> Column:
+    """Return the column of the balanced accuracy beside the accuracy in the column `name`."""
+    note = "mean over the classes of the share of their test images that is classified correctly"
+    return Column(name=f"{name}_balanced", unit="percent", note=note, shown=False)
+
+
+def balanced_remarks(name: str, values: Mapping[str, float]) -> list[str]:
+    """Return a remark if the accuracy in the column `name` differs much from the balanced accuracy."""
+    accuracy, balanced = values.get(name), values.get(f"{name}_balanced")
+    if accuracy is None or balanced is None or abs(accuracy - balanced) < BALANCED_POINTS:
+        return []
+    return [
+        f"{name}: {accuracy:.2f} percent of the test images, but {balanced:.2f} percent if every class counts alike "
+        f"({name}_balanced, which evaluation.shown_columns puts into tables)"
+    ]
+
+
+def single_class(manifest: "Manifest", split: str, key: str, level: int) -> list[str]:
+    """Return a message about the setting `key` of a label level if a split has images of one class only."""
+    if split not in manifest.splits:
+        return []
+    present = [
+        name
+        for name, count in zip(manifest.levels[level].classes, manifest.class_counts[split][level], strict=True)
+        if count
+    ]
+    if len(present) != 1:
+        return []
+    return [
+        f"{key}: all {manifest.count(split)} images of the split `{split}` of {manifest.title} are of one "
+        f"{manifest.levels[level].name} ({present[0]}), so there is nothing to tell apart: take a level with two "
+        "classes or more, pack images of other classes, or leave this measure out"
+    ]
 
 
 def _as_flag(value: object) -> object:
@@ -67,6 +109,14 @@ class Measure:
         """Return the columns whose numbers `value` returns, in the order of the table."""
         raise NotImplementedError
 
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Return remarks on `values`, such as that a chosen learning rate is the largest candidate.
+
+        They stand under tables, below the measures that commands print, and in rows.csv. `values` may lack columns, if
+        an earlier version measured them.
+        """
+        return []
+
     def label_levels(self, label_level: int) -> dict[str, int]:
         """Return {dotted key of each setting that chooses a label level: that level}; {} if no labels are needed."""
         return {"evaluation.label_level": label_level}
@@ -85,5 +135,5 @@ class Measure:
         """
 
     def value(self, features: "Features") -> dict[str, float]:
-        """Return the value of each column, and further values that no table shows (such as a chosen learning rate)."""
+        """Return the value of each column, and further values that neither tables nor rows.csv hold."""
         raise NotImplementedError

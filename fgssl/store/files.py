@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import hashlib
@@ -22,6 +23,15 @@ from fgssl.settings.declare import adapter
 T = TypeVar("T")
 
 _VISIBLE_WITHIN_S = 60.0
+
+_READING_ADVICE = {
+    errno.EACCES: "ask the owner of the files for the permission to read them, such as `chmod -R a+rX` on their folder",
+    errno.ENOENT: "the folder is incomplete: copy it again with all its files, or pack the dataset again",
+    errno.ESTALE: "the file was replaced or deleted on its server while it was in use: start again",
+    errno.EMFILE: "raise the limit of open files of a process (`ulimit -n`)",
+    errno.ENFILE: "this machine has too many open files: end other processes, or take another machine",
+}
+"""Advice on files of a dataset that cannot be read, by the number of the error."""
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = True) -> None:
@@ -105,6 +115,12 @@ def file_sha256(file: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """Return the message about a file of a dataset that the system does not let this process read."""
+    advice = _READING_ADVICE.get(error.errno or 0, "check the file system and its quotas, then start again")
+    return f"{path}: cannot be read ({error.strerror or error}): {advice}"
 
 
 def lock(file: IO[str], how: int = fcntl.LOCK_EX, patience_s: float = 0.0) -> bool:

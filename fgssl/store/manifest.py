@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from fgssl.errors import DataError, alternatives
 from fgssl.progress import Track, silent
-from fgssl.store.files import file_sha256
+from fgssl.store.files import file_sha256, unreadable
 
 FORMAT = 2
 """Version of the layout of manifest and shards; raised when it changes."""
@@ -147,7 +147,9 @@ class Manifest:
             if not folder.exists():
                 raise DataError(f"{folder}: does not exist: {alternatives(folder)}") from None
             raise DataError(f"{folder}: no packed dataset ({MANIFEST} is missing): pack it with `fgssl pack`") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise DataError(unreadable(path, error)) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}: cannot be read as a manifest ({error!r}): pack the dataset again") from None
         if stated != manifest.version:
             raise DataError(

@@ -20,7 +20,8 @@ def _scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
     """
     if pixels.shape[:2] == (height, width):
         return pixels
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None]  # channels last in memory
+    # A copy has the strides by which torch recognizes channels last, twice as fast for it.
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].clone(memory_format=torch.channels_last)
     scaled = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
     return scaled[0].permute(1, 2, 0).numpy()
 

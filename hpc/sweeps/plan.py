@@ -57,7 +57,9 @@ class SweepPlan:
             dataset=configs[0].data.dataset,
             baseline=grid.settings.baseline,
             grid_keys=list(dict.fromkeys(key for cell in grid.cells for key in cell.grid)),
-            metrics=list(dict.fromkeys(column.name for config in configs for column in _columns(config))),
+            metrics=list(
+                dict.fromkeys(column.name for config in configs for column in _columns(config) if column.shown)
+            ),
             reference={cell.name: dict(cell.published) for cell in grid.cells if cell.published},
             cells=[
                 PlannedCell(

@@ -192,3 +192,10 @@ def test_the_module_of_a_command_is_the_command(name: str) -> None:
 def test_a_dry_run_imports_nothing_heavy(tmp_path: Path) -> None:
     command = ["sweep", "sweeps/smoke.yaml", "--dry-run", "--out", str(tmp_path / "out")]
     subprocess.run([sys.executable, "-c", NO_HEAVY_IMPORTS, *command], cwd=ROOT, check=True)
+
+
+def test_a_reader_that_leaves_early_ends_a_command_in_silence() -> None:
+    command = f"set -o pipefail; {sys.executable} -m fgssl --help | true"
+    for _ in range(5):  # the reader has left before the first line, or not
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode in (0, 141), done.stderr) == (True, "")

@@ -140,7 +140,9 @@ def test_the_config_of_a_run_folder_finds_what_it_starts_from_beside_it(stage, t
     assert "next:" not in captured.out
     assert invoke(["evaluate", str(made.path), "evaluation.knn={neighbors: 5}"]) == 0
     captured = capsys.readouterr()
-    assert [line.split()[0] for line in captured.out.splitlines()] == ["rank1", "rank5", "mAP", "knn"]
+    assert [line.split()[0] for line in captured.out.splitlines()] == [
+        *("rank1", "rank5", "mAP", "knn", "knn_balanced"),
+    ]
     assert f'fgssl.load_encoder("{made.path}")' in captured.err.splitlines()[-1]
 
 

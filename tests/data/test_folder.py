@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,11 @@ def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
-        (["train/a/1.png"], "x/test: is missing, but its counterpart is there"),
-        (["train/a/1.png", "test/a/1.png", "val/a/1.png"], "x/val: is neither train nor test: move it out of "),
+        (["train/a/1.png"], "x: has no test split, but train: add it, name it with test=NAME, or give that folder"),
+        (["VAL/a/1.png"], "x: has no train split, but VAL: add it, name it with train=NAME, or give"),
+        (["train/a/1.png", "b/a/1.png"], "x: holds train, named like splits, beside b: are these classes? Give split_"),
+        (["a/train/1.png", "a/test/1.png"], "x/a/test: is named like a split, but stands where a class is expected"),
+        (["x/train/a/1.png", "x/test/a/1.png"], "give the folder that holds the splits as IMAGES"),
         (["train/a/1.png", "test/a/1.png", "1.png"], "x/1.png: an image beside train and test"),
         (["a/1.png", "1.png"], "x: holds both images and folders (1.png, a)"),
         (["a/b/c/1.png"], "x/a/b: holds folders (c); class folders may be two levels deep at most"),
@@ -199,6 +203,137 @@ def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
 )
 def test_faults_in_the_layout(tmp_path: Path, paths: list[str], expected: str) -> None:
     assert expected in message(tree(tmp_path / "x", paths))
+
+
+# ------------------------------------------------------------------------------------ names of splits
+
+
+def splits_of(paths: Sequence[str], tmp_path: Path, **options: Any) -> dict[str, set[str]]:
+    """Return the source ids of each split of a tree with an image at each of the paths."""
+    dataset = read(tree(tmp_path / "x", paths), FolderSettings(**options))
+    return {split: {recipe().source_id for recipe in recipes} for split, recipes in dataset.splits.items()}
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Training", "Testing"), ("TRAIN", "eval"), ("train", "val"), ("train", "Validation"), ("training", "dev")],
+)
+def test_usual_names_of_splits(tmp_path: Path, train: str, test: str) -> None:
+    found = splits_of([f"{train}/a/1.png", f"{test}/a/1.png"], tmp_path)
+    assert found == {"train": {f"{train}/a/1.png"}, "test": {f"{test}/a/1.png"}}
+    remarks = read(tmp_path / "x", FolderSettings()).remarks
+    assert f"the test split is {test}" in remarks
+    assert (f"the train split is {train}" in remarks) == (train != "train")
+
+
+THREE = ["train/a/1.png", "test/a/1.png", "val/a/1.png"]
+
+
+def test_a_choice_of_splits_is_asked_for(tmp_path: Path) -> None:
+    assert (
+        "has test and val: which one is the test split? Give test=test, or test=val, or test=[test,val] for all of "
+        "them, or train=[train,val] to train on val"
+    ) in message(tree(tmp_path / "x", THREE))
+    assert "train=nowhere: " in message(tmp_path / "x", train=("nowhere",))
+    assert "val cannot be in both" in message(tmp_path / "x", train=("val",), test=("val",))
+    twice = tree(tmp_path / "y", ["train/a/1.png", "Training/a/1.png", "test/a/1.png"])
+    assert "has Training and train: which one is the train split?" in message(twice)
+
+
+def test_splits_that_are_chosen(tmp_path: Path) -> None:
+    assert splits_of(THREE, tmp_path, test=("val",))["test"] == {"val/a/1.png"}
+    left_out = "left out, since neither train nor test names it: test"
+    assert left_out in read(tmp_path / "x", FolderSettings(test=("val",))).remarks
+    assert splits_of(THREE, tmp_path, train=("train", "val")) == {
+        "train": {"train/a/1.png", "val/a/1.png"},
+        "test": {"test/a/1.png"},
+    }
+
+
+def test_a_class_may_be_named_like_a_split(tmp_path: Path) -> None:
+    paths = [f"{name}/{number}.png" for name in ("car", "train") for number in range(2)]
+    dataset = read(tree(tmp_path / "x", paths), FolderSettings(split_folders=False))
+    assert dataset.levels[0].classes == ("car", "train")
+
+
+# ------------------------------------------------------------------------------------- names of classes
+
+
+def test_three_levels_need_names(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["a/b/c/1.png", "a/b/c/2.png", "a/b/d/1.png", "a/b/d/2.png"])
+    dataset = read(root, FolderSettings(levels=("species", "genus", "family")))
+    assert [level.classes for level in dataset.levels] == [("a/b/c", "a/b/d"), ("a/b",), ("a",)]
+    assert "unless levels=[...] names more" in message(root)
+
+
+def test_one_name_in_two_forms_of_unicode(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    root = tree(
+        tmp_path / "x", [f"train/{composed}/1.png", f"test/{decomposed}/1.png", "train/b /1.png", "test/b/1.png"]
+    )
+    assert read(root, FolderSettings()).levels[0].classes == ("b", composed)
+    twice = message(tree(tmp_path / "y", [f"{composed}/1.png", f"{decomposed}/1.png", "b/1.png", "b /1.png"]))
+    assert "y: 'cafe\\u0301' and 'caf\\xe9' are one name" in twice
+    assert "'b' and 'b ' are one name" in twice
+
+
+def test_names_that_differ_in_case(tmp_path: Path) -> None:
+    paths = ["train/Genus/Alba/1.png", "test/genus/alba/1.png", "train/A/x/1.png", "train/a/x/1.png"]
+    root = tree(tmp_path / "x", [*paths, "test/A/x/1.png", "test/a/x/1.png"])
+    dataset = read(root, FolderSettings())
+    assert dataset.levels[0].classes == ("A/x", "Genus/Alba", "a/x")
+    assert any("genus/alba (Genus/Alba)" in remark for remark in dataset.remarks)
+    assert any(f"{root}/train/a (A)" in remark for remark in dataset.remarks)
+
+
+def test_class_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["a/1.png", "a/2.png"])
+    (root / "caf\udce9").mkdir()
+    assert "caf\\udce9': the name of this class folder is not UTF-8: rename it" in message(root)
+
+
+# ------------------------------------------------------------------------------------------ odd files
+
+
+def test_a_folder_around_the_classes_is_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["images/a/1.png", "images/a/2.png", "images/b/1.png", "images/b/2.png"])
+    assert read(root, FolderSettings()).remarks == (
+        "all images are of one genus, images: if that is no class, give the folder images as IMAGES",
+    )
+
+
+def test_odd_files_are_named(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["a/1.png", "a/2.png", ".trash/1.png", "__MACOSX/a/._1.png", "a/.3.png"])
+    (root / "a/dead.png").symlink_to(root / "nowhere")
+    os.mkfifo(root / "a/pipe.png")
+    (root / "gone").symlink_to(root / "nowhere")
+    dataset = read(root, FolderSettings())
+    assert sum(map(len, dataset.splits.values())) == 2
+    text = "\n".join(dataset.remarks)
+    assert "3 hidden files or folders with images:" in text
+    for expected in ("/.trash (1 image)", "/__MACOSX (1 image)", "/a/.3.png", "2 dead links", "/a/dead.png", "/gone"):
+        assert expected in text
+    assert f"1 file skipped, since it is not a regular file:\n  {root}/a/pipe.png" in text
+
+
+def test_a_class_folder_that_cannot_be_read_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree(tmp_path / "x", ["a/1.png", "a/2.png", "b/1.png", "b/2.png"])
+    scandir = os.scandir
+
+    def locked(folder: Path) -> Any:
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", locked)  # the tests may run as root, who may read everything
+    assert f"1 fault in the layout:\n  {root}/b: cannot read this folder (Permission denied)" in message(root)
+
+
+def test_a_link_to_a_folder_above_ends(tmp_path: Path) -> None:
+    root = tree(tmp_path / "x", ["a/1.png", "a/2.png"])
+    (root / "b").mkdir()
+    (root / "b" / "again").symlink_to(root)
+    assert "class folders may be two levels deep at most" in message(root)
 
 
 def test_missing_and_empty_folder(tmp_path: Path) -> None:

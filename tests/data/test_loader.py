@@ -43,8 +43,8 @@ class InMemory:
         return decode(self.encoded[row])
 
     @property
-    def source_ids(self) -> NDArray[np.str_]:
-        return np.array([f"folder/image {row}.png" for row in range(len(self))])
+    def source_ids(self) -> list[str]:
+        return [f"folder/image {row}.png" for row in range(len(self))]
 
 
 def training(images: InMemory, steps: range = range(7), threads: int = 1, **changes: object) -> Iterator[RawBatch]:

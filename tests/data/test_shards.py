@@ -1,5 +1,6 @@
 import dataclasses
 import errno
+import fcntl
 import hashlib
 import itertools
 import json
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,9 +172,50 @@ def test_pickled_split_opens_its_own_files(folder: Path) -> None:
 def test_descriptors_are_closed_with_the_split(folder: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     split = ShardedSplit(folder, "train")
+    assert len(os.listdir("/proc/self/fd")) == before
+    digest(split)
     assert len(os.listdir("/proc/self/fd")) == before + len(split.manifest.splits["train"])
     del split
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_thousand_shards_under_a_limit_of_64_files(tmp_path: Path) -> None:
+    def read_by_threads() -> str:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        splits = [ShardedSplit(tmp_path / "shards", split) for split in ("train", "test")]
+        with ThreadPoolExecutor(8) as pool:
+            for split in splits:
+                rows = np.random.default_rng(0).integers(0, len(split), 3000).tolist()
+                numbers = [int(Path(name).stem) for name in split.source_ids]
+                for row, image in zip(rows, pool.map(split.read, rows), strict=True):
+                    assert image == sample(numbers[row]).image, row
+        return f"{len(splits[0].manifest.splits['train'])} shards, {len(os.listdir('/proc/self/fd'))} files"
+
+    pack(dataset(count=1000), tmp_path / "shards", shard_bytes=1)
+    shards, files = in_child(read_by_threads).replace(",", "").split()[::2]
+    assert int(shards) == 1000
+    assert int(files) < 48
+
+
+def test_no_file_can_be_opened(folder: Path) -> None:
+    split = ShardedSplit(folder, "train")
+
+    def read() -> str:
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, lowest_free))
+        return str(len(split.read(0)))
+
+    assert "cannot be read (Too many open files): raise the limit of open files" in in_child(read)
+
+
+def test_names_are_read_where_they_are_used(folder: Path) -> None:
+    names = ShardedSplit(folder, "train").source_ids
+    assert len(names) == 60
+    assert [names[row] for row in range(60)] == list(names)
+    assert names[10:14] == list(names)[10:14]
+    with pytest.raises(IndexError, match="row 60 of 60"):
+        names[60]
 
 
 @pytest.mark.parametrize("row", [-1, 60])
@@ -189,7 +232,7 @@ def test_truncated_shard(folder: Path) -> None:
     size = path.stat().st_size
     os.truncate(path, size - 7)
     with pytest.raises(
-        DataError, match=rf"train-00001\.h5: shard has {size - 7} bytes, but {size} in the manifest: pack"
+        DataError, match=rf"train-00001\.h5: shard has {size - 7} bytes, but {size} in the manifest: it was cut short"
     ):
         ShardedSplit(folder, "train")
     assert len(ShardedSplit(folder, "test")) == 10
@@ -204,7 +247,56 @@ def test_truncated_after_opening(folder: Path) -> None:
 
 def test_missing_shard(folder: Path) -> None:
     (folder / "train-00002.h5").unlink()
-    with pytest.raises(DataError, match=r"train-00002\.h5: shard cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"train-00002\.h5: cannot be read \(No such file .*: the folder is incom"):
+        ShardedSplit(folder, "train")
+
+
+def test_no_permission() -> None:
+    parent = Path(tempfile.mkdtemp())  # tmp_path lies in a folder that only its owner may enter
+    parent.chmod(0o755)
+
+    def open_split() -> str:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        return str(len(ShardedSplit(parent / "shards", "train")))
+
+    try:
+        pack(dataset(), parent / "shards")
+        assert in_child(open_split) == "60"
+        for file in ("train-00000.h5", "manifest.json"):
+            (parent / "shards" / file).chmod(0)
+            message = in_child(open_split)
+            assert message.startswith(f"DataError: {parent}/shards/{file}: cannot be read (Permission denied): ask the")
+    finally:
+        shutil.rmtree(parent)
+
+
+def test_lock_of_another_process_is_no_hindrance(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HDF5_USE_FILE_LOCKING", "TRUE")
+    with (folder / "train-00000.h5").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert len(ShardedSplit(folder, "train")) == 60
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ESTALE, "replaced or deleted on its server"), (errno.EIO, "check the file system")],
+)
+def test_file_server_that_fails(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, advice: str) -> None:
+    split = ShardedSplit(folder, "train")
+
+    def pread(*arguments: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pread", pread)
+    with pytest.raises(DataError, match=rf"train-00000\.h5: cannot be read \({os.strerror(number)}\): .*{advice}"):
+        split.read(0)
+
+
+def test_other_format_version(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 1}))
+    with pytest.raises(DataError, match=r"manifest\.json: format is 1, but this version of fgssl reads \d: pack the"):
         ShardedSplit(folder, "train")
 
 
@@ -235,6 +327,18 @@ def test_unknown_split(folder: Path) -> None:
         ShardedSplit(folder, "val")
 
 
+def test_flipped_byte_of_an_image_is_found_by_verify_only(folder: Path) -> None:
+    split = ShardedSplit(folder, "train")
+    before = split.read(5)
+    path = folder / "train-00000.h5"
+    content = bytearray(path.read_bytes())
+    content[content.index(before)] ^= 1
+    path.write_bytes(content)
+    assert ShardedSplit(folder, "train").read(5) == bytes([before[0] ^ 1]) + before[1:]
+    with pytest.raises(DataError, match=r"train-00000\.h5: SHA-256 is"):
+        verify(folder)
+
+
 def test_verify_finds_every_changed_byte(folder: Path) -> None:
     assert verify(folder).version == Manifest.read(folder).version
     for name in ("train-00001.h5", "test-00000.h5"):
@@ -255,7 +359,7 @@ def test_verify_finds_every_changed_byte(folder: Path) -> None:
 
 def test_permutation_is_deterministic_and_follows_the_seed(tmp_path: Path) -> None:
     manifests = [pack(dataset(seed=seed), tmp_path / str(number)) for number, seed in enumerate((0, 0, 1))]
-    orders = [ShardedSplit(tmp_path / str(number), "train").source_ids.tolist() for number in range(3)]
+    orders = [list(ShardedSplit(tmp_path / str(number), "train").source_ids) for number in range(3)]
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2])
     assert orders[0] != [sample(number).source_id for number in range(60)]

@@ -164,9 +164,9 @@ def test_folders_that_cannot_be_used_say_what_to_do(folder: Path, tmp_path: Path
     for data, message in (
         (DataSettings(dataset="gtsrb"), r"set data\.folder to its packed shards; .*`fgssl pack gtsrb IMAGES FOLDER"),
         (
-            DataSettings(dataset="imagenet100"),
-            r"set data\.folder to its packed shards; `fgssl pack` has no source named 'imagenet100' yet.*"
-            r"`fgssl pack folder IMAGES FOLDER name=imagenet100`$",
+            DataSettings(dataset="lichens"),
+            r"set data\.folder to its packed shards; `fgssl pack` has no source named 'lichens' yet.*"
+            r"`fgssl pack folder IMAGES FOLDER name=lichens`$",
         ),
         (
             DataSettings(dataset="cub", folder=str(tmp_path / "cub")),

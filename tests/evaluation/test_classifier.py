@@ -13,13 +13,15 @@ def test_counts_the_largest_logits() -> None:
     classifier = nn.Linear(2, 3, bias=False)
     classifier.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]])
     features = torch.tensor([[3.0, 1.0], [1.0, 3.0], [-1.0, -2.0], [2.0, 1.0]])
-    assert accuracy(classifier, features, np.array([0, 1, 2, 1])) == {"accuracy": 75.0}
+    assert accuracy(classifier, features, np.array([0, 1, 2, 1])) == pytest.approx(
+        {"accuracy": 75.0, "accuracy_balanced": 250 / 3}
+    )
 
 
 def test_the_classifier_is_in_evaluation_mode() -> None:
     random = nn.Sequential(nn.Dropout(0.999), nn.Linear(4, 4, bias=False)).train()
     random[1].weight.data = torch.eye(4)
-    assert accuracy(random, torch.eye(4), np.arange(4)) == {"accuracy": 100.0}
+    assert accuracy(random, torch.eye(4), np.arange(4)) == {"accuracy": 100.0, "accuracy_balanced": 100.0}
 
 
 def test_errors() -> None:

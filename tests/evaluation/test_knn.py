@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from fgssl.errors import NonFiniteError
-from fgssl.evaluation import knn
+from fgssl.evaluation import cosine
 from fgssl.evaluation.knn import weighted_knn
 
 
@@ -24,11 +24,12 @@ def clustered(seed: int) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor,
 
 
 @pytest.mark.parametrize(("neighbors", "temperature"), [(1, 0.07), (7, 0.07), (20, 0.07), (20, 1.0), (300, 0.1)])
-@pytest.mark.parametrize("queries_at_once", [9, 128])
+@pytest.mark.parametrize("pairs_at_once", [1, 9 * 300, 2**25])
 def test_equals_scikit_learn(
-    neighbors: int, temperature: float, queries_at_once: int, monkeypatch: pytest.MonkeyPatch
+    neighbors: int, temperature: float, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knn, "QUERIES_AT_ONCE", queries_at_once)
+    monkeypatch.setattr(cosine, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(cosine, "GALLERY_AT_ONCE", 50)
     for seed in range(3):
         train, train_labels, test, test_labels = clustered(seed)
         oracle = KNeighborsClassifier(

@@ -8,9 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from torchmetrics.classification import MulticlassAccuracy
 
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.evaluation import linear
+from fgssl.evaluation.accuracy import accuracies
 from fgssl.evaluation.linear import SGD, LinearClassifiers, best_learning_rates, fit, label_subsets, validation_splits
 from fgssl.evaluation.measures.linear import LinearProbe
 from fgssl.progress import silent
@@ -57,7 +60,8 @@ def test_separable_classes_reach_100_percent() -> None:
 
 def test_measures_follow_the_label_fractions() -> None:
     measures = probe(mixture(images=100, width=8, classes=4, spread=0.5), label_fractions=(1.0, 0.125))
-    assert list(measures) == ["linear_100", "linear_12.5", "learning_rate_100", "learning_rate_12.5"]
+    names = ["linear_{}", "linear_{}_balanced", "learning_rate_{}", "label_percent_{}"]
+    assert list(measures) == [name.format(percent) for name in names for percent in ("100", "12.5")]
     assert measures["linear_12.5"] <= measures["linear_100"]
 
 
@@ -125,9 +129,9 @@ def test_test_labels_change_no_weight_and_no_rate(monkeypatch: pytest.MonkeyPatc
     first = probe((train, labels, test, test_labels))
     second = probe((train, labels, test, np.random.default_rng(0).permutation(test_labels)))
     third = probe((train, labels, test.flip(0), np.zeros(240, dtype=np.int64)))
-    assert len(weights) == 6  # the choice and the refit, three times
-    for run in (weights[2:4], weights[4:6]):
-        for before, after in zip(weights[:2], run, strict=True):
+    assert len(weights) == 12  # the choice at each label fraction and the refit, three times
+    for run in (weights[4:8], weights[8:12]):
+        for before, after in zip(weights[:4], run, strict=True):
             assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     rates = [name for name in first if name.startswith("learning_rate")]
     assert [first[name] for name in rates] == [second[name] for name in rates] == [third[name] for name in rates]
@@ -146,9 +150,9 @@ def test_the_rate_is_the_best_on_the_held_out_part() -> None:
     accuracy: dict[float, float] = {}
     for rate in sorted(rates):
         (alone,) = fit(lambda epoch: train, labels, [fitted], [(rate,)], TRAINING, seed=3)
-        (percent,) = alone.accuracy(train[validated], torch.from_numpy(labels[validated]))
-        assert percent is not None
-        accuracy[rate] = percent
+        (found,) = alone.accuracy(train, torch.from_numpy(labels), torch.from_numpy(validated))
+        assert found is not None
+        accuracy[rate] = found[0]
     assert len(set(accuracy.values())) == 3
     assert chosen == max(accuracy, key=lambda rate: accuracy[rate])
 
@@ -207,13 +211,87 @@ def test_fixed_recipe_asks_for_features_once_an_epoch_and_takes_its_rate() -> No
 def test_fixed_recipe_on_constant_features_is_the_selected_one_with_one_rate() -> None:
     data = train, *_ = mixture(images=200, width=16, classes=10, spread=1.5)
     fixed = probe(data, lambda epoch: train, recipe="fixed", learning_rates=(1.0,))
-    assert fixed == probe(data, learning_rates=(1.0,))
+    assert fixed == probe(data, recipe="selected", learning_rates=(1.0,))
 
 
 def test_a_test_class_without_training_images_counts_as_wrong() -> None:
     train, labels, test, test_labels = mixture(images=100, width=16, classes=4, spread=0.01)
     unseen = np.where(test_labels == 3, 9, test_labels)
-    assert probe((train, labels, test, unseen))["linear_100"] == 75.0
+    measures = probe((train, labels, test, unseen))
+    assert measures["linear_100"] == 75.0
+    assert measures["linear_100_balanced"] == 75.0
+
+
+@pytest.mark.parametrize("exponent", [-60, -13, 5, 60])
+def test_features_times_a_power_of_two_have_equal_accuracy_to_the_bit(exponent: int) -> None:
+    train, labels, test, truth = mixture(images=200, width=16, classes=10, spread=1.5)
+    factor = 2.0**exponent
+    assert probe((train * factor, labels, test * factor, truth)) == probe((train, labels, test, truth))
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1e-4, 0.0), (7e3, 0.0), (1e-4, 0.01)])
+def test_features_times_any_factor_have_equal_accuracy_to_rounding(factor: float, shift: float) -> None:
+    data = train, labels, test, truth = mixture(images=400, width=16, classes=10, spread=1.5)
+    expected = probe(data)
+    found = probe((train * factor + shift, labels, test * factor + shift, truth))
+    assert found == pytest.approx(expected, abs=0.5)  # two of 400 test images
+    assert 50 < expected["linear_100"] < 99
+    if factor < 1:
+        assert probe((train * factor, labels, test * factor, truth), recipe="selected")["linear_100"] < 45
+
+
+def test_test_features_do_not_change_the_scaling() -> None:
+    train, labels, test, truth = mixture(images=200, width=16, classes=10, spread=0.5)
+    alone = probe((train, labels, test[:20], truth[:20]))
+    far = torch.cat([test[:20], 1e6 * test[20:]])
+    rates = [name for name in alone if name.startswith("learning_rate")]
+    assert [probe((train, labels, far, truth))[name] for name in rates] == [alone[name] for name in rates]
+
+
+def test_equal_features_are_measured() -> None:
+    """A collapsed encoder has no distances to divide by."""
+    labels = np.arange(60) % 3
+    assert probe((torch.ones(60, 4), labels, torch.ones(60, 4), labels))["linear_100"] == pytest.approx(100 / 3)
+
+
+def test_the_real_share_of_labels_is_recorded() -> None:
+    labels = np.arange(100) % 20  # five images per class, of which one is 20 percent
+    train = torch.randn(100, 8, generator=torch.Generator().manual_seed(0))
+    measures = probe((train, labels, train, labels), label_fractions=(1.0, 0.4, 0.01), learning_rates=(1.0,))
+    assert [measures[f"label_percent_{percent}"] for percent in ("100", "40", "1")] == [100.0, 40.0, 20.0]
+
+
+def test_balanced_accuracy_equals_scikit_learn_and_torchmetrics() -> None:
+    random = np.random.default_rng(0)
+    labels = random.choice([2, 3, 5, 9], size=400, p=[0.7, 0.2, 0.07, 0.03])
+    predicted = np.where(random.random(400) < 0.6, labels, random.choice([2, 3, 5, 9], size=400))
+    accuracy, balanced = accuracies(torch.from_numpy(predicted == labels), torch.from_numpy(labels))
+    assert accuracy == pytest.approx(100 * accuracy_score(labels, predicted))
+    assert balanced == pytest.approx(100 * balanced_accuracy_score(labels, predicted))
+    classes, places = np.unique(labels, return_inverse=True)
+    _, guesses = np.unique(np.concatenate([classes, predicted]), return_inverse=True)
+    oracle = MulticlassAccuracy(num_classes=4, average="macro")(torch.from_numpy(guesses[4:]), torch.from_numpy(places))
+    assert balanced == pytest.approx(100 * float(oracle), rel=1e-5)
+    assert abs(accuracy - balanced) > 1
+
+
+def test_rows_of_rare_classes_count_alike() -> None:
+    train, labels, test, truth = mixture(images=300, width=16, classes=3, spread=0.05)
+    wrong = np.where(np.arange(300) < 240, truth, (truth + 1) % 3)
+    kept = (truth == 0) | (np.arange(300) < 30) | (np.arange(300) >= 285)  # many of class 0, few of the others
+    measures = probe((train, labels, test[kept], wrong[kept]))
+    found = 100 * balanced_accuracy_score(wrong[kept], truth[kept])
+    assert measures["linear_100_balanced"] == pytest.approx(found)
+    assert measures["linear_100"] == pytest.approx(100 * accuracy_score(wrong[kept], truth[kept]))
+    assert abs(measures["linear_100"] - found) > 1
+
+
+@pytest.mark.parametrize("logits_at_once", [1, 1000])
+def test_chunks_change_no_accuracy(logits_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = mixture(images=200, width=16, classes=10, spread=1.5)
+    expected = probe(data)
+    monkeypatch.setattr(linear, "LOGITS_AT_ONCE", logits_at_once)
+    assert probe(data) == pytest.approx(expected, abs=0.5)
 
 
 def test_small_data_take_seconds_on_one_thread() -> None:

@@ -30,7 +30,7 @@ def test_settings_and_columns_import_no_torch() -> None:
 import sys
 import fgssl.evaluation
 from fgssl.settings.evaluation import EvaluationSettings
-assert len(EvaluationSettings().columns) == 6
+assert len(EvaluationSettings().columns) == 15
 dir(fgssl.evaluation)
 assert "torch" not in sys.modules
 from fgssl.evaluation import *

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMAP
 
 from fgssl.errors import DataError, NonFiniteError
-from fgssl.evaluation import ranking
+from fgssl.evaluation import cosine
 from fgssl.evaluation.ranking import retrieval
 
 
@@ -28,8 +28,8 @@ def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
         scored = []
         for other, candidate in enumerate(rows):
             if other != query:
-                cosine = sum(a * b for a, b in zip(vector, candidate, strict=True))
-                scored.append((-cosine / math.hypot(*vector) / math.hypot(*candidate), other))
+                product = sum(a * b for a, b in zip(vector, candidate, strict=True))
+                scored.append((-product / math.hypot(*vector) / math.hypot(*candidate), other))
         relevant = [bool(labels[other] == labels[query]) for _, other in sorted(scored)]
         if any(relevant):
             hits_1.append(relevant[0])
@@ -43,10 +43,11 @@ def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("queries_at_once", [7, 512])
+@pytest.mark.parametrize("pairs_at_once", [7 * 60, 2**25])
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_the_double_loop(seed: int, queries_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranking, "QUERIES_AT_ONCE", queries_at_once)
+def test_equals_the_double_loop(seed: int, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosine, "PAIRS_AT_ONCE", pairs_at_once)
+    monkeypatch.setattr(cosine, "GALLERY_AT_ONCE", 50)
     features, labels = clustered(images=60, width=8, classes=20, seed=seed)
     labels[0] = 99  # a query without a positive, that stays in the gallery
     assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)

@@ -95,7 +95,7 @@ class Out:
         with RunFolder(self.folder(cell, seed)).lease(config) as lease:
             lease.write_record(TRAINED, trained)
             if config.evaluation is not None:
-                measures: Measures = {column.name: 0.0 for column in config.evaluation.columns}
+                measures: Measures = {column.name: 0.0 for column in config.evaluation.columns if column.shown}
                 if linear_100 is None:
                     del measures["linear_100"]
                 else:

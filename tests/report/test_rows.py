@@ -15,15 +15,21 @@ from fgssl.store.run_folder import RunFolder
 
 KEY = "method.noise.sigma_grad_cam"
 AWKWARD = 100 * 2 / 3 + 1e-13
+FURTHER = [
+    f"{before}_{percent}{after}"
+    for before, after in (("linear", "_balanced"), ("learning_rate", ""), ("label_percent", ""))
+    for percent in (100, 50, 20)
+]
+"""Columns that rows have, and tables only on demand."""
 
 
 def test_columns_and_order_follow_the_plan(out: Any) -> None:
     rows = collect_rows(read_plan(out.path), out.path)
     assert list(rows[0]) == [
         *("sweep", "preset", "cell", "seed", KEY, "state"),
-        *("linear_100", "linear_50", "linear_20", "rank1", "rank5", "mAP"),
+        *("linear_100", "linear_50", "linear_20", *FURTHER, "rank1", "rank5", "mAP"),
         *("wall_s", "fingerprint", "code_version", "data_version", "device", "processes", "engine", "threads"),
-        *("versions", "reason"),
+        *("versions", "reason", "remarks"),
     ]
     assert [(row["cell"], row["seed"]) for row in rows] == [
         (cell, seed) for cell in ("base", "sigma=0.1", "sigma=0.5") for seed in (0, 1, 2)
@@ -40,7 +46,9 @@ def test_label_fractions_make_the_columns(out: Any) -> None:
     out.content["metrics"] = ["linear_12.5"]
     out.write_plan()
     row = collect_rows(read_plan(out.path), out.path)[0]
-    assert [name for name in row if name.startswith("linear")] == ["linear_100", "linear_12.5"]
+    assert [name for name in row if name.startswith("linear")] == [
+        *("linear_100", "linear_12.5", "linear_100_balanced", "linear_12.5_balanced"),
+    ]
 
 
 def test_a_done_run(out: Any) -> None:
@@ -50,6 +58,7 @@ def test_a_done_run(out: Any) -> None:
     assert row == {
         **{"sweep": "ablation_sigma", "preset": "demo", "cell": "sigma=0.1", "seed": 2, KEY: 0.1, "state": "DONE"},
         **{"linear_100": AWKWARD, "linear_50": 0.0, "linear_20": 0.0, "rank1": 0.0, "rank5": 0.0, "mAP": 0.0},
+        **dict.fromkeys(FURTHER),  # not measured by an earlier version
         **{"wall_s": 12.75, "fingerprint": fingerprints.training_fingerprint(config), "code_version": "abc"},
         **{
             "data_version": "d1",
@@ -59,6 +68,7 @@ def test_a_done_run(out: Any) -> None:
             "threads": "1",
             "versions": "python 3.11, torch 2.14",
             "reason": None,
+            "remarks": None,
         },
     }
     assert out.planned("sigma=0.1", 2)["run"].endswith(row["fingerprint"])

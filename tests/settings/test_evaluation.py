@@ -30,7 +30,7 @@ def evaluation(keys: dict[str, Any]) -> EvaluationSettings:
 
 
 def names(keys: dict[str, Any]) -> list[str]:
-    return [column.name for column in evaluation(keys).columns]
+    return [column.name for column in evaluation(keys).columns if column.shown]
 
 
 def test_order() -> None:
@@ -87,7 +87,7 @@ def test_a_part_without_defaults_names_the_value_to_type(keys: dict[str, Any], t
 
 
 def test_units() -> None:
-    units = {column.name: column.unit for column in evaluation(EVERYTHING).columns}
+    units = {column.name: column.unit for column in evaluation(EVERYTHING).columns if column.shown}
     assert {name for name in units if units[name] == "count"} == {"outliers_species", "outliers_genus"}
     assert {name for name in units if units[name] == "number"} == {"feature_std", "effective_rank"}
     assert set(units.values()) == {"percent", "count", "number"}
@@ -103,7 +103,7 @@ def test_what_is_kept_of_the_features_is_no_other_result() -> None:
     config = configs.parse({}, "test")
     other = configs.parse({"evaluation": {"keep_features": None}}, "test")
     assert config.evaluation != other.evaluation
-    assert evaluation_fingerprint(config) == evaluation_fingerprint(other) == "9e5f003209c3"
+    assert evaluation_fingerprint(config) == evaluation_fingerprint(other) == "8a14a067ea85"
 
 
 def test_values_of_the_keys_stay_as_they_are_written() -> None:
@@ -119,3 +119,40 @@ def test_two_measures_with_one_column_are_refused(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Collapse, "columns", lambda self: [Column(name="accuracy", unit="number")])
     with pytest.raises(SettingsError, match="collapse and classifier both have the column 'accuracy': rename one"):
         evaluation({"collapse": True, "classifier": True})
+
+
+def test_shown_columns_join_those_of_the_table() -> None:
+    keys = {"linear": {"label_fractions": [0.01]}, "retrieval": False, "knn": {}}
+    assert names(keys) == ["linear_1", "knn"]
+    every = [column.name for column in evaluation(keys).columns]
+    assert every == ["linear_1", "linear_1_balanced", "learning_rate_1", "label_percent_1", "knn", "knn_balanced"]
+    wanted = {**keys, "shown_columns": ["knn_balanced", "learning_rate_1"]}
+    assert names(wanted) == ["linear_1", "learning_rate_1", "knn", "knn_balanced"]
+    assert evaluation_fingerprint(configs.parse({"evaluation": keys}, "test")) == evaluation_fingerprint(
+        configs.parse({"evaluation": wanted}, "test")
+    )
+    with pytest.raises(SettingsError, match="shown_columns: no measure has the column knn_5: choose among linear_1,"):
+        evaluation({**keys, "shown_columns": ["knn_5"]})
+
+
+def test_remarks() -> None:
+    settings = evaluation({"linear": {"label_fractions": [1.0, 0.01], "learning_rates": [0.3, 1.0, 3.0]}, "knn": {}})
+    values = {"linear_100": 80.0, "linear_100_balanced": 74.0, "learning_rate_100": 1.0, "label_percent_100": 100.0}
+    values |= {"linear_1": 40.0, "linear_1_balanced": 41.0, "learning_rate_1": 3.0, "label_percent_1": 20.0}
+    assert settings.remarks(values | {"knn": 60.0, "knn_balanced": 64.9}) == [
+        "linear_100: 80.00 percent of the test images, but 74.00 percent if every class counts alike "
+        "(linear_100_balanced, which evaluation.shown_columns puts into tables)",
+        "linear_1: the learning rate 3 was chosen, the largest of evaluation.linear.learning_rates: larger ones may be "
+        "better",
+        "linear_1: 20.00 percent of the labels are used, since every class keeps an image",
+    ]
+    assert settings.remarks({"linear_100": 80.0, "learning_rate_100": 0.3}) == [
+        "linear_100: the learning rate 0.3 was chosen, the smallest of evaluation.linear.learning_rates: smaller ones "
+        "may be better"
+    ]
+    one_rate = evaluation({"linear": {"learning_rates": [1.0]}, "knn": {}, "classifier": True})
+    assert one_rate.remarks({"learning_rate_100": 1.0}) == []
+    assert [
+        text.split(":")[0]
+        for text in one_rate.remarks({"knn": 60.0, "knn_balanced": 65.0, "accuracy": 60.0, "accuracy_balanced": 50.0})
+    ] == ["knn", "accuracy"]

@@ -92,7 +92,8 @@ def test_more_weights_than_levels() -> None:
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_one_class_only(method: dict[str, Any]) -> None:
     one = fungi(train=((0, 160, 0, 0), (160, 0)))  # of four classes that the dataset names
-    text = fault(one, method=method)
+    text, *others = faults(one, method=method)
+    assert [other.split(":")[0] for other in others] == ["evaluation.linear"]
     assert text.startswith(f"method.name: {method['name']} separates classes, but all 160 training images")
     assert "belong to one species (level 0)" in text
 
@@ -102,6 +103,22 @@ def test_one_class_at_the_methods_level() -> None:
     assert faults(one_genus, method={"name": "supcon"}) == []
     assert faults(one_genus, method={"name": "hcl"}) == []
     assert "belong to one genus (level 1)" in fault(one_genus, method={"name": "supcon", "level": 1})
+    everything = {"knn": True, "outliers": {"levels": {"species": 0, "genus": 1}}, "label_level": 1}
+    assert faults(one_genus, evaluation={**everything, "label_level": 0})[0].startswith(
+        "evaluation.outliers.levels.genus: all 160 images of the split `train` of dataset 'fungi' are of one genus"
+    )
+    keys = [text.split(":")[0] for text in faults(one_genus, evaluation=everything)]
+    assert keys == ["evaluation.linear", "evaluation.knn", "evaluation.outliers.levels.genus"]
+    one_species = fungi(train=((0, 160, 0, 0), (160, 0)))
+    trained = {"method": {"name": "cross_entropy"}, "evaluation": {"classifier": True}}
+    assert faults(one_species, **trained)[-1].startswith("evaluation.classifier: all 160 images of the split `train`")
+
+
+def test_one_class_in_the_test_split() -> None:
+    one = fungi(test=((0, 40, 0, 0), (40, 0)))
+    assert fault(one).startswith("evaluation.retrieval: all 40 images of the split `test` of dataset 'fungi' are of")
+    of_test = {"levels": {"species": 0}, "centroids": "test"}
+    assert len(faults(one, evaluation={"retrieval": False, "outliers": of_test})) == 1
 
 
 def test_fewer_images_than_the_balanced_sampler_draws() -> None:
@@ -165,7 +182,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
 def test_a_supervised_method_without_a_level_has_the_finest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SimCLRSettings, "needs_labels", True)
     assert faults(fungi()) == []
-    assert "belong to one species (level 0)" in fault(fungi(train=((0, 160, 0, 0), (160, 0))))
+    assert "belong to one species (level 0)" in faults(fungi(train=((0, 160, 0, 0), (160, 0))))[0]
 
 
 # ----------------------------------------------------------------------------------------- cautions

@@ -10,7 +10,22 @@ SOURCES = Registry(
     {
         "toy": "fgssl.data.sources.toy:SOURCE",
         "folder": "fgssl.data.sources.folder:SOURCE",
+        "csv": "fgssl.data.sources.table:SOURCE",
+        "parquet": "fgssl.data.sources.parquet:SOURCE",
+        "cifar10": "fgssl.data.sources.cifar:CIFAR10",
+        "cifar100": "fgssl.data.sources.cifar:CIFAR100",
+        "imagenet100": "fgssl.data.sources.imagenet100:SOURCE",
+        "df20mini": "fgssl.data.sources.df20mini:SOURCE",
+        "nabirds": "fgssl.data.sources.nabirds:SOURCE",
+        "inat2021mini": "fgssl.data.sources.inat2021mini:SOURCE",
+        "pets": "fgssl.data.sources.pets:SOURCE",
+        "flowers102": "fgssl.data.sources.flowers102:SOURCE",
+        "food101": "fgssl.data.sources.food101:SOURCE",
         "gtsrb": "fgssl.data.sources.gtsrb:SOURCE",
+        "cub200": "fgssl.data.sources.cub200:SOURCE",
+        "cars": "fgssl.data.sources.cars:SOURCE",
+        "aircraft": "fgssl.data.sources.aircraft:SOURCE",
+        "isic2017": "fgssl.data.sources.isic2017:SOURCE",
     },
 )
 """Dotted paths of the sources by the name that `fgssl pack` takes."""

@@ -1,18 +1,29 @@
-"""Source `folder`: class folders one or two levels deep (genus/species), or one flat unlabeled folder."""
+"""Source `folder`: class folders one or more levels deep (genus/species), or one flat unlabeled folder."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from fgssl.data.source import Sample, Source, SourceDataset
-from fgssl.data.sources.encoded_image import SUFFIXES, file_sample
-from fgssl.errors import DataError, alternatives
+from fgssl.data.source import Source, SourceDataset
+from fgssl.data.sources.class_folders import (
+    ClassFile,
+    Found,
+    aligned,
+    count,
+    entries,
+    images,
+    is_folder,
+    is_hidden,
+    is_image,
+)
+from fgssl.data.sources.labeled_files import LabeledFile, levels, samples, without_images
+from fgssl.data.sources.split_names import SplitNames, kind_of, recognize
+from fgssl.data.sources.splitting import split
+from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
-from fgssl.store.manifest import Level, listed
+from fgssl.store.manifest import listed
 
 LEVEL_NAMES: tuple[tuple[str, ...], ...] = ((), ("class",), ("species", "genus"))
 """Names of the label levels, finest first, by the depth of the class folders."""
@@ -25,24 +36,25 @@ class FolderSettings:
     name: Annotated[str, Field(min_length=1)] | None = None
     """Name of the dataset; the default is the name of the folder."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each class for the test split, if there is neither a `train` nor a `test` folder."""
+    """Share of each class for the test split, if no folder is named like a split."""
     seed: NonNegativeInt = 0
     """Seed of the split into train and test, and of the order in the shards."""
     levels: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
     """Names of the label levels, finest first, such as [species,family]; if not given, class for one level, and
-    species and genus for two."""
+    species and genus for two. More levels need names."""
+    train: SplitNames | None = None
+    """Folder of the training split, or several such as [train,val]; if not given, the one named train or training."""
+    test: SplitNames | None = None
+    """Folder of the test split, such as val; if not given, the one that has a usual name of a test split, or else of a
+    validation split."""
+    split_folders: bool = True
+    """Whether folders with usual names of splits are splits. With false they are classes."""
 
     def __post_init__(self) -> None:
         if self.levels and len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels: each level needs a name of its own, not {', '.join(self.levels)}")
-
-
-@dataclass(frozen=True)
-class _Image:
-    path: Path
-    classes: tuple[str, ...]
-    """Class names, finest first. A species is named GENUS/SPECIES, because two genera may have a species
-    of the same name."""
+        if not self.split_folders and (self.train or self.test):
+            raise ValueError("split_folders: false contradicts train and test, which name folders of splits")
 
 
 def read(root: Path, options: FolderSettings) -> SourceDataset:
@@ -51,161 +63,118 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     Raises:
         DataError: The layout has faults; the message lists them, or the first kind that prevents looking further.
     """
-    faults: list[str] = []
-    strangers: list[str] = []
-    there = {entry.name for entry in _entries(root) if entry.is_dir()}
+    found = Found(max(2, len(options.levels or ())), not options.split_folders)
     arguments: dict[str, float] = {"seed": options.seed}
-    if there & {"train", "test"}:
-        if faults_here := _beside_splits(root, there):
-            raise DataError(listed(faults_here, "fault in the layout", "faults in the layout"))
-        splits = {split: _images(root / split, faults, strangers) for split in ("train", "test")}
-    else:
-        images = _images(root, faults, strangers)
-        splits = {"train": images}
-        if images and images[0].classes:
-            arguments["test_fraction"] = options.test_fraction
-            splits = _split(images, options, faults)
-    depths = {len(image.classes) for images in splits.values() for image in images}
+    folders, remarks = _split_folders(root, options)
+    trees = {
+        name: [file for folder in names for file in images(root / folder, found)] for name, names in folders.items()
+    } or {"train": images(root, found)}
+    depths = {len(file.folders) for files in trees.values() for file in files}
     if len(depths) > 1:
-        faults.append(f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(depths)}")
-    if faults:
-        raise DataError(listed(faults, "fault in the layout", "faults in the layout"))
-    levels = tuple(
-        Level(name, tuple(sorted({image.classes[level] for images in splits.values() for image in images})))
-        for level, name in enumerate(_level_names(root, depths.pop(), options))
-    )
-    if faults := _lacking(splits, levels[:1]):
+        found.faults.append(
+            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(depths)}"
+        )
+    _refuse(found.faults)
+    names = _level_names(root, depths.pop(), options)
+    if "test" in trees:
+        trees["test"] = aligned(trees["test"], trees["train"], found)
+    splits = {name: [_labeled(file, root) for file in files] for name, files in trees.items()}
+    if not folders and names:
+        arguments["test_fraction"] = options.test_fraction
+        splits, equal = split(splits["train"], options.test_fraction, options.seed, found.faults)
+        remarks += equal
+    _refuse(found.faults)
+    classes = levels(names, splits)
+    if faults := without_images(splits, classes[:1]):
         raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
-    one = "file skipped, since its name does not end like that of an image"
-    remarks = (listed(sorted(strangers), one, "files skipped, since their names do not end like those of images"),)
+    if len(names) > 1 and len(classes[-1].classes) == 1:
+        only = classes[-1].classes[0]
+        remarks.append(
+            f"all images are of one {names[-1]}, {only}: if that is no class, give the folder {only} as IMAGES"
+        )
     return SourceDataset(
         name=options.name or root.resolve().name,
         source="folder",
         arguments=arguments,
-        levels=levels,
-        splits={split: _recipes(images, root, levels) for split, images in splits.items()},
+        levels=classes,
+        splits={name: samples(files, classes) for name, files in splits.items()},
         seed=options.seed,
-        remarks=remarks if strangers else (),
+        remarks=(*remarks, *found.remarks()),
     )
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise DataError(listed(faults, "fault in the layout", "faults in the layout"))
 
 
 def _level_names(root: Path, depth: int, options: FolderSettings) -> tuple[str, ...]:
     names = LEVEL_NAMES[depth] if options.levels is None else options.levels
     if len(names) != depth:
-        levels = "one level" if depth == 1 else "two levels"
-        found = f"{root} has class folders in {levels}" if depth else f"{root} has no class folders"
-        number = {1: "give one name", 2: "give two names, finest first"}
-        advice = ", or ".join(filter(None, [number.get(depth), "remove levels"]))
+        found = f"{root} has class folders in {count(depth)}" if depth else f"{root} has no class folders"
+        number = {0: "", 1: "give one name"}.get(depth, f"give {count(depth).split()[0]} names, finest first")
+        advice = ", or ".join(filter(None, [number, "remove levels" if depth < 3 else ""]))
         raise DataError(f"levels: [{', '.join(names)}] does not fit: {found}; {advice}")
     return names
 
 
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        advice = "give the folder of your images" if folder.exists() else alternatives(folder)
-        raise DataError(f"{folder}: cannot read this folder ({error.strerror}); {advice}") from None
-
-
-def _beside_splits(root: Path, there: set[str]) -> list[str]:
-    faults = [
-        f"{root / split}: is missing, but its counterpart is there" for split in ("train", "test") if split not in there
-    ]
-    faults += [
-        f"{root / name}: is neither train nor test: move it out of {root}" for name in sorted(there - {"train", "test"})
-    ]
-    faults += [
-        f"{entry}: an image beside train and test: move it out of {root}, or into a class folder"
-        for entry in _entries(root)
-        if entry.suffix.lower() in SUFFIXES and entry.is_file()
-    ]
-    return faults
-
-
-def _images(root: Path, faults: list[str], strangers: list[str], parents: tuple[str, ...] = ()) -> list[_Image]:
-    """Return all images below `root`; `parents` are the class folders above them, coarsest first."""
-    folders, files = [], []
-    for entry in _entries(root):
-        if entry.is_dir():
-            folders.append(entry)
-        elif entry.suffix.lower() in SUFFIXES:
-            files.append(entry)
-        else:
-            strangers.append(str(entry))
-    if folders and files:
-        faults.append(f"{root}: holds both images and folders ({files[0].name}, {folders[0].name}); keep one kind")
-    elif not folders and not files:
-        faults.append(f"{root}: no images in it; an image's name ends in {' '.join(sorted(SUFFIXES))}")
-    elif folders and len(parents) == 2:
-        faults.append(f"{root}: holds folders ({folders[0].name}); class folders may be two levels deep at most")
-    elif folders:
-        return [image for folder in folders for image in _images(folder, faults, strangers, (*parents, folder.name))]
-    classes = ("/".join(parents), *parents[:-1]) if parents else ()
-    return [_Image(path, classes) for path in files]
-
-
-def _split(images: Sequence[_Image], options: FolderSettings, faults: list[str]) -> dict[str, list[_Image]]:
-    """Return the splits, with a seeded share of each class in `test`: at least one image, and not all."""
-    import numpy as np
-
-    from fgssl.randomness import uniform
-
-    keys = uniform(options.seed, "folder/split", rows=np.arange(len(images), dtype=np.int64), columns=1)[:, 0]
-    by_class: dict[str, list[int]] = {}
-    for number, image in enumerate(images):
-        by_class.setdefault(image.classes[0], []).append(number)
-    test: set[int] = set()
-    for name, numbers in by_class.items():
-        if len(numbers) < 2:
-            faults.append(f"{images[numbers[0]].path.parent}: class {name} has one image; train and test need one each")
-        share = min(max(1, round(options.test_fraction * len(numbers))), len(numbers) - 1)
-        test.update(sorted(numbers, key=lambda number: keys[number])[:share])
-    return {
-        "train": [image for number, image in enumerate(images) if number not in test],
-        "test": [image for number, image in enumerate(images) if number in test],
-    }
-
-
-def _lacking(splits: Mapping[str, Sequence[_Image]], finest: Sequence[Level]) -> list[str]:
-    return [
-        f"class {name}: no images in {split}"
-        for split, images in splits.items()
-        for level in finest
-        for name in sorted(set(level.classes) - {image.classes[0] for image in images})
-    ]
-
-
-def _recipes(images: Sequence[_Image], root: Path, levels: Sequence[Level]) -> list[partial[Sample]]:
-    numbers = [{name: number for number, name in enumerate(level.classes)} for level in levels]
-    return [
-        partial(
-            file_sample,
-            image.path,
-            tuple(level[name] for level, name in zip(numbers, image.classes, strict=True)),
-            image.path.relative_to(root).as_posix(),
+def _split_folders(root: Path, options: FolderSettings) -> tuple[dict[str, SplitNames], list[str]]:
+    """Return the folders of each split, none if nothing is named like a split, and remarks about them."""
+    there = [entry for entry in entries(root) if not is_hidden(entry.name)]
+    folders = {entry.name for entry in there if is_folder(entry)}
+    chosen = options.train is not None or options.test is not None
+    like_splits = {name for name in folders if kind_of(name) is not None}
+    if not options.split_folders or not (like_splits or chosen):
+        return {}, []
+    if not chosen and (others := sorted(folders - like_splits)):
+        raise DataError(
+            f"{root}: holds {', '.join(sorted(like_splits))}, named like splits, beside {_few(others)}: are these "
+            "classes? Give split_folders=false if all are classes, train=NAME test=NAME to read two of them as "
+            "splits, or move the others out"
         )
-        for image in images
-    ]
+    if stray := next((entry.path for entry in there if is_image(entry.name) and not is_folder(entry)), None):
+        raise DataError(f"{stray}: an image beside train and test: move it out of {root}, or into a class folder")
+    lone = "give that folder itself as IMAGES to have fgssl split it"
+    splits, remarks = recognize(folders, options.train, options.test, str(root), lone)
+    left_out = sorted(folders - set(splits["train"]) - set(splits["test"]))
+    if left_out:
+        remarks.append(f"left out, since neither train nor test names it: {_few(left_out)}")
+    return splits, remarks
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:5], *[f"{len(names) - 5} more"] * (len(names) > 5)])
+
+
+def _labeled(file: ClassFile, root: Path) -> LabeledFile:
+    """Return the file with its classes, finest first.
+
+    A species is named GENUS/SPECIES, because two genera may have a species of the same name.
+    """
+    classes = tuple("/".join(file.folders[:depth]) for depth in range(len(file.folders), 0, -1))
+    return LabeledFile(file.path, file.path.relative_to(root).as_posix(), classes)
 
 
 SOURCE = Source(
     name="folder",
-    summary="class folders, one or two levels deep (genus/species), or a flat unlabeled folder",
+    summary="class folders, one or more levels deep (genus/species), or a flat unlabeled folder",
     settings=FolderSettings,
     levels=(),
     how_to_get="""\
 IMAGES holds your own images, or those of an archive, arranged in one of these ways. The names of the folders become
-the labels. If there is neither a train nor a test folder, a random share of each class (test_fraction, drawn with
-seed) becomes the test split; having only one of the two is an error.
+the labels. If no folder is named like a split, a share of each class (test_fraction, drawn by the names of the files
+with seed) becomes the test split; files with equal bytes stay together. Having one split only is an error.
 
     IMAGES/train/CLASS/*.jpg          IMAGES/test/CLASS/*.jpg            one level (class)
     IMAGES/train/GENUS/SPECIES/*.jpg  IMAGES/test/GENUS/SPECIES/*.jpg    two levels (species, genus)
     IMAGES/CLASS/*.jpg                IMAGES/GENUS/SPECIES/*.jpg         the same, not yet split
     IMAGES/*.jpg                                                         unlabeled (all images go to train)
 
+Splits are recognized in any case: train or training; test, testing, eval or evaluation; and without one of these val,
+valid, validation or dev. Others are chosen by train=NAME test=NAME, and split_folders=false makes all of them classes.
+
 JPEG, PNG, PPM, PGM, BMP, WebP and TIFF files are read; other files are skipped.
 
-Other names of the levels, finest first: levels=[species,family].""",
+Other names of the levels, finest first: levels=[species,family]. Three levels or more need such names.""",
     read=read,
 )

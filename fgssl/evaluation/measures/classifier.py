@@ -1,13 +1,15 @@
 """Measure `classifier`: accuracy of the classifier that was trained with the encoder."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fgssl.errors import Problem, SettingsError
 from fgssl.settings.declare import settings
-from fgssl.settings.measure import Column, Measure
+from fgssl.settings.measure import Column, Measure, balanced_column, balanced_remarks, single_class
 
 if TYPE_CHECKING:
     from fgssl.evaluation.features import Features
+    from fgssl.store.manifest import Manifest
 
 
 @settings
@@ -15,11 +17,19 @@ class ClassifierAccuracy(Measure):
     """Accuracy of the classifier that `cross_entropy` trained."""
 
     def columns(self) -> list[Column]:
-        """Return the column `accuracy`, in percent."""
-        return [Column(name="accuracy", unit="percent")]
+        """Return the columns `accuracy` and `accuracy_balanced`, in percent."""
+        return [Column(name="accuracy", unit="percent"), balanced_column("accuracy")]
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Return a remark if the balanced accuracy differs much."""
+        return balanced_remarks("accuracy", values)
+
+    def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        """Return a message if the training images are of one class."""
+        return single_class(manifest, "train", "evaluation.classifier", label_level)
 
     def value(self, features: "Features") -> dict[str, float]:
-        """Return `accuracy`; raise a `SettingsError` if the method trained no classifier."""
+        """Return both columns; raise a `SettingsError` if the method trained no classifier."""
         from fgssl.evaluation.classifier import accuracy
 
         if features.classifier is None:

@@ -1,5 +1,6 @@
 """Measure `linear`: accuracy of a linear classifier on frozen features, at several shares of the labels."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
@@ -12,28 +13,42 @@ from fgssl.settings.declare import (
     PositiveInt,
     settings,
 )
-from fgssl.settings.measure import Column, Measure
+from fgssl.settings.measure import Column, Measure, balanced_column, balanced_remarks, single_class
 
 if TYPE_CHECKING:
     from fgssl.evaluation.features import Features, Splits
+    from fgssl.store.manifest import Manifest
 
 
 @settings
 class LinearProbe(Measure):
     """Linear classifier on frozen features, by the protocol of MoCo (He et al. 2020)."""
 
-    recipe: Literal["selected", "fixed"] = "selected"
-    """Recipe of the training. `selected` trains on cached features and chooses the learning rate on held-out training
-    images. `fixed` is the recipe of *Synthesized Pairs*: one learning rate, and random crops and flips drawn anew every
-    epoch, which costs an encoder pass per epoch."""
+    recipe: Literal["scaled", "selected", "fixed"] = "scaled"
+    """Recipe of the training. `scaled` trains on cached features and chooses the learning rate on held-out training
+    images. All features are centered, and divided by the root mean square distance of the training features to their
+    mean, so that a learning rate has the same effect on every encoder: two encoders equal up to a factor get the same
+    accuracy. `selected` differs in leaving the features as they are, so that the result depends on their scale. `fixed`
+    is the recipe of *Synthesized Pairs*, which follows MoCo: features as they are, one learning rate, and random crops
+    and flips drawn anew every epoch, which costs an encoder pass per epoch."""
     label_fractions: Annotated[tuple[Annotated[FiniteFloat, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
         1.0,
         0.5,
         0.2,
     )
-    """Shares of the training labels that are used, stratified by class; each gets a column."""
-    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    """Candidate learning rates of `selected`, up to MoCo's 30; `fixed` takes exactly one."""
+    """Shares of the training labels that are used, stratified by class; each gets a column. At least one image of every
+    class is labeled, so that the real share, recorded as `label_percent_<percent>`, is larger if classes are small."""
+    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
+        0.3,
+        1.0,
+        3.0,
+        10.0,
+        30.0,
+        100.0,
+        300.0,
+    )
+    """Candidate learning rates of `scaled` and `selected`; `fixed` takes exactly one. The default suits scaled
+    features. A remark is made if the smallest or the largest is chosen, since one beyond it may be better."""
     validation_fraction: Annotated[FiniteFloat, Field(gt=0, lt=1)] = 0.2
     """Share of the labeled images that is held out to choose the learning rate. Groups (tracks) are never divided."""
     epochs: PositiveInt = 100
@@ -65,8 +80,48 @@ class LinearProbe(Measure):
         return [f"{100 * fraction:g}" for fraction in self.label_fractions]
 
     def columns(self) -> list[Column]:
-        """Return the columns `linear_<percent>`, one per label fraction, in percent."""
-        return [Column(name=f"linear_{percent}", unit="percent") for percent in dict.fromkeys(self.percents)]
+        """Return the columns of each label fraction: accuracies, the learning rate and the real share of labels."""
+        percents = dict.fromkeys(self.percents)
+        return [
+            *(Column(name=f"linear_{percent}", unit="percent") for percent in percents),
+            *(balanced_column(f"linear_{percent}") for percent in percents),
+            *(Column(name=f"learning_rate_{percent}", unit="number", shown=False) for percent in percents),
+            *(
+                Column(
+                    name=f"label_percent_{percent}",
+                    unit="percent",
+                    note=f"share of the training labels that linear_{percent} uses",
+                    shown=False,
+                )
+                for percent in percents
+            ),
+        ]
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Return remarks on unbalanced accuracies, learning rates at an end of the candidates, and shares of labels.
+
+        A share of labels is remarked on if it exceeds `label_fractions` by more than a tenth.
+        """
+        found = []
+        smallest, largest = min(self.learning_rates), max(self.learning_rates)
+        for fraction, percent in dict(zip(self.label_fractions, self.percents, strict=True)).items():
+            found += balanced_remarks(f"linear_{percent}", values)
+            rate, share = values.get(f"learning_rate_{percent}"), values.get(f"label_percent_{percent}")
+            if smallest < largest and rate in (smallest, largest):
+                size, beyond = ("smallest", "smaller") if rate == smallest else ("largest", "larger")
+                found.append(
+                    f"linear_{percent}: the learning rate {rate:g} was chosen, the {size} of "
+                    f"evaluation.linear.learning_rates: {beyond} ones may be better"
+                )
+            if share is not None and share > 110 * fraction:
+                found.append(
+                    f"linear_{percent}: {share:.2f} percent of the labels are used, since every class keeps an image"
+                )
+        return found
+
+    def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        """Return a message if the training images are of one class."""
+        return single_class(manifest, "train", "evaluation.linear", label_level)
 
     def check(self, splits: "Splits") -> None:
         """Raise a `DataError` if no image can be held out to choose a learning rate."""
@@ -78,21 +133,34 @@ class LinearProbe(Measure):
             validation_splits(labels, splits.train.groups, subsets, self.validation_fraction, seed)
 
     def value(self, features: "Features") -> dict[str, float]:
-        """Return the accuracy at each label fraction, and its learning rate as `learning_rate_<percent>`."""
+        """Return the value of each column."""
         from fgssl.evaluation import linear
+        from fgssl.evaluation.features import require_finite
+        from fgssl.evaluation.scaling import Scaling
 
         labels, seed = features.train_labels, features.seed
         sgd = linear.SGD(self.epochs, self.batch_size, self.momentum, self.weight_decay, self.milestones)
         subsets = linear.label_subsets(labels, self.label_fractions, seed)
-        rates = [self.learning_rates[0]] * len(subsets)
+        rates, scaling = [self.learning_rates[0]] * len(subsets), None
+        if self.recipe == "scaled":
+            require_finite(features.of_train, "linear probe", "training")
+            scaling = Scaling.of(features.of_train)
         if len(set(self.learning_rates)) > 1:
             splits = linear.validation_splits(labels, features.train.groups, subsets, self.validation_fraction, seed)
             rates = linear.best_learning_rates(
-                features.of_train, labels, splits, self.learning_rates, sgd, seed, features.track
+                features.of_train, labels, splits, self.learning_rates, sgd, seed, features.track, scaling
             )
         train = features.of_random_train_views if self.recipe == "fixed" else lambda epoch: features.of_train
-        trained = linear.fit(train, labels, subsets, [(rate,) for rate in rates], sgd, seed, features.track)
-        accuracies = linear.accuracies(trained, features.of_test, features.test_labels)
-        return {f"linear_{percent}": value for percent, value in zip(self.percents, accuracies, strict=True)} | {
-            f"learning_rate_{percent}": rate for percent, rate in zip(self.percents, rates, strict=True)
+        trained = linear.fit(train, labels, subsets, [(rate,) for rate in rates], sgd, seed, features.track, scaling)
+        scores = linear.accuracies(trained, features.of_test, features.test_labels)
+        found = {
+            "linear_{}": [accuracy for accuracy, _ in scores],
+            "linear_{}_balanced": [balanced for _, balanced in scores],
+            "learning_rate_{}": rates,
+            "label_percent_{}": [100 * len(rows) / len(labels) for rows in subsets],
+        }
+        return {
+            name.format(percent): value
+            for name, values in found.items()
+            for percent, value in zip(self.percents, values, strict=True)
         }

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from fgssl.settings.declare import LabelLevel, settings
-from fgssl.settings.measure import Column, Measure
+from fgssl.settings.measure import Column, Measure, single_class
 
 if TYPE_CHECKING:
     from fgssl.evaluation.features import Features
+    from fgssl.store.manifest import Manifest
 
 
 @settings
@@ -28,6 +29,14 @@ class Outliers(Measure):
     def label_levels(self, label_level: int) -> dict[str, int]:
         """Return the level of each column by the key that chooses it."""
         return {f"evaluation.outliers.levels.{name}": level for name, level in self.levels.items()}
+
+    def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
+        """Return a message for each level at which there is one centroid only."""
+        return [
+            message
+            for name, level in self.levels.items()
+            for message in single_class(manifest, self.centroids, f"evaluation.outliers.levels.{name}", level)
+        ]
 
     def value(self, features: "Features") -> dict[str, float]:
         """Return the number of outliers at each level, from `outliers`."""

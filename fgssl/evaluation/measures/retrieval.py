@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fgssl.settings.declare import settings
-from fgssl.settings.measure import Column, Measure
+from fgssl.settings.measure import Column, Measure, single_class
 
 if TYPE_CHECKING:
     from fgssl.evaluation.features import Features
@@ -24,9 +24,9 @@ class Retrieval(Measure):
         return [Column(name=name, unit="percent") for name in ("rank1", "rank5", "mAP")]
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
-        """Return a message if no two test images share a class at this level."""
+        """Return a message if no two test images share a class at this level, or if all of them do."""
         if "test" not in manifest.splits or max(manifest.class_counts["test"][label_level]) > 1:
-            return []
+            return single_class(manifest, "test", "evaluation.retrieval", label_level)
         return [
             f"evaluation.retrieval: no two of the {manifest.count('test')} test images of {manifest.title} share a "
             f"{manifest.levels[label_level].name} (evaluation.label_level {label_level}): take a coarser level, pack a "

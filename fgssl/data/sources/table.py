@@ -1,0 +1,297 @@
+"""Source `csv`: a table of image paths, with columns for labels, split, group and attributes."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fgssl.data.source import Source, SourceDataset
+from fgssl.data.sources.class_folders import is_hidden, is_image
+from fgssl.data.sources.labeled_files import LabeledFile, Splits, levels, samples, without_images
+from fgssl.data.sources.split_names import SplitNames, kind_of, recognize
+from fgssl.data.sources.splitting import split
+from fgssl.data.sources.tables import Row, read_csv
+from fgssl.errors import DataError, alternatives
+from fgssl.settings.declare import NonNegativeInt, settings
+from fgssl.store.manifest import Level, listed
+
+SEPARATORS = (",", ";", "\t", "|")
+EMPTY = frozenset({"", "nan", "NaN", "NA", "NULL", "null"})
+"""Texts of a cell without a value, as pandas, R and databases write it."""
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+@settings
+class CsvSettings:
+    """Options of `fgssl pack csv`."""
+
+    name: Column | None = None
+    """Name of the dataset; the default is the name of the table."""
+    root: Path | None = None
+    """Folder from which relative paths start; the default is the folder of the table."""
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Character between columns; if not given, the one of comma, semicolon, tab and | that the header has most."""
+    path: Column = "path"
+    """Column of the paths."""
+    labels: tuple[Column, ...] | None = None
+    """Columns of the labels, finest first, such as [species,genus]; the default is [label], and [] is unlabeled. The
+    columns name the label levels."""
+    split: Column | None = None
+    """Column of the split; if not given, the one named split. Without it, fgssl makes the split."""
+    train: SplitNames | None = None
+    """Text of the training split, or several such as [train,val]; if not given, train or training in any case."""
+    test: SplitNames | None = None
+    """Text of the test split, such as val; if not given, a usual name of a test split, or else of a validation one."""
+    test_table: Path | None = None
+    """Second table, with the same columns, that holds the test split; the first holds the training split then."""
+    group: Column | None = None
+    """Column of the group, such as a patient or a track; if not given, the one named group. A split that fgssl makes
+    never divides a group. A row without group is a group of its own."""
+    attributes: tuple[Column, ...] | None = None
+    """Columns of numbers to record for each image, such as [latitude,longitude]."""
+    empty_labels: Literal["refuse", "drop"] = "refuse"
+    """Whether rows with an empty label (or NaN, NA, NULL) are faults, or are left out and counted."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of each class for the test split, if the tables have no splits."""
+    seed: NonNegativeInt = 0
+    """Seed of the split into train and test, and of the order in the shards."""
+
+
+@dataclass
+class _Table:
+    """One table, while it is read."""
+
+    path: Path
+    options: CsvSettings
+    faults: list[str]
+    places: dict[str, str]
+    """Line of each image of all tables."""
+    names: dict[str, set[str]]
+    """Names of the files of each folder that a row names."""
+    files: list[LabeledFile] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    """Text of the split of each file, if there is such a column."""
+    dropped: int = 0
+
+
+def read(table: Path, options: CsvSettings) -> SourceDataset:
+    """Read the rows of the table, or of both; raise a `DataError` with all their faults."""
+    faults: list[str] = []
+    places: dict[str, str] = {}
+    names: dict[str, set[str]] = {}
+    paths = [table, *([options.test_table] if options.test_table else [])]
+    tables = [_Table(path, options, faults, places, names) for path in paths]
+    for one in tables:
+        _read_rows(one)
+        if faults and places == {} and options.root is None and names:
+            faults.insert(0, f"{one.path}: no image is there: give root=FOLDER, the folder from which its paths start")
+    _refuse(faults)
+    remarks = _left_out(tables, names, places)
+    arguments: dict[str, float] = {"seed": options.seed}
+    level_names = _labels(options)
+    splits: Splits
+    if len(tables) == 2:
+        splits = {"train": tables[0].files, "test": tables[1].files}
+    elif tables[0].splits:
+        splits = _by_column(tables[0], remarks)
+    elif level_names:
+        arguments["test_fraction"] = options.test_fraction
+        splits, equal = split(tables[0].files, options.test_fraction, options.seed, faults)
+        remarks += equal
+    else:
+        splits = {"train": tables[0].files}
+    _refuse(faults)
+    classes = levels(level_names, splits)
+    _refuse(without_images(splits, classes[:1]))
+    return SourceDataset(
+        name=options.name or table.stem,
+        source="csv",
+        arguments=arguments,
+        levels=classes,
+        splits={name: samples(files, classes) for name, files in splits.items()},
+        seed=options.seed,
+        remarks=(*remarks, *_crossing(splits, classes)),
+    )
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise DataError(listed(faults, "fault in the table", "faults in the table"))
+
+
+def _labels(options: CsvSettings) -> tuple[str, ...]:
+    return ("label",) if options.labels is None else options.labels
+
+
+def _header(path: Path, options: CsvSettings) -> tuple[list[str], str]:
+    """Return the columns of a table and its separator."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            line = file.readline().rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8; convert it, e.g. with iconv"
+        advice = "" if path.exists() else f"; {alternatives(path)}"
+        raise DataError(f"{path}: cannot be read: {reason}{advice}") from None
+    separator = options.separator or max(SEPARATORS, key=line.count)
+    return [name.strip().strip('"') for name in line.split(separator)], separator
+
+
+def _read_rows(table: _Table) -> None:
+    options, path = table.options, table.path
+    header, separator = _header(path, options)
+    optional = {"split": options.split, "group": options.group}
+    used = {key: name or (key if key in header else "") for key, name in optional.items()}
+    if options.test_table:
+        used["split"] = ""
+    columns = {"path": [options.path], "labels": _labels(options), "attributes": options.attributes or ()}
+    columns |= {key: [name] for key, name in used.items() if name}
+    wanted = [(key, name) for key, names in columns.items() for name in names]
+    wrong = [f"{path}:1: {key}: no column {name!r}" for key, name in wanted if name not in header]
+    wrong += [f"{path}:1: {key}: several columns {name!r}" for key, name in wanted if header.count(name) > 1]
+    if wrong:
+        table.faults += wrong
+        table.faults.append(f"{path}:1: its columns are {', '.join(header)}: choose some with KEY=COLUMN")
+        return
+    names = list(dict.fromkeys(name for _, name in wanted))
+    rows = read_csv(path, names, table.faults, separator)
+    if not rows and not table.faults:
+        table.faults.append(f"{path}: has no rows")
+    absolute = [row.cells[0] for row in rows if os.path.isabs(row.cells[0])]
+    root = options.root or path.parent
+    base = os.path.commonpath([os.path.dirname(text) for text in absolute]) if absolute else ""
+    if Path(base).is_relative_to(root.absolute()):
+        base = str(root.absolute())
+    for row in rows:
+        _add(table, row, dict(zip(names, row.cells, strict=True)), used, root, base)
+
+
+def _add(table: _Table, row: Row, cells: Mapping[str, str], used: Mapping[str, str], root: Path, base: str) -> None:
+    """Add the file of a row to the table, or what is wrong with it to the faults."""
+    options, faults = table.options, table.faults
+    text = cells[options.path]
+    classes = tuple(cells[name] for name in _labels(options))
+    empty = [name for name in _labels(options) if cells[name] in EMPTY]
+    if empty and options.empty_labels == "drop":
+        table.dropped += 1
+        return
+    if empty:
+        faults.append(f"{row.place}: {text}: no {' and no '.join(empty)}; empty_labels=drop leaves such rows out")
+        return
+    path = os.path.normpath(os.path.join(root, text))
+    folder, name = os.path.split(path)
+    if not text:
+        faults.append(f"{row.place}: no {options.path}")
+    elif path in table.places:
+        faults.append(f"{row.place}: {text}: is in {table.places[path]} already")
+    elif name not in _names(folder, table.names):
+        near = next((other for other in table.names[folder] if other.casefold() == name.casefold()), None)
+        faults.append(f"{row.place}: {path}: is missing{f'; there is {near}' if near else ''}")
+    else:
+        table.places[path] = row.place
+        source_id = os.path.relpath(path, base) if os.path.isabs(text) else os.path.normpath(text)
+        group = cells[used["group"]] if used["group"] else ""
+        attributes = {name: _number(cells[name], row, name, faults) for name in options.attributes or ()}
+        table.files.append(LabeledFile(Path(path), source_id, classes, "" if group in EMPTY else group, attributes))
+        if used["split"]:
+            table.splits.append(cells[used["split"]])
+
+
+def _names(folder: str, known: dict[str, set[str]]) -> set[str]:
+    """Return the names of all files of a folder, which is listed once; none if it cannot be read."""
+    if folder not in known:
+        try:
+            known[folder] = set(os.listdir(folder))
+        except OSError:
+            known[folder] = set()
+    return known[folder]
+
+
+def _number(text: str, row: Row, column: str, faults: list[str]) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        faults.append(f"{row.place}: {column}: an attribute must be a number, not {text!r}")
+    return number
+
+
+def _by_column(table: _Table, remarks: list[str]) -> Splits:
+    """Return the splits that the column states; rows with other texts are left out, with a remark."""
+    options = table.options
+    where = f"{table.path}: column {options.split or 'split'}"
+    numbers = Counter(table.splits)
+    unusual = sorted(text for text in numbers if kind_of(text) is None)
+    if unusual and options.train is None and options.test is None:
+        raise DataError(
+            f"{where}: {', '.join(map(repr, unusual[:5]))} is not a usual name of a split: choose with train=TEXT "
+            "test=TEXT; rows with other texts are left out then"
+        )
+    found, renamed = recognize(set(numbers), options.train, options.test, where, "remove that column")
+    others = sorted(set(numbers) - {text for texts in found.values() for text in texts})
+    remarks += renamed
+    remarks += [f"{numbers[text]} rows left out, whose split is {text!r}" for text in others]
+    return {
+        name: [file for file, text in zip(table.files, table.splits, strict=True) if text in texts]
+        for name, texts in found.items()
+    }
+
+
+def _left_out(tables: Sequence[_Table], names: Mapping[str, set[str]], places: Mapping[str, str]) -> list[str]:
+    remarks = [
+        f"{table.path}: {table.dropped} rows left out, whose label is empty" for table in tables if table.dropped
+    ]
+    found = [
+        os.path.join(folder, name)
+        for folder, inside in names.items()
+        for name in inside
+        if is_image(name) and not is_hidden(name)
+    ]
+    if without := sorted(set(found) - set(places)):
+        remarks.append(listed(without, "image without a usable row", "images without a usable row"))
+    return remarks
+
+
+def _crossing(splits: Splits, classes: Sequence[Level]) -> list[str]:
+    """Return remarks about groups in several splits, and classes with several classes of the next level."""
+    remarks = []
+    groups = [{file.group for file in files} - {""} for files in splits.values()]
+    if len(groups) == 2 and (both := sorted(groups[0] & groups[1])):
+        remarks.append(listed(both, "group with images in both splits", "groups with images in both splits"))
+    for level in range(len(classes) - 1):
+        above: dict[str, set[str]] = {}
+        for files in splits.values():
+            for file in files:
+                above.setdefault(file.classes[level], set()).add(file.classes[level + 1])
+        several = [f"{name} ({', '.join(sorted(theirs))})" for name, theirs in above.items() if len(theirs) > 1]
+        kinds = f"of {classes[level].name} with several of {classes[level + 1].name}"
+        if several:
+            remarks.append(listed(sorted(several), f"class {kinds}", f"classes {kinds}"))
+    return remarks
+
+
+SOURCE = Source(
+    name="csv",
+    summary="images that a table lists, with columns for labels, split, group and attributes",
+    settings=CsvSettings,
+    paths=("TABLE",),
+    levels=(),
+    how_to_get="""\
+TABLE is a text file in UTF-8 with a header and one row per image, of your own or converted from an archive:
+
+    path,species,genus,split,group
+    images/1.jpg,Amanita muscaria,Amanita,train,observation 17
+    images/2.jpg,Boletus edulis,Boletus,test,observation 18
+
+    fgssl pack csv TABLE DST 'labels=[species,genus]'
+
+Other columns are ignored. Paths are absolute, or relative to the folder of the table (or root). Without a column for
+the split, a share of each class (test_fraction, drawn by the paths with seed) becomes the test split.""",
+    read=read,
+)

@@ -1,0 +1,73 @@
+"""Tables of annotations in text and CSV files; each fault is named by file and line."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+_Split = Callable[[TextIO, Sequence[str]], Iterator[tuple[int, list[str]]]]
+"""Function that yields (line number, cells) of each row of an open file."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Row of a table."""
+
+    place: str
+    """File and line, as `file:line`."""
+    cells: tuple[str, ...]
+    """One text per column of the reader, without surrounding white space."""
+
+
+def read_words(path: Path, columns: Sequence[str], faults: list[str]) -> list[Row]:
+    """Return the rows of a text file whose columns are separated by white space; the last one may hold spaces.
+
+    Empty lines are skipped. Lines with too few columns, or with a first cell that an earlier line has, are appended to
+    `faults`, as is a file that cannot be read.
+    """
+    return _rows(path, columns, faults, _split_words)
+
+
+def read_csv(path: Path, columns: Sequence[str], faults: list[str], delimiter: str = ",") -> list[Row]:
+    """Return the cells of `columns` of a CSV file with a header, in any order and among others.
+
+    Faults are those of `read_words`, and a column that the header lacks.
+    """
+
+    def split(file: TextIO, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+        reader = csv.reader(file, delimiter=delimiter)
+        header = [name.strip() for name in next(reader, [])]
+        if lacking := [column for column in columns if column not in header]:
+            raise ValueError(f"the header lacks {', '.join(lacking)}; it has {', '.join(header) or 'no columns'}")
+        places = [header.index(column) for column in columns]
+        for cells in reader:
+            if cells:
+                yield reader.line_num, [cells[place] for place in places if place < len(cells)]
+
+    return _rows(path, columns, faults, split)
+
+
+def _split_words(file: TextIO, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            yield number, line.split(maxsplit=len(columns) - 1)
+
+
+def _rows(path: Path, columns: Sequence[str], faults: list[str], split: _Split) -> list[Row]:
+    rows: list[Row] = []
+    seen: dict[str, int] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for line, texts in split(file, columns):
+                cells = tuple(text.strip() for text in texts)
+                if len(cells) < len(columns):
+                    faults.append(f"{path}:{line}: must have the columns {', '.join(columns)}")
+                elif cells[0] in seen:
+                    faults.append(f"{path}:{line}: a second row for {cells[0]}; the first is in line {seen[cells[0]]}")
+                else:
+                    seen[cells[0]] = line
+                    rows.append(Row(f"{path}:{line}", cells))
+    except (OSError, ValueError, csv.Error) as error:
+        faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+    return rows
