@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -14,9 +15,11 @@ from fgssl.data.decoding import decode, upright
 from fgssl.data.sources.encoded_image import png
 from fgssl.settings.packing import PackingSettings
 
+cv2.setNumThreads(0)  # the threads of packing work on one image each
+
 JPEG_QUALITY = 92
-"""Quality of JPEG files that are encoded anew, with chroma halved (4:2:0). It keeps 44.5 dB of photographs shrunk to
-256 px; 95 would keep 45.2 dB in files that are 30 % larger, and 4:4:4 is a quarter slower to decode."""
+"""Quality of JPEG files that are encoded anew, with chroma halved (4:2:0). Photographs shrunk to 256 px keep 45.4 dB;
+at 95 they would keep 46.7 dB in files that are 29 % larger, and at 4:4:4 46.1 dB in files that are 23 % larger."""
 PILLOW_LIMIT: Final = 178_956_970
 """Number of pixels that Pillow, and thus training, refuses as a decompression bomb."""
 _JPEG = b"\xff\xd8\xff"
@@ -84,9 +87,7 @@ def _packed_jpeg(encoded: bytes, image: Image.Image, settings: PackingSettings, 
     small = _shrunk(pixels, settings, findings)
     if small is pixels and plain:
         return encoded
-    buffer = io.BytesIO()
-    _image(small, gray=image.mode == "L").save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:0")
-    return buffer.getvalue()
+    return _jpeg(small, gray=image.mode == "L")
 
 
 def _packed_losslessly(
@@ -109,7 +110,8 @@ def _packed_losslessly(
     small = _shrunk(pixels, settings, findings)
     if image.format == "PNG" and small is pixels and not transparent:
         return encoded
-    return png(_image(small, gray=image.mode in _GRAY_MODES))
+    gray = image.mode in _GRAY_MODES
+    return png(Image.fromarray(np.ascontiguousarray(small[..., 0]) if gray else small))
 
 
 def _orientation(image: Image.Image, findings: dict[Finding, str]) -> int:
@@ -138,7 +140,7 @@ def _check_depth(image: Image.Image, findings: dict[Finding, str]) -> None:
 def _shrunk(pixels: NDArray[np.uint8], settings: PackingSettings, findings: dict[Finding, str]) -> NDArray[np.uint8]:
     """Return the pixels shrunk with antialiasing, or `pixels` itself if they are small enough.
 
-    Pillow computes in whole numbers, so every processor gives the same bytes.
+    OpenCV's mean over areas takes half the time of Pillow's filters, and lets other threads work meanwhile.
     """
     height, width = pixels.shape[:2]
     if settings.shorter_side == "original" or min(height, width) <= settings.shorter_side:
@@ -146,8 +148,13 @@ def _shrunk(pixels: NDArray[np.uint8], settings: PackingSettings, findings: dict
     findings[Finding.SHRUNK] = ""
     scale = settings.shorter_side / min(height, width)
     size = round(width * scale), round(height * scale)
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    shrunk: NDArray[np.uint8] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return shrunk
 
 
-def _image(pixels: NDArray[np.uint8], gray: bool) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels[..., 0]) if gray else pixels)
+def _jpeg(pixels: NDArray[np.uint8], gray: bool) -> bytes:
+    subsampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
+    code = cv2.COLOR_RGB2GRAY if gray else cv2.COLOR_RGB2BGR
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY, *([] if gray else subsampling)]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, code), options)
+    return bytes(encoded)

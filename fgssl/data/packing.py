@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 from PIL import Image
 
 from fgssl.data.packed_image import Finding, packed_image
@@ -101,7 +102,8 @@ def pack(
 
 def _plan(dataset: SourceDataset, shard_bytes: int) -> str:
     """Return a SHA-256 over all that decides the shards, except the images themselves."""
-    content = [FORMAT, version("fgssl"), version("pillow"), version("h5py"), shard_bytes, dataset.drawn, dataset.seed]
+    content = [FORMAT, version("fgssl"), version("pillow"), cv2.__version__, version("h5py")]
+    content += [shard_bytes, dataset.drawn, dataset.seed]
     content += [dataset.name, dataset.source, dict(dataset.arguments), [asdict(level) for level in dataset.levels]]
     content += [{split: len(recipes) for split, recipes in dataset.splits.items()}]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
