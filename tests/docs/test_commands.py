@@ -108,7 +108,7 @@ def _check(arguments: Sequence[str], clone: Path) -> None:
         load_profile(given["cluster"], overrides)
     elif name == "train" and "method.name=alignment" not in overrides:  # which the reader has just added
         configs.load(clone / given["file"], overrides)
-    elif name == "pack" and given["packed"] is None:
+    elif name == "pack" and not (given["packed"] or given["inspected"]):
         source = source_named(rest[0])
         num_paths = len(source.paths) + 1
         assert len(rest) > num_paths, f"fgssl pack {rest[0]} needs {source.usage()}"
