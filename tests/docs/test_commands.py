@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from fgssl.__main__ import COMMANDS, program
+from fgssl.commands import pack
 from fgssl.data.sources import source_named
-from fgssl.errors import COMMAND_LINE
 from fgssl.settings import config as configs
 from fgssl.settings.layers import parse_overrides
-from fgssl.settings.validation import validate
 from hpc.cluster.site.profile_files import PREFIX, load_profile
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan import plan
@@ -112,7 +111,7 @@ def _check(arguments: Sequence[str], clone: Path) -> None:
         source = source_named(rest[0])
         num_paths = len(source.paths) + 1
         assert len(rest) > num_paths, f"fgssl pack {rest[0]} needs {source.usage()}"
-        validate(parse_overrides(rest[num_paths + 1 :]), source.settings, COMMAND_LINE)
+        pack._settings(parse_overrides(rest[num_paths + 1 :]), source.settings)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS)
