@@ -34,8 +34,7 @@ def _classes(manifest: Manifest, number: int, level: Level) -> Iterator[str]:
     counts = {split: by_level[number] for split, by_level in manifest.class_counts.items()}
     yield f"{level.name}: {len(level.classes)} classes"
     for split, of_split in counts.items():
-        lowest, median, highest = min(of_split), statistics.median(of_split), max(of_split)
-        yield f"  images per class in {split}: {lowest} to {highest}, median {median:g}"
+        yield f"  images per class in {split}: {_spread(of_split)}"
     order = range(len(level.classes))
     if len(order) <= CLASSES_SHOWN:
         yield from _table(level, counts, order)
@@ -60,15 +59,17 @@ def _images(split: ShardedSplit) -> str:
     """Return one line about the sizes and formats of the images of a split."""
     step = -(-len(split) // IMAGES_MEASURED)
     headers = [Image.open(io.BytesIO(split.read(row))) for row in range(0, len(split), step)]
-    widths, heights = sorted(image.width for image in headers), sorted(image.height for image in headers)
-    middle = len(headers) // 2
+    width, height = _spread([image.width for image in headers]), _spread([image.height for image in headers])
     formats = Counter(f"{image.format} ({image.mode})" for image in headers)
     listed = ", ".join(f"{count} {name}" for name, count in formats.most_common())
     measured = f"{len(headers)} of {len(split)} images measured" if step > 1 else f"{len(split)} images"
-    return (
-        f"{split.split}: {measured}; width {widths[0]} to {widths[-1]} px, median {widths[middle]}; "
-        f"height {heights[0]} to {heights[-1]} px, median {heights[middle]}; {listed}"
-    )
+    return f"{split.split}: {measured}; width in px: {width}; height in px: {height}; {listed}"
+
+
+def _spread(numbers: Sequence[int]) -> str:
+    """Return the smallest number, the largest and the median; one number if all are equal."""
+    lowest, highest = min(numbers), max(numbers)
+    return f"{lowest} to {highest}, median {statistics.median(numbers):g}" if lowest < highest else str(lowest)
 
 
 def contact_sheet(folder: Path) -> bytes:

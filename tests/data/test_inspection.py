@@ -30,9 +30,7 @@ def test_few_classes_are_all_listed(tmp_path: Path) -> None:
     assert ["kind", "0", "3"] in lines
     assert ["kind", "1", "1"] in lines
     (sizes,) = [line for line in lines if line[:1] == ["train:"]]
-    assert " ".join(sizes) == (
-        "train: 4 images; width 20 to 20 px, median 20; height 10 to 12 px, median 11; 4 PNG (L)"
-    )
+    assert " ".join(sizes) == ("train: 4 images; width in px: 20; height in px: 10 to 12, median 10.5; 4 PNG (L)")
 
 
 def test_many_classes_stay_readable(tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from fgssl.__main__ import COMMANDS, program
+from fgssl.commands import pack
 from fgssl.data.sources import source_named
-from fgssl.errors import COMMAND_LINE
 from fgssl.settings import config as configs
 from fgssl.settings.layers import parse_overrides
-from fgssl.settings.validation import validate
 from hpc.cluster.site.profile_files import PREFIX, load_profile
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan import plan
@@ -108,11 +107,11 @@ def _check(arguments: Sequence[str], clone: Path) -> None:
         load_profile(given["cluster"], overrides)
     elif name == "train" and "method.name=alignment" not in overrides:  # which the reader has just added
         configs.load(clone / given["file"], overrides)
-    elif name == "pack" and given["packed"] is None:
+    elif name == "pack" and not (given["packed"] or given["inspected"]):
         source = source_named(rest[0])
         num_paths = len(source.paths) + 1
         assert len(rest) > num_paths, f"fgssl pack {rest[0]} needs {source.usage()}"
-        validate(parse_overrides(rest[num_paths + 1 :]), source.settings, COMMAND_LINE)
+        pack._settings(parse_overrides(rest[num_paths + 1 :]), source.settings)
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS)

@@ -77,6 +77,7 @@ def _clone(folder: Path, page: str) -> Path:
     if page != "docs/tutorial.md":  # which draws its own
         random = np.random.default_rng(0)
         _photos(folder / "photos", random)
+        _table(folder)
         _gtsrb(folder / "GTSRB", random)
         (folder / "photos.yaml").write_text(block(ONE_RUN, "yaml", "# photos.yaml\n"))
     if page not in ("docs/tutorial.md", "docs/how-to/your-images.md"):  # which pack them
@@ -93,6 +94,16 @@ def _photos(folder: Path, random: np.random.Generator) -> None:
     for species in ("amanita/muscaria", "amanita/phalloides", "boletus/edulis", "boletus/reticulatus"):
         for number in range(24):
             _picture(folder / species / f"{number:03d}.png", random)
+
+
+def _table(folder: Path) -> None:
+    """List the photos in photos.csv, four of each species per observation."""
+    with (folder / "photos.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "species", "genus", "observation"])
+        for file in sorted(folder.glob("photos/*/*/*.png")):
+            species, genus = file.parent.name, file.parent.parent.name
+            writer.writerow([file.relative_to(folder), species, genus, f"{species} {int(file.stem) // 4}"])
 
 
 def _gtsrb(folder: Path, random: np.random.Generator) -> None:
