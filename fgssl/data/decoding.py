@@ -24,8 +24,6 @@ _TURNS: Final[dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]]] = 
 }
 """Function from pixels (H, W, C) to the upright image, by the Exif tag Orientation; 1 is upright."""
 _JPEG = b"\xff\xd8\xff"
-_HEADER_BYTES = 2 * 2**16
-"""Bytes that hold the Exif block of a JPEG: it precedes the pixels, and a segment has 64 KiB at most."""
 
 
 def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
@@ -43,7 +41,7 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
             simplejpeg.decode_jpeg(encoded, colorspace="CMYK", strict=True)
     elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        may_be_turned = any(encoded.find(word, 0, _HEADER_BYTES) >= 0 for word in (b"Exif\0", b"Orientation"))
+        may_be_turned = any(word in encoded for word in (b"Exif\0", b"Orientation"))
         return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_be_turned else pixels
     return upright_rgb(Image.open(io.BytesIO(encoded)))
 

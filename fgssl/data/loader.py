@@ -193,9 +193,11 @@ def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int
         row = int(batch.rows[position])
         try:
             image = images.pixels(row)
-            for number, filling in enumerate(batch.images):
-                filling[position] = crop(image, int(position), number)
+        except (DataError, MemoryError):
+            raise
         except Exception as error:  # decoders raise many types for broken files
             raise DataError(
                 f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}: repair it and pack again"
             ) from error
+        for number, filling in enumerate(batch.images):
+            filling[position] = crop(image, int(position), number)

@@ -76,6 +76,7 @@ def _packed_jpeg(encoded: bytes, image: Image.Image, settings: PackingSettings, 
     try:
         pixels = decode(encoded, strict=True)
     except ValueError as error:
+        # Even bytes to spare at the end, which some whole files have, are mostly the mark of a broken code before.
         pixels = decode(encoded)  # raises if nothing can be read
         if not settings.accept_damaged:
             raise ValueError(f"{error}: replace it, or give accept_damaged=true to pack what can be read") from None

@@ -8,11 +8,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 from PIL import Image
 
 from fgssl.data.packed_image import Finding, packed_image
@@ -35,6 +33,7 @@ from fgssl.progress import Advance, Track, silent
 from fgssl.randomness import permutation
 from fgssl.settings.packing import PackingSettings
 from fgssl.store.manifest import FORMAT, MANIFEST, Level, Manifest, Shard, listed
+from fgssl.store.provenance import code_version, versions
 
 __all__ = ["DestinationExistsError", "PackingInProgressError", "pack"]
 
@@ -63,9 +62,9 @@ def pack(
     """Write `dataset` into the new folder `destination`; a reader sees all of it or nothing.
 
     A shard is closed before its images would exceed `shard_bytes`. The shards do not depend on the number of threads,
-    which is one unless the settings give it. After an error nothing is left behind. After a `KeyboardInterrupt`, a
-    `SystemExit` or a kill, finished shards remain beside the destination, and packing the same images again goes on
-    after them.
+    which is one unless the settings give it. After unreadable images, a `KeyboardInterrupt`, a `SystemExit` or a kill,
+    finished shards remain beside the destination, and packing the same images again goes on after them. After other
+    errors nothing is left behind.
 
     Raises:
         DestinationExistsError: The folder exists and is not empty.
@@ -90,6 +89,8 @@ def pack(
             remark(f"{folder.path} {kept}" if folder.keep() else f"no shard was finished: {folder.path} is removed")
             raise
         if faults := sorted(packing.unreadable):
+            if folder.keep():
+                remark(f"{folder.path} keeps the shards finished before: the same command goes on after them")
             raise DataError(listed(faults, "image that cannot be packed", "images that cannot be packed"))
         manifest = packing.manifest()
         for text in packing.remarks():
@@ -102,7 +103,7 @@ def pack(
 
 def _plan(dataset: SourceDataset, shard_bytes: int) -> str:
     """Return a SHA-256 over all that decides the shards, except the images themselves."""
-    content = [FORMAT, version("fgssl"), version("pillow"), cv2.__version__, version("h5py")]
+    content = [FORMAT, code_version(), *sorted(versions().items())]
     content += [shard_bytes, dataset.drawn, dataset.seed]
     content += [dataset.name, dataset.source, dict(dataset.arguments), [asdict(level) for level in dataset.levels]]
     content += [{split: len(recipes) for split, recipes in dataset.splits.items()}]

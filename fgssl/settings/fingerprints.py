@@ -10,8 +10,9 @@ from fgssl.settings import layers
 from fgssl.settings.config import Config
 from fgssl.settings.declare import FIRST_DEFAULT
 
-SCHEMA = 1
-"""Version of the meaning of settings, part of every fingerprint; raised when the meaning of one changes."""
+SCHEMA = 2
+"""Version of the meaning of settings, part of every fingerprint; raised when the meaning of one changes. Since 2 images
+are decoded, cropped and colored with other arithmetic."""
 
 
 def to_mapping(config: Any) -> layers.Layer:

@@ -130,7 +130,7 @@ class ViewSettings(ViewRecipe):
                 "the center crop would not fit; raise evaluation_resize"
             )
 
-    colors_on: Literal["cpu", "device"] = added_later(default="cpu")
+    colors_on: Literal["cpu", "device"] = "cpu"
     """Place where the colors, blur and flip of views are computed: `cpu` in the threads that load images, `device` for
     whole batches beside the networks, for nodes with few cores per GPU. Both compute in float32; `cpu` then rounds
     pixels to 1/255."""

@@ -12,7 +12,7 @@ from fgssl.registries import files_outside
 from fgssl.store.records import Environment
 
 _LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow", "h5py")
-_IF_INSTALLED = ("triton", "deepspeed")
+_IF_INSTALLED = ("opencv-python-headless", "simplejpeg", "triton", "deepspeed")
 
 
 @functools.cache

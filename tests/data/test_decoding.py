@@ -40,6 +40,10 @@ ODD = {
 }
 
 
+# A color profile of three segments precedes the Exif block.
+ODD["orientation after 200 kB"] = jpeg(icc_profile=bytes(200_000), exif=turned(6))
+
+
 @pytest.mark.parametrize("with_simplejpeg", [True, False])
 def test_both_decoders_give_the_same_pixels(with_simplejpeg: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not with_simplejpeg:

@@ -161,6 +161,26 @@ def test_an_unreadable_image_is_named(broken: bytes) -> None:
         list(training(images, threads=2))
 
 
+@pytest.mark.parametrize("error", [DataError("shard.h5: is gone: copy it again"), MemoryError()])
+def test_an_error_that_is_none_of_the_image_stays(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pixels(images: InMemory, row: int) -> NDArray[np.uint8]:
+        raise error
+
+    monkeypatch.setattr(InMemory, "pixels", pixels)
+    with pytest.raises(type(error)) as raised:
+        list(training(InMemory()))
+    assert raised.value is error
+
+
+def test_an_error_in_a_view_is_not_one_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def crop(*_: object) -> NDArray[np.uint8]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(crops, "random_resized_crop", crop)
+    with pytest.raises(ZeroDivisionError):
+        list(training(InMemory()))
+
+
 def test_a_truncated_image_is_named() -> None:
     whole = InMemory().encoded[13]
     images = InMemory(broken={13: whole[: len(whole) // 2]})

@@ -98,3 +98,9 @@ def test_cells_without_an_image(root: Path) -> None:
 def test_without_pyarrow(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     assert "pip install 'fgssl[parquet]'" in message(lambda: read(root, ParquetSettings()))
+
+
+def test_configurations_of_a_mirror_are_not_joined(root: Path) -> None:
+    write(root / "mini/train-00000-of-00001.parquet", range(0, 2), ["crow", "owl"])
+    text = message(lambda: read(root, ParquetSettings()))
+    assert f"split train has files in 2 folders, which may hold the same images: {root}/data, {root}/mini: give" in text

@@ -52,3 +52,8 @@ def test_other_counts_files_and_folders(root: Path) -> None:
         lambda: read(root, PetsSettings())
     )
     assert "no Oxford Pets here" in message(lambda: read(root / "images", SMALL))
+
+
+def test_an_image_of_both_lists_is_a_fault(root: Path) -> None:
+    edit(root / "annotations" / "test.txt", "Abyssinian_2 ", "Abyssinian_100 ")
+    assert "images/Abyssinian_100.jpg: is in train and test" in message(lambda: read(root, SMALL))

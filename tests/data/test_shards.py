@@ -452,19 +452,22 @@ def test_destination_that_appears_meanwhile_is_left_alone(tmp_path: Path) -> Non
     assert [file.name for file in tmp_path.rglob("*")] == ["shards", "mine.txt"]
 
 
-def test_all_unreadable_images_are_listed_and_nothing_is_left(tmp_path: Path) -> None:
+def test_all_unreadable_images_are_listed_and_finished_shards_are_kept(tmp_path: Path) -> None:
     def unreadable(number: int) -> Sample:
         raise UnreadableImageError(f"bad-{number:02d}.jpg: truncated")
 
     bad = [partial(unreadable, number) for number in range(25)]
     broken = dataclasses.replace(dataset(), splits={**dataset().splits, "test": bad})
+    remarks: list[str] = []
     with pytest.raises(DataError) as caught:
-        pack(broken, tmp_path / "shards")
+        pack(broken, tmp_path / "shards", remark=remarks.append)
     lines = str(caught.value).splitlines()
     assert lines[0] == "25 images that cannot be packed:"
     assert [line.strip() for line in lines[1:21]] == [f"bad-{number:02d}.jpg: truncated" for number in range(20)]
     assert lines[21].strip() == "... and 5 more"
-    assert list(tmp_path.iterdir()) == []
+    kept = tmp_path / ".shards.packing"
+    assert remarks == [f"{kept} keeps the shards finished before: the same command goes on after them"]
+    assert list(tmp_path.iterdir()) == [kept]
 
 
 def test_empty_split(tmp_path: Path) -> None:

@@ -103,8 +103,12 @@ def _validation(base: Path, classes: Sequence[str], faults: list[str]) -> list[L
             "there, or move the images into folders val/n01440764 and so on"
         )
         return []
-    with answers.open(newline="", encoding="utf-8-sig") as file:
-        class_of = {row[0]: row[1].split()[0] for row in csv.reader(file) if len(row) == 2 and row[1].split()}
+    try:
+        with answers.open(newline="", encoding="utf-8-sig") as file:
+            class_of = {row[0]: row[1].split()[0] for row in csv.reader(file) if len(row) == 2 and row[1].split()}
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{answers}: cannot be read: {getattr(error, 'strerror', None) or error}")
+        return []
     faults += [f"{path}: has no row in {answers}" for path in flat if path.stem not in class_of]
     return [
         LabeledFile(path, f"val/{class_of[path.stem]}/{path.name}", (class_of[path.stem],))

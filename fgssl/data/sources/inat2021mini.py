@@ -3,7 +3,6 @@
 train_mini/NNNNN_KINGDOM_PHYLUM_CLASS_ORDER_FAMILY_GENUS_EPITHET/*.jpg, and val alike, which is the test split.
 """
 
-import os
 from pathlib import Path
 
 from fgssl.data.source import Source, SourceDataset
@@ -57,7 +56,7 @@ def _species(folder: Path, faults: list[str]) -> list[LabeledFile]:
             faults.append(f"{entry.path}: its name must be a number and seven ranks, joined by _")
             continue
         classes = _ranks(pieces[1:])
-        names = [name for name in sorted(os.listdir(entry.path)) if is_image(name) and not is_hidden(name)]
+        names = [each.name for each in entries(Path(entry.path)) if is_image(each.name) and not is_hidden(each.name)]
         if not names:
             faults.append(f"{entry.path}: holds no images")
         files += [LabeledFile(Path(entry.path, name), f"{folder.name}/{entry.name}/{name}", classes) for name in names]

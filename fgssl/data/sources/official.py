@@ -10,6 +10,7 @@ from fgssl.data.source import SourceDataset
 from fgssl.data.sources.class_folders import is_hidden, is_image
 from fgssl.data.sources.labeled_files import ReadFile, Splits, levels, samples, without_images
 from fgssl.errors import DataError, alternatives
+from fgssl.store.files import unreadable
 from fgssl.store.manifest import LISTED_FAULTS, listed
 
 
@@ -76,7 +77,7 @@ class Official:
             seed=seed,
             remarks=tuple(remarks),
         )
-        return self.checked(dataset, accept, without_images(splits, classes[:1]))
+        return self.checked(dataset, accept, [*without_images(splits, classes[:1]), *_in_two_splits(splits)])
 
     def checked(self, dataset: SourceDataset, accept: bool, faults: Sequence[str] = ()) -> SourceDataset:
         """Return `dataset`, with a remark if its numbers of images or classes are not the official ones.
@@ -104,6 +105,15 @@ class Official:
             raise DataError(f"{listed(faults, 'fault', 'faults')}\n{self}")
 
 
+def _in_two_splits(splits: Splits) -> list[str]:
+    """Return one fault for each image that lists put into two splits."""
+    found: dict[str, list[str]] = {}
+    for split, files in splits.items():
+        for name in {file.source_id for file in files}:
+            found.setdefault(name, []).append(split)
+    return [f"{name}: is in {' and '.join(found[name])}" for name in sorted(found) if len(found[name]) > 1]
+
+
 def _described(images: Mapping[str, int], classes: Mapping[str, int]) -> str:
     splits = " and ".join(f"{number:,} {split}" for split, number in images.items())
     return f"{splits} images ({', '.join(f'{number} x {level}' for level, number in classes.items()) or 'unlabeled'})"
@@ -113,13 +123,21 @@ def image_names(folder: Path) -> set[str]:
     """Return the images below `folder`, as paths relative to it with slashes.
 
     Links to folders are followed; hidden files and folders are left out.
+
+    Raises:
+        DataError: A folder cannot be read.
     """
     names: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         parent = Path(place).relative_to(folder)
         names.update((parent / name).as_posix() for name in files if is_image(name) and not is_hidden(name))
     return names
+
+
+def _refuse(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # the list names what is missing
+        raise DataError(unreadable(Path(error.filename), error)) from None
 
 
 def unlisted(names: Sequence[str], reason: str) -> tuple[str, ...]:

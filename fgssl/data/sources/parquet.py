@@ -6,7 +6,7 @@ Hugging Face stores datasets as `data/train-00000-of-00002.parquet`, or `train/0
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,6 +57,7 @@ def read(root: Path, options: ParquetSettings) -> SourceDataset:
         files.setdefault(_split(path), []).append(path)
     if not files:
         raise DataError(f"{root}: no parquet files in it; give the folder that a mirror was downloaded into")
+    _refuse_configurations(root, files)
     chosen, remarks = recognize(set(files), options.train, options.test, str(root), "pack it with another source")
     if left_out := sorted(set(files) - {name for names in chosen.values() for name in names}):
         remarks.append(f"left out, since neither train nor test names it: {', '.join(left_out)}")
@@ -77,6 +78,16 @@ def read(root: Path, options: ParquetSettings) -> SourceDataset:
         seed=options.seed,
         remarks=tuple(remarks),
     )
+
+
+def _refuse_configurations(root: Path, files: Mapping[str, Sequence[Path]]) -> None:
+    """Raise a `DataError` if files of one split lie in several folders, as those of a mirror's configurations do."""
+    for split, paths in files.items():
+        if len(folders := sorted({str(path.parent) for path in paths})) > 1:
+            raise DataError(
+                f"{root}: split {split} has files in {len(folders)} folders, which may hold the same images: "
+                f"{', '.join(folders)}: give the folder of one configuration"
+            )
 
 
 def _refuse(faults: Sequence[str]) -> None:
