@@ -5,7 +5,6 @@ car_ims/ and cars_annos.mat                                             official
 train/CLASS/*.jpg and test/CLASS/*.jpg                                  mirrors
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from fgssl.data.source import Source, SourceDataset
 from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official, image_names, unlisted
+from fgssl.data.sources.tables import read_matlab
 from fgssl.settings.declare import NonNegativeInt, settings
 
 OFFICIAL = Official("Stanford Cars", images={"train": 8144, "test": 8041}, classes={"model": 196, "make": 49})
@@ -126,32 +126,18 @@ def _is_class(number: int, names: Sequence[str], where: str, faults: list[str]) 
 
 
 def _class_names(path: Path, faults: list[str]) -> list[str]:
-    return [str(name).strip() for name in _variable(path, "class_names", faults)]
+    return [str(name).strip() for name in read_matlab(path, "class_names", faults)]
 
 
 def _annotations(path: Path, fields: Sequence[str], faults: list[str]) -> list[tuple[Any, ...]]:
     """Return the fields of each annotation: the first as a string, the others as whole numbers."""
-    rows = _variable(path, "annotations", faults)
+    rows = read_matlab(path, "annotations", faults)
     if len(rows) == 0:
         return []
     if lacking := [field for field in fields if field not in (rows.dtype.names or ())]:
         faults.append(f"{path}: the annotations lack {', '.join(lacking)}")
         return []
     return [(str(row[fields[0]]), *(int(row[field]) for field in fields[1:])) for row in rows]
-
-
-def _variable(path: Path, name: str, faults: list[str]) -> Any:
-    """Return a variable of a MATLAB file as an array, which is empty after a fault."""
-    import numpy as np
-    from scipy.io import loadmat
-
-    try:
-        return np.atleast_1d(loadmat(io.BytesIO(path.read_bytes()), squeeze_me=True)[name])
-    except KeyError:
-        faults.append(f"{path}: has no variable {name}")
-    except Exception as error:  # scipy raises many types for damaged files
-        faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
-    return np.empty(0)
 
 
 SOURCE = Source(

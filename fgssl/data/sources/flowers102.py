@@ -3,13 +3,13 @@
 jpg/image_NNNNN.jpg, imagelabels.mat (`labels`, from 1) and setid.mat (`trnid`, `valid`, `tstid`, from 1)
 """
 
-import io
 from pathlib import Path
 from typing import Literal
 
 from fgssl.data.source import Source, SourceDataset
 from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official, image_names
+from fgssl.data.sources.tables import read_matlab
 from fgssl.settings.declare import NonNegativeInt, settings
 
 IMAGES = {"trnid": 1020, "valid": 1020, "tstid": 6149}
@@ -43,10 +43,12 @@ def read(root: Path, options: Flowers102Settings) -> SourceDataset:
     base = official.folder(root, "setid.mat", ["flowers-102"])
     faults: list[str] = []
     there = image_names(base / "jpg")
-    labels = _numbers(base / "imagelabels.mat", "labels", faults)
+    labels = read_matlab(base / "imagelabels.mat", "labels", faults).astype(int).tolist()
     splits: dict[str, list[LabeledFile]] = {"train": [], "test": []}
     for split, names in sets.items():
-        for number in (number for name in names for number in _numbers(base / "setid.mat", name, faults)):
+        for number in (
+            number for name in names for number in read_matlab(base / "setid.mat", name, faults).astype(int).tolist()
+        ):
             image = f"image_{number:05d}.jpg"
             if image not in there:
                 faults.append(f"{base / 'jpg' / image}: is missing, but setid.mat lists it")
@@ -57,18 +59,6 @@ def read(root: Path, options: Flowers102Settings) -> SourceDataset:
     official.raise_faults(list(dict.fromkeys(faults)))
     arguments = {"split": options.split}
     return official.dataset("flowers102", splits, options.seed, accept=options.accept_counts, arguments=arguments)
-
-
-def _numbers(path: Path, variable: str, faults: list[str]) -> list[int]:
-    from scipy.io import loadmat
-
-    try:
-        return [int(number) for number in loadmat(io.BytesIO(path.read_bytes()))[variable].ravel()]
-    except KeyError:
-        faults.append(f"{path}: has no variable {variable}")
-    except Exception as error:  # a damaged MATLAB file raises many types
-        faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
-    return []
 
 
 SOURCE = Source(

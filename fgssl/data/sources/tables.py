@@ -1,10 +1,11 @@
-"""Tables of annotations in text and CSV files; each fault is named by file and line."""
+"""Tables of annotations in text, CSV and MATLAB files; each fault is named by file, and by line if there are lines."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 _Split = Callable[[TextIO, Sequence[str]], Iterator[tuple[int, list[str]]]]
 """Function that yields (line number, cells) of each row of an open file."""
@@ -46,6 +47,20 @@ def read_csv(path: Path, columns: Sequence[str], faults: list[str], delimiter: s
                 yield reader.line_num, [cells[place] for place in places if place < len(cells)]
 
     return _rows(path, columns, faults, split)
+
+
+def read_matlab(path: Path, variable: str, faults: list[str]) -> Any:
+    """Return a variable of a MATLAB file as an array, which is empty after a fault."""
+    import numpy as np
+    from scipy.io import loadmat
+
+    try:
+        return np.atleast_1d(loadmat(io.BytesIO(path.read_bytes()), squeeze_me=True)[variable])
+    except KeyError:
+        faults.append(f"{path}: has no variable {variable}")
+    except Exception as error:  # scipy raises many types for damaged files
+        faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+    return np.empty(0)
 
 
 def _split_words(file: TextIO, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
