@@ -91,7 +91,7 @@ def test_the_number_of_threads_changes_nothing(threads: int) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_views_are_colored_unless_the_device_does_it(threads: int) -> None:
-    """Which views are changed, and how, is drawn in the same way in both places."""
+    """The changes of a view are drawn alike in both places."""
     views = ViewSettings(image_size=16, recipes=(RecipeSettings(), RecipeSettings(solarize_probability=0.5)))
     plain = list(training(InMemory(), views=dataclasses.replace(views, colors_on="device")))
     for batch, crops_only in zip(training(InMemory(), views=views, threads=threads), plain, strict=True):
