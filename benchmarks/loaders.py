@@ -94,7 +94,7 @@ def _child(*arguments: object) -> Run:
     """Return the run of another process, or why it failed."""
     command = [sys.executable, "-m", "benchmarks.loaders", "--measure", *map(str, arguments)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         return {"failed": f"no end after {LIMIT_S} s"}
     if done.returncode:
@@ -104,7 +104,7 @@ def _child(*arguments: object) -> Run:
 
 def report(runs: list[Run], missing: dict[str, str], out: Path, title: str) -> str:
     """Write the CSV, the table and the figure of all runs, and return the table."""
-    with (out / "loaders.csv").open("w", newline="") as file:
+    with (out / "loaders.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(runs[0]))
         writer.writeheader()
         writer.writerows(runs)
@@ -132,7 +132,7 @@ def report(runs: list[Run], missing: dict[str, str], out: Path, title: str) -> s
         lines.append("")
     lines += [f"- {name}: {why}" for name, why in missing.items()]
     text = "\n".join(lines) + "\n"
-    (out / "loaders.md").write_text(text)
+    (out / "loaders.md").write_text(text, encoding="utf-8")
     draw(medians, out / "loaders.png")
     return text
 

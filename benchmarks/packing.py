@@ -84,7 +84,9 @@ def measured(folder: Path, count: int, workers: int, read: bool) -> dict[str, fl
 def in_a_process(folder: Path, count: int, workers: int, read: bool = False) -> dict[str, float]:
     """Return the result of `measured` in a new process."""
     command = [sys.executable, "-m", "benchmarks.packing", "--measure", json.dumps([str(folder), count, workers, read])]
-    found: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found: dict[str, float] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+    )
     return found
 
 

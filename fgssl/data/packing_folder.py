@@ -67,7 +67,7 @@ class PackingFolder:
             self._lock = _locked(self.path / "lock", destination)
             try:
                 refuse_existing(destination)
-                if not self._plan.is_file() or self._plan.read_text() != plan:
+                if not self._plan.is_file() or self._plan.read_text(encoding="utf-8") != plan:
                     self._clear()
                     write(self._plan, plan.encode())
                 for folder in (self.shards, self._records):
@@ -154,7 +154,7 @@ def _locked(path: Path, destination: Path) -> IO[str]:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            file = path.open("a+")
+            file = path.open("a+", encoding="utf-8")
         except FileNotFoundError:  # another process has just removed the folder
             continue
         try:

@@ -32,7 +32,7 @@ class DataSettings:
     """Folder of the shards that `fgssl pack` wrote. It may be empty for `toy` only, which is then packed on first use
     into the output folder. Moving the shards renames no run."""
     stage: str | None = field(default=None, metadata=NOT_SCIENTIFIC)
-    """Folder on a disk of the node, such as `$SLURM_TMPDIR` or `$SCRATCHDIR/fgssl`, to which the processes of a node
+    """Folder on a disk of the node, such as `$SCRATCHDIR` or `$TMPDIR/fgssl`, to which the processes of a node
     copy the shards once before they read them. Variables are those of the process that reads. The SHA-256 of every file
     is verified while it is copied, and a complete copy of the same version is used again. If the folder cannot be
     written or is too small, images are read from `folder`, after a warning. If empty, as by default, nothing is copied.
@@ -49,7 +49,7 @@ class DataSettings:
         if self.stage is not None and not self.stage.startswith(("/", "~", "$")):
             raise ValueError(
                 f"stage {self.stage!r}: must be an absolute path of a node, or begin with a variable such as "
-                "$SLURM_TMPDIR"
+                "$SCRATCHDIR"
             )
 
     @property

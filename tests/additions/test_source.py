@@ -42,6 +42,7 @@ def read(options):
         arguments={"width": options.width},
         levels=(Level("parity", ("even", "odd")),),
         splits={split: [partial(sample, number) for number in numbers] for split, numbers in splits.items()},
+        drawn=True,
     )
 
 
