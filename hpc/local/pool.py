@@ -2,9 +2,9 @@
 
 import contextlib
 import fcntl
-import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -147,7 +147,7 @@ class LocalSweep:
 @contextlib.contextmanager
 def _submission_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder for the jobs' records; a lock in it is held while the sweep lives."""
-    submission = out / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    submission = out / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     submission.mkdir(parents=True)
     with (submission / ALIVE).open("w", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,6 +1,7 @@
 """Examination of a site: the scheduler's reports on a login node, then a self-test on two nodes."""
 
 import time
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def examine(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
 def _self_test(diagnosis: Diagnosis, out: Path, dry_run: bool) -> None:
     profile = diagnosis.filled()
     scheduler, asked = build_scheduler(profile.scheduler), self_test_request(profile)
-    folder = out.absolute() / time.strftime("self-test-%Y%m%d-%H%M%S")
+    folder = out.absolute() / f"{time.strftime('self-test-%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
     script = self_test_script(asked, folder, _CODE, [profile.scheduler, *scratch_names(profile)])
     if dry_run:
         print(f"\n{scheduler.script(script)}\n")
