@@ -106,19 +106,42 @@ def _pack(images: Path, folder: Path) -> None:
     subprocess.run(packed, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _fgssl(images: Path, folder: Path, view: View, cores: int) -> Batches:
-    from fgssl.data.loader import training_batches
-    from fgssl.data.shards import ShardedSplit
+def _recipe(view: View) -> Any:
     from fgssl.settings.views import ViewSettings
 
     views = ViewSettings(image_size=SIZE, crop_area=AREA)
-    if view == "crop":
-        views = replace(
-            views, jitter_probability=0.0, gray_probability=0.0, blur_probability=0.0, horizontal_flip=False
-        )
+    if view == "moco":
+        return views
+    return replace(views, jitter_probability=0.0, gray_probability=0.0, blur_probability=0.0, horizontal_flip=False)
+
+
+def _bare_loop(images: Path, folder: Path, view: View, cores: int) -> Batches:
+    """Yield what the loader of fgssl makes by the same calls in one thread, with nothing around them."""
+    from fgssl.data.shards import ShardedSplit
+    from fgssl.views import changes, crops, on_cpu
+
+    split, recipe = ShardedSplit(folder / "packed", "train"), _recipe(view)
+    for epoch in itertools.count():
+        order = np.random.default_rng(epoch).permutation(len(split))
+        for rows in np.array_split(order[: len(split) // BATCH * BATCH], len(split) // BATCH):
+            batch = tuple(np.empty((BATCH, SIZE, SIZE, 3), dtype=np.uint8) for _ in range(1 if view == "crop" else 2))
+            numbers = [crops.crop_numbers(0, "training", epoch, number, rows) for number in range(len(batch))]
+            colors = [changes.drawn(recipe, 0, epoch, number, rows) for number in range(len(batch))]
+            for position, row in enumerate(rows.tolist()):
+                image = split.pixels(row)
+                for out, cut_by, colored in zip(batch, numbers, colors, strict=True):
+                    crop = crops.random_resized_crop(image, cut_by[position], AREA, SIZE)
+                    out[position] = on_cpu.changed(crop, colored, position, recipe)
+            yield batch
+
+
+def _fgssl(images: Path, folder: Path, view: View, cores: int) -> Batches:
+    from fgssl.data.loader import training_batches
+    from fgssl.data.shards import ShardedSplit
+
     batches = training_batches(
         ShardedSplit(folder / "packed", "train"),
-        views,
+        _recipe(view),
         num_views=1 if view == "crop" else 2,
         with_original=False,
         seed=0,
@@ -304,6 +327,7 @@ def _crop_filter() -> str:
 
 PEERS = {
     "fgssl": Peer("fgssl", _pack, _fgssl),
+    "bare loop of fgssl": Peer("fgssl", _pack, _bare_loop),
     "ImageFolder + torchvision": Peer("torchvision", _nothing, _image_folder),
     "WebDataset": Peer("webdataset", _write_tar, _webdataset),
     "MosaicML Streaming": Peer("streaming", _write_mds, _mosaic),

@@ -4,7 +4,7 @@ They are drawn on the host for a whole batch, as a function of (seed, view key, 
 them to one image, and `fgssl.views.on_device` to a batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,13 @@ class Changes:
     """Whether images (N,) have all pixels of at least the recipe's threshold inverted."""
     flipped: NDArray[np.bool_]
     """Whether images (N,) are mirrored left to right."""
+    colored: NDArray[np.bool_] = field(init=False)
+    """Whether anything but the flip changes images (N,)."""
+
+    def __post_init__(self) -> None:
+        blended = (self.blends[..., 0] != 1).any(axis=(1, 2))
+        changed = blended | (self.turns != 0) | self.gray | (self.sigma != 0) | self.solarized
+        object.__setattr__(self, "colored", changed)
 
 
 def drawn(recipe: ViewRecipe, seed: int, view_key: int, view: int, rows: NDArray[np.int64]) -> Changes:

@@ -11,21 +11,23 @@ from fgssl import randomness
 from fgssl.settings.views import ViewSettings
 
 _TRIES = 10
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of an image, in pixels; right and bottom lie outside."""
 
 
-def _scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Return pixels (H, W, 3) at another size, by bilinear interpolation with antialiasing.
+def _scaled(pixels: NDArray[np.uint8], height: int, width: int, box: Box | None = None) -> NDArray[np.uint8]:
+    """Return pixels (H, W, 3), or what is in a box of them, at another size: bilinear interpolation with antialiasing.
 
     torch computes it in integers: the bits are the same on every processor, and those of Pillow but for a rounding.
     """
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    image = torch.from_numpy(pixels)
-    # With these strides torch sees channels last, for which it is twice as fast; a view by `permute` has others.
-    rows = image.stride(0)
-    images = image.as_strided((1, 3, *pixels.shape[:2]), (pixels.shape[0] * rows, 1, rows, 3))
-    scaled = F.interpolate(images, (height, width), mode="bilinear", antialias=True)
-    return scaled[0].permute(1, 2, 0).numpy()
+    # numpy rearranges the axes, since torch hands the interpreter to another thread at each of its operations.
+    images = pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2)  # channels last: for torch twice as fast
+    if box is not None:
+        left, top, right, bottom = box
+        images = images[..., top:bottom, left:right]
+    if images.shape[2:] != (height, width):
+        images = F.interpolate(torch.from_numpy(images), (height, width), mode="bilinear", antialias=True).numpy()
+    return images[0].transpose(1, 2, 0)
 
 
 def resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -56,10 +58,8 @@ def crop_numbers(seed: int, stream: str, view_key: int, view: int, rows: NDArray
     return numbers.reshape(len(rows), _TRIES, 4)
 
 
-def random_crop_box(
-    width: int, height: int, numbers: NDArray[np.float64], area: tuple[float, float]
-) -> tuple[int, int, int, int]:
-    """Return the box (left, top, right, bottom) of torchvision's RandomResizedCrop.
+def random_crop_box(width: int, height: int, numbers: NDArray[np.float64], area: tuple[float, float]) -> Box:
+    """Return the box of torchvision's RandomResizedCrop.
 
     `area` bounds its share of the image's area; its aspect ratio is between 3/4 and 4/3. If no try of `numbers`
     (tries, 4) fits into the image, the box is in the middle, as in torchvision.
@@ -83,5 +83,4 @@ def random_resized_crop(
 ) -> NDArray[np.uint8]:
     """Return a random crop of the image, resized to (size, size, 3)."""
     height, width = pixels.shape[:2]
-    left, top, right, bottom = random_crop_box(width, height, numbers, area)
-    return _scaled(pixels[top:bottom, left:right], size, size)
+    return _scaled(pixels, size, size, random_crop_box(width, height, numbers, area))

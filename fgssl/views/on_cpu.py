@@ -21,10 +21,10 @@ def changed(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe: 
 
 
 def _colored(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe: ViewRecipe) -> NDArray[np.uint8]:
+    if not changes.colored[position]:
+        return pixels
     blends, turn, sigma = changes.blends[position], float(changes.turns[position]), float(changes.sigma[position])
     gray, solarized = changes.gray[position], changes.solarized[position]
-    if (blends[..., 0] == 1).all() and not (turn or gray or sigma or solarized):
-        return pixels
     image: Pixels = np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
     for blend in blends[0].tolist():
         image = _blended(image, *blend)
