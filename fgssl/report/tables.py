@@ -1,102 +1,143 @@
 """Table of a sweep (table.csv), one row per cell and metric: statistics, missing runs and differences."""
 
+import collections
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from fgssl.errors import UserError
 from fgssl.report.rows import AND, ORIGIN, Row
+from fgssl.report.statistics import equivalence, estimate, holm, smallest_difference
 from fgssl.settings.measure import Column
 from fgssl.store.files import write_atomically
 from fgssl.store.plan import PlanRecord
 
 STATES = ("DONE", "RUNNING", "FAILED", "MISSING")
 COLUMNS = (
-    *("cell", "metric", "mean", "std", "n", "missing", "states", "delta_baseline", "delta_std", "delta_n"),
-    *("decrease_percent", "decrease_std", "reference", "delta_reference", "unit", "lower_is_better", "note"),
+    *("cell", "metric", "family", "mean", "std", "low", "high", "n", "missing", "states"),
+    *("delta_baseline", "delta_std", "delta_low", "delta_high", "delta_n", "wins", "p", "p_holm", "p_equivalent"),
+    *("smallest_difference", "decrease_percent", "decrease_std", "reference", "delta_reference"),
+    *("unit", "lower_is_better", "note"),
 )
-_TEXTS = ("cell", "metric", "states", "unit", "note")
+_TEXTS = ("cell", "metric", "family", "states", "unit", "note")
+_COUNTS = ("n", "missing", "delta_n", "wins")
+PRIMARY, EXPLORATORY = "primary", "exploratory"
 
 
 def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
     """Return a table with the columns `COLUMNS`: the cells in the plan's order, each with the plan's metrics.
 
-    `mean` and `std` (ddof 1, empty for n = 1) are taken over the `n` runs that are done. `missing` counts the others.
-    Both numbers are 0 if the cell does not measure the metric. `delta_baseline` and `delta_std` are mean and standard
-    deviation of the difference from the baseline over the `delta_n` seeds that both have; the baseline has none.
+    `mean`, `std` (n - 1 in its denominator) and the 95 % t interval `low` to `high` are taken over the `n` runs that
+    are done. `missing` counts the others. Both are 0 if the cell does not measure the metric. All about the baseline is
+    taken over the `delta_n` seeds that both have, and empty for the baseline itself: the mean difference, its standard
+    deviation and 95 % t interval, the number of seeds at which the cell `wins`, `p` of the paired t test, and
+    `smallest_difference`, which so many pairs find with a probability of 80 %. The cells' comparisons in the plan's
+    primary metric are one family: `p_holm` is corrected for all of them. All other metrics are exploratory.
+    `p_equivalent` belongs to the claim that the difference lies within ± the plan's `equivalent_within`.
     `decrease_percent` and `decrease_std` are those of 100 (baseline - value) / baseline over the same seeds, for counts
     alone (outliers, as Chamidullin reports them), and empty if a baseline is 0. `delta_reference` is mean - reference.
     `unit`, `lower_is_better` and `note` come from the metric's `Column`. Raise a `UserError` for an unknown metric.
     """
     columns = plan.columns
-    known = list(columns)
-    frame = pd.DataFrame(rows, columns=["cell", "seed", "state", *known])
-    if absent := [metric for metric in plan.metrics if metric not in known]:
+    if absent := [metric for metric in plan.metrics if metric not in columns]:
         raise UserError(
-            f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}: choose among {', '.join(known)}"
+            f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}: choose among {', '.join(columns)}"
         )
-    of_cells = {str(cell): runs for cell, runs in frame.groupby("cell")}
-    done = {cell: runs[runs["state"] == "DONE"].set_index("seed")[known] for cell, runs in of_cells.items()}
-    none = frame[:0].set_index("seed")[known]
-
-    def by_seed(cell: str, metric: str) -> "pd.Series[float]":
-        """Return the metric of the cell's runs that are done, by seed."""
-        return done.get(cell, none)[metric].astype("float64").dropna()
-
+    of_cells: dict[str, list[Row]] = {cell.cell: [] for cell in plan.cells}
+    for row in rows:
+        of_cells[row["cell"]].append(row)
     entries = []
-    baseline = {} if plan.baseline is None else {metric: by_seed(plan.baseline, metric) for metric in plan.metrics}
+    baseline = None if plan.baseline is None else of_cells[plan.baseline]
     for cell in plan.cells:
-        runs = of_cells.get(cell.cell, frame[:0])
-        counts = runs["state"].value_counts(sort=False)
+        runs = of_cells[cell.cell]
+        counts = collections.Counter(row["state"] for row in runs)
         states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
         asked = {column.name for column in cell.columns}
         for metric in plan.metrics:
-            values = by_seed(cell.cell, metric)
-            missing = len(runs) - len(values) if metric in asked else 0
-            others = None if cell.cell == plan.baseline else baseline.get(metric)
+            values = _by_seed(runs, metric)
+            others = None if baseline is None or cell.cell == plan.baseline else _by_seed(baseline, metric)
             published = plan.reference.get(cell.cell, {}).get(metric)
-            entry = {"cell": cell.cell, "metric": metric, "missing": missing, "states": states}
-            entries.append(entry | _statistics(values, others, published, columns[metric]))
+            entries.append(
+                {
+                    "cell": cell.cell,
+                    "metric": metric,
+                    "family": PRIMARY if metric == plan.primary else EXPLORATORY,
+                    "missing": len(runs) - len(values) if metric in asked else 0,
+                    "states": states,
+                    **_statistics(values, published, columns[metric]),
+                    **_difference(values, others, columns[metric], plan, metric == plan.primary),
+                }
+            )
+    _correct([entry for entry in entries if entry["family"] == PRIMARY and entry["cell"] != plan.baseline])
     table = pd.DataFrame(entries, columns=list(COLUMNS))
-    types = {**dict.fromkeys(["n", "missing", "delta_n"], "int64"), "lower_is_better": "bool"}
+    types = {**dict.fromkeys(_COUNTS, "int64"), "lower_is_better": "bool"}
     return table.astype({name: types.get(name, "float64") for name in COLUMNS if name not in _TEXTS})
 
 
-def _statistics(
-    values: "pd.Series[float]", others: "pd.Series[float] | None", published: float | None, column: Column
-) -> Row:
-    """Return the entries that follow from the values of a cell, those of the baseline and the published value."""
+def _by_seed(runs: Sequence[Row], metric: str) -> dict[int, float]:
+    """Return the metric of the runs that are done, by seed."""
+    values = {run["seed"]: run[metric] for run in runs if run["state"] == "DONE"}
+    return {seed: float(value) for seed, value in values.items() if not pd.isna(value)}
+
+
+def _statistics(values: Mapping[int, float], published: float | None, column: Column) -> Row:
+    """Return the entries that follow from the values of a cell, by seed, and the published value."""
+    found = estimate(list(values.values()))
     return {
-        "mean": values.mean(),
-        "std": values.std(ddof=1),
-        "n": len(values),
-        **_difference(values, others, column),
+        "mean": found.mean,
+        "std": found.std,
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
         "reference": published,
-        "delta_reference": None if published is None else values.mean() - published,
+        "delta_reference": None if published is None else found.mean - published,
         "unit": column.unit,
         "lower_is_better": column.lower_is_better,
         "note": column.note,
     }
 
 
-def _difference(values: "pd.Series[float]", others: "pd.Series[float] | None", column: Column) -> dict[str, Any]:
+def _difference(
+    values: Mapping[int, float], others: Mapping[int, float] | None, column: Column, plan: PlanRecord, primary: bool
+) -> Row:
     """Return the entries about the difference from `others`, the baseline's values; None means that there are none."""
     if others is None:
-        return {"delta_n": 0}
-    seeds = values.index.intersection(others.index)
-    differences = values[seeds] - others[seeds]
-    decreases = -100 * differences / others[seeds]
-    defined = column.unit == "count" and bool((others[seeds] != 0).all())
-    return {
-        "delta_baseline": differences.mean(),
-        "delta_std": differences.std(ddof=1),
-        "delta_n": len(differences),
-        "decrease_percent": decreases.mean() if defined else None,
-        "decrease_std": decreases.std(ddof=1) if defined else None,
+        return {"delta_n": 0, "wins": 0}
+    seeds = [seed for seed in values if seed in others]
+    differences = [values[seed] - others[seed] for seed in seeds]
+    found = estimate(differences)
+    within = plan.equivalent_within if primary else None
+    entries: Row = {
+        "delta_baseline": found.mean,
+        "delta_std": found.std,
+        "delta_low": found.low,
+        "delta_high": found.high,
+        "delta_n": found.n,
+        "wins": sum(difference < 0 if column.lower_is_better else difference > 0 for difference in differences),
+        "p": found.p,
+        "p_equivalent": None if within is None else equivalence(differences, within),
+        "smallest_difference": smallest_difference(found.std, found.n, comparisons(plan) if primary else 1),
     }
+    if column.unit == "count" and all(others[seed] for seed in seeds):
+        decreases = estimate([-100 * (values[seed] - others[seed]) / others[seed] for seed in seeds])
+        entries |= {"decrease_percent": decreases.mean, "decrease_std": decreases.std}
+    return entries
+
+
+def comparisons(plan: PlanRecord) -> int:
+    """Return the size of the family of the primary metric: the number of cells that are compared with the baseline."""
+    asked = [cell for cell in plan.cells if plan.primary in [column.name for column in cell.columns]]
+    return max(1, len([cell for cell in asked if cell.cell != plan.baseline]))
+
+
+def _correct(family: Sequence[Row]) -> None:
+    """Add `p_holm` to the entries of a family; those whose cell does not measure the metric are no part of it."""
+    asked = [entry for entry in family if entry["n"] + entry["missing"]]
+    for entry, adjusted in zip(asked, holm([entry.get("p", math.nan) for entry in asked]), strict=True):
+        entry["p_holm"] = adjusted
 
 
 def warnings(rows: Sequence[Row]) -> list[str]:

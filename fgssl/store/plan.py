@@ -73,6 +73,10 @@ class PlanRecord:
     """Published value of each measure, by cell; empty if the dataset is not the published one."""
     cells: list[PlannedCell]
     stages: list[PlannedStage]
+    primary: str | None = None
+    """Name of the metric whose differences from the baseline are tested together, or None."""
+    equivalent_within: float | None = None
+    """Largest difference of the primary metric that does not matter, in its unit, or None if no such claim is made."""
 
     @property
     def columns(self) -> dict[str, Column]:

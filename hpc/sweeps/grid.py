@@ -69,6 +69,7 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
     _check_what_stages_train(stages, cells, sweep, faults)
     _check_cells(cells, sweep, faults)
     _check_baseline(sweep, faults)
+    _check_primary(cells, sweep, faults)
     _check_shared_keys(sweep, faults)
     faults.raise_all()
     jobs = sweep.content.get("jobs", Layer())
@@ -294,6 +295,20 @@ def _check_baseline(sweep: Sweep, faults: _Faults) -> None:
         faults.add(sweep.place("baseline"), f"{name!r} has a grid, so it makes several cells: take an arm without one")
     elif name is not None and sweep.settings.arms.get(name) is None:
         faults.add(sweep.place("baseline"), unknown(name, alone, what="arm"))
+
+
+def _check_primary(cells: Sequence[Cell], sweep: Sweep, faults: _Faults) -> None:
+    name = sweep.settings.primary
+    for key, value, needed in (
+        ("primary", name, "baseline"),
+        ("equivalent_within", sweep.settings.equivalent_within, "primary"),
+    ):
+        if value is not None and getattr(sweep.settings, needed) is None:
+            faults.add(sweep.place(key), f"needs the key `{needed}`, which is missing")
+    evaluations = [cell.config.evaluation for cell in cells if cell.config.evaluation is not None]
+    shown = dict.fromkeys(column.name for each in evaluations for column in each.columns if column.shown)
+    if name is not None and shown and name not in shown:
+        faults.add(sweep.place("primary"), unknown(name, list(shown), what="measure of the table"))
 
 
 def _repeated(values: Sequence[Any]) -> list[Any]:

@@ -56,6 +56,8 @@ class SweepPlan:
             title=grid.settings.title,
             dataset=configs[0].data.dataset,
             baseline=grid.settings.baseline,
+            primary=grid.settings.primary,
+            equivalent_within=grid.settings.equivalent_within,
             grid_keys=list(dict.fromkeys(key for cell in grid.cells for key in cell.grid)),
             metrics=list(
                 dict.fromkeys(column.name for config in configs for column in _columns(config) if column.shown)

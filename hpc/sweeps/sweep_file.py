@@ -4,6 +4,7 @@
     seeds, baseline        every cell runs once per seed; differences from the arm `baseline` are paired by seed
     settings               partial config that every run shares
     stages: {name: {...}}  partial config, over `settings`, of runs from which others start
+    primary                measure whose differences are tested together; equivalent_within: one that does not matter
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
     jobs: {default: {...}, NAME: {...}}  requests of jobs; NAME is a stage or an arm (hpc.cluster.site.job_settings)
     retries                repetitions of a run on a cluster (hpc.sweeps.retries)
@@ -73,6 +74,12 @@ class SweepSettings:
     """Table or figure of the paper, such as `Fig. 6`."""
     baseline: str | None = None
     """Name of an arm without a grid, with which the other cells are compared. If empty, no differences are shown."""
+    primary: str | None = None
+    """Measure that the sweep is about, such as `linear_100`. Its differences from the baseline are tested as one family
+    (Holm), and only they can be bold in the table; all other measures are exploratory. Choose it before the runs."""
+    equivalent_within: PositiveFloat | None = None
+    """Difference of the primary measure, in its unit, that does not matter. If it is given, the table tests whether
+    each cell lies within that distance of the baseline, which a large p value of a difference does not show."""
     seeds: tuple[NonNegativeInt, ...] = (0, 1, 2)
     """Seeds at which every cell runs. Three give a mean and a spread."""
     settings: Layer = field(default_factory=Layer)
