@@ -1,14 +1,15 @@
 """Table for readers, one row per cell and one column per metric, as Markdown and as LaTeX."""
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pandas as pd
 
 from fgssl.report.rows import Row
-from fgssl.report.tables import absences, remarks, warnings
+from fgssl.report.statistics import ALPHA
+from fgssl.report.tables import absences, comparisons, remarks, warnings
 from fgssl.settings.measure import Column
 from fgssl.store.plan import PlanRecord
 
@@ -18,6 +19,8 @@ EMPTY = "–"
 """Text of a number that does not exist."""
 Entry: TypeAlias = dict[Hashable, Any]
 """Line of table.csv, by column."""
+Position: TypeAlias = tuple[int, int]
+"""Line and column of an entry, from 0."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Block:
     caption: str
     header: list[str]
     lines: list[list[str]]
+    bold: Set[Position] = frozenset()
+    """Entries that are best by the test of the primary measure."""
+    underlined: Set[Position] = frozenset()
+    """Entries that have the best or the second best mean of their column, but are not bold."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
 
     measured = block(_caption(plan.dataset, shown), _measure, list(by_cell))
     counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
-    blocks = [Block(measured.caption, [*measured.header, "seeds"], counted)]
+    bold, underlined = _emphasis([[by_cell[cell][metric] for metric in plan.metrics] for cell in by_cell])
+    blocks = [Block(measured.caption, [*measured.header, "seeds"], counted, bold, underlined)]
     others = [cell for cell in by_cell if cell != plan.baseline]
     if plan.baseline is not None and others:
         of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}
@@ -64,6 +72,8 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         def paired(text: Callable[[Entry], str]) -> Callable[[Entry], str]:
             return lambda entry: text(entry) if _asked_for(entry) and entry["metric"] in of_baseline else EMPTY
 
+        if plan.primary in of_baseline:
+            blocks.append(_tested(plan, [by_cell[cell][plan.primary] for cell in others]))
         blocks.append(
             block(f"Difference from {plan.baseline} (cell minus baseline), paired by seed", paired(_difference), others)
         )
@@ -75,12 +85,77 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         caption = "Published value, and the difference from it (this table minus published)"
         blocks.append(block(caption, _published, published))
 
-    notes = _unit_notes(shown)
+    notes = [*_unit_notes(shown), *_reading(plan, bold, underlined)]
     notes += [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
     notes += remarks(rows)
     notes += [f"Warning: {line}" for line in warnings(rows)]
     preset = f", preset {plan.preset}" if plan.preset else ""
     return Layout(f"{plan.title} ({plan.sweep}{preset})" if plan.title else f"{plan.sweep}{preset}", blocks, notes)
+
+
+def _tested(plan: PlanRecord, entries: Sequence[Entry]) -> Block:
+    """Return the tests of the primary measure: what each cell adds to the baseline, and whether n seeds show it."""
+    header = ["cell", "difference", "95 % interval", "p", "p (Holm)", "wins", "could show"]
+    header += ["p (equivalent)"] * (plan.equivalent_within is not None)
+
+    def line(entry: Entry) -> list[str]:
+        if not _asked_for(entry):
+            return [entry["cell"], *[EMPTY] * (len(header) - 1)]
+        low, high = (_number(entry, key, "+") for key in ("delta_low", "delta_high"))
+        found = [
+            _difference(entry),
+            EMPTY if _absent(entry["delta_low"]) else f"{low} to {high}",
+            _probability(entry["p"]),
+            _probability(entry["p_holm"]),
+            f"{entry['wins']} of {entry['delta_n']}" if entry["delta_n"] else EMPTY,
+            EMPTY if _absent(entry["smallest_difference"]) else _number(entry, "smallest_difference"),
+            _probability(entry["p_equivalent"]),
+        ]
+        return [entry["cell"], *found[: len(header) - 1]]
+
+    caption = f"{plan.primary}, the primary measure: difference from {plan.baseline}, paired by seed and tested"
+    return Block(caption, header, [line(entry) for entry in entries])
+
+
+def _probability(p: float) -> str:
+    return EMPTY if _absent(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _emphasis(entries: Sequence[Sequence[Entry]]) -> tuple[Set[Position], Set[Position]]:
+    """Return which entries, by line and column, are bold and which are underlined.
+
+    Bold is the best mean of the primary measure, if Holm's p value and the interval carry its difference from the
+    baseline. The best two means of a column are underlined otherwise.
+    """
+    bold, underlined = set[Position](), set[Position]()
+    for column, of_column in enumerate(zip(*entries, strict=True), 1):
+        worse = -1 if of_column[0]["lower_is_better"] else 1
+        means = sorted({worse * entry["mean"] for entry in of_column if entry["n"]}, reverse=True)
+        for line, entry in enumerate(of_column):
+            if len(means) > 1 and worse * entry["mean"] in means[:2]:
+                carried = entry["p_holm"] < ALPHA and worse * entry["delta_baseline"] > 0
+                (bold if carried and worse * entry["mean"] == means[0] else underlined).add((line, column))
+    return bold, underlined
+
+
+def _reading(plan: PlanRecord, bold: Collection[Position], underlined: Collection[Position]) -> list[str]:
+    """Return how to read the tests and the emphasis."""
+    notes = []
+    if bold or underlined:
+        notes.append(
+            "bold: best mean of the primary measure, if p (Holm) < 0.05; underlined: other best and second best means"
+        )
+    if plan.primary is not None and plan.baseline is not None:
+        notes.append(
+            f"p: two-sided paired t test; Holm: corrected for all {comparisons(plan)} comparisons of {plan.primary}; "
+            "could show: smallest difference that as many pairs would find with a chance of 80 %"
+        )
+        if plan.equivalent_within is not None:
+            notes.append(
+                f"p (equivalent): two one-sided t tests that the difference lies within ±{plan.equivalent_within:g}"
+            )
+        notes.append("all measures but the primary one are exploratory: their differences are not tested")
+    return notes
 
 
 def _absent(value: float) -> bool:
@@ -162,6 +237,20 @@ def _spread(entry: Entry, column: str) -> str:
     return "" if _absent(entry[column]) else f" ± {_number(entry, column)}"
 
 
+def _emphasized(
+    block: Block, bold: Callable[[str], str], underline: Callable[[str], str], escape: Callable[[str], str] = str
+) -> list[list[str]]:
+    """Return the block's lines, escaped, with its emphasis as markup."""
+
+    def text(line: int, column: int) -> str:
+        escaped = escape(block.lines[line][column])
+        if (line, column) in block.bold:
+            return bold(escaped)
+        return underline(escaped) if (line, column) in block.underlined else escaped
+
+    return [[text(line, column) for column in range(len(block.header))] for line in range(len(block.lines))]
+
+
 # ------------------------------------------------------------------------------------------- Markdown
 
 
@@ -175,7 +264,8 @@ def markdown(layout: Layout) -> str:
 
 
 def _markdown_table(block: Block) -> list[str]:
-    grid = [[_markdown_text(text) for text in line] for line in [block.header, *block.lines]]
+    marked = _emphasized(block, lambda text: f"**{text}**", lambda text: f"_{text}_")
+    grid = [[_markdown_text(text) for text in line] for line in [block.header, *marked]]
     widths = [max(len(line[column]) for line in grid) for column in range(len(block.header))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     padded = [
@@ -198,14 +288,17 @@ def latex(layout: Layout) -> str:
     for block in layout.blocks:
         parts += [rf"\par\medskip {_latex_text(block.caption)}:\par\smallskip"]
         parts += [rf"\begin{{tabular}}{{l{'r' * (len(block.header) - 1)}}}", r"\toprule"]
-        parts += [_latex_line(block.header), r"\midrule", *map(_latex_line, block.lines)]
+        lines = _emphasized(
+            block, lambda text: rf"\textbf{{{text}}}", lambda text: rf"\underline{{{text}}}", _latex_text
+        )
+        parts += [_latex_line(map(_latex_text, block.header)), r"\midrule", *map(_latex_line, lines)]
         parts += [r"\bottomrule", r"\end{tabular}"]
     parts += [rf"\par\smallskip\footnotesize {_latex_text(note)}" for note in layout.notes]
     return "\n".join([*parts, r"\end{table}"]) + "\n"
 
 
-def _latex_line(line: Sequence[str]) -> str:
-    return " & ".join(map(_latex_text, line)) + r" \\"
+def _latex_line(line: Iterable[str]) -> str:
+    return " & ".join(line) + r" \\"
 
 
 _LATEX = str.maketrans(

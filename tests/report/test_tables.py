@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from fgssl.errors import UserError
 from fgssl.report.layout import Layout, latex, lay_out, markdown
 from fgssl.report.rows import collect_rows
+from fgssl.report.statistics import equivalence, smallest_difference
 from fgssl.report.tables import COLUMNS, tabulate, warnings, write_table
 from fgssl.store.plan import read_plan
 
@@ -96,6 +98,39 @@ def test_reference(finished: Finished) -> None:
     ]
 
 
+def test_tests_of_the_primary_measure(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0], "sigma=0.5": [60.0, 62.3, 66.8]})
+    out.content |= {"primary": "linear_100", "equivalent_within": 5.0}
+    out.write_plan()
+    table = table_of(out)
+    base, low, high = (entry(table, cell) for cell in ("base", "sigma=0.1", "sigma=0.5"))
+    theirs = stats.ttest_rel([60.0, 62.3, 66.8], [50.0, 52.0, 57.0])
+    assert high["p"] == pytest.approx(theirs.pvalue)
+    assert high["p_holm"] == pytest.approx(2 * high["p"])
+    interval = theirs.confidence_interval()
+    assert (high["delta_low"], high["delta_high"]) == pytest.approx((interval.low, interval.high))
+    assert (low["p_holm"], low["wins"], high["wins"]) == (low["p"], 2, 3)  # the larger p value is compared once
+    assert low["smallest_difference"] == pytest.approx(smallest_difference(2.0, 3, comparisons=2))
+    assert low["p_equivalent"] == pytest.approx(equivalence([1.0, 3.0, -1.0], 5.0))
+    assert all(math.isnan(base[name]) for name in ("p", "p_holm", "p_equivalent", "delta_low"))
+    assert math.isnan(entry(table, "sigma=0.5", "rank1")["p_holm"])
+    assert (high["family"], entry(table, "sigma=0.5", "rank1")["family"]) == ("primary", "exploratory")
+    measured, tested = layout_of(out).blocks[:2]
+    assert (measured.bold, measured.underlined) == ({(2, 1)}, {(1, 1)})
+    assert tested.lines[1][:6] == ["sigma=0.5", "+10.03 ± 0.25", "+9.41 to +10.66", "<0.001", "<0.001", "3 of 3"]
+    assert r"& \textbf{63.03 $\pm$ 3.46}" in latex(layout_of(out))
+    assert "**63.03 ± 3.46**" in markdown(layout_of(out))
+
+
+def test_a_best_mean_that_no_test_carries_is_not_bold(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0], "sigma=0.5": [40.0, 42.3, 46.8]})
+    out.content["primary"] = "linear_100"
+    out.write_plan()
+    measured = layout_of(out).blocks[0]
+    assert entry(table_of(out), "sigma=0.5")["p_holm"] < 0.001  # worse than the baseline
+    assert (measured.bold, measured.underlined) == (set(), {(0, 1), (1, 1)})
+
+
 def test_without_a_baseline_there_are_no_differences(finished: Finished) -> None:
     out = finished({"base": [50.0, 52.0, 57.0], "sigma=0.1": [51.0, 55.0, 56.0]})
     out.content["baseline"] = None
@@ -156,11 +191,11 @@ def test_readable_table(finished: Finished) -> None:
         "\n"
         "Percent, mean ± standard deviation over the seeds; dataset toy:\n"
         "\n"
-        "| cell      |     linear_100 |         rank1 | seeds |\n"
-        "| --------- | -------------: | ------------: | ----: |\n"
-        "| base      | 53.50 ± 4.95 † | 0.00 ± 0.00 † |   2/3 |\n"
-        "| sigma=0.1 |  70.00 ± 25.51 |   0.00 ± 0.00 |   3/3 |\n"
-        "| sigma=0.5 |        80.00 † |        0.00 † |   1/3 |\n"
+        "| cell      |      linear_100 |         rank1 | seeds |\n"
+        "| --------- | --------------: | ------------: | ----: |\n"
+        "| base      |  53.50 ± 4.95 † | 0.00 ± 0.00 † |   2/3 |\n"
+        "| sigma=0.1 | _70.00 ± 25.51_ |   0.00 ± 0.00 |   3/3 |\n"
+        "| sigma=0.5 |       _80.00 †_ |        0.00 † |   1/3 |\n"
         "\n"
         "Difference from base (cell minus baseline), paired by seed:\n"
         "\n"
@@ -169,6 +204,7 @@ def test_readable_table(finished: Finished) -> None:
         "| sigma=0.1 | +2.00 ± 1.41 (n = 2) † | +0.00 ± 0.00 (n = 2) † |\n"
         "| sigma=0.5 |                    – † |                    – † |\n"
         "\n"
+        "- bold: best mean of the primary measure, if p (Holm) < 0.05; underlined: other best and second best means\n"
         "- † base: 2 of 3 seeds: seed 1 FAILED: RuntimeError: boom \\| bang\n"
         "- † sigma=0.5: 1 of 3 seeds: seeds 0, 2 MISSING: not run yet\n"
     )

@@ -252,7 +252,11 @@ def test_the_same_error_at_many_points_is_told_once(tmp_path):
         ({"arms": {"a": {"settings": {"evaluation": None}}}}, "arms.a", "must be measured"),
         ({"arms": {"a": {"grid": {SIGMA: [0.1]}}}, "baseline": "a"}, "baseline", "has a grid"),
         ({"primary": "linear_100"}, "primary", "needs the key `baseline`"),
-        ({"baseline": "a", "arms": {"a": {}}, "equivalent_within": 0.5}, "equivalent_within", "needs the key `primary`"),
+        (
+            {"baseline": "a", "arms": {"a": {}}, "equivalent_within": 0.5},
+            "equivalent_within",
+            "needs the key `primary`",
+        ),
         ({"baseline": "a", "arms": {"a": {}}, "primary": "linear_10"}, "primary", "unknown measure of the table"),
         ({"arms": {"a": {"reference": {"table": "nope"}}}}, "arms.a.reference", "unknown table 'nope'"),
         (
