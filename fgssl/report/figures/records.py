@@ -1,0 +1,165 @@
+"""Records of a finished sweep that figures draw from, each read once, when a figure first needs it."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgssl.errors import DataError, UserError
+from fgssl.settings.config import Config
+from fgssl.store.features import KeptFeatures, read_features
+from fgssl.store.plan import PlanRecord, read_plan
+from fgssl.store.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from fgssl.data.shards import ShardedSplit
+    from fgssl.report.rows import Row
+    from fgssl.store.manifest import Level
+
+SPLITS = ("train", "test")
+
+
+class NotDrawnError(UserError):
+    """Reason, in one line, why a figure does not apply to a sweep."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Kept features of a finished run beside the images they belong to."""
+
+    cell: str
+    seed: int
+    folder: RunFolder
+    images: "Mapping[str, ShardedSplit]"
+    """Images by split, in the order of the features: labels, groups, attributes and pixels."""
+
+    @property
+    def levels(self) -> "list[Level]":
+        """Names and classes of the label levels, finest first."""
+        return self.images["test"].levels
+
+    @property
+    def coarse(self) -> int:
+        """Label level above the finest, such as genus, or the finest if there is no other."""
+        return min(1, len(self.levels) - 1)
+
+    def features(self, split: str) -> "NDArray[Any]":
+        """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
+        import numpy as np
+
+        kept = read_features(self.folder.features)
+        found = None if kept is None else kept.splits.get(split)
+        if found is None or len(found) != len(self.images[split]):
+            raise NotDrawnError(f"{self.folder.features} does not hold the features of the split {split}")
+        if not np.isfinite(found).all():
+            raise NotDrawnError(f"{self.folder.features} holds NaN or infinity in the split {split}")
+        return found
+
+
+class Records(dict[str, Any]):
+    """Records of the sweep in the output folder `out`, by name; each is read on its first use."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(plan=read_plan(out))
+        self.out = out
+
+    def __missing__(self, name: str) -> Any:
+        found = self[name] = RECORDS[name](self)
+        return found
+
+
+def first_of_each_cell(embeddings: "list[Embedding]") -> list[Embedding]:
+    """Return the embedding of each cell's first seed, in the order of the cells; raise a `NotDrawnError` if none is."""
+    if not embeddings:
+        raise NotDrawnError(
+            "no run that is done keeps features of images that are there: see evaluation.keep_features and data.folder"
+        )
+    return list({one.cell: one for one in reversed(embeddings)}.values())[::-1]
+
+
+def _rows(records: Records) -> "list[Row]":
+    from fgssl.report.rows import collect_rows
+
+    return collect_rows(records["plan"], records.out)
+
+
+def _table(records: Records) -> "pd.DataFrame":
+    from fgssl.report.tables import tabulate
+
+    return tabulate(records["rows"], records["plan"])
+
+
+def _features(records: Records) -> dict[tuple[str, int], KeptFeatures]:
+    kept = {(cell, seed): read_features(folder.features) for cell, seed, _, folder in _runs(records)}
+    return {place: features for place, features in kept.items() if features is not None}
+
+
+def _metrics(records: Records) -> dict[tuple[str, int], list[dict[str, float]]]:
+    done = {(cell, seed): folder.metrics for cell, seed, _, folder in _runs(records) if folder.trained() is not None}
+    return {place: _logged(file) for place, file in done.items() if file.is_file()}
+
+
+def _logged(file: Path) -> list[dict[str, float]]:
+    try:
+        return list(map(json.loads, file.read_text(encoding="utf-8").splitlines()))
+    except ValueError as error:
+        advice = "restore the file, or delete its run folder and train the run again"
+        raise UserError(f"{file}: cannot be read as logged metrics ({error}): {advice}") from None
+
+
+def _embeddings(records: Records) -> list[Embedding]:
+    opened: dict[Path | None, Mapping[str, ShardedSplit]] = {}
+    found = []
+    for cell, seed, config, folder in _runs(records):
+        measured = None if config.evaluation is None else folder.evaluation(config)
+        if measured is None or not folder.features.is_file():
+            continue
+        shards = _shards(config, records.out)
+        if shards not in opened:
+            opened[shards] = _images(shards)
+        images = opened[shards]
+        if images and images["test"].version == measured.data_version:
+            found.append(Embedding(cell, seed, folder, images))
+    return found
+
+
+def _shards(config: Config, out: Path) -> Path | None:
+    """Return the folder of a run's shards, or None if they are not where the run found them."""
+    from fgssl.data.location import shards_folder
+
+    try:
+        return shards_folder(config.data, out / "data")
+    except DataError:
+        return None
+
+
+def _images(shards: Path | None) -> "Mapping[str, ShardedSplit]":
+    """Return the images by split, or nothing if the shards cannot be read."""
+    from fgssl.data.shards import ShardedSplit
+
+    try:
+        return {} if shards is None else {split: ShardedSplit(shards, split) for split in SPLITS}
+    except DataError:
+        return {}
+
+
+def _runs(records: Records) -> Iterator[tuple[str, int, Config, RunFolder]]:
+    plan: PlanRecord = records["plan"]
+    for cell in plan.cells:
+        for run in cell.runs:
+            yield cell.cell, run.seed, run.config, RunFolder.in_output(records.out, run.run)
+
+
+RECORDS: dict[str, Callable[[Records], Any]] = {
+    "rows": _rows,
+    "table": _table,
+    "features": _features,
+    "metrics": _metrics,
+    "embeddings": _embeddings,
+}
+"""Records that a figure can need beside the plan: the rows and the table; the kept features and the logged metrics of
+complete trainings, by (cell, seed); the finished runs whose features and images are there."""

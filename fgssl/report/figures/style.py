@@ -1,0 +1,228 @@
+"""House style of figures: colors, sizes and fonts, and saving with the same bytes each time."""
+
+import functools
+import io
+import itertools
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from fgssl.errors import UserError
+from fgssl.store.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.9
+"""Widths of figures in inches, as columns of papers have them."""
+
+COLORS = {
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+    "black": "#222222",
+}
+"""Colors that differ for color-blind readers too (Okabe and Ito 2008), without its yellow, which is faint on white."""
+GRAY, LIGHT = "#777777", "#D8D8D8"
+"""Colors of what is not a series: notes and grids."""
+MARKERS, DASHES = "osD^vPX", ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
+
+TEXT_POINTS, SMALL_POINTS = 7.0, 6.0
+_LINE_IN = {TEXT_POINTS: 0.145, SMALL_POINTS: 0.115}
+_HANDLE_IN, _LEGEND_GAP_IN = 0.32, 0.12
+
+STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#444444",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelsize": TEXT_POINTS,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": TEXT_POINTS,
+    "axes.formatter.use_mathtext": True,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that it is the same everywhere
+    "font.size": TEXT_POINTS,
+    "grid.color": LIGHT,
+    "grid.linewidth": 0.4,
+    "legend.borderaxespad": 0.0,
+    "legend.borderpad": 0.2,
+    "legend.columnspacing": 1.2,
+    "legend.fontsize": TEXT_POINTS,
+    "legend.frameon": False,
+    "legend.handlelength": 2.0,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "mathtext.fontset": "dejavusans",
+    "pdf.fonttype": 42,  # text stays text; publishers refuse type 3
+    "savefig.dpi": 300,
+    "svg.fonttype": "path",  # the same look without the font
+    "svg.hashsalt": "fgssl",
+    "xtick.labelsize": SMALL_POINTS,
+    "xtick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "xtick.minor.visible": False,
+    "ytick.labelsize": SMALL_POINTS,
+    "ytick.major.size": 2.5,
+    "ytick.major.width": 0.6,
+}
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+P = ParamSpec("P")
+
+
+def house_style(draw: "Callable[P, Figure]") -> "Callable[P, Figure]":
+    """Make a figure's `draw` use the style of this module, whatever the user's matplotlibrc holds."""
+
+    @functools.wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> "Figure":
+        with _matplotlib().rc_context():
+            _apply()
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def save(figure: "Figure", file: Path) -> list[Path]:
+    """Write the figure as PNG, PDF and SVG beside each other, with no date in them, and return the files.
+
+    `file` has no suffix. Equal figures give equal bytes under one version of matplotlib.
+    """
+    written = []
+    with _matplotlib().rc_context():
+        _apply()
+        for kind, metadata in _METADATA.items():
+            content = io.BytesIO()
+            figure.savefig(content, format=kind, metadata=metadata)
+            written.append(file.with_name(f"{file.name}.{kind}"))
+            write_atomically(written[-1], content.getvalue())
+    return written
+
+
+def _apply() -> None:
+    matplotlib = _matplotlib()
+    matplotlib.rcdefaults()
+    matplotlib.rcParams.update(STYLE)
+
+
+def _matplotlib() -> Any:
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("figures need matplotlib: pip install 'fgssl[report]'") from None
+    return matplotlib
+
+
+def panels(rows: int, columns: int, *, width: float, panel_height: float, **options: Any) -> tuple["Figure", Any]:
+    """Return a figure of panels, each of that height in inches, and the array (rows, columns) of their axes.
+
+    The height is that of the panels alone: `finish` adds what the legend and the note need.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, rows * panel_height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def finish(figure: "Figure", handles: Mapping[str, Any], note: str = "") -> "Figure":
+    """Add a legend above the panels, by label, and a note below them, and make the figure higher by both.
+
+    Labels are shortened to what the figure's width holds.
+    """
+    width, height = figure.get_size_inches()
+    if handles:
+        labels = {label: shortened(label, width - _HANDLE_IN - _LEGEND_GAP_IN) for label in handles}
+        widest = max(map(text_width, labels.values())) + _HANDLE_IN + _LEGEND_GAP_IN
+        columns = max(1, min(len(labels), int(width / widest)))
+        figure.legend(
+            list(handles.values()), list(labels.values()), loc="outside upper left", ncols=columns, scatterpoints=1
+        )
+        height += math.ceil(len(labels) / columns) * _LINE_IN[TEXT_POINTS] + 0.05
+    if note:
+        lines = _wrapped(note, width - 0.1)
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL_POINTS, color=GRAY, linespacing=1.15)
+        height += len(lines) * _LINE_IN[SMALL_POINTS] + 0.04
+    figure.set_size_inches(width, height)
+    return figure
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return color, marker and dashes of each series, distinct for 28 of them.
+
+    The looks of cells follow their order in the plan, so that a cell looks the same in all figures of a sweep.
+    """
+    colors = list(COLORS.values())
+    return {
+        name: {
+            "color": colors[number % len(colors)],
+            "marker": MARKERS[(number + number // len(colors)) % len(MARKERS)],
+            "linestyle": DASHES[number // len(colors) % len(DASHES)],
+        }
+        for number, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def text_width(text: str, points: float = TEXT_POINTS) -> float:
+    """Return the width of a line of text in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text.strip():
+        return 0.0
+    path = TextPath((0, 0), text, size=points, prop=FontProperties(family="DejaVu Sans"), usetex=False)
+    return float(path.get_extents().width) / 72
+
+
+def shortened(text: str, width: float, points: float = TEXT_POINTS) -> str:
+    """Return the text, or as much of its start and end as fits into so many inches, with `…` between."""
+    text = plain(" ".join(text.split()))
+    if text_width(text, points) <= width:
+        return text
+    fits = [kept for kept in range(1, len(text)) if text_width(_middle_cut(text, kept), points) <= width]
+    return _middle_cut(text, max(fits, default=1))
+
+
+def _middle_cut(text: str, kept: int) -> str:
+    end = kept // 3
+    return text[: kept - end].rstrip() + "…" + (text[-end:].lstrip() if end else "")
+
+
+def plain(text: str) -> str:
+    """Return the text such that matplotlib does not read formulas into it."""
+    return text.replace("$", r"\$")
+
+
+def _wrapped(text: str, width: float) -> list[str]:
+    """Return lines of small text that fit into so many inches."""
+    characters = max(len(text), 1)
+    mean = text_width(text, SMALL_POINTS) / characters
+    return list(
+        itertools.chain.from_iterable(
+            textwrap.wrap(plain(part), max(10, int(width / max(mean, 1e-6) * 0.96))) for part in text.split("\n")
+        )
+    )
+
+
+def axis_label(metric: str, unit: str, lower_is_better: bool = False) -> str:
+    """Return the label of an axis that shows a metric."""
+    shown = {"percent": "%", "count": "images"}.get(unit)
+    return plain(metric) + (f" ({shown})" if shown else "") + (" ↓" if lower_is_better else "")
+
+
+def letter(axes: Sequence[Any]) -> None:
+    """Put a, b, c, ... before the titles of panels."""
+    for name, one in zip("abcdefghijklmnopqrstuvwxyz", axes, strict=False):
+        one.set_title(f"({name}) {one.get_title(loc='left')}", loc="left")

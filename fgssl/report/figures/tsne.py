@@ -1,0 +1,91 @@
+"""Maps of the test images by t-SNE, one panel a cell, colored by the coarse level (*HCL*, Fig. 2)."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgssl.report.centroids import nearest_classes
+from fgssl.report.figures import style
+from fgssl.report.figures.class_colors import class_colors
+from fgssl.report.figures.records import Embedding, NotDrawnError, first_of_each_cell
+from fgssl.report.map import FEWEST, feature_map
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+needs = ("embeddings",)
+
+MOST_IMAGES = 10_000
+
+
+@style.house_style
+def draw(embeddings: Sequence[Embedding]) -> "Figure":
+    """Draw a map for the first seed of each cell. Outliers, whose nearest centroid is another class's, are crosses."""
+    from matplotlib.lines import Line2D
+
+    shown = [one for one in first_of_each_cell(list(embeddings)) if len(one.images["test"]) >= FEWEST]
+    if not shown:
+        raise NotDrawnError(f"a map needs {FEWEST} test images or more")
+    columns = min(len(shown), 3)
+    rows = math.ceil(len(shown) / columns)
+    width = style.ONE_COLUMN if columns == 1 else style.TWO_COLUMNS
+    side = min(width / columns, 2.9)
+    figure, grid = style.panels(rows, columns, width=width, panel_height=side + 0.1)
+    handles: dict[str, Any] = {}
+    first: tuple[str, NDArray[np.float32]] | None = None
+    for axes, one in zip(grid.flat, shown, strict=False):
+        version = one.images["test"].version
+        start = first[1] if first is not None and first[0] == version else None
+        features = one.features("test")[_chosen(one)]
+        points = feature_map(one.folder.path, features, start)
+        first = first or (version, points)
+        for name, color in _panel(axes, one, features, points, width / columns - 0.1).items():
+            handles[name] = Line2D([], [], color=color, marker="o", linestyle="none")
+    for axes in grid.flat[len(shown) :]:
+        axes.remove()
+    handles["outlier"] = Line2D([], [], color=style.GRAY, marker="x", linestyle="none")
+    level = shown[0].levels[shown[0].coarse].name
+    return style.finish(figure, handles, _note(shown, level))
+
+
+def _note(shown: Sequence[Embedding], level: str) -> str:
+    seeds = sorted({one.seed for one in shown})
+    note = (
+        f"t-SNE of the test images, seed {', '.join(map(str, seeds))}; all maps start from the first. Outlier: the "
+        f"nearest centroid of training images is that of another {level}."
+    )
+    fewer = any(len(one.images["test"]) > MOST_IMAGES for one in shown)
+    return f"{note} {MOST_IMAGES:,} of the images are shown." if fewer else note
+
+
+def _chosen(one: Embedding) -> NDArray[np.int64]:
+    """Return the rows that are shown: all, or `MOST_IMAGES` in equal steps, as packing has permuted the images."""
+    images = len(one.images["test"])
+    return np.linspace(0, images - 1, min(images, MOST_IMAGES)).round().astype(np.int64)
+
+
+def _panel(
+    axes: Any, one: Embedding, features: NDArray[Any], points: NDArray[np.float32], width: float
+) -> dict[str, str]:
+    """Draw a map, and return the color of each name in the legend."""
+    truth = one.images["test"].labels[_chosen(one), one.coarse]
+    nearest = nearest_classes(one.features("train"), one.images["train"].labels[:, one.coarse], features)
+    colors, legend = class_colors(truth, one.levels[one.coarse].classes)
+    outlier = nearest != truth
+    size = float(np.clip(2500 / len(points), 1.0, 8.0))
+    axes.scatter(*points[~outlier].T, s=size, c=colors[~outlier], linewidths=0, alpha=0.7, rasterized=True)
+    axes.scatter(*points[outlier].T, s=2 * size, c=colors[outlier], marker="x", linewidths=0.7, rasterized=True)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[["top", "right"]].set_visible(True)
+    low, high = points.min(axis=0), points.max(axis=0)
+    middle, half = (low + high) / 2, 0.53 * float((high - low).max()) or 1.0
+    axes.set_xlim(middle[0] - half, middle[0] + half)
+    axes.set_ylim(middle[1] - half, middle[1] + half)
+    axes.set_box_aspect(1)
+    count = f"{int(outlier.sum()):,} of {len(points):,} outliers"
+    axes.set_title(f"{style.shortened(one.cell, width)}\n{count}")
+    return legend
