@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from fgssl.report.figures import style
 from fgssl.report.figures.records import NotDrawnError
+from fgssl.report.layout import Entry
 from fgssl.store.plan import PlannedCell, PlanRecord
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ WIDE_SPREAD = 8
 def draw(plan: PlanRecord, table: "pd.DataFrame") -> "Figure":
     """Draw a panel for each varied setting, with the baseline as a band and published values beside ours."""
     metric = plan.primary or plan.metrics[0]
-    entries = table[table["metric"] == metric].set_index("cell").to_dict("index")
+    entries = {entry["cell"]: entry for entry in table[table["metric"] == metric].to_dict("records")}
     curves = {key: found for key in plan.grid_keys if (found := _curves(plan, key))}
     if not curves:
         raise NotDrawnError("no arm of the sweep varies a setting over two values or more")
@@ -47,10 +48,10 @@ def draw(plan: PlanRecord, table: "pd.DataFrame") -> "Figure":
     column = plan.columns[metric]
     for axes in grid[:, 0]:
         axes.set_ylabel(style.axis_label(metric, column.unit, column.lower_is_better))
-    return style.finish(figure, handles, _note(curves, entries))
+    return style.finish(figure, [handles], _note(curves, entries))
 
 
-def _note(curves: Mapping[str, Mapping[str, Sequence[PlannedCell]]], entries: Mapping[str, Mapping[str, Any]]) -> str:
+def _note(curves: Mapping[str, Mapping[str, Sequence[PlannedCell]]], entries: Mapping[str, Entry]) -> str:
     cells = dict.fromkeys(cell.cell for of_key in curves.values() for line in of_key.values() for cell in line)
     counts = [entries[cell]["n"] for cell in cells if entries[cell]["n"]]
     seeds = str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
@@ -122,7 +123,7 @@ def _panel(
     axes: Any,
     key: str,
     curves: Mapping[str, Sequence[PlannedCell]],
-    entries: Mapping[str, Mapping[str, Any]],
+    entries: Mapping[str, Entry],
     arms: Mapping[str, Mapping[str, Any]],
     handles: dict[str, Any],
 ) -> None:
@@ -158,7 +159,7 @@ def _panel(
     axes.set_xlabel(style.plain(key.rpartition(".")[2]))
 
 
-def _band(axes: Any, baseline: str, entry: Mapping[str, Any], handles: dict[str, Any]) -> None:
+def _band(axes: Any, baseline: str, entry: Entry, handles: dict[str, Any]) -> None:
     look = {"color": style.GRAY, "linewidth": 0.9, "linestyle": (0, (3, 2)), "zorder": 1}
     handles[f"{baseline} (baseline)"] = axes.axhline(entry["mean"], **look)
     if not math.isnan(entry["low"]):

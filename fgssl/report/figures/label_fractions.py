@@ -50,4 +50,4 @@ def draw(plan: PlanRecord, table: "pd.DataFrame") -> "Figure":
     axes.set_xlabel("labels of the training images (%)")
     axes.set_ylabel("linear probe (%)")
     several = shown["n"].max() > 1
-    return style.finish(figure, handles, "Mean and 95 % t interval over the seeds." if several else "One seed.")
+    return style.finish(figure, [handles], "Mean and 95 % t interval over the seeds." if several else "One seed.")

@@ -61,12 +61,12 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
                 axes.imshow(_square(one.images["test"].pixels(int(image))), interpolation="nearest")
             row[first].set_title(style.shortened(_name(one, label), IMAGES * side - 0.75), pad=2)
         last = row[-1]
-        last.set_title(f"cosine {pair.cosine:.2f}", loc="right", color=style.GRAY, fontsize=style.SMALL_POINTS, pad=2)
+        last.set_title(f"cosine {pair.cosine:.3f}", loc="right", color=style.GRAY, fontsize=style.SMALL_POINTS, pad=2)
     note = (
         f"Nearest centroids of {one.levels[0].name} across {one.levels[1].name} ({one.cell}, seed {one.seed}), and "
         "the test images of each class that are nearest to the other."
     )
-    return style.finish(figure, {}, note)
+    return style.finish(figure, [], note)
 
 
 def nearest_pairs(one: Embedding) -> list[Pair]:
@@ -83,8 +83,9 @@ def nearest_pairs(one: Embedding) -> list[Pair]:
     found: list[Pair] = []
     while len(found) < PAIRS and cosine.size and np.isfinite(cosine.max()):
         a, b = sorted(np.unravel_index(int(cosine.argmax()), cosine.shape))
-        images = tuple(_nearest(rows, test[:, 0] == classes[own], centers[other]) for own, other in ((a, b), (b, a)))
-        found.append(Pair((int(classes[a]), int(classes[b])), float(cosine[a, b]), images))
+        of_a = _nearest(rows, test[:, 0] == classes[a], centers[b])
+        of_b = _nearest(rows, test[:, 0] == classes[b], centers[a])
+        found.append(Pair((int(classes[a]), int(classes[b])), float(cosine[a, b]), (of_a, of_b)))
         cosine[[a, b], :] = cosine[:, [a, b]] = -np.inf
     return found
 

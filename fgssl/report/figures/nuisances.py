@@ -41,7 +41,7 @@ def draw(plan: PlanRecord, rows: Sequence[Row]) -> "Figure":
     for axes, name in zip(grid.flat, nuisances, strict=False):
         for cell, pairs in values[name].items():
             handles[cell] = _cell(axes, pairs, looks[cell])
-        axes.grid(axis="both")
+        axes.grid(visible=True, axis="both")
         axes.set_xlabel(style.axis_label(name, "percent", lower_is_better=True))
     for axes in grid.flat[len(nuisances) :]:
         axes.remove()
@@ -49,7 +49,7 @@ def draw(plan: PlanRecord, rows: Sequence[Row]) -> "Figure":
         axes.set_ylabel(style.axis_label(accuracy, plan.columns[accuracy].unit))
     several = max(len(pairs) for of_name in values.values() for pairs in of_name.values()) > 1
     spread = "Large: mean, with the standard deviation over the seeds; small: each seed." if several else "One seed."
-    return style.finish(figure, handles, f"{spread} Up and to the left is better.")
+    return style.finish(figure, [handles], f"{spread} Up and to the left is better.")
 
 
 def _accuracy(plan: PlanRecord) -> str:

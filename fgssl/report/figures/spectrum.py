@@ -42,9 +42,9 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
         found = found[found > CONSTANT]
         look = {**looks[one.cell], "marker": "none"}
         (handles[one.cell],) = spectrum.plot(np.arange(1, len(found) + 1), found, **look)
-    spectrum.set_yscale("log")
+    style.log_axis(spectrum, "y")
     spectrum.set_xlabel("dimension, by rank")
-    spectrum.set_ylabel("standard deviation / mean")
+    spectrum.set_ylabel("standard deviation")
     spectrum.set_title("all dimensions")
     order = varied[np.argsort(std[varied], kind="stable")]
     labels = detailed.images["test"].labels
@@ -57,22 +57,22 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     separation.scatter(std[varied], shares, s=3, color=style.GRAY, linewidths=0, alpha=0.7, rasterized=True)
     chance = (len(np.unique(labels[:, 0])) - 1) / max(len(labels) - 1, 1)
     separation.axhline(chance, color=style.COLORS["black"], linewidth=0.8, linestyle=(0, (3, 2)))
-    separation.set_xscale("log")
+    style.log_axis(separation, "x")
     separation.set_ylim(0, max(2 * chance, 1.05 * float(shares.max())))
-    separation.set_xlabel("standard deviation / mean")
-    separation.set_ylabel(f"variance between {_plural(detailed.levels[0].name)}")
+    separation.set_xlabel("standard deviation")
+    separation.set_ylabel(f"variance between {detailed.levels[0].name}")
     separation.set_title("separation")
     style.letter(grid[0])
-    for name, color in legend.items():
-        handles[name] = Line2D([], [], color=color, marker="o", linestyle="none")
+    classes_shown = {name: Line2D([], [], color=color, marker="o", linestyle="none") for name, color in legend.items()}
     constant = features.shape[1] - len(varied)
     note = (
-        f"Test images; (b), (c) and (d) show {detailed.cell}, seed {detailed.seed}. (d): share of a dimension's "
-        f"variance that lies between classes; dashed: expected of a dimension that ignores them."
+        "Test images; numbers are in multiples of the mean standard deviation of a dimension. (b) to (d): "
+        f"{detailed.cell}, seed {detailed.seed}. (d): share of a dimension's variance that lies between "
+        f"{detailed.levels[0].name}; dashed: expected of a dimension that ignores them."
     )
     if constant:
         note += f" {constant} of {features.shape[1]} dimensions are constant and left out."
-    return style.finish(figure, handles, note)
+    return style.finish(figure, [handles, classes_shown], note)
 
 
 def relative_std(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -102,7 +102,3 @@ def _points(axes: Any, points: NDArray[np.float64], colors: NDArray[Any], title:
     axes.set_title(title)
     axes.set_xlabel(f"dimension {names[0]}")
     axes.set_ylabel(f"dimension {names[1]}")
-
-
-def _plural(name: str) -> str:
-    return name if name.endswith("s") else f"{name}s" if name not in ("class",) else "classes"

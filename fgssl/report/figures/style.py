@@ -7,7 +7,7 @@ import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from fgssl.errors import UserError
 from fgssl.store.files import write_atomically
@@ -34,7 +34,7 @@ MARKERS, DASHES = "osD^vPX", ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1,
 
 TEXT_POINTS, SMALL_POINTS = 7.0, 6.0
 _LINE_IN = {TEXT_POINTS: 0.145, SMALL_POINTS: 0.115}
-_HANDLE_IN, _LEGEND_GAP_IN = 0.32, 0.12
+_HANDLE_IN, _LEGEND_GAP_IN, _EDGE_IN = 0.29, 0.13, 0.06
 
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -137,26 +137,58 @@ def panels(rows: int, columns: int, *, width: float, panel_height: float, **opti
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def finish(figure: "Figure", handles: Mapping[str, Any], note: str = "") -> "Figure":
-    """Add a legend above the panels, by label, and a note below them, and make the figure higher by both.
+def finish(figure: "Figure", legends: Sequence[Mapping[str, Any]], note: str = "") -> "Figure":
+    """Add legends above the panels, each a mapping from labels to artists, and a note below, and return the figure.
 
-    Labels are shortened to what the figure's width holds.
+    The figure becomes higher by what they need, so that the panels keep their height. Labels are shortened to the
+    figure's width.
     """
-    width, height = figure.get_size_inches()
-    if handles:
-        labels = {label: shortened(label, width - _HANDLE_IN - _LEGEND_GAP_IN) for label in handles}
-        widest = max(map(text_width, labels.values())) + _HANDLE_IN + _LEGEND_GAP_IN
-        columns = max(1, min(len(labels), int(width / widest)))
-        figure.legend(
-            list(handles.values()), list(labels.values()), loc="outside upper left", ncols=columns, scatterpoints=1
-        )
-        height += math.ceil(len(labels) / columns) * _LINE_IN[TEXT_POINTS] + 0.05
-    if note:
-        lines = _wrapped(note, width - 0.1)
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL_POINTS, color=GRAY, linespacing=1.15)
-        height += len(lines) * _LINE_IN[SMALL_POINTS] + 0.04
+    width, panels_height = figure.get_size_inches()
+    blocks = [_columns(handles, width - 2 * _EDGE_IN) for handles in legends if handles]
+    heights = [math.ceil(len(labels) / columns) * _LINE_IN[TEXT_POINTS] + _EDGE_IN for labels, columns, _ in blocks]
+    lines = _wrapped(note, width - 2 * _EDGE_IN)
+    below = len(lines) * _LINE_IN[SMALL_POINTS] + _EDGE_IN if lines else 0.0
+    height = panels_height + sum(heights) + below
     figure.set_size_inches(width, height)
+    figure.get_layout_engine().set(rect=(0, below / height, 1, panels_height / height))
+    top = height
+    for (labels, columns, handles), of_block in zip(blocks, heights, strict=True):
+        place = (_EDGE_IN / width, top / height)
+        legend = figure.legend(handles, labels, loc="upper left", bbox_to_anchor=place, ncols=columns)
+        legend.set_in_layout(False)
+        top -= of_block
+    if lines:
+        text = figure.text(_EDGE_IN / width, 0.6 * _EDGE_IN / height, "\n".join(lines), va="bottom", color=GRAY)
+        text.set(fontsize=SMALL_POINTS, linespacing=1.15, in_layout=False)
     return figure
+
+
+def _columns(handles: Mapping[str, Any], width: float) -> tuple[list[str], int, list[Any]]:
+    """Return the labels of a legend, the largest number of columns that fits into so many inches, and the artists."""
+    labels = [shortened(label, width - _HANDLE_IN) for label in handles]
+    widths = [_HANDLE_IN + text_width(label) for label in labels]
+
+    def total(columns: int) -> float:
+        rows = math.ceil(len(widths) / columns)
+        return sum(max(widths[first : first + rows]) + _LEGEND_GAP_IN for first in range(0, len(widths), rows))
+
+    columns = max((count for count in range(1, len(labels) + 1) if total(count) <= width + _LEGEND_GAP_IN), default=1)
+    rows = math.ceil(len(labels) / columns)
+    return labels, math.ceil(len(labels) / rows), list(handles.values())
+
+
+def log_axis(axes: Any, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with ticks at 1, 2 and 5 times powers of ten if it spans few of them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set(**{f"{which}scale": "log"})
+    axis = getattr(axes, f"{which}axis")
+    low, high = axis.get_view_interval()
+    subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    if high / low < 1e4:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -207,8 +239,7 @@ def plain(text: str) -> str:
 
 def _wrapped(text: str, width: float) -> list[str]:
     """Return lines of small text that fit into so many inches."""
-    characters = max(len(text), 1)
-    mean = text_width(text, SMALL_POINTS) / characters
+    mean = text_width(text, SMALL_POINTS) / max(len(text), 1)
     return list(
         itertools.chain.from_iterable(
             textwrap.wrap(plain(part), max(10, int(width / max(mean, 1e-6) * 0.96))) for part in text.split("\n")

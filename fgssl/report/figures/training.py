@@ -37,8 +37,8 @@ def draw(plan: PlanRecord, metrics: Mapping[tuple[str, int], Sequence[Mapping[st
         columns,
         width=style.ONE_COLUMN if columns == 1 else style.TWO_COLUMNS,
         panel_height=1.5,
-        sharex=True,
     )
+    figure.get_layout_engine().set(h_pad=0.06)
     looks, handles = style.looks(cell.cell for cell in plan.cells), dict[str, Any]()
     for axes, (name, of_cells) in zip(grid.flat, curves.items(), strict=False):
         for cell, (steps, values) in of_cells.items():
@@ -46,17 +46,16 @@ def draw(plan: PlanRecord, metrics: Mapping[tuple[str, int], Sequence[Mapping[st
         drawn = np.concatenate([values.ravel() for _, values in of_cells.values()])
         drawn = drawn[np.isfinite(drawn)]
         if drawn.min() > 0 and drawn.max() / drawn.min() > SPREAD:
-            axes.set_yscale("log")
+            style.log_axis(axes, "y")
         axes.set_title(style.shortened(name, figure.get_size_inches()[0] / columns - 0.35))
     for place, axes in enumerate(grid.flat):
         if place >= len(curves):
             axes.remove()
         elif place + columns >= len(curves):
             axes.set_xlabel("step")
-            axes.tick_params(labelbottom=True)
     several = any(len(values) > 1 for of_cells in curves.values() for _, values in of_cells.values())
     ordered = {cell.cell: handles[cell.cell] for cell in plan.cells if cell.cell in handles}
-    return style.finish(figure, ordered, "Mean ± standard deviation over the seeds." if several else "One seed.")
+    return style.finish(figure, [ordered], "Mean ± standard deviation over the seeds." if several else "One seed.")
 
 
 def _by_cell(

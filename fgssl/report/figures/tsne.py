@@ -33,22 +33,28 @@ def draw(embeddings: Sequence[Embedding]) -> "Figure":
     rows = math.ceil(len(shown) / columns)
     width = style.ONE_COLUMN if columns == 1 else style.TWO_COLUMNS
     side = min(width / columns, 2.9)
-    figure, grid = style.panels(rows, columns, width=width, panel_height=side + 0.1)
     handles: dict[str, Any] = {}
-    first: tuple[str, NDArray[np.float32]] | None = None
-    for axes, one in zip(grid.flat, shown, strict=False):
-        version = one.images["test"].version
-        start = first[1] if first is not None and first[0] == version else None
-        features = one.features("test")[_chosen(one)]
-        points = feature_map(one.folder.path, features, start)
-        first = first or (version, points)
-        for name, color in _panel(axes, one, features, points, width / columns - 0.1).items():
+    maps = _maps(shown)
+    extents = [np.ptp(points, axis=0) for points in maps]
+    aspect = float(np.clip(max(extent[1] / max(extent[0], 1e-12) for extent in extents), 0.5, 1.0))
+    figure, grid = style.panels(rows, columns, width=width, panel_height=aspect * side + 0.3)
+    for axes, one, points in zip(grid.flat, shown, maps, strict=False):
+        for name, color in _panel(axes, one, points, aspect, width / columns - 0.1).items():
             handles[name] = Line2D([], [], color=color, marker="o", linestyle="none")
     for axes in grid.flat[len(shown) :]:
         axes.remove()
     handles["outlier"] = Line2D([], [], color=style.GRAY, marker="x", linestyle="none")
     level = shown[0].levels[shown[0].coarse].name
-    return style.finish(figure, handles, _note(shown, level))
+    return style.finish(figure, [handles], _note(shown, level))
+
+
+def _maps(shown: Sequence[Embedding]) -> list[NDArray[np.float32]]:
+    """Return the map of each embedding; those of the first one's images start from its map."""
+    maps: list[NDArray[np.float32]] = []
+    for one in shown:
+        same = maps and one.images["test"].version == shown[0].images["test"].version
+        maps.append(feature_map(one.folder.path, one.features("test")[_chosen(one)], maps[0] if same else None))
+    return maps
 
 
 def _note(shown: Sequence[Embedding], level: str) -> str:
@@ -67,12 +73,12 @@ def _chosen(one: Embedding) -> NDArray[np.int64]:
     return np.linspace(0, images - 1, min(images, MOST_IMAGES)).round().astype(np.int64)
 
 
-def _panel(
-    axes: Any, one: Embedding, features: NDArray[Any], points: NDArray[np.float32], width: float
-) -> dict[str, str]:
+def _panel(axes: Any, one: Embedding, points: NDArray[np.float32], aspect: float, width: float) -> dict[str, str]:
     """Draw a map, and return the color of each name in the legend."""
     truth = one.images["test"].labels[_chosen(one), one.coarse]
-    nearest = nearest_classes(one.features("train"), one.images["train"].labels[:, one.coarse], features)
+    nearest = nearest_classes(
+        one.features("train"), one.images["train"].labels[:, one.coarse], one.features("test")[_chosen(one)]
+    )
     colors, legend = class_colors(truth, one.levels[one.coarse].classes)
     outlier = nearest != truth
     size = float(np.clip(2500 / len(points), 1.0, 8.0))
@@ -82,10 +88,10 @@ def _panel(
     axes.set_yticks([])
     axes.spines[["top", "right"]].set_visible(True)
     low, high = points.min(axis=0), points.max(axis=0)
-    middle, half = (low + high) / 2, 0.53 * float((high - low).max()) or 1.0
+    middle, half = (low + high) / 2, 0.54 * max(high[0] - low[0], (high[1] - low[1]) / aspect)
     axes.set_xlim(middle[0] - half, middle[0] + half)
-    axes.set_ylim(middle[1] - half, middle[1] + half)
-    axes.set_box_aspect(1)
+    axes.set_ylim(middle[1] - aspect * half, middle[1] + aspect * half)
+    axes.set_box_aspect(aspect)
     count = f"{int(outlier.sum()):,} of {len(points):,} outliers"
     axes.set_title(f"{style.shortened(one.cell, width)}\n{count}")
     return legend
