@@ -108,5 +108,8 @@ def _computed(library: str, points: NDArray[np.float64], start: NDArray[np.float
     else:
         from sklearn.manifold import TSNE as SklearnTSNE
 
-        found = SklearnTSNE(perplexity=perplexity, init=first, n_jobs=1, random_state=SEED).fit_transform(points)
+        rate = max(len(points) / 48, 10.0)  # as "auto", whose 50 throws maps of few points far from their start
+        found = SklearnTSNE(
+            perplexity=perplexity, init=first, n_jobs=1, random_state=SEED, learning_rate=rate
+        ).fit_transform(points)
     return np.asarray(found, dtype=np.float32)

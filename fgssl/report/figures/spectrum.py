@@ -34,45 +34,63 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     if len(varied) < 4:
         raise NotDrawnError(f"{detailed.cell}: fewer than 4 dimensions of the features vary")
     figure, grid = style.panels(1, 4, width=style.TWO_COLUMNS, panel_height=1.75)
-    handles: dict[str, Any] = {}
-    spectrum, high, low, separation = grid[0]
-    looks = style.looks(cell.cell for cell in plan.cells)
-    for one in shown:
-        found = np.sort(std if one is detailed else relative_std(one.features("test").astype(np.float64)))[::-1]
-        found = found[found > CONSTANT]
-        look = {**looks[one.cell], "marker": "none"}
-        (handles[one.cell],) = spectrum.plot(np.arange(1, len(found) + 1), found, **look)
-    style.log_axis(spectrum, "y")
-    spectrum.set_xlabel("dimension, by rank")
-    spectrum.set_ylabel("standard deviation")
-    spectrum.set_title("all dimensions")
-    order = varied[np.argsort(std[varied], kind="stable")]
+    cells = _spectrum(grid[0, 0], plan, shown)
     labels = detailed.images["test"].labels
-    classes = detailed.levels[detailed.coarse].classes
-    colors, legend = class_colors(labels[:, detailed.coarse], classes)
+    colors, legend = class_colors(labels[:, detailed.coarse], detailed.levels[detailed.coarse].classes)
     scaled = (features - features.mean(axis=0)) / _mean_std(features)
-    _points(high, scaled[:, order[[-1, -2]]], colors, "highest variance", order[[-1, -2]])
-    _points(low, scaled[:, order[[0, 1]]], colors, "lowest variance", order[[0, 1]])
-    shares = between_classes(features[:, varied], labels[:, 0])
-    separation.scatter(std[varied], shares, s=3, color=style.GRAY, linewidths=0, alpha=0.7, rasterized=True)
-    chance = (len(np.unique(labels[:, 0])) - 1) / max(len(labels) - 1, 1)
-    separation.axhline(chance, color=style.COLORS["black"], linewidth=0.8, linestyle=(0, (3, 2)))
-    style.log_axis(separation, "x")
-    separation.set_ylim(0, max(2 * chance, 1.05 * float(shares.max())))
-    separation.set_xlabel("standard deviation")
-    separation.set_ylabel(f"variance between {detailed.levels[0].name}")
-    separation.set_title("separation")
+    order = varied[np.argsort(std[varied], kind="stable")]
+    _points(grid[0, 1], scaled, order[[-1, -2]], colors, "highest variance")
+    _points(grid[0, 2], scaled, order[[0, 1]], colors, "lowest variance")
+    _separation(grid[0, 3], std[varied], features[:, varied], labels[:, 0])
+    grid[0, 3].set_ylabel(f"variance between {detailed.levels[0].name}")
     style.letter(grid[0])
-    classes_shown = {name: Line2D([], [], color=color, marker="o", linestyle="none") for name, color in legend.items()}
-    constant = features.shape[1] - len(varied)
+    classes = {name: Line2D([], [], color=color, marker="o", linestyle="none") for name, color in legend.items()}
     note = (
         "Test images; numbers are in multiples of the mean standard deviation of a dimension. (b) to (d): "
         f"{detailed.cell}, seed {detailed.seed}. (d): share of a dimension's variance that lies between "
         f"{detailed.levels[0].name}; dashed: expected of a dimension that ignores them."
     )
-    if constant:
+    if constant := features.shape[1] - len(varied):
         note += f" {constant} of {features.shape[1]} dimensions are constant and left out."
-    return style.finish(figure, [handles, classes_shown], note)
+    return style.finish(figure, [cells, classes], note)
+
+
+def _spectrum(axes: Any, plan: PlanRecord, shown: Sequence[Embedding]) -> dict[str, Any]:
+    """Draw the sorted standard deviations of each cell that has any, and return the lines by cell."""
+    lines: dict[str, Any] = {}
+    looks = style.looks(cell.cell for cell in plan.cells)
+    for one in shown:
+        found = np.sort(relative_std(one.features("test").astype(np.float64)))[::-1]
+        found = found[found > CONSTANT]
+        (lines[one.cell],) = axes.plot(np.arange(1, len(found) + 1), found, **{**looks[one.cell], "marker": "none"})
+    style.log_axis(axes, "y")
+    axes.set_xlabel("dimension, by rank")
+    axes.set_ylabel("standard deviation")
+    axes.set_title("all dimensions")
+    return lines
+
+
+def _points(axes: Any, scaled: NDArray[np.float64], pair: NDArray[np.int64], colors: NDArray[Any], title: str) -> None:
+    """Draw the images along two dimensions."""
+    chosen = np.linspace(0, len(scaled) - 1, min(len(scaled), MOST_POINTS)).round().astype(np.int64)
+    points = scaled[np.ix_(chosen, pair)]
+    axes.scatter(*points.T, s=3, c=colors[chosen], linewidths=0, alpha=0.7, rasterized=True)
+    axes.grid(visible=False)
+    axes.set_title(title)
+    axes.set_xlabel(f"dimension {pair[0]}")
+    axes.set_ylabel(f"dimension {pair[1]}")
+
+
+def _separation(axes: Any, std: NDArray[np.float64], features: NDArray[np.float64], labels: NDArray[np.int64]) -> None:
+    """Draw the share of variance between classes against the standard deviation of each dimension."""
+    shares = between_classes(features, labels)
+    chance = (len(np.unique(labels)) - 1) / max(len(labels) - 1, 1)
+    axes.scatter(std, shares, s=3, color=style.GRAY, linewidths=0, alpha=0.7, rasterized=True)
+    axes.axhline(chance, color=style.COLORS["black"], linewidth=0.8, linestyle=(0, (3, 2)))
+    style.log_axis(axes, "x")
+    axes.set_ylim(0, max(2 * chance, 1.05 * float(shares.max())))
+    axes.set_xlabel("standard deviation")
+    axes.set_title("separation")
 
 
 def relative_std(features: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,15 +108,6 @@ def between_classes(features: NDArray[np.float64], labels: NDArray[np.int64]) ->
     centered = features - features.mean(axis=0)
     sums = np.zeros((len(counts), features.shape[1]))
     np.add.at(sums, class_of_row, centered)
-    within = (sums**2 / counts[:, None]).sum(axis=0)
+    between = (sums**2 / counts[:, None]).sum(axis=0)
     total = (centered**2).sum(axis=0)
-    return np.divide(within, total, out=np.zeros_like(total), where=total > 0)
-
-
-def _points(axes: Any, points: NDArray[np.float64], colors: NDArray[Any], title: str, names: NDArray[np.int64]) -> None:
-    chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(np.int64)
-    axes.scatter(*points[chosen].T, s=3, c=colors[chosen], linewidths=0, alpha=0.7, rasterized=True)
-    axes.grid(visible=False)
-    axes.set_title(title)
-    axes.set_xlabel(f"dimension {names[0]}")
-    axes.set_ylabel(f"dimension {names[1]}")
+    return np.divide(between, total, out=np.zeros_like(total), where=total > 0)

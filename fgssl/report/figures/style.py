@@ -48,6 +48,7 @@ STYLE: dict[str, Any] = {
     "axes.titlelocation": "left",
     "axes.titlesize": TEXT_POINTS,
     "axes.formatter.use_mathtext": True,
+    "figure.dpi": 300,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that it is the same everywhere
@@ -160,7 +161,16 @@ def finish(figure: "Figure", legends: Sequence[Mapping[str, Any]], note: str = "
     if lines:
         text = figure.text(_EDGE_IN / width, 0.6 * _EDGE_IN / height, "\n".join(lines), va="bottom", color=GRAY)
         text.set(fontsize=SMALL_POINTS, linespacing=1.15, in_layout=False)
+    _fix_layout(figure)
     return figure
+
+
+def _fix_layout(figure: "Figure") -> None:
+    """Lay the panels out once, and round their places: the solver's last digits vary from process to process."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position([round(number, 5) for number in axes.get_position(original=True).bounds])
 
 
 def _columns(handles: Mapping[str, Any], width: float) -> tuple[list[str], int, list[Any]]:
@@ -215,7 +225,7 @@ def text_width(text: str, points: float = TEXT_POINTS) -> float:
     if not text.strip():
         return 0.0
     path = TextPath((0, 0), text, size=points, prop=FontProperties(family="DejaVu Sans"), usetex=False)
-    return float(path.get_extents().width) / 72
+    return 1.01 * float(path.get_extents().width) / 72  # drawn letters are set to whole pixels
 
 
 def shortened(text: str, width: float, points: float = TEXT_POINTS) -> str:
