@@ -10,6 +10,7 @@ decoder.safetensors       trained decoder, if the method has one
 trained.json              record of the complete training, written last
 evaluation-<hash>.json    measures, one file per evaluation settings
 features.safetensors      features of the measured images (evaluation.keep_features)
+map-<hash>.npy            map of the test images' features in two dimensions, which a figure writes
 failure.txt               traceback of the newest failure, if the run failed
 failure-rank-<n>.txt      traceback of a process other than the first, if that one failed
 """

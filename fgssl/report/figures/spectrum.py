@@ -42,7 +42,7 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     _points(grid[0, 1], scaled, order[[-1, -2]], colors, "highest variance")
     _points(grid[0, 2], scaled, order[[0, 1]], colors, "lowest variance")
     _separation(grid[0, 3], std[varied], features[:, varied], labels[:, 0])
-    grid[0, 3].set_ylabel(f"variance between {detailed.levels[0].name}")
+    grid[0, 3].set_ylabel(f"share between {detailed.levels[0].name}")
     style.letter(grid[0])
     classes = {name: Line2D([], [], color=color, marker="o", linestyle="none") for name, color in legend.items()}
     note = (

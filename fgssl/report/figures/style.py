@@ -218,14 +218,20 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def text_width(text: str, points: float = TEXT_POINTS) -> float:
-    """Return the width of a line of text in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
+    """Return the width of a line of text in inches, without kerning."""
+    return sum(map(_advance, text)) * points / 72
 
-    if not text.strip():
-        return 0.0
-    path = TextPath((0, 0), text, size=points, prop=FontProperties(family="DejaVu Sans"), usetex=False)
-    return 1.01 * float(path.get_extents().width) / 72  # drawn letters are set to whole pixels
+
+@functools.cache
+def _advance(letter: str) -> float:
+    """Return the width of a letter, relative to the size of the font; one that it lacks is drawn as a square."""
+    from matplotlib.font_manager import findfont, get_font
+
+    font = get_font(findfont("DejaVu Sans"))
+    if not font.get_char_index(ord(letter)):
+        return 1.0
+    font.set_size(1000, 72)
+    return float(font.load_char(ord(letter)).linearHoriAdvance) / 65536 / 1000
 
 
 def shortened(text: str, width: float, points: float = TEXT_POINTS) -> str:
