@@ -194,7 +194,7 @@ def log_axis(axes: Any, which: Literal["x", "y"]) -> None:
     axes.set(**{f"{which}scale": "log"})
     axis = getattr(axes, f"{which}axis")
     low, high = axis.get_view_interval()
-    subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
+    subs = (1.0, 2.0, 5.0) if high / low < 200 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=6))
     if high / low < 1e4:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -32,7 +32,7 @@ def draw(embeddings: Sequence[Embedding]) -> "Figure":
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
     width = style.ONE_COLUMN if columns == 1 else style.TWO_COLUMNS
-    side = min(width / columns, 2.9)
+    side = width / columns
     handles: dict[str, Any] = {}
     maps = _maps(shown)
     extents = [np.ptp(points, axis=0) for points in maps]

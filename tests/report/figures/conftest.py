@@ -1,7 +1,7 @@
 """Finished sweeps with features and images, and a check that nothing in a figure overlaps."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,10 @@ class Embedded:
         rows[:, 6] += labels[:, 0] / 24
         return rows
 
-    def finish(self, cell: str, seed: int, value: float = 50.0, noise: float = 0.3, **features: Any) -> None:
-        """Finish a run, with features of both splits, or those given by split."""
-        self.out.finish(cell, seed, value, data_version=self.images["train"].version)
-        splits = {split: self.features(split, noise, seed) for split in self.images} | features
+    def finish(self, cell: str, seed: int, given: Mapping[str, Any] | None = None, noise: float = 0.3) -> None:
+        """Finish a run, with features of both splits, or those that are given by split."""
+        self.out.finish(cell, seed, 50.0, data_version=self.images["train"].version)
+        splits = {split: self.features(split, noise, seed) for split in self.images} | dict(given or {})
         kept = KeptFeatures(splits=splits, encoded_by=dict.fromkeys(splits, "c1"), origin=Origin(data_version="d"))
         (self.out.folder(cell, seed) / "features.safetensors").write_bytes(kept.to_bytes())
 

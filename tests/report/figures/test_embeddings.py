@@ -41,7 +41,7 @@ def test_features_must_be_numbers(out: Out, embedded: Embedded, name: str) -> No
     broken = {split: embedded.features(split, 0.3) for split in ("train", "test")}
     for features in broken.values():
         features[3, 3] = np.nan
-    embedded.finish("base", 0, **broken)
+    embedded.finish("base", 0, broken)
     with pytest.raises(NotDrawnError, match="holds NaN or infinity in the split"):
         draw(name, out.path)
 
@@ -62,12 +62,12 @@ def test_spectrum_separates_dimensions(out: Out, embedded: Embedded, tidy: Calla
 def test_spectrum_leaves_constant_dimensions_out(out: Out, embedded: Embedded, tidy: Callable[[Any], None]) -> None:
     features = embedded.features("test", 0.3)
     features[:, :2] = 4.0
-    embedded.finish("base", 0, test=features)
+    embedded.finish("base", 0, {"test": features})
     figure = draw("spectrum", out.path)
     assert len(figure.axes[0].lines[0].get_ydata()) == 6
     assert "2 of 8 dimensions are constant" in " ".join(figure.texts[0].get_text().split())
     tidy(figure)
-    embedded.finish("base", 1, test=np.ones_like(features))
+    embedded.finish("base", 1, {"test": np.ones_like(features)})
     (out.folder("base", 0) / "features.safetensors").unlink()
     with pytest.raises(NotDrawnError, match="base: fewer than 4 dimensions of the features vary"):
         draw("spectrum", out.path)
@@ -118,7 +118,7 @@ def test_look_alikes_are_of_two_genera(out: Out, embedded: Embedded, tidy: Calla
         rows = np.eye(24, dtype=np.float32)[of_split[:, 0]]
         rows[of_split[:, 0] == one, other] = 0.9
         features[split] = rows
-    embedded.finish("base", 0, **features)
+    embedded.finish("base", 0, features)
     pairs = nearest_pairs(Records(out.path)["embeddings"][0])
     assert pairs[0].classes == (one, other)
     assert pairs[0].cosine == pytest.approx(0.9 / np.hypot(1, 0.9))
@@ -154,7 +154,7 @@ def test_classes_of_one_name_are_kept_apart() -> None:
 
 
 def test_kept_features_of_another_length_are_not_used(out: Out, embedded: Embedded) -> None:
-    embedded.finish("base", 0, test=np.ones((3, 8), np.float32))
+    embedded.finish("base", 0, {"test": np.ones((3, 8), np.float32)})
     assert isinstance(Records(out.path)["features"]["base", 0], KeptFeatures)
     with pytest.raises(NotDrawnError, match="does not hold the features of the split test"):
         draw("spectrum", out.path)
