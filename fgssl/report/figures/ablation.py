@@ -48,7 +48,8 @@ def draw(plan: PlanRecord, table: "pd.DataFrame") -> "Figure":
     column = plan.columns[metric]
     for axes in grid[:, 0]:
         axes.set_ylabel(style.axis_label(metric, column.unit, column.lower_is_better))
-    return style.finish(figure, [handles], _note(curves, entries))
+    ordered = {label: handles[label] for label in sorted(handles, key=lambda label: label not in arms)}
+    return style.finish(figure, [ordered], _note(curves, entries))
 
 
 def _note(curves: Mapping[str, Mapping[str, Sequence[PlannedCell]]], entries: Mapping[str, Entry]) -> str:

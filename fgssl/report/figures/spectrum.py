@@ -42,13 +42,13 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     _points(grid[0, 1], scaled, order[[-1, -2]], colors, "highest variance")
     _points(grid[0, 2], scaled, order[[0, 1]], colors, "lowest variance")
     _separation(grid[0, 3], std[varied], features[:, varied], labels[:, 0])
-    grid[0, 3].set_ylabel(f"share between {detailed.levels[0].name}")
+    grid[0, 3].set_ylabel("share between classes")
     style.letter(grid[0])
     classes = {name: Line2D([], [], color=color, marker="o", linestyle="none") for name, color in legend.items()}
     note = (
         "Test images; numbers are in multiples of the mean standard deviation of a dimension. (b) to (d): "
-        f"{detailed.cell}, seed {detailed.seed}. (d): share of a dimension's variance that lies between "
-        f"{detailed.levels[0].name}; dashed: expected of a dimension that ignores them."
+        f"{detailed.cell}, seed {detailed.seed}. (d): share of a dimension's variance that lies between the "
+        f"classes ({detailed.levels[0].name}); dashed: expected of a dimension that ignores them."
     )
     if constant := features.shape[1] - len(varied):
         note += f" {constant} of {features.shape[1]} dimensions are constant and left out."

@@ -55,7 +55,7 @@ def test_spectrum_separates_dimensions(out: Out, embedded: Embedded, tidy: Calla
     assert sorted(spectrum.lines[0].get_ydata()) == pytest.approx(
         sorted(relative_std(embedded.features("test", 0.3).astype(np.float64)))
     )
-    assert separation.get_ylabel() == "share between species"
+    assert separation.get_ylabel() == "share between classes"
     tidy(figure)
 
 
