@@ -19,6 +19,9 @@ needs = ("plan", "embeddings")
 
 PAIRS, IMAGES = 4, 4
 """Most pairs of classes, and most images of each class."""
+SPACE_IN, GAP_IN, TITLE_IN = 0.02, 0.15, 0.2
+"""Space between images, between both classes, and for their names."""
+SIDE_IN = (style.TWO_COLUMNS - GAP_IN - (2 * IMAGES - 1) * SPACE_IN) / (2 * IMAGES)
 PIXELS = 200
 """Side of a drawn image."""
 
@@ -44,29 +47,31 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     pairs = nearest_pairs(one)
     if not pairs:
         raise NotDrawnError(f"no two classes of different {one.levels[1].name} have training and test images")
-    side = style.TWO_COLUMNS / (2 * IMAGES + 0.3)
-    figure, grid = style.panels(
-        len(pairs),
-        2 * IMAGES + 1,
-        width=style.TWO_COLUMNS,
-        panel_height=side + 0.22,
-        gridspec_kw={"width_ratios": [1] * IMAGES + [0.15] + [1] * IMAGES},
-    )
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.015, wspace=0.01, hspace=0.01)
+    figure, grid = style.panels(len(pairs), 2 * IMAGES, width=style.TWO_COLUMNS, panel_height=SIDE_IN + TITLE_IN)
     for axes in grid.flat:
         axes.set_axis_off()
     for row, pair in zip(grid, pairs, strict=True):
-        for first, label, images in zip((0, IMAGES + 1), pair.classes, pair.images, strict=True):
+        for first, label, images in zip((0, IMAGES), pair.classes, pair.images, strict=True):
             for axes, image in zip(row[first : first + IMAGES], images, strict=False):
                 axes.imshow(_square(one.images["test"].pixels(int(image))), interpolation="nearest")
-            row[first].set_title(style.shortened(_name(one, label), IMAGES * side - 0.75), pad=2)
+            row[first].set_title(style.shortened(_name(one, label), IMAGES * SIDE_IN - 0.75), pad=2)
         last = row[-1]
         last.set_title(f"cosine {pair.cosine:.3f}", loc="right", color=style.GRAY, fontsize=style.SMALL_POINTS, pad=2)
     note = (
         f"Nearest centroids of {one.levels[0].name} across {one.levels[1].name} ({one.cell}, seed {one.seed}), and "
         "the test images of each class that are nearest to the other."
     )
-    return style.finish(figure, [], note)
+    _place(style.finish(figure, [], note), grid)
+    return figure
+
+
+def _place(figure: "Figure", grid: Any) -> None:
+    """Put the images side by side: a layout that looks at the titles would spread them."""
+    width, height = figure.get_size_inches()
+    for (row, column), axes in np.ndenumerate(grid):
+        left = column * (SIDE_IN + SPACE_IN) + (GAP_IN if column >= IMAGES else 0.0)
+        bottom = height - (row + 1) * (SIDE_IN + TITLE_IN) + SPACE_IN
+        axes.set_position([left / width, bottom / height, SIDE_IN / width, SIDE_IN / height])
 
 
 def nearest_pairs(one: Embedding) -> list[Pair]:
