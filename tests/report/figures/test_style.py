@@ -24,6 +24,7 @@ for name in FIGURES:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(embedded: Embedded, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="maps need openTSNE or scikit-learn")
     nuisances(embedded.out)
