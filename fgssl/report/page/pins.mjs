@@ -1,0 +1,81 @@
+// What is known of images: cards of pinned ones side by side, the contact sheet, and the table of the selection.
+import { isOutlier, neighborsOf } from "./blocks.mjs";
+import { button, element, short } from "./elements.mjs";
+
+export const LISTED = 240;
+
+export const labelsOf = (embedding, image) => embedding.levels.map((level) => level.classes[level.labels[image]]);
+
+/** Describe an image in one line, as the live region reads it. */
+export function describe(embedding, image) {
+  const outlier = isOutlier(embedding, image) ? ", outlier" : "";
+  return `${embedding.ids[image]}: ${labelsOf(embedding, image).join(", ")}${outlier}`;
+}
+
+/** Order images by how much their neighborhood changed, most first; without a second map, as they are. */
+export function byChange(embedding, images) {
+  const { jaccard } = embedding;
+  return jaccard ? [...images].sort((a, b) => jaccard[a] - jaccard[b] || a - b) : images;
+}
+
+/** Return a button that shows an image, and pins it. */
+function thumbnail(explorer, image, side, note = "") {
+  const picture = element("canvas", { width: 1, height: 1 });
+  explorer.sprites.draw(picture, image, side);
+  const shown = note ? [picture, element("small", {}, note)] : [picture];
+  const title = describe(explorer.embedding, image);
+  return element("button", {
+    type: "button", className: "thumbnail", title, "aria-label": `Pin ${title}`, data: { image },
+    onclick: () => explorer.pin(image),
+    onmouseenter: () => explorer.hover(image), onfocus: () => explorer.hover(image),
+    onmouseleave: () => explorer.hover(-1), onblur: () => explorer.hover(-1),
+  }, ...shown);
+}
+
+function neighborRow(explorer, map, image) {
+  const { embedding } = explorer;
+  const [own] = labelsOf(embedding, image);
+  const found = neighborsOf(map, image).map(({ index, distance }) => {
+    if (index === null) return element("span", { className: "absent", title: "not on this page" }, "–", element("small", {}, short(distance)));
+    const shown = thumbnail(explorer, index, 44, short(distance));
+    shown.classList.toggle("foreign", labelsOf(embedding, index)[0] !== own);
+    return shown;
+  });
+  const several = embedding.maps.length > 1;
+  return element("div", { className: "neighbors" },
+    element("h5", {}, several ? `Nearest in ${map.title}` : "Nearest in feature space"), element("div", {}, ...found));
+}
+
+/** Return the card of a pinned image. */
+export function card(explorer, image) {
+  const { embedding } = explorer;
+  const picture = element("canvas", { width: 1, height: 1, role: "img", "aria-label": describe(embedding, image) });
+  explorer.sprites.draw(picture, image, 168);
+  const facts = embedding.levels.map((level) => [level.name, level.classes[level.labels[image]]]);
+  for (const one of embedding.attributes) facts.push([one.name, short(one.values[image])]);
+  if (embedding.jaccard) facts.push(["shared neighbors", `Jaccard ${short(embedding.jaccard[image])}`]);
+  if (isOutlier(embedding, image)) facts.push(["outlier", "yes"]);
+  return element("article", { className: "card", data: { image } },
+    button("×", () => explorer.unpin(image), { className: "close", "aria-label": `Unpin ${embedding.ids[image]}` }),
+    element("div", { className: "frame" }, picture), element("h4", {}, embedding.ids[image]),
+    element("dl", {}, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+    ...embedding.maps.map((map) => neighborRow(explorer, map, image)));
+}
+
+export const contactSheet = (explorer, images) => images.slice(0, LISTED).map((image) => thumbnail(explorer, image, 64));
+
+/** Return the table of the selection. */
+export function selectionTable(explorer, images) {
+  const { embedding } = explorer;
+  const names = ["image", ...embedding.levels.map((level) => level.name), ...embedding.attributes.map((one) => one.name),
+    "outlier", "nearest at", ...(embedding.jaccard ? ["Jaccard"] : [])];
+  const rows = images.slice(0, LISTED).map((image) => {
+    const cells = [...labelsOf(embedding, image), ...embedding.attributes.map((one) => short(one.values[image])),
+      isOutlier(embedding, image) ? "yes" : "", short(neighborsOf(embedding.maps[0], image)[0]?.distance),
+      ...(embedding.jaccard ? [short(embedding.jaccard[image])] : [])];
+    return element("tr", {}, element("th", { scope: "row" }, embedding.ids[image]), ...cells.map((cell) => element("td", {}, cell)));
+  });
+  return element("table", {},
+    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))),
+    element("tbody", {}, ...rows));
+}
