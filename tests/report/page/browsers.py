@@ -101,10 +101,14 @@ class Browser:
         self.wait("'ready' in document.documentElement.dataset")
 
     def run(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression, by way of JSON; a promise is awaited."""
+        """Return the value of a JavaScript expression, by way of JSON; a promise is awaited.
+
+        `explorer` is the first embedding of the page once that is ready.
+        """
         answer = self.call(
             "script.callFunction",
-            functionDeclaration=f"async () => JSON.stringify(await ({expression}))",
+            functionDeclaration="async () => { const [explorer] = await (window.fgsslPage ?? []);"
+            f" return JSON.stringify(await ({expression})); }}",
             target={"context": self.context},
             awaitPromise=True,
         )
