@@ -17,10 +17,11 @@ export function mix(from, to, share) {
   return mixed;
 }
 
-/** Eight hues, then the same lighter and darker: neighbors in the plane differ in hue or in lightness. */
-export const PALETTE = [
-  ...HUES, ...HUES.map((hue) => mix(hue, 0xffffff, 0.45)), ...HUES.map((hue) => mix(hue, 0x000000, 0.45)),
-].map(swapped);
+const lighter = (share) => HUES.map((hue) => mix(hue, 0xffffff, share));
+const DARKER = HUES.map((hue) => mix(hue, 0x000000, 0.45));
+
+/** Eight hues, then the same in two other lightnesses that stand out from a dark or a light background. */
+export const palette = (dark) => [...HUES, ...lighter(0.45), ...(dark ? lighter(0.75) : DARKER)].map(swapped);
 
 export const css = (color) => `#${swapped(color).toString(16).padStart(6, "0")}`;
 
@@ -38,15 +39,16 @@ export function centroids(points, labels, count) {
  * Give each class a color. Up to eight classes get a hue each; of more, each gets the color whose nearest other class
  * in the plane is farthest away, since no palette has hundreds of colors that a reader can name.
  */
-export function classColors(centers) {
-  if (centers.length <= HUES.length) return centers.map((_, place) => PALETTE[place]);
-  const users = PALETTE.map(() => []);
+export function classColors(centers, colors) {
+  if (centers.length <= HUES.length) return centers.map((_, place) => colors[place]);
+  const users = colors.map(() => []);
   return centers.map((center) => {
     if (center === null) return swapped(GRAY);
-    const nearest = users.map((places) => Math.min(Infinity, ...places.map(([x, y]) => Math.hypot(x - center[0], y - center[1]))));
+    const apart = ([x, y]) => Math.hypot(x - center[0], y - center[1]);
+    const nearest = users.map((places) => Math.min(Infinity, ...places.map(apart)));
     const chosen = nearest.indexOf(Math.max(...nearest));
     users[chosen].push(center);
-    return PALETTE[chosen];
+    return colors[chosen];
   });
 }
 

@@ -1,6 +1,6 @@
 // The interactive embedding: one or two maps, what is shown of them, and what is selected and pinned in all of them.
 import { isOutlier, readEmbedding } from "./blocks.mjs";
-import { centroids, classColors, css, rampColor, range } from "./colors.mjs";
+import { centroids, classColors, css, palette, rampColor, range } from "./colors.mjs";
 import { button, element, short } from "./elements.mjs";
 import { MapView } from "./map.mjs";
 import { byChange, card, contactSheet, describe, labelsOf, LISTED, selectionTable } from "./pins.mjs";
@@ -9,6 +9,8 @@ import { Sprites } from "./sprites.mjs";
 const HELP = "Drag to pan, wheel to zoom, Shift-drag for a lasso, click to pin. Keys: arrows move from image to image, "
   + "Shift and arrows pan, + − 0 zoom, Enter pins, Space selects, N selects the nearest neighbors, L lasso, Escape clears.";
 const MOST_PINS = 6;
+
+const counted = (images) => `${images.length.toLocaleString("en")} ${images.length === 1 ? "image" : "images"}`;
 
 /** Return the images whose id contains the words of a query, in any order and case. */
 export function search(ids, query) {
@@ -68,7 +70,7 @@ export class Explorer {
           zoom("−", "Zoom out", (view) => view.zoom(1 / 1.4)), zoom("Reset", "Show all", (view) => view.reset())),
         element("div", { className: "group" }, ...changed, button("Select shown", () => this.select(Array.from(this.visible))),
           button("Clear", () => this.clear(), { data: { control: "clear" } })),
-        check("Ring outliers", "marksOutliers"), check("Only outliers", "onlyOutliers")),
+        element("div", { className: "group wide" }, check("Ring outliers", "marksOutliers"), check("Only outliers", "onlyOutliers"))),
       element("div", { className: "board" }, this.legend, element("div", { className: "maps" }, ...this.views.map((view) => this.framed(view)))),
       element("p", { className: "help", id: this.helpId }, HELP), this.status, this.tray, this.chosen, this.tooltip);
   }
@@ -97,7 +99,7 @@ export class Explorer {
     const [red, green, blue] = color("--stage").match(/[0-9a-f]{2}/gi).map((pair) => parseInt(pair, 16));
     this.background = (blue << 16) | (green << 8) | red;
     const centers = level ? centroids(embedding.maps[0].points, level.labels, level.classes.length) : [];
-    this.classColors = classColors(centers);
+    this.classColors = classColors(centers, palette(red + green + blue < 384));
     const values = this.attribute?.values;
     const [low, high] = values ? range(values) : [0, 1];
     this.colors = Uint32Array.from({ length: embedding.count }, (_, image) =>
@@ -226,7 +228,7 @@ export class Explorer {
   select(images) {
     this.selected = new Set(images);
     const ordered = byChange(this.embedding, images);
-    const number = `${ordered.length.toLocaleString("en")} ${ordered.length === 1 ? "image" : "images"}`;
+    const number = counted(ordered);
     const listed = ordered.length > LISTED ? `, the first ${LISTED} shown` : "";
     const order = this.embedding.jaccard ? ", most changed first" : "";
     this.chosen.replaceChildren(...(ordered.length ? [element("h3", {}, `Selection: ${number}${order}${listed}`),
@@ -247,7 +249,7 @@ export class Explorer {
   find(query) {
     this.found = search(this.embedding.ids, query);
     this.markAll();
-    this.announce(query.trim() ? `${this.found.length.toLocaleString("en")} images match` : "");
+    this.announce(query.trim() ? `${counted(this.found)} found` : "");
   }
 
   selectFound() {

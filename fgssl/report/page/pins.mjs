@@ -64,18 +64,27 @@ export function card(explorer, image) {
 
 export const contactSheet = (explorer, images) => images.slice(0, LISTED).map((image) => thumbnail(explorer, image, 64));
 
+/** Return the columns of the selection's table: name, text of an image, and whether it is words instead of a number. */
+function columns(embedding) {
+  const { ids, levels, attributes, jaccard, maps } = embedding;
+  const found = [["image", (image) => ids[image], true]];
+  for (const level of levels) found.push([level.name, (image) => level.classes[level.labels[image]], true]);
+  for (const one of attributes) found.push([one.name, (image) => short(one.values[image])]);
+  found.push(["outlier", (image) => (isOutlier(embedding, image) ? "yes" : ""), true]);
+  for (const map of maps) {
+    const name = maps.length > 1 ? `nearest in ${map.title}` : "nearest";
+    found.push([name, (image) => short(neighborsOf(map, image)[0]?.distance)]);
+  }
+  if (jaccard) found.push(["Jaccard", (image) => short(jaccard[image])]);
+  return found;
+}
+
 /** Return the table of the selection. */
 export function selectionTable(explorer, images) {
-  const { embedding } = explorer;
-  const names = ["image", ...embedding.levels.map((level) => level.name), ...embedding.attributes.map((one) => one.name),
-    "outlier", "nearest at", ...(embedding.jaccard ? ["Jaccard"] : [])];
-  const rows = images.slice(0, LISTED).map((image) => {
-    const cells = [...labelsOf(embedding, image), ...embedding.attributes.map((one) => short(one.values[image])),
-      isOutlier(embedding, image) ? "yes" : "", short(neighborsOf(embedding.maps[0], image)[0]?.distance),
-      ...(embedding.jaccard ? [short(embedding.jaccard[image])] : [])];
-    return element("tr", {}, element("th", { scope: "row" }, embedding.ids[image]), ...cells.map((cell) => element("td", {}, cell)));
-  });
-  return element("table", {},
-    element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))),
-    element("tbody", {}, ...rows));
+  const shown = columns(explorer.embedding);
+  const cell = (text, tag, words) => element(tag, words ? { className: "name" } : {}, text);
+  const rows = images.slice(0, LISTED).map((image) => element("tr", {}, ...shown.map(([, textOf, words], place) =>
+    cell(textOf(image), place ? "td" : "th", words))));
+  const head = element("tr", {}, ...shown.map(([name, , words]) => cell(name, "th", words)));
+  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...rows));
 }

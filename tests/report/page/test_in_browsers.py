@@ -178,7 +178,7 @@ def test_most_changed_images_come_first(browser: Browser) -> None:
 def test_search_by_id(browser: Browser) -> None:
     browser.run("document.querySelector('[data-control=search]').focus()")
     browser.press(*"SPECIES_007 0003")
-    assert "1 images match" in browser.run("document.querySelector('.status').textContent")
+    assert "1 image found" in browser.run("document.querySelector('.status').textContent")
     browser.press(ENTER)
     assert browser.run("[...explorer.selected]") == [31]
 
