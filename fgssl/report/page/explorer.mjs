@@ -7,8 +7,10 @@ import { byChange, card, contactSheet, describe, labelsOf, LISTED, selectionTabl
 import { Sprites } from "./sprites.mjs";
 
 const HELP = "Drag to pan, wheel to zoom, Shift-drag for a lasso, click to pin. Keys: arrows move from image to image, "
-  + "Shift and arrows pan, + − 0 zoom, Enter pins, Space selects, N selects the nearest neighbors, L lasso, Escape clears.";
+  + "Shift and arrows pan, + − 0 zoom, Enter pins, Space selects, N selects the nearest neighbors, L lasso, "
+  + "Escape clears.";
 const MOST_PINS = 6;
+const ONLY_COLOR = 0xb27200; // of images without labels
 
 const counted = (images) => `${images.length.toLocaleString("en")} ${images.length === 1 ? "image" : "images"}`;
 
@@ -23,7 +25,10 @@ export function search(ids, query) {
 /** Split images into what the filter shows and what it fades. */
 export function filtered(count, labels, hidden, keep = () => true) {
   const [visible, faded] = [[], []];
-  for (let image = 0; image < count; image++) (!hidden.has(labels?.[image]) && keep(image) ? visible : faded).push(image);
+  for (let image = 0; image < count; image++) {
+    const shown = !hidden.has(labels?.[image]) && keep(image);
+    (shown ? visible : faded).push(image);
+  }
   return { visible: Uint32Array.from(visible), faded: Uint32Array.from(faded) };
 }
 
@@ -50,15 +55,20 @@ export class Explorer {
     const choices = [...embedding.levels.map((level, place) => [`level ${place}`, level.name]),
       ...embedding.attributes.map((one, place) => [`attribute ${place}`, one.name]),
       ...(embedding.jaccard ? [["jaccard", "shared neighbors (Jaccard)"]] : [])];
-    const colorBy = element("select", { data: { control: "color" }, onchange: (event) => this.colorBy(event.target.value) },
+    const colorBy = element("select", { data: { control: "color" }, onchange: () => this.colorBy(colorBy.value) },
       ...choices.map(([value, text]) => element("option", { value }, text)));
     const query = element("input", {
       type: "search", placeholder: "part of an image id", data: { control: "search" },
       oninput: () => this.find(query.value), onkeydown: (event) => event.key === "Enter" && this.selectFound(),
     });
-    this.lassoButton = button("Lasso", () => this.setLasso(!this.lassoes), { "aria-pressed": "false", data: { control: "lasso" } });
-    const zoom = (text, label, action) => button(text, () => this.views.forEach(action), { "aria-label": label, title: label });
-    const changed = embedding.jaccard ? [button("Most changed", () => this.selectChanged(), { data: { control: "changed" } })] : [];
+    this.lassoButton = button("Lasso", () => this.setLasso(!this.lassoes), {
+      "aria-pressed": "false", data: { control: "lasso" },
+    });
+    const zoom = (text, title, action) =>
+      button(text, () => this.views.forEach(action), { "aria-label": title, title });
+    const changed = button("Most changed", () => this.selectChanged(), {
+      data: { control: "changed" }, hidden: !embedding.jaccard,
+    });
     this.legend = element("div", { className: "legend" });
     this.tray = element("div", { className: "pins", "aria-label": "Pinned images" });
     this.chosen = element("div", { className: "selection" });
@@ -68,10 +78,13 @@ export class Explorer {
       element("div", { className: "controls" }, control("Color by", colorBy), control("Search", query),
         element("div", { className: "group" }, this.lassoButton, zoom("+", "Zoom in", (view) => view.zoom(1.4)),
           zoom("−", "Zoom out", (view) => view.zoom(1 / 1.4)), zoom("Reset", "Show all", (view) => view.reset())),
-        element("div", { className: "group" }, ...changed, button("Select shown", () => this.select(Array.from(this.visible))),
+        element("div", { className: "group" }, changed,
+          button("Select shown", () => this.select(Array.from(this.visible))),
           button("Clear", () => this.clear(), { data: { control: "clear" } })),
-        element("div", { className: "group wide" }, check("Ring outliers", "marksOutliers"), check("Only outliers", "onlyOutliers"))),
-      element("div", { className: "board" }, this.legend, element("div", { className: "maps" }, ...this.views.map((view) => this.framed(view)))),
+        element("div", { className: "group wide" },
+          check("Ring outliers", "marksOutliers"), check("Only outliers", "onlyOutliers"))),
+      element("div", { className: "board" }, this.legend,
+        element("div", { className: "maps" }, ...this.views.map((view) => this.framed(view)))),
       element("p", { className: "help", id: this.helpId }, HELP), this.status, this.tray, this.chosen, this.tooltip);
   }
 
@@ -95,15 +108,19 @@ export class Explorer {
     const level = embedding.levels[this.level];
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(name).trim();
-    this.theme = { ink: color("--ink"), paper: color("--paper"), accent: color("--accent"), warning: color("--warning") };
+    const names = ["ink", "paper", "accent", "warning"];
+    this.theme = Object.fromEntries(names.map((name) => [name, color(`--${name}`)]));
     const [red, green, blue] = color("--stage").match(/[0-9a-f]{2}/gi).map((pair) => parseInt(pair, 16));
     this.background = (blue << 16) | (green << 8) | red;
     const centers = level ? centroids(embedding.maps[0].points, level.labels, level.classes.length) : [];
     this.classColors = classColors(centers, palette(red + green + blue < 384));
     const values = this.attribute?.values;
     const [low, high] = values ? range(values) : [0, 1];
-    this.colors = Uint32Array.from({ length: embedding.count }, (_, image) =>
-      (values ? rampColor(high > low ? (values[image] - low) / (high - low) : 0.5) : this.classColors[level?.labels[image] ?? 0] ?? 0xb27200));
+    const colorOf = (image) => {
+      if (values) return rampColor((values[image] - low) / (high - low || 1));
+      return level ? this.classColors[level.labels[image]] : ONLY_COLOR;
+    };
+    this.colors = Uint32Array.from({ length: embedding.count }, (_, image) => colorOf(image));
     this.buildLegend(low, high);
     this.refilter();
   }
@@ -124,14 +141,20 @@ export class Explorer {
   classList(level) {
     const counts = new Uint32Array(level.classes.length);
     for (const label of level.labels) counts[label]++;
-    const items = level.classes.flatMap((name, label) => (counts[label] ? [this.classItem(name, label, counts[label])] : []));
+    const items = level.classes.map((name, label) => this.classItem(name, label, counts[label]))
+      .filter((_, label) => counts[label]);
     const narrow = element("input", {
       type: "search", placeholder: `filter ${items.length} classes`, "aria-label": `Filter the list of ${level.name}`,
-      oninput: () => items.forEach((item) => { item.hidden = !item.dataset.name.includes(narrow.value.toLowerCase()); }),
+      oninput: () => {
+        for (const item of items) item.hidden = !item.dataset.name.includes(narrow.value.toLowerCase());
+      },
     });
     const setAll = (shown) => () => {
       const listed = items.filter((item) => !item.hidden);
-      for (const item of listed) { item.querySelector("input").checked = shown; this.show(Number(item.dataset.label), shown); }
+      for (const item of listed) {
+        item.querySelector("input").checked = shown;
+        this.show(Number(item.dataset.label), shown);
+      }
       this.refilter();
     };
     return [element("h4", {}, level.name), narrow,
@@ -147,7 +170,8 @@ export class Explorer {
       onchange: () => { this.show(label, input.checked); this.refilter(); },
     });
     const stress = (which) => () => { this.only = which; this.refilter(); };
-    return element("li", { data: { label, name: name.toLowerCase() }, onmouseenter: stress(label), onmouseleave: stress(-1) },
+    const data = { label, name: name.toLowerCase() };
+    return element("li", { data, title: name, onmouseenter: stress(label), onmouseleave: stress(-1) },
       element("label", {}, input, swatch, element("span", {}, name), element("small", {}, String(count))));
   }
 
@@ -157,7 +181,8 @@ export class Explorer {
 
   refilter() {
     const labels = this.embedding.levels[this.level]?.labels;
-    const keep = (image) => (!this.onlyOutliers || this.outlier[image]) && (this.only < 0 || labels[image] === this.only);
+    const keep = (image) =>
+      (!this.onlyOutliers || this.outlier[image]) && (this.only < 0 || labels[image] === this.only);
     Object.assign(this, filtered(this.embedding.count, labels, this.hidden, keep));
     this.visibleOutliers = this.visible.filter((image) => this.outlier[image]);
     this.views.forEach((view) => view.redraw());
@@ -166,6 +191,11 @@ export class Explorer {
   redrawNow() {
     this.recolor();
     this.views.forEach((view) => view.drawPoints());
+  }
+
+  drawForPrint() {
+    this.recolor();
+    this.views.forEach((view) => view.drawForPrint());
   }
 
   markAll() {
@@ -195,7 +225,8 @@ export class Explorer {
     const [picture, text] = tooltip.children;
     if (tooltip.dataset.image !== String(image)) {
       tooltip.dataset.image = image;
-      text.replaceChildren(element("b", {}, embedding.ids[image]), ...labelsOf(embedding, image).map((label) => element("span", {}, label)));
+      const labels = labelsOf(embedding, image).map((label) => element("span", {}, label));
+      text.replaceChildren(element("b", {}, embedding.ids[image]), ...labels);
       if (this.outlier[image]) text.append(element("em", {}, "outlier"));
       this.sprites.draw(picture, image, 128);
     }

@@ -13,7 +13,8 @@ export class MapView {
     this.map = map;
     this.points = element("canvas", { className: "points" });
     this.marks = element("canvas", {
-      className: "marks", tabIndex: 0, role: "application", "aria-label": `Map of ${map.title}`, "aria-describedby": explorer.helpId,
+      className: "marks", tabIndex: 0, role: "application",
+      "aria-label": `Map of ${map.title}`, "aria-describedby": explorer.helpId,
     });
     this.stage = element("div", { className: "stage" }, this.points, this.marks);
     this.corners = null;
@@ -27,6 +28,7 @@ export class MapView {
   }
 
   resize() {
+    if ("print" in document.documentElement.dataset) return; // paper shows the canvases as they are
     const { clientWidth, clientHeight } = this.stage;
     const density = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(clientWidth * density), Math.round(clientHeight * density)];
@@ -48,9 +50,17 @@ export class MapView {
     const stamp = disc(radiusOf(explorer.embedding.count, view.scale / this.fitted.scale, this.density));
     pixels.fill(0xff000000 | explorer.background);
     paint(pixels, width, height, map.points, view, explorer.faded, explorer.colors, stamp, 26);
-    paint(pixels, width, height, map.points, view, explorer.visible, explorer.colors, stamp, explorer.embedding.count > 4000 ? 220 : 235);
+    paint(pixels, width, height, map.points, view, explorer.visible, explorer.colors, stamp, 230);
     this.points.getContext("2d").putImageData(this.frame, 0, 0);
     this.drawMarks();
+  }
+
+  /** Draw for paper: Chromium prints what was drawn into a canvas, and not the pixels that were put there. */
+  drawForPrint() {
+    this.drawPoints();
+    const copy = element("canvas", { width: this.width, height: this.height });
+    copy.getContext("2d").putImageData(this.frame, 0, 0);
+    this.points.getContext("2d").drawImage(copy, 0, 0);
   }
 
   drawMarks() {
@@ -141,7 +151,8 @@ export class MapView {
   /** Move an image into sight if it is outside. */
   reveal(image) {
     const [x, y] = screenOf(this.map.points, this.view, image);
-    if (x < 0 || y < 0 || x > this.width || y > this.height) this.setView(panBy(this.view, this.width / 2 - x, this.height / 2 - y));
+    if (x >= 0 && y >= 0 && x <= this.width && y <= this.height) return;
+    this.setView(panBy(this.view, this.width / 2 - x, this.height / 2 - y));
   }
 
   pointerdown(event) {

@@ -6,7 +6,8 @@ const textOf = (number) => document.getElementById(`block-${number}`).textConten
 async function start() {
   const descriptions = JSON.parse(document.getElementById("embeddings").textContent);
   const roots = Array.from(document.querySelectorAll("[data-embedding]"));
-  const explorers = await Promise.all(roots.map((root) => openExplorer(root, descriptions[root.dataset.embedding], textOf)));
+  const open = (root) => openExplorer(root, descriptions[root.dataset.embedding], textOf);
+  const explorers = await Promise.all(roots.map(open));
   const redraw = () => explorers.forEach((explorer) => explorer.redrawNow());
   const { dataset } = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -15,7 +16,10 @@ async function start() {
     dataset.theme = (dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark" ? "light" : "dark";
     redraw();
   });
-  addEventListener("beforeprint", () => { dataset.print = ""; redraw(); });
+  addEventListener("beforeprint", () => {
+    dataset.print = "";
+    explorers.forEach((explorer) => explorer.drawForPrint());
+  });
   addEventListener("afterprint", () => { delete dataset.print; redraw(); });
   dataset.ready = "";
   return explorers;

@@ -36,7 +36,10 @@ function neighborRow(explorer, map, image) {
   const { embedding } = explorer;
   const [own] = labelsOf(embedding, image);
   const found = neighborsOf(map, image).map(({ index, distance }) => {
-    if (index === null) return element("span", { className: "absent", title: "not on this page" }, "–", element("small", {}, short(distance)));
+    if (index === null) {
+      const title = "This image is not on the page";
+      return element("span", { className: "absent", title }, "–", element("small", {}, short(distance)));
+    }
     const shown = thumbnail(explorer, index, 44, short(distance));
     shown.classList.toggle("foreign", labelsOf(embedding, index)[0] !== own);
     return shown;
@@ -62,7 +65,9 @@ export function card(explorer, image) {
     ...embedding.maps.map((map) => neighborRow(explorer, map, image)));
 }
 
-export const contactSheet = (explorer, images) => images.slice(0, LISTED).map((image) => thumbnail(explorer, image, 64));
+export function contactSheet(explorer, images) {
+  return images.slice(0, LISTED).map((image) => thumbnail(explorer, image, 64));
+}
 
 /** Return the columns of the selection's table: name, text of an image, and whether it is words instead of a number. */
 function columns(embedding) {

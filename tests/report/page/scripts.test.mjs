@@ -3,9 +3,13 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { decodeBase64, neighborsOf, readBlock, isOutlier } from "../../../fgssl/report/page/blocks.mjs";
-import { centroids, classColors, css, GRAY, mix, palette, rampColor, range } from "../../../fgssl/report/page/colors.mjs";
+import {
+  centroids, classColors, css, GRAY, mix, palette, rampColor, range,
+} from "../../../fgssl/report/page/colors.mjs";
 import { filtered, search } from "../../../fgssl/report/page/explorer.mjs";
-import { fitView, inPolygon, lassoed, nearest, panBy, screenOf, towards, zoomAt } from "../../../fgssl/report/page/geometry.mjs";
+import {
+  fitView, inPolygon, lassoed, nearest, panBy, screenOf, towards, zoomAt,
+} from "../../../fgssl/report/page/geometry.mjs";
 import { short } from "../../../fgssl/report/page/elements.mjs";
 import { byChange, describe } from "../../../fgssl/report/page/pins.mjs";
 import { disc, paint, radiusOf } from "../../../fgssl/report/page/raster.mjs";
@@ -141,7 +145,8 @@ test("search finds all words in any order and case; the filter hides classes", (
 test("the most changed images come first, and a line describes an image", () => {
   assert.deepEqual(byChange({ jaccard: [0.5, 0, 1, 0] }, [0, 1, 2, 3]), [1, 3, 0, 2]);
   assert.deepEqual(byChange({ jaccard: null }, [2, 0]), [2, 0]);
-  const embedding = { ids: ["x.jpg"], levels: [{ classes: ["wren"], labels: [0] }], maps: [{ outliers: Uint8Array.of(1) }] };
+  const levels = [{ classes: ["wren"], labels: [0] }];
+  const embedding = { ids: ["x.jpg"], levels, maps: [{ outliers: Uint8Array.of(1) }] };
   assert.equal(describe(embedding, 0), "x.jpg: wren, outlier");
   assert.deepEqual([short(0.123456), short(NaN), short(12)], ["0.1235", "–", "12"]);
 });

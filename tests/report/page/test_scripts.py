@@ -57,7 +57,7 @@ def test_a_module_is_in_order(name: str) -> None:
     assert [word for word in FORBIDDEN if word in text] == []
     lines = text.splitlines()
     assert len(lines) <= 400
-    assert [line for line in lines if line != line.rstrip() or "\t" in line or len(line) > 140] == []
+    assert [line for line in lines if line != line.rstrip() or "\t" in line or len(line) > 120] == []
     for names in re.findall(r"^import \{ (.*) \} from", text, re.MULTILINE):
         body = re.sub(r"^import .*$", "", text, flags=re.MULTILINE)
         assert [one for one in names.split(", ") if not re.search(rf"\b{one}\b", body)] == [], "imported, not used"

@@ -1,5 +1,7 @@
 """Generated content of a page: images whose color is their species, and two runs that embed them."""
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ SVG = (
 )
 
 
+@functools.cache
 def pixels(row: int) -> NDArray[np.uint8]:
     """Return an image of its own size and texture, in the color of its genus."""
     random = np.random.default_rng(row)
