@@ -176,7 +176,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Page:
-    """All that one HTML file shows."""
+    """Content of one HTML file."""
 
     title: str
     summary: str

@@ -16,7 +16,8 @@ export class MapView {
       className: "marks", tabIndex: 0, role: "application",
       "aria-label": `Map of ${map.title}`, "aria-describedby": explorer.helpId,
     });
-    this.stage = element("div", { className: "stage" }, this.points, this.marks);
+    this.paper = element("img", { className: "paper", alt: `Map of ${map.title}` });
+    this.stage = element("div", { className: "stage" }, this.points, this.marks, this.paper);
     this.corners = null;
     this.drag = null;
     this.redraw = oncePerFrame(() => this.drawPoints());
@@ -50,17 +51,19 @@ export class MapView {
     const stamp = disc(radiusOf(explorer.embedding.count, view.scale / this.fitted.scale, this.density));
     pixels.fill(0xff000000 | explorer.background);
     paint(pixels, width, height, map.points, view, explorer.faded, explorer.colors, stamp, 26);
-    paint(pixels, width, height, map.points, view, explorer.visible, explorer.colors, stamp, 230);
+    const opacity = explorer.embedding.count > 4000 ? 255 : 230; // blending every pixel of many points takes too long
+    paint(pixels, width, height, map.points, view, explorer.visible, explorer.colors, stamp, opacity);
     this.points.getContext("2d").putImageData(this.frame, 0, 0);
     this.drawMarks();
   }
 
-  /** Draw for paper: Chromium prints what was drawn into a canvas, and not the pixels that were put there. */
+  /** Draw for paper: as a picture, since Chromium prints no pixels that were put into a canvas. */
   drawForPrint() {
     this.drawPoints();
     const copy = element("canvas", { width: this.width, height: this.height });
-    copy.getContext("2d").putImageData(this.frame, 0, 0);
-    this.points.getContext("2d").drawImage(copy, 0, 0);
+    const context = copy.getContext("2d");
+    for (const layer of [this.points, this.marks]) context.drawImage(layer, 0, 0);
+    this.paper.src = copy.toDataURL();
   }
 
   drawMarks() {

@@ -241,9 +241,15 @@ def test_dark_and_print(browser: Browser, file: Path) -> None:
     browser.run("explorer.views[0].drawPoints()")
     assert max(browser.run(f"Array.from({corner}.slice(0, 3))")) < 40
     browser.screenshot(file.parent / f"{browser.name}-dark.png")
+    browser.run("explorer.pin(2)")
     printed = file.parent / f"{browser.name}.pdf"
     browser.print(printed)
-    assert printed.read_bytes().startswith(b"%PDF")
+    assert printed.read_bytes().count(b"/Subtype /Image") >= 2  # a picture of each map
+    # Paper is light, and the screen is dark again afterwards.
+    papers = "Array.from(document.querySelectorAll('.paper'), (paper) => paper.decode().then(() => paper.naturalWidth))"
+    assert browser.run(f"Promise.all({papers})") == browser.run("explorer.views.map((view) => view.width)")
+    browser.run("explorer.views[0].drawPoints()")
+    assert max(browser.run(f"Array.from({corner}.slice(0, 3))")) < 40
 
 
 def test_50_000_points_redraw_in_20_ms(started: Browser, tmp_path: Path) -> None:
