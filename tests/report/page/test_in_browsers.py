@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -274,3 +275,18 @@ def test_50_000_points_redraw_in_20_ms(started: Browser, tmp_path: Path) -> None
     started.screenshot(tmp_path / f"{started.name}-large.png")
     print(f"{started.name}: {redraw_ms:.1f} ms")
     assert redraw_ms < 20
+
+
+def test_images_without_labels_and_thumbnails(started: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "bare.html"
+    whole = toy_embedding(40, maps=1)
+    bare = replace(whole.maps[0], outliers=whole.maps[0].outliers[:, :0])
+    file.write_bytes(render(toy_page(replace(whole, levels=(), attributes={}, maps=(bare,)))))
+    started.messages.clear()
+    started.open(file)
+    started.run("document.getElementById('embedding').scrollIntoView({behavior: 'instant'})")
+    started.click(*place(started, 5))
+    assert count_of(started, ".card") == 1
+    started.run("explorer.select([1, 2])")
+    assert count_of(started, ".selection tbody tr") == 2
+    assert started.messages == []
