@@ -102,8 +102,8 @@ def _kept(embedding: Embedding, count: int) -> NDArray[np.int64]:
 def _left_out(embedding: Embedding, rows: NDArray[np.int64]) -> str:
     outlier = _outlier(embedding)
     kept, number = int(outlier[rows].sum()), int(outlier.sum())
-    outliers = f"all {number:,} outliers" if kept == number else f"{kept:,} of {number:,} outliers"
+    outliers = f"all {number:,} outliers, and " if kept == number else f"{kept:,} of {number:,} outliers, and "
     return (
-        f"{len(rows):,} of {len(embedding.ids):,} images are shown, to keep the file small: {outliers}, and the same "
-        "share of each class. Neighbors, trustworthiness and change were computed with all images."
+        f"{len(rows):,} of {len(embedding.ids):,} images are shown, to keep the file small: {outliers * (number > 0)}"
+        "the same share of each class. Neighbors, trustworthiness and change were computed with all images."
     )

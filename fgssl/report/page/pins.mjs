@@ -46,7 +46,8 @@ function neighborRow(explorer, map, image) {
   });
   const several = embedding.maps.length > 1;
   return element("div", { className: "neighbors" },
-    element("h5", {}, several ? `Nearest in ${map.title}` : "Nearest in feature space"), element("div", {}, ...found));
+    element("h5", {}, `Nearest in ${several ? map.title : "feature space"} (dashed: of another class)`),
+    element("div", {}, ...found));
 }
 
 /** Return the card of a pinned image. */
