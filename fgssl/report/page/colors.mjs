@@ -5,7 +5,8 @@ const HUES = [0x0072b2, 0xe69f00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xd55e00, 0xc2b0
 const VIRIDIS = [0x482576, 0x414487, 0x35608d, 0x2a788e, 0x21918c, 0x22a884, 0x43bf71, 0x7ad151, 0xbcdf27];
 export const GRAY = 0x999999;
 
-const swapped = (rgb) => ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16);
+/** Turn 0xRRGGBB into 0xBBGGRR and back. */
+export const swapped = (rgb) => ((rgb & 255) << 16) | (rgb & 0xff00) | (rgb >> 16);
 
 /** Mix two colors, channel by channel. */
 export function mix(from, to, share) {

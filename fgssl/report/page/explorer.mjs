@@ -1,6 +1,6 @@
 // The interactive embedding: one or two maps, what is shown of them, and what is selected and pinned in all of them.
 import { isOutlier, readEmbedding } from "./blocks.mjs";
-import { centroids, classColors, css, palette, rampColor, range } from "./colors.mjs";
+import { centroids, classColors, css, palette, rampColor, range, swapped } from "./colors.mjs";
 import { button, element, short } from "./elements.mjs";
 import { MapView } from "./map.mjs";
 import { byChange, card, contactSheet, describe, labelsOf, LISTED, selectionTable } from "./pins.mjs";
@@ -43,6 +43,7 @@ export class Explorer {
     this.views = embedding.maps.map((map) => new MapView(this, map));
     this.build();
     this.recolor();
+    this.views.forEach((view) => view.resize()); // an observer of sizes would call it later
   }
 
   build() {
@@ -108,12 +109,13 @@ export class Explorer {
     const level = embedding.levels[this.level];
     const style = getComputedStyle(this.root);
     const color = (name) => style.getPropertyValue(name).trim();
-    const names = ["ink", "paper", "accent", "warning"];
+    const names = ["ink", "paper", "accent"];
     this.theme = Object.fromEntries(names.map((name) => [name, color(`--${name}`)]));
-    const [red, green, blue] = color("--stage").match(/[0-9a-f]{2}/gi).map((pair) => parseInt(pair, 16));
-    this.background = (blue << 16) | (green << 8) | red;
+    const packed = (name) => swapped(parseInt(color(name).slice(1), 16));
+    this.background = packed("--stage");
+    this.ringColors = new Uint32Array(embedding.count).fill(packed("--warning"));
     const centers = level ? centroids(embedding.maps[0].points, level.labels, level.classes.length) : [];
-    this.classColors = classColors(centers, palette(red + green + blue < 384));
+    this.classColors = classColors(centers, palette((this.background & 255) < 128));
     const values = this.attribute?.values;
     const [low, high] = values ? range(values) : [0, 1];
     const colorOf = (image) => {

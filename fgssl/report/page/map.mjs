@@ -2,7 +2,7 @@
 import { neighborsOf } from "./blocks.mjs";
 import { element, oncePerFrame } from "./elements.mjs";
 import { fitView, lassoed, nearest, panBy, screenOf, towards, zoomAt } from "./geometry.mjs";
-import { disc, paint, radiusOf } from "./raster.mjs";
+import { disc, paint, radiusOf, ring } from "./raster.mjs";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const REACH = 10;
@@ -48,11 +48,16 @@ export class MapView {
   drawPoints() {
     if (!this.view) return;
     const { explorer, map, view, pixels, width, height } = this;
-    const stamp = disc(radiusOf(explorer.embedding.count, view.scale / this.fitted.scale, this.density));
+    const radius = radiusOf(explorer.embedding.count, view.scale / this.fitted.scale, this.density);
+    const stamp = disc(radius);
     pixels.fill(0xff000000 | explorer.background);
     paint(pixels, width, height, map.points, view, explorer.faded, explorer.colors, stamp, 26);
     const opacity = explorer.embedding.count > 4000 ? 255 : 230; // blending every pixel of many points takes too long
     paint(pixels, width, height, map.points, view, explorer.visible, explorer.colors, stamp, opacity);
+    if (explorer.marksOutliers) {
+      const outer = ring(radius + 2 * this.density, 1.25 * this.density);
+      paint(pixels, width, height, map.points, view, explorer.visibleOutliers, explorer.ringColors, outer);
+    }
     this.points.getContext("2d").putImageData(this.frame, 0, 0);
     this.drawMarks();
   }
@@ -72,7 +77,7 @@ export class MapView {
     const context = this.marks.getContext("2d");
     context.clearRect(0, 0, this.width, this.height);
     const radius = radiusOf(explorer.embedding.count, this.view.scale / this.fitted.scale, density);
-    const ring = (images, color, more, line) => {
+    const circle = (images, color, more, line) => {
       context.beginPath();
       for (const image of images) {
         const [x, y] = screenOf(this.map.points, this.view, image);
@@ -82,14 +87,13 @@ export class MapView {
       [context.strokeStyle, context.lineWidth] = [color, line * density];
       context.stroke();
     };
-    const { ink, accent, warning } = explorer.theme;
-    if (explorer.marksOutliers) ring(explorer.visibleOutliers, warning, 2, 1.25);
-    ring(explorer.found, ink, 2, 1.5);
-    ring(explorer.selected, accent, 1.5, 1.75);
+    const { ink, accent } = explorer.theme;
+    circle(explorer.found, ink, 2, 1.5);
+    circle(explorer.selected, accent, 1.5, 1.75);
     for (const [place, image] of explorer.pins.entries()) this.numberPin(context, place + 1, image, radius, ink);
     if (explorer.hovered >= 0) {
       this.drawNeighbors(context, explorer.hovered, ink);
-      ring([explorer.hovered], ink, 3, 2.25);
+      circle([explorer.hovered], ink, 3, 2.25);
     }
     if (this.corners) this.drawLasso(context, accent);
   }

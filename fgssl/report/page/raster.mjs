@@ -1,12 +1,17 @@
 // Points as pixels of an ImageData: browsers without a GPU draw 50,000 in a few milliseconds, where they have no WebGL.
 
-/** Return a disc as [dx, dy, coverage from 1 to 255] triples, smooth at its edge. */
-export function disc(radius) {
+/** Return a disc as a stamp: [dx, dy, coverage from 1 to 255] triples, smooth at its edge. */
+export const disc = (radius) => stamped(Math.ceil(radius), (distance) => radius + 0.5 - distance);
+
+/** Return a ring as a stamp. */
+export const ring = (radius, line) =>
+  stamped(Math.ceil(radius + line), (distance) => line / 2 + 0.5 - Math.abs(distance - radius));
+
+function stamped(reach, coverageAt) {
   const stamp = [];
-  const reach = Math.ceil(radius);
   for (let dy = -reach; dy <= reach; dy++) {
     for (let dx = -reach; dx <= reach; dx++) {
-      const coverage = Math.round(255 * Math.min(Math.max(radius + 0.5 - Math.hypot(dx, dy), 0), 1));
+      const coverage = Math.round(255 * Math.min(Math.max(coverageAt(Math.hypot(dx, dy)), 0), 1));
       if (coverage > 0) stamp.push([dx, dy, coverage]);
     }
   }

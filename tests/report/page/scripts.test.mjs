@@ -12,7 +12,7 @@ import {
 } from "../../../fgssl/report/page/geometry.mjs";
 import { short } from "../../../fgssl/report/page/elements.mjs";
 import { byChange, describe } from "../../../fgssl/report/page/pins.mjs";
-import { disc, paint, radiusOf } from "../../../fgssl/report/page/raster.mjs";
+import { disc, paint, radiusOf, ring } from "../../../fgssl/report/page/raster.mjs";
 import { sizeOf, tileOf } from "../../../fgssl/report/page/sprites.mjs";
 
 const SQUARE = Float32Array.from([0, 0, 10, 0, 0, 10, 10, 10]);
@@ -112,6 +112,12 @@ test("paint writes a point's color, and blends its edge with what lies below", (
   const edge = pixels[6 * 11 + 6]; // 1.41 from the center: covered by more than a half
   assert.ok(edge !== 0xffffffff && (edge & 255) === 255 && ((edge >> 8) & 255) < 128);
   assert.equal(pixels[0], 0xffffffff);
+});
+
+test("a ring is hollow", () => {
+  const covered = new Map(ring(4, 1.25).map(([dx, dy, coverage]) => [`${dx} ${dy}`, coverage]));
+  const found = ["4 0", "0 -4", "0 0", "2 0"].map((place) => covered.get(place));
+  assert.deepEqual(found, [255, 255, undefined, undefined]);
 });
 
 test("a point beyond the edge is left out instead of wrapping around", () => {
