@@ -2,28 +2,33 @@
 
 import functools
 import io
+import json
 import os
 import resource
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from fgssl.commands.pack import _leaving_on_term
+from fgssl.data import packing
 from fgssl.data.packing import IMAGES_PER_TASK, TASKS_AHEAD, in_order, pack
+from fgssl.data.packing_folder import PackingFolder
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import Sample, SourceDataset
 from fgssl.data.sources.encoded_image import file_sample
 from fgssl.errors import DataError
 from fgssl.settings.packing import PackingSettings
-from fgssl.store.manifest import Level, verify
+from fgssl.store.manifest import Level, Manifest, verify
 
 SHARD_BYTES = 6000
 on_reading: Callable[[str], None] | None = None
@@ -172,13 +177,49 @@ def test_equal_images_of_two_splits_are_counted(images: Path, tmp_path: Path) ->
     for train, test in ((0, 45), (1, 46), (1, 47)):
         (images / f"{test}.jpg").write_bytes(jpeg(train))
     (images / "2.jpg").write_bytes(jpeg(3))  # within train
-    (remark,) = packed(images, tmp_path / "shards")
+    remark, _ = packed(images, tmp_path / "shards")
     assert remark.splitlines()[0] == "3 images of test equal byte for byte in train:"
     assert sorted(line.strip() for line in remark.splitlines()[1:]) == [
         "45.jpg = 0.jpg",
         "46.jpg = 1.jpg",
         "47.jpg = 1.jpg",
     ]
+
+
+def test_equal_images_with_different_labels_are_counted(images: Path, tmp_path: Path) -> None:
+    for one, other in ((0, 2), (4, 7), (9, 4), (50, 51)):
+        (images / f"{other}.jpg").write_bytes(jpeg(one))
+    (images / "4.jpg").write_bytes(jpeg(4))
+    (remark,) = packed(images, tmp_path / "shards")
+    headline, *lines = [line.strip() for line in remark.splitlines()]
+    assert headline == "2 images that occur with different labels:"
+    assert sorted(" = ".join(sorted(line.split(" = "))) for line in lines) == [
+        "4.jpg (a) = 7.jpg (b)",
+        "50.jpg (a) = 51.jpg (b)",
+    ]
+
+
+def test_remarks_are_kept_but_are_no_part_of_the_version(images: Path, tmp_path: Path) -> None:
+    (images / "2.jpg").write_bytes(jpeg(3))
+    manifest = pack(dataset(images), tmp_path / "shards")
+    assert manifest.remarks[0].startswith("1 image that occurs with different labels")
+    assert Manifest.read(tmp_path / "shards") == manifest
+    file = tmp_path / "shards" / "manifest.json"
+    content = json.loads(file.read_text())
+    del content["remarks"]  # as in manifests of earlier versions
+    file.write_text(json.dumps(content))
+    assert Manifest.read(tmp_path / "shards") == replace(manifest, remarks=())
+
+
+def test_libraries_are_left_as_they_were(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    before, limit, during = cv2.getNumThreads(), Image.MAX_IMAGE_PIXELS, set[int]()
+    try:
+        cv2.setNumThreads(3)
+        set_reading(lambda name: during.add(cv2.getNumThreads()))
+        packed(images, tmp_path / "shards")
+        assert (during, cv2.getNumThreads(), Image.MAX_IMAGE_PIXELS) == ({1}, 3, limit)
+    finally:
+        cv2.setNumThreads(before)
 
 
 # ------------------------------------------------------------------------------------- interruptions
@@ -306,6 +347,33 @@ def test_term_before_the_first_shard_leaves_nothing(images: Path, tmp_path: Path
     assert exit_code == 143
     assert remark.startswith("no shard was finished")
     assert os.listdir(tmp_path) == ["images"]
+
+
+@pytest.mark.parametrize("moment", ["_remarks", "permutation", "resume", "published"])
+def test_an_interruption_outside_of_the_packing_of_images_keeps_the_shards(
+    images: Path, tmp_path: Path, set_reading: Any, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    set_reading(at_image(45, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    interrupted(images, tmp_path)
+    set_reading(None)
+    publish = PackingFolder.publish
+
+    def interrupt(*arguments: Any, **named: object) -> Any:
+        if moment == "published":
+            publish(*arguments)
+        raise KeyboardInterrupt
+
+    place: Any = {"permutation": packing, "published": PackingFolder}.get(moment, packing._Packing)
+    monkeypatch.setattr(place, "publish" if moment == "published" else moment, interrupt)
+    exit_code, remark = interrupted(images, tmp_path)
+    monkeypatch.undo()
+    assert exit_code == 1
+    if moment == "published":
+        assert "keeps" not in remark
+        assert sorted(os.listdir(tmp_path)) == ["images", "shards"]
+    else:
+        assert f"{tmp_path}/.shards.packing keeps the finished shards" in remark
+        assert len(names_read(images, tmp_path / "shards", set_reading)[0]) < 60
 
 
 def test_lock_of_a_killed_process_is_free(images: Path, tmp_path: Path, set_reading: Any) -> None:
