@@ -221,7 +221,8 @@ class _Packing:
             _check(sample, self._dataset.levels, attributes)
         groups, new_groups, num_groups = self._grouped(samples)
         name = f"{split}-{sum(record.split == split for record in self._records):05d}.h5"
-        content = shard_content(name, samples, groups, attributes)
+        with ThreadPoolExecutor(1) as apart:  # in the main thread, h5py's weak references swallow a KeyboardInterrupt
+            content = apart.submit(shard_content, name, samples, groups, attributes).result()
         record = ShardRecord(
             split=split,
             shard=Shard(name, len(samples), len(content), hashlib.sha256(content).hexdigest()),

@@ -23,6 +23,7 @@ from fgssl.commands.pack import _leaving_on_term
 from fgssl.data import packing
 from fgssl.data.packing import IMAGES_PER_TASK, TASKS_AHEAD, in_order, pack
 from fgssl.data.packing_folder import PackingFolder
+from fgssl.data.shard_content import shard_content
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import Sample, SourceDataset
 from fgssl.data.sources.encoded_image import file_sample
@@ -347,6 +348,21 @@ def test_term_before_the_first_shard_leaves_nothing(images: Path, tmp_path: Path
     assert exit_code == 143
     assert remark.startswith("no shard was finished")
     assert os.listdir(tmp_path) == ["images"]
+
+
+def test_h5py_is_not_used_in_the_thread_that_interruptions_reach(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set[threading.Thread]()
+
+    def recorded(*arguments: Any) -> bytes:
+        threads.add(threading.current_thread())
+        return shard_content(*arguments)
+
+    monkeypatch.setattr(packing, "shard_content", recorded)
+    packed(images, tmp_path / "shards")
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 @pytest.mark.parametrize("moment", ["_remarks", "permutation", "resume", "published"])
