@@ -23,10 +23,12 @@ TILE, CAPTION, COLUMNS = 128, 16, 10
 
 
 def overview(folder: Path) -> str:
-    """Return the tables of a packed dataset as text."""
+    """Return the tables of a packed dataset and the remarks of its packing as text."""
     manifest = Manifest.read(folder)
     parts = ["\n".join(_classes(manifest, number, level)) for number, level in enumerate(manifest.levels)]
-    return "\n\n".join([*parts, "\n".join(_images(ShardedSplit(folder, split)) for split in manifest.splits)])
+    parts.append("\n".join(_images(ShardedSplit(folder, split)) for split in manifest.splits))
+    remarks = [f"packing remarked: {remark}" for remark in manifest.remarks]
+    return "\n\n".join([*parts, *remarks])
 
 
 def _classes(manifest: Manifest, number: int, level: Level) -> Iterator[str]:

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fgssl.data.packed_image import Finding, packed_image
@@ -25,8 +28,15 @@ from fgssl.data.packing_folder import (
     write,
     writing,
 )
-from fgssl.data.packing_remarks import FindingCounts, count_findings, equal_images, merged, remarks_on
-from fgssl.data.shard_content import shard_content, source_id
+from fgssl.data.packing_remarks import (
+    FindingCounts,
+    contradictions,
+    count_findings,
+    equal_images,
+    merged,
+    remarks_on,
+)
+from fgssl.data.shard_content import finest_labels, shard_content, source_id
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
 from fgssl.progress import Advance, Track, silent
@@ -78,22 +88,17 @@ def pack(
     refuse_existing(destination)
     if not dataset.drawn:
         dataset = replace(dataset, arguments={**dataset.arguments, **settings.arguments})
-    with PackingFolder(destination, _plan(dataset, shard_bytes)) as folder, _pillow_without_warnings():
+    with PackingFolder(destination, _plan(dataset, shard_bytes), remark) as folder, _libraries_set():
         packing = _Packing(dataset, settings, folder, shard_bytes)
-        try:
-            packing.resume(remark)
-            for split in dataset.splits:
-                packing.pack(split, track)
-        except (KeyboardInterrupt, SystemExit):
-            kept = "keeps the finished shards: the same command goes on after them; delete it if you do not want that"
-            remark(f"{folder.path} {kept}" if folder.keep() else f"no shard was finished: {folder.path} is removed")
-            raise
+        packing.resume(remark)
+        for split in dataset.splits:
+            packing.pack(split, track)
         if faults := sorted(packing.unreadable):
             if folder.keep():
                 remark(f"{folder.path} keeps the shards finished before: the same command goes on after them")
             raise DataError(listed(faults, "image that cannot be packed", "images that cannot be packed"))
         manifest = packing.manifest()
-        for text in packing.remarks():
+        for text in manifest.remarks:
             remark(text)
         with writing(destination):
             write(folder.shards / MANIFEST, manifest.to_json().encode())
@@ -111,16 +116,22 @@ def _plan(dataset: SourceDataset, shard_bytes: int) -> str:
 
 
 @contextlib.contextmanager
-def _pillow_without_warnings() -> Iterator[None]:
-    """Silence Pillow about damaged Exif blocks, which become remarks, and about sizes, which the settings limit."""
-    limit = Image.MAX_IMAGE_PIXELS
+def _libraries_set() -> Iterator[None]:
+    """Adapt the libraries of the process to packing within the context.
+
+    Pillow is silent about damaged Exif blocks, which become remarks, and about sizes, which the settings limit. OpenCV
+    starts no threads of its own, since each thread of packing works on one image.
+    """
+    limit, threads = Image.MAX_IMAGE_PIXELS, cv2.getNumThreads()
     Image.MAX_IMAGE_PIXELS = None
+    cv2.setNumThreads(0)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+        cv2.setNumThreads(threads)
 
 
 @dataclass(frozen=True)
@@ -188,8 +199,8 @@ class _Packing:
         if self._dataset.drawn:
             return _Prepared(sample, made_of, digest)
         try:
-            packed = packed_image(sample.image, self._settings)
-        except MemoryError:
+            packed = packed_image(sample.image, self._settings, sample.damage)
+        except (MemoryError, DataError):
             raise
         except Exception as error:  # Pillow raises many types for damaged files
             return _Prepared(None, fault=f"{sample.source_id}: {error}")
@@ -210,7 +221,8 @@ class _Packing:
             _check(sample, self._dataset.levels, attributes)
         groups, new_groups, num_groups = self._grouped(samples)
         name = f"{split}-{sum(record.split == split for record in self._records):05d}.h5"
-        content = shard_content(name, samples, groups, attributes)
+        with ThreadPoolExecutor(1) as apart:  # in the main thread, h5py's weak references swallow a KeyboardInterrupt
+            content = apart.submit(shard_content, name, samples, groups, attributes).result()
         record = ShardRecord(
             split=split,
             shard=Shard(name, len(samples), len(content), hashlib.sha256(content).hexdigest()),
@@ -261,16 +273,32 @@ class _Packing:
                 for split, records in splits.items()
             },
             attributes=tuple(sorted(self._records[0].attributes)),
+            remarks=tuple(self._remarks()),
         )
 
-    def remarks(self) -> list[str]:
+    def _remarks(self) -> list[str]:
         """Return remarks on the images for the user."""
         findings: FindingCounts = {}
         digests = {split: b"" for split in self._dataset.splits}
         for record in self._records:
             findings = merged(findings, record.findings)
             digests[record.split] += bytes.fromhex(record.digests)
-        return [*remarks_on(findings), *equal_images(digests, self._source_id)]
+        remarks = [*remarks_on(findings), *equal_images(digests, self._source_id)]
+        if self._dataset.levels:
+            remarks += contradictions(b"".join(digests.values()), self._finest_labels, self._labeled_source_id)
+        return remarks
+
+    def _finest_labels(self) -> NDArray[np.int64]:
+        return np.concatenate([finest_labels(self._folder.shards / record.shard.file) for record in self._records])
+
+    def _labeled_source_id(self, row: int) -> str:
+        """Return the origin and the finest class of an image, by its place among those of all splits."""
+        for record in self._records:
+            if row < record.shard.count:
+                path = self._folder.shards / record.shard.file
+                return f"{source_id(path, row)} ({self._dataset.levels[0].classes[finest_labels(path)[row]]})"
+            row -= record.shard.count
+        raise IndexError(row)
 
     def _source_id(self, split: str, row: int) -> str:
         for record in self._records:

@@ -55,14 +55,19 @@ class ShardRecord:
 
 
 class PackingFolder:
-    """Folder in which this process alone packs, as a context; it is removed at its end unless `keep` was called."""
+    """Folder in which this process alone packs, as a context, at the end of which it is removed.
 
-    def __init__(self, destination: Path, plan: str) -> None:
+    It stays with its finished shards, if there are any, after an interruption, about which `remark` gets a text, and
+    after a call of `keep`.
+    """
+
+    def __init__(self, destination: Path, plan: str, remark: Callable[[str], object]) -> None:
         self.destination = destination
         self.path = destination.with_name(f".{destination.name}.packing")
         self.shards, self._records, self._plan = self.path / "shards", self.path / "records", self.path / "plan"
         self._lock: IO[str] | None = None
         self._kept = False
+        self._remark = remark
         with writing(destination):
             self._lock = _locked(self.path / "lock", destination)
             try:
@@ -72,14 +77,18 @@ class PackingFolder:
                     write(self._plan, plan.encode())
                 for folder in (self.shards, self._records):
                     folder.mkdir(exist_ok=True)
-            except BaseException:
-                self._remove()
+            except BaseException as error:
+                self.__exit__(type(error))
                 raise
 
     def __enter__(self) -> "PackingFolder":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind in (KeyboardInterrupt, SystemExit) and not self._published():
+            advice = "the same command goes on after them; delete it if you do not want that"
+            kept = f"{self.path} keeps the finished shards: {advice}"
+            self._remark(kept if self.keep() else f"no shard was finished: {self.path} is removed")
         if not self._kept:
             self._remove()
         elif self._lock is not None:
@@ -126,6 +135,9 @@ class PackingFolder:
             except OSError:
                 refuse_existing(self.destination)  # another process was faster
                 raise
+
+    def _published(self) -> bool:
+        return self._record(0).is_file() and not self.shards.exists()
 
     def _clear(self) -> None:
         for entry in self.path.iterdir():

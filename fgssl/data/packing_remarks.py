@@ -1,9 +1,10 @@
-"""Remarks of packing: what was done to images, and which images of two splits are equal byte for byte."""
+"""Remarks of packing: what was done to images, and which images are equal byte for byte though they should not be."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgssl.data.packed_image import Finding
 from fgssl.store.manifest import LISTED_FAULTS
@@ -61,6 +62,29 @@ def equal_images(digests: Mapping[str, bytes], name: Callable[[str, int], str]) 
             count = len(in_other)
             remarks.append(_remark(f"{_images(count)} of {other} equal byte for byte in {one}", count, examples))
     return remarks
+
+
+def contradictions(digests: bytes, labels: Callable[[], NDArray[np.int64]], name: Callable[[int], str]) -> list[str]:
+    """Return a remark on equal images with different labels, in one split or in several, if there are any.
+
+    `digests` holds 8 bytes for each image. `labels` returns their finest labels (n,), and `name` what the remark shows
+    of an image.
+    """
+    keys = np.frombuffer(digests, dtype=np.uint64)
+    _, key_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[key_of] > 1)
+    if not len(repeated):
+        return []
+    first_rows: dict[int, dict[int, int]] = {}
+    label_of = labels()
+    for row in repeated.tolist():
+        first_rows.setdefault(int(key_of[row]), {}).setdefault(int(label_of[row]), row)
+    different = [list(by_label.values()) for by_label in first_rows.values() if len(by_label) > 1]
+    if not different:
+        return []
+    count = len(different)
+    headline = f"{_images(count)} that {'occurs' if count == 1 else 'occur'} with different labels"
+    return [_remark(headline, count, [" = ".join(map(name, rows)) for rows in different[:LISTED_FAULTS]])]
 
 
 def _images(count: int) -> str:

@@ -104,7 +104,8 @@ def _lead(
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
     """Train as a process that is not the first; it writes nothing but the traceback of its own failure."""
     try:
-        stage_shards(config, out)  # now, since other processes wait for resources.collective_timeout_s only
+        if folder.trained() is None:
+            stage_shards(config, out)  # now, since other processes wait for resources.collective_timeout_s only
         data_version = world.broadcast("")
         if not data_version:
             return

@@ -14,8 +14,9 @@ class PackingSettings:
 
     shorter_side: Annotated[int, Field(ge=8), NUMBER] | Literal["original"] = 256
     """Shorter side to which larger images are shrunk, in pixels; photographs of 256 px decode more than twice as fast
-    as those of 375 px. JPEG is stored as baseline JPEG without Exif, other formats as PNG without loss. `original`
-    keeps JPEG files and opaque PNG files as they are."""
+    as those of 375 px. JPEG is stored as baseline JPEG, other formats as PNG without loss. Exif and other metadata,
+    such as the place where a photograph was taken, are removed. `original` keeps JPEG files and opaque PNG files as
+    they are, with their metadata; only damaged JPEG files are encoded anew."""
     ground: Literal["white", "black"] = "white"
     """Color behind transparent pixels, which the stored images no longer have."""
     accept_damaged: bool = False

@@ -286,6 +286,14 @@ def test_names_that_differ_in_case(tmp_path: Path) -> None:
     assert any(f"{root}/train/a (A)" in remark for remark in dataset.remarks)
 
 
+def test_names_that_differ_in_case_in_two_folders_of_a_split(tmp_path: Path) -> None:
+    paths = ["train/Robin/1.png", "val/robin/2.png", "test/Robin/3.png", "test/robin/4.png"]
+    dataset = read(tree(tmp_path / "x", paths), FolderSettings(train=("train", "val"), test=("test",)))
+    (remark,) = [remark for remark in dataset.remarks if "differ" in remark]
+    assert f"{tmp_path}/x/val/robin (Robin)" in remark
+    assert f"{tmp_path}/x/test/robin (Robin)" in remark
+
+
 def test_class_names_that_are_not_utf_8(tmp_path: Path) -> None:
     root = tree(tmp_path / "x", ["a/1.png", "a/2.png"])
     (root / "caf\udce9").mkdir()

@@ -172,6 +172,12 @@ def test_png_files_for_ppm_files(root: Path) -> None:
     }
 
 
+def test_two_files_of_one_frame(root: Path) -> None:
+    path = root / "Final_Training" / "Images" / "00003" / "00000_00001.ppm"
+    Image.open(path).save(path.with_suffix(".png"))
+    assert f"{path}: is the same frame as 00000_00001.png: keep one of the two files" in read_message(root)
+
+
 def kaggle(folder: Path) -> None:
     """Draw two tracks of two frames and one test image per class, in the layout of the copy on Kaggle."""
     header = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path\n"

@@ -71,6 +71,20 @@ def test_image_names(tmp_path: Path) -> None:
     assert image_names(tmp_path / "missing") == set()
 
 
+def test_image_names_refuse_links_in_a_circle(tmp_path: Path) -> None:
+    for name in ("images/a/1.jpg", "elsewhere/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    link, images = tmp_path / "elsewhere" / "back", tmp_path / "images"
+    (images / "b").symlink_to(tmp_path / "elsewhere")
+    assert image_names(images) == {"a/1.jpg", "b/2.jpg"}
+    for target in (tmp_path / "elsewhere", images, tmp_path):
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=rf"/b/back: is a link to {target}, which it is in: remove the link"):
+            image_names(images)
+        link.unlink()
+
+
 def test_words(tmp_path: Path) -> None:
     file = tmp_path / "list.txt"
     file.write_text("1 red fox \n\n2\n3 wolf\r\n1 dog\n")

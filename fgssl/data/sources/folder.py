@@ -17,6 +17,7 @@ from fgssl.data.sources.class_folders import (
     is_folder,
     is_hidden,
     is_image,
+    note_case,
 )
 from fgssl.data.sources.labeled_files import LabeledFile, levels, samples, without_images
 from fgssl.data.sources.split_names import SplitNames, kind_of, recognize
@@ -76,6 +77,8 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
         )
     _refuse(found.faults)
     names = _level_names(root, depths.pop(), options)
+    for files in trees.values():
+        note_case(files, found)
     if "test" in trees:
         trees["test"] = aligned(trees["test"], trees["train"], found)
     splits = {name: [_labeled(file, root) for file in files] for name, files in trees.items()}

@@ -171,7 +171,10 @@ def _files(
 ) -> list[LabeledFile]:
     """Return the images of a table that lie in a folder; if their names give `tracks`, these are the groups."""
     rows = read_csv(table, (column, "ClassId"), faults, delimiter)
-    there = {Path(name).with_suffix("").as_posix(): name for name in sorted(image_names(base / folder))}
+    there: dict[str, str] = {}
+    for name in sorted(image_names(base / folder)):
+        if (other := there.setdefault(Path(name).with_suffix("").as_posix(), name)) != name:
+            faults.append(f"{base / folder / name}: is the same frame as {Path(other).name}: keep one of the two files")
     files = []
     for row in rows:
         name, sign = row.cells

@@ -55,19 +55,21 @@ class Official:
         seed: int,
         *,
         accept: bool,
+        level_names: Sequence[str] | None = None,
         arguments: Mapping[str, str | int] | None = None,
         remarks: Sequence[str] = (),
         read: ReadFile | None = None,
     ) -> SourceDataset:
         """Return the dataset of the source `name`, with a remark if its counts are not the official ones.
 
-        `arguments` are settings of the source apart from the seed. `read` makes a sample of a file and its labels;
-        the default takes the file as it is.
+        `level_names` are those of the files' classes, finest first; the default is the levels with official counts.
+        `arguments` are settings of the source apart from the seed. `read` makes a sample of a file and its labels; the
+        default takes the file as it is.
 
         Raises:
             DataError: The counts are other ones and `accept` is false, or a class has no images in a split.
         """
-        classes = levels(list(self.classes), splits)
+        classes = levels(level_names or list(self.classes), splits)
         dataset = SourceDataset(
             name=name,
             source=name,
@@ -125,14 +127,25 @@ def image_names(folder: Path) -> set[str]:
     Links to folders are followed; hidden files and folders are left out.
 
     Raises:
-        DataError: A folder cannot be read.
+        DataError: A folder cannot be read, or a link leads back to a folder that it is in.
     """
     names: set[str] = set()
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         parent = Path(place).relative_to(folder)
+        for name in folders:
+            _refuse_loop(folder, parent / name)
         names.update((parent / name).as_posix() for name in files if is_image(name) and not is_hidden(name))
     return names
+
+
+def _refuse_loop(folder: Path, inside: Path) -> None:
+    """Raise a `DataError` if `inside`, a path relative to `folder`, is a link to one of the folders that it is in."""
+    link = folder / inside
+    if link.is_symlink():
+        target = link.resolve()
+        if any((folder / parent).resolve().is_relative_to(target) for parent in inside.parents):
+            raise DataError(f"{link}: is a link to {target}, which it is in: remove the link")
 
 
 def _refuse(error: OSError) -> None:
