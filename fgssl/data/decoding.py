@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from fgssl.data.metadata import may_have_exif
 from fgssl.errors import DataError
 
 try:
@@ -51,8 +52,7 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
             simplejpeg.decode_jpeg(encoded, colorspace="CMYK", strict=True)
     elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        may_be_turned = any(word in encoded for word in (b"Exif\0", b"Orientation"))
-        return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_be_turned else pixels
+        return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_have_exif(encoded) else pixels
     return upright_rgb(Image.open(io.BytesIO(encoded)))
 
 

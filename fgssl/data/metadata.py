@@ -1,15 +1,25 @@
-"""Removal of metadata, such as the place where a photograph was taken, from image files whose pixels are kept."""
+"""Metadata of image files, such as the place where a photograph was taken: whether there is any, and its removal."""
 
 import re
 
 _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 """Marker that ends compressed data, in which 0xFF is followed by 0 or by a restart marker."""
-_SCAN, _END, _COMMENT = 0xDA, 0xD9, 0xFE
+_SCAN, _END, _COMMENT, _EXIF_OR_XMP = 0xDA, 0xD9, 0xFE, 0xE1
 _APPLICATION = range(0xE0, 0xF0)
 _COLORS = (0xE0, 0xEE)
 """Segments JFIF and Adobe, which state how colors are stored."""
 _PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"tIME")
+
+
+def may_have_exif(jpeg: bytes) -> bool:
+    """Return whether a JPEG file may have Exif or XMP; false means that no such segment stands before its pixels."""
+    start, end = len(_JPEG), len(jpeg) - 4
+    while start <= end and jpeg[start] == 0xFF and jpeg[start + 1] != _SCAN:
+        if jpeg[start + 1] in (_EXIF_OR_XMP, 0xFF):
+            return True
+        start += 2 + (jpeg[start + 2] << 8 | jpeg[start + 3])
+    return start > end or jpeg[start] != 0xFF
 
 
 def without_metadata(encoded: bytes) -> bytes | None:

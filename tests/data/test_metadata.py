@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fgssl.data.decoding import decode
-from fgssl.data.metadata import without_metadata
+from fgssl.data.metadata import may_have_exif, without_metadata
 
 SECRET = b"GPS 50.08 N"
 
@@ -74,3 +74,18 @@ def test_png(mode: str) -> None:
 
     assert SECRET in png(exif=exif())
     assert without_metadata(png(exif=exif()) + SECRET) == png()
+
+
+@pytest.mark.parametrize("options", [{}, {"comment": b"\xff\xe1 Exif"}, {"icc_profile": b"\xff\xe1" * 40_000}])
+def test_exif_is_found_where_pillow_finds_it(options: dict[str, Any]) -> None:
+    assert not may_have_exif(jpeg(**options))
+    described = jpeg(**options, exif=exif())
+    assert may_have_exif(described)
+    start = described.index(b"\xff\xe1")
+    assert may_have_exif(described[:2] + b"\xff" + described[2:start] + described[start:])
+    assert may_have_exif(jpeg(**options, xmp=SECRET))
+
+
+@pytest.mark.parametrize("length", range(2, 24))
+def test_a_header_that_ends_too_early_may_have_exif(length: int) -> None:
+    assert may_have_exif(jpeg()[:length])
