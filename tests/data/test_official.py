@@ -108,6 +108,18 @@ def test_csv(tmp_path: Path) -> None:
     assert faults == [f"{file}:3: must have the columns name, class"]
 
 
+def test_rows_that_excel_leaves(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text('sep=;\r\nname;class;\r\nx.png;a\r\n;\r\n" ";;;\r\ny.png;b;\r\nz.png;c;;\r\n')
+    faults: list[str] = []
+    rows = read_csv(file, ("name", "class"), faults, delimiter=";")
+    assert [(row.cells, row.place) for row in rows] == [(("x.png", "a"), f"{file}:3"), (("y.png", "b"), f"{file}:6")]
+    assert faults == [
+        f"{file}:7: has 4 cells, but the header has 3: put a text with ';' in it into double quotes, or remove the "
+        "empty cells at the end",
+    ]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("name,species\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -117,4 +129,4 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_words(tmp_path / "binary", ("id",), faults) == []
     assert faults[0] == f"{tmp_path}/table.csv: cannot be read: the header lacks class, x; it has name, species"
     assert faults[1] == f"{tmp_path}/missing.txt: cannot be read: No such file or directory"
-    assert faults[2].startswith(f"{tmp_path}/binary: cannot be read: 'utf-8' codec can't decode")
+    assert faults[2].startswith(f"{tmp_path}/binary:1: is not UTF-8: save it so")

@@ -16,7 +16,6 @@ from pydantic import Field
 from fgssl.data.source import Sample, Source, SourceDataset, UnreadableImageError
 from fgssl.data.sources.labeled_files import LabeledFile, levels, samples, without_images
 from fgssl.data.sources.split_names import SplitNames, kind_of, recognize
-from fgssl.data.sources.table import EMPTY
 from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import listed
@@ -124,7 +123,7 @@ def _rows(root: Path, path: Path, options: ParquetSettings, faults: list[str]) -
     origin, found = path.relative_to(root).as_posix(), []
     for row in range(parquet.metadata.num_rows):
         texts = [column[row] for column in cells]
-        if empty := [name for name, text in zip(_labels(options), texts, strict=False) if text in EMPTY]:
+        if empty := [name for name, text in zip(_labels(options), texts, strict=False) if not text]:
             faults.append(f"{path}: row {row}: no {' and no '.join(empty)}")
         classes = tuple(texts[: len(_labels(options))])
         found.append(LabeledFile(path, f"{origin}/{row}", classes, texts[-1] if options.group else ""))
