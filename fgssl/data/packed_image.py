@@ -30,6 +30,10 @@ class Finding(StrEnum):
     """Property of an image about which packing makes a remark; the value is the text of the remark."""
 
     SHRUNK = "shrunk to the shorter side that shorter_side gives"
+    TURNED = "turned upright, as their Exif block gives"
+    CMYK = "in CMYK, read as RGB"
+    PALETTE = "with a palette, read as RGB"
+    DEEP = "with 16 bits, scaled to 8"
     TRANSPARENT = "composed on the ground that the key ground gives, since they have transparent pixels"
     DAMAGED = "damaged, packed as far as they can be read"
     EXIF = "with a damaged Exif block, read as not turned"
@@ -84,10 +88,12 @@ def _packed_jpeg(encoded: bytes, image: Image.Image, settings: PackingSettings, 
         # Even bytes to spare at the end, which some whole files have, are mostly the mark of a broken code before.
         pixels = decode(encoded)  # raises if nothing can be read
         _accept_damage(str(error), settings, findings)
-    orientation = _orientation(image, findings)
+    _orientation(image, findings)
+    if image.mode == "CMYK":
+        findings[Finding.CMYK] = ""
     if settings.shorter_side == "original" and Finding.DAMAGED not in findings:
         return encoded
-    plain = not findings and orientation == 1 and image.mode != "CMYK" and "progressive" not in image.info
+    plain = not findings and "progressive" not in image.info
     small = _shrunk(pixels, settings, findings)
     kept = without_metadata(encoded) if small is pixels and plain else None
     return _jpeg(small, gray=image.mode == "L") if kept is None else kept
@@ -112,6 +118,8 @@ def _packed_losslessly(
     orientation = _orientation(image, findings)
     if image.mode.startswith("I"):
         _check_depth(image, findings)
+    if image.mode.startswith("P"):
+        findings[Finding.PALETTE] = ""
     if transparent := image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         findings[Finding.TRANSPARENT] = ""
         ground = Image.new("RGBA", image.size, settings.ground)
@@ -129,11 +137,13 @@ def _packed_losslessly(
 
 
 def _orientation(image: Image.Image, findings: dict[Finding, str]) -> int:
-    """Return the Exif tag Orientation, 1 if there is none; note a block that cannot be read, which turns nothing."""
+    """Return the Exif tag Orientation, 1 if there is none; note what it does, or that it cannot be read."""
     try:
         tags = image.getexif()
         orientation = tags.get(ExifTags.Base.Orientation, 1)
         if orientation in range(9) and (tags or not image.info.get("exif")):
+            if orientation > 1:
+                findings[Finding.TURNED] = ""
             return orientation or 1  # 0 stands for unknown
     except Exception:  # Pillow raises many types for a damaged block
         pass
@@ -147,6 +157,7 @@ def _check_depth(image: Image.Image, findings: dict[Finding, str]) -> None:
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest >= 2**16:
         raise ValueError(f"has values from {lowest} to {highest}: scale them to 0-65535")
+    findings[Finding.DEEP] = ""
     if highest < 2**15:
         findings[Finding.DEPTH] = f"values up to {highest}"
 

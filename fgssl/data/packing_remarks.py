@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgssl.data.packed_image import Finding
-from fgssl.store.manifest import LISTED_FAULTS
+from fgssl.store.manifest import LISTED_FAULTS, Level, listed
 
 FindingCounts = Mapping[str, tuple[int, tuple[str, ...]]]
 """Number of images and their first names, by finding."""
-_UNNAMED = (Finding.SHRUNK,)
+ClassCounts = Mapping[str, tuple[tuple[int, ...], ...]]
+"""Number of images of each class, by split and then by level."""
+_UNNAMED = (Finding.SHRUNK, Finding.TURNED, Finding.CMYK, Finding.PALETTE, Finding.DEEP)
 
 
 def count_findings(found: Iterable[tuple[str, Mapping[Finding, str]]]) -> FindingCounts:
@@ -43,6 +45,20 @@ def remarks_on(findings: FindingCounts) -> list[str]:
         if finding in findings
         for count, names in [findings[finding]]
     ]
+
+
+def remarks_on_left_out(faults: Sequence[str], class_counts: ClassCounts, levels: Sequence[Level]) -> list[str]:
+    """Return a remark on the unreadable images that were left out, and on classes that have no other ones."""
+    remarks = [listed(faults, "unreadable image left out", "unreadable images left out")]
+    for split, counts in class_counts.items():
+        if emptied := [
+            name
+            for level, numbers in zip(levels[:1], counts[:1], strict=True)
+            for name, number in zip(level.classes, numbers, strict=True)
+            if not number
+        ]:
+            remarks.append(listed(emptied, f"class without images in {split}", f"classes without images in {split}"))
+    return remarks
 
 
 def equal_images(digests: Mapping[str, bytes], name: Callable[[str, int], str]) -> list[str]:

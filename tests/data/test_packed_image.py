@@ -107,12 +107,12 @@ def test_gray_jpeg_stays_gray() -> None:
 
 
 def test_original_keeps_the_bytes_of_any_jpeg_and_opaque_png() -> None:
-    for encoded in (
-        saved(photo(600, 400), "JPEG", progressive=True, exif=turned(6)),
-        saved(photo(600, 400, "CMYK"), "JPEG"),
-        saved(photo(600, 400, "P"), "PNG"),
+    for encoded, finding in (
+        (saved(photo(600, 400), "JPEG", progressive=True, exif=turned(6)), Finding.TURNED),
+        (saved(photo(600, 400, "CMYK"), "JPEG"), Finding.CMYK),
+        (saved(photo(600, 400, "P"), "PNG"), Finding.PALETTE),
     ):
-        assert packed_image(encoded, ORIGINAL) == PackedImage(encoded, {})
+        assert packed_image(encoded, ORIGINAL) == PackedImage(encoded, {finding: ""})
 
 
 # -------------------------------------------------------------------------------------------- damage
@@ -188,7 +188,7 @@ def test_other_formats_are_stored_as_png_without_loss(kind: str, mode: str) -> N
     assert opened(packed).format == "PNG"
     assert opened(packed).mode == mode if kind == "PNG" else ("L" if mode == "L" else "RGB")
     np.testing.assert_array_equal(decode(packed.encoded), decode(encoded))
-    assert not packed.findings
+    assert set(packed.findings) == ({Finding.PALETTE} if mode == "P" else set())
 
 
 def test_small_png_is_stored_upright_and_without_metadata() -> None:
@@ -220,7 +220,7 @@ def test_transparency_is_composed_on_the_ground(ground: Any, color: int) -> None
     pixels[0, 0], pixels[0, 1] = (1, 2, 3, 0), (200, 100, 50, 51)
     for settings in (PackingSettings(ground=ground), PackingSettings(ground=ground, shorter_side="original")):
         packed = packed_image(saved(Image.fromarray(pixels), "PNG", exif=turned(3)), settings)
-        assert packed.findings == {Finding.TRANSPARENT: ""}
+        assert packed.findings == {Finding.TRANSPARENT: "", Finding.TURNED: ""}
         stored = decode(packed.encoded)[::-1, ::-1]
         assert stored[0, 0].tolist() == [color] * 3
         np.testing.assert_allclose(stored[0, 1], np.array([200, 100, 50]) * 0.2 + color * 0.8, atol=1)
@@ -252,7 +252,7 @@ def test_16_bits_are_stored_as_training_sees_them(kind: str, dtype: str, highest
     np.testing.assert_array_equal(seen, np.repeat((values // 257)[..., None], 3, axis=2))
     assert seen.max() == highest // 257
     expected = {} if highest == 65535 else {Finding.DEPTH: "values up to 4095"}
-    assert packed.findings == expected
+    assert packed.findings == {Finding.DEEP: "", **expected}
 
 
 @pytest.mark.parametrize(

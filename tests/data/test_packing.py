@@ -109,10 +109,10 @@ def test_libraries_are_left_as_they_were(images: Path, tmp_path: Path, set_readi
 # ------------------------------------------------------------------------------------- interruptions
 
 
-def killed(images: Path, destination: Path, set_reading: Any, after: int = 45) -> None:
+def killed(images: Path, destination: Path, set_reading: Any, after: int = 45, **settings: Any) -> None:
     """Pack until so many images are read; then the process is killed without a chance to clean up."""
     set_reading(at_image(after, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    assert ended(lambda: packed(images, destination)) == signal.SIGKILL
+    assert ended(lambda: packed(images, destination, **settings)) == signal.SIGKILL
     set_reading(None)
 
 
@@ -144,7 +144,8 @@ def test_finished_shards_of_changed_images_are_packed_again(images: Path, tmp_pa
     first = ShardNames(tmp_path / ".shards.packing").first_image
     (images / first).write_bytes(jpeg(999))
     names, remarks = names_read(images, tmp_path / "shards", set_reading)
-    assert (len(names), remarks) == (60, [])
+    again = "packs 7 shards of an interrupted packing again, since the files of their images have changed"
+    assert (len(names), remarks) == (60, [again])
     packed(images, tmp_path / "fresh")
     assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
@@ -170,14 +171,19 @@ def test_damaged_remains_are_packed_again(images: Path, tmp_path: Path, set_read
     else:
         file.write_bytes(file.read_bytes()[:-9])
     names, remarks = names_read(images, tmp_path / "shards", set_reading)
-    assert remarks == ["goes on after 1 shard of an interrupted packing"]
+    assert remarks == [
+        "goes on after 1 shard of an interrupted packing",
+        "packs 6 shards of an interrupted packing again, since they are damaged",
+    ]
     assert len(names) < 60
     assert content(tmp_path / "shards") == content(tmp_path / "whole")
 
 
 def test_other_settings_start_anew(images: Path, tmp_path: Path, set_reading: Any) -> None:
     killed(images, tmp_path / "shards", set_reading)
-    assert packed(images, tmp_path / "shards", shorter_side="original") == []
+    assert packed(images, tmp_path / "shards", shorter_side="original") == [
+        'discards 7 shards of an interrupted packing, since shorter_side was 256 and is "original"'
+    ]
     packed(images, tmp_path / "fresh", shorter_side="original")
     assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
@@ -229,7 +235,7 @@ def test_term_before_the_first_shard_leaves_nothing(images: Path, tmp_path: Path
     set_reading(at_image(5, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     exit_code, remark = interrupted(images, tmp_path)
     assert exit_code == 143
-    assert remark.startswith("no shard was finished")
+    assert remark.startswith("nothing is kept, since no shard was finished")
     assert os.listdir(tmp_path) == ["images"]
 
 
