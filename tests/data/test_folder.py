@@ -180,6 +180,7 @@ def test_classes_that_a_split_lacks(tmp_path: Path) -> None:
     assert text.startswith("2 classes without images in a split:")
     assert "class c: no images in train" in text
     assert "class a: no images in test" in text
+    assert text.endswith("\nadd images, or move the folder of the class out of the other split")
 
 
 def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
@@ -197,8 +198,8 @@ def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
         (["train/a/1.png", "test/a/1.png", "1.png"], "x/1.png: an image beside train and test"),
         (["a/1.png", "1.png"], "x: holds both images and folders (1.png, a)"),
         (["a/b/c/1.png"], "x/a/b: holds folders (c); class folders may be two levels deep at most"),
-        (["a/1.png", "a/2.png", "b/c/1.png", "b/c/2.png"], "class folders must be equally deep everywhere"),
-        (["train/a/1.png", "test/1.png"], "class folders must be equally deep everywhere"),
+        (["a/1.png", "a/2.png", "b/c/1.png", "b/c/2.png"], "have depths [1, 2], such as "),
+        (["train/a/1.png", "test/1.png"], "/test/1.png and "),
     ],
 )
 def test_faults_in_the_layout(tmp_path: Path, paths: list[str], expected: str) -> None:

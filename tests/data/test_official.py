@@ -55,11 +55,33 @@ def test_folder_or_its_parent(tmp_path: Path) -> None:
     assert OFFICIAL.folder(tmp_path / "pets", "list.txt", ["pets"]) == tmp_path / "pets"
     assert OFFICIAL.folder(tmp_path, ("x.txt", "list.txt"), ["pets"]) == tmp_path / "pets"
     with pytest.raises(
-        DataError, match=r"no Pets here: x\.txt or y must be in .* or .*/pets; give .*the official Pets"
+        DataError,
+        match=r"no Pets here: x\.txt or y must be in .* or .*/pets\n.* holds pets: give .*\nthe official Pets",
     ):
         OFFICIAL.folder(tmp_path, ("x.txt", "y"), ["pets"])
     with pytest.raises(DataError, match=r"petz: does not exist: did you mean .*pets"):
         OFFICIAL.folder(tmp_path / "petz", "list.txt")
+
+
+def test_another_folder_says_what_it_holds(tmp_path: Path) -> None:
+    def text(folder: Path) -> str:
+        with pytest.raises(DataError) as caught:
+            OFFICIAL.folder(folder, "list.txt", ["pets"])
+        return str(caught.value)
+
+    for number in range(12):
+        (tmp_path / "other" / f"{number:02d}").mkdir(parents=True)
+    (tmp_path / "other" / ".hidden").touch()
+    listed = ", ".join(f"{number:02d}" for number in range(8))
+    assert f"{tmp_path}/other holds {listed}, and 4 more: give the folder that" in text(tmp_path / "other")
+    assert f"{tmp_path}/other/00 holds nothing: give" in text(tmp_path / "other" / "00")
+    (tmp_path / "other" / "pets.tar.gz").touch()
+    assert "and 5 more: unpack pets.tar.gz and all other archives first\nthe official" in text(tmp_path / "other")
+    assert "pets.tar.gz: is a file: unpack it, and give the folder" in text(tmp_path / "other" / "pets.tar.gz")
+    (tmp_path / "other" / "07" / "list.txt").touch()
+    assert f"did you mean {tmp_path}/other/07?\nthe" in text(tmp_path / "other")
+    (tmp_path / "other" / "07" / "images").mkdir()
+    assert f"images holds nothing: did you mean {tmp_path}/other/07?\nthe" in text(tmp_path / "other" / "07" / "images")
 
 
 def test_image_names(tmp_path: Path) -> None:

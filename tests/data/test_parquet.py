@@ -80,8 +80,9 @@ def test_faults(root: Path, tmp_path: Path) -> None:
     (root / "data/train-00000-of-00002.parquet").write_bytes(b"not parquet")
     write(root / "data/train-00001-of-00002.parquet", range(2), ["crow", "owl"], label=[-1, 1])
     text = message(lambda: read(root, ParquetSettings()))
-    assert "train-00000-of-00002.parquet: cannot be read: " in text
-    assert "train-00001-of-00002.parquet: row 0: no label" in text
+    assert "train-00000-of-00002.parquet: cannot be read (" in text
+    assert "): download it again" in text
+    assert "train-00001-of-00002.parquet: row 0: no label: name other columns with labels=[...]" in text
     text = message(lambda: read(root, ParquetSettings(labels=("species",), image="img")))
     assert "has no column img, species; its columns are image, label: give image= or labels=" in text
     (tmp_path / "empty").mkdir()

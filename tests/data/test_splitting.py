@@ -80,8 +80,9 @@ def test_classes_that_cannot_be_split(tmp_path: Path) -> None:
     faults: list[str] = []
     split(found, 0.5, 0, faults)
     assert sorted(fault.removeprefix(f"{tmp_path}/") for fault in faults) == [
-        "a: class one has one image; train and test need one each",
-        "b: class group has 2 images, which belong to one group or have equal bytes; train and test need one each",
+        "a: class one has one image; train and test need one each: add one, or remove it",
+        "b: class group has 2 images, which belong to one group or have equal bytes; train and test need one each: "
+        "add others, or remove them",
     ]
 
 

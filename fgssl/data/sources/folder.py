@@ -70,13 +70,14 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     trees = {
         name: [file for folder in names for file in images(root / folder, found)] for name, names in folders.items()
     } or {"train": images(root, found)}
-    depths = {len(file.folders) for files in trees.values() for file in files}
-    if len(depths) > 1:
+    example_of = {len(file.folders): file.path for files in trees.values() for file in files}
+    if len(example_of) > 1:
         found.faults.append(
-            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(depths)}"
+            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(example_of)}, such "
+            f"as {' and '.join(str(example_of[depth]) for depth in sorted(example_of))}: move images or folders"
         )
     _refuse(found.faults)
-    names = _level_names(root, depths.pop(), options)
+    names = _level_names(root, max(example_of), options)
     for files in trees.values():
         note_case(files, found)
     if "test" in trees:
@@ -89,7 +90,10 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     _refuse(found.faults)
     classes = levels(names, splits)
     if faults := without_images(splits, classes[:1]):
-        raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
+        raise DataError(
+            listed(faults, "class without images in a split", "classes without images in a split")
+            + "\nadd images, or move the folder of the class out of the other split"
+        )
     if len(names) > 1 and len(classes[-1].classes) == 1:
         only = classes[-1].classes[0]
         remarks.append(

@@ -90,6 +90,11 @@ _COMPETITION = (
     "training images (39,209, in Final_Training) are these and the test images of the competition"
 )
 
+_DIRECTION = (
+    "signs have a direction, and a flip turns left into right: train with views.horizontal_flip=false, as "
+    "sweeps/presets/gtsrb.yaml does"
+)
+
 
 @settings
 class GTSRBSettings:
@@ -134,7 +139,7 @@ def read(root: Path, options: GTSRBSettings) -> SourceDataset:
         levels=LEVELS,
         splits={split: samples(files, LEVELS) for split, files in splits.items()},
         seed=options.seed,
-        remarks=(_COMPETITION,) if layout == "Training" else (),
+        remarks=(_DIRECTION, _COMPETITION) if layout == "Training" else (_DIRECTION,),
     )
     return OFFICIAL.checked(dataset, accept=True)
 

@@ -118,13 +118,13 @@ def _rows(root: Path, path: Path, options: ParquetSettings, faults: list[str]) -
             return []
         cells = [_texts(parquet.read(columns=[name]).column(name), schema, name) for name in names]
     except (OSError, ValueError, TypeError) as error:  # pyarrow's own errors are of these types
-        faults.append(f"{path}: cannot be read: {error}")
+        faults.append(f"{path}: cannot be read ({error}): download it again")
         return []
     origin, found = path.relative_to(root).as_posix(), []
     for row in range(parquet.metadata.num_rows):
         texts = [column[row] for column in cells]
         if empty := [name for name, text in zip(_labels(options), texts, strict=False) if not text]:
-            faults.append(f"{path}: row {row}: no {' and no '.join(empty)}")
+            faults.append(f"{path}: row {row}: no {' and no '.join(empty)}: name other columns with labels=[...]")
         classes = tuple(texts[: len(_labels(options))])
         found.append(LabeledFile(path, f"{origin}/{row}", classes, texts[-1] if options.group else ""))
     return found

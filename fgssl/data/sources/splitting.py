@@ -129,10 +129,10 @@ def _inseparable(name: str, together: Sequence[LabeledFile]) -> str:
     """Return the fault of a class whose images, all among `together`, cannot be divided."""
     files = [file for file in together if file.classes[0] == name]
     if len(files) == 1:
-        return f"{files[0].path}: class {name} has one image; train and test need one each"
+        return f"{files[0].path}: class {name} has one image; train and test need one each: add one, or remove it"
     return (
         f"{files[0].path}: class {name} has {len(files)} images, which belong to one group or have equal bytes; "
-        "train and test need one each"
+        "train and test need one each: add others, or remove them"
     )
 
 

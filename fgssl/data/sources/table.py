@@ -119,7 +119,7 @@ def read(table: Path, options: CsvSettings) -> SourceDataset:
         splits = {"train": tables[0].files}
     _refuse(faults)
     classes = levels(level_names, splits)
-    _refuse(without_images(splits, classes[:1]))
+    _refuse([f"{fault}: add rows, or remove those of the class" for fault in without_images(splits, classes[:1])])
     return SourceDataset(
         name=options.name or table.stem,
         source="csv",
