@@ -1,6 +1,6 @@
 """Source `folder`: class folders one or more levels deep (genus/species), or one flat unlabeled folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -70,14 +70,9 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     trees = {
         name: [file for folder in names for file in images(root / folder, found)] for name, names in folders.items()
     } or {"train": images(root, found)}
-    example_of = {len(file.folders): file.path for files in trees.values() for file in files}
-    if len(example_of) > 1:
-        found.faults.append(
-            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(example_of)}, such "
-            f"as {' and '.join(str(example_of[depth]) for depth in sorted(example_of))}: move images or folders"
-        )
+    depth = _depth(root, trees, found)
     _refuse(found.faults)
-    names = _level_names(root, max(example_of), options)
+    names = _level_names(root, depth, options)
     for files in trees.values():
         note_case(files, found)
     if "test" in trees:
@@ -113,6 +108,17 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise DataError(listed(faults, "fault in the layout", "faults in the layout"))
+
+
+def _depth(root: Path, trees: Mapping[str, Sequence[ClassFile]], found: Found) -> int:
+    """Return the number of levels of class folders; append a fault if images have different ones."""
+    example_of = {len(file.folders): file.path for files in trees.values() for file in files}
+    if len(example_of) > 1:
+        found.faults.append(
+            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(example_of)}, such "
+            f"as {' and '.join(str(example_of[depth]) for depth in sorted(example_of))}: move images or folders"
+        )
+    return max(example_of, default=0)
 
 
 def _level_names(root: Path, depth: int, options: FolderSettings) -> tuple[str, ...]:

@@ -6,10 +6,11 @@ Hugging Face stores datasets as `data/train-00000-of-00002.parquet`, or `train/0
 
 import functools
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -22,6 +23,10 @@ from fgssl.store.manifest import listed
 
 if TYPE_CHECKING:
     import pyarrow
+
+CACHE_BYTES = 2 * 2**30
+"""Most bytes of row groups that are kept in memory. An image is read with its whole row group, which takes 0.1 s if it
+has 120 MB, and images are packed in random order."""
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -136,7 +141,7 @@ def _texts(column: "pyarrow.ChunkedArray", schema: "pyarrow.Schema", name: str) 
     classes = features.get(name, {}).get("names") if isinstance(features.get(name), dict) else None
     values = column.to_pylist()
     if classes is None:
-        return ["" if value is None else str(value) for value in values]
+        return ["" if value is None or value != value else str(value) for value in values]  # NaN differs from itself
     return ["" if value is None or not 0 <= value < len(classes) else str(classes[value]) for value in values]
 
 
@@ -153,7 +158,7 @@ def _sample(column: str, file: LabeledFile, labels: tuple[int, ...]) -> Sample:
     try:
         starts = _starts(file.path)
         group = max(number for number, start in enumerate(starts) if start <= row)
-        value = _row_group(file.path, group, column)[row - starts[group]].as_py()
+        value = _row_groups.get(file.path, group, column)[row - starts[group]].as_py()
     except (OSError, ValueError) as error:
         raise UnreadableImageError(f"{file.source_id}: {error}") from error
     content = value.get("bytes") if isinstance(value, dict) else value
@@ -170,9 +175,29 @@ def _starts(path: Path) -> list[int]:
     return [sum(rows[:number]) for number in range(len(rows))]
 
 
-@functools.lru_cache(maxsize=8)  # a few hundred megabytes; images are packed in random order, so few of them are hits
-def _row_group(path: Path, number: int, column: str) -> Any:
-    return _opened(path).read_row_group(number, columns=[column]).column(0)
+class _RowGroups:
+    """Row groups of images that were read last; a random one of their images is read in no time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, int, str], pyarrow.ChunkedArray] = {}
+        """Images by file, number of the row group and column; the row group that was used last is the last one."""
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, number: int, column: str) -> "pyarrow.ChunkedArray":
+        """Return the images of a row group."""
+        key = path, number, column
+        with self._lock:
+            group = self._kept.pop(key, None)
+        if group is None:
+            group = _opened(path).read_row_group(number, columns=[column]).column(0)
+        with self._lock:
+            self._kept[key] = group
+            while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > CACHE_BYTES:
+                del self._kept[next(iter(self._kept))]
+        return group
+
+
+_row_groups = _RowGroups()
 
 
 SOURCE = Source(
@@ -188,7 +213,7 @@ is recorded; the mirror's page states its license and where the images are from:
     fgssl pack parquet IMAGES DST name=cars revision=REVISION
 
 The split is the beginning of a file's name (train-00000-of-00002.parquet) or the name of its folder. Other columns are
-chosen by image=COLUMN and labels=[COLUMN]. Images are read in random order, each with its row group: mirrors whose row
-groups are large take long to pack.""",
+chosen by image=COLUMN and labels=[COLUMN]. Images are read in random order, each with its row group, of which 2 GiB are
+kept in memory: larger mirrors with large row groups take long to pack.""",
     read=read,
 )
