@@ -36,8 +36,9 @@ class LinearProbe(Measure):
         0.5,
         0.2,
     )
-    """Shares of the training labels that are used, stratified by class; each gets a column. At least one image of every
-    class is labeled, so that the real share, recorded as `label_percent_<percent>`, is larger if classes are small."""
+    """Shares of the training labels that are used, stratified by class; each gets a column. The number of labeled
+    images of a class is rounded, and at least one. The real share, recorded as `label_percent_<percent>`, therefore
+    differs if classes are small."""
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         0.3,
         1.0,
@@ -100,7 +101,7 @@ class LinearProbe(Measure):
     def remarks(self, values: Mapping[str, float]) -> list[str]:
         """Return remarks on unbalanced accuracies, learning rates at an end of the candidates, and shares of labels.
 
-        A share of labels is remarked on if it exceeds `label_fractions` by more than a tenth.
+        A share of labels is remarked on if it differs from `label_fractions` by more than a tenth.
         """
         found = []
         smallest, largest = min(self.learning_rates), max(self.learning_rates)
@@ -113,9 +114,10 @@ class LinearProbe(Measure):
                     f"linear_{percent}: the learning rate {rate:g} was chosen, the {size} of "
                     f"evaluation.linear.learning_rates: {beyond} ones may be better"
                 )
-            if share is not None and share > 110 * fraction:
+            if share is not None and abs(share - 100 * fraction) > 10 * fraction:
                 found.append(
-                    f"linear_{percent}: {share:.2f} percent of the labels are used, since every class keeps an image"
+                    f"linear_{percent}: {share:.2f} percent of the labels are used, since the number of images of each "
+                    "class is rounded, and at least one"
                 )
         return found
 
