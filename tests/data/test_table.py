@@ -207,6 +207,7 @@ def test_columns_that_are_not_there(table: Path) -> None:
 
 def test_tables_that_cannot_be_read(table: Path) -> None:
     assert "cannot be read: No such file or directory; did you mean" in message(table.with_name("fungy.csv"))
+    assert message(table.parent).endswith("cannot be read: Is a directory; give the file of the table")
     table.write_bytes("path,species\né,x".encode("latin-1"))
     assert f"{table}:2: is not UTF-8: save it so (CSV UTF-8 in Excel)" in message(table)
     write(table, ROWS, "utf-16")

@@ -146,7 +146,7 @@ def _header(path: Path, options: CsvSettings) -> Header:
         headers = [read_header(path, separator) for separator in separators]
         return max(headers, key=lambda header: (bool(_matching(options.path, header)), len(header.columns)))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        advice = "" if path.exists() else f"; {alternatives(path)}"
+        advice = "; give the file of the table" if path.is_dir() else "" if path.exists() else f"; {alternatives(path)}"
         raise DataError(f"{why_unreadable(path, error)}{advice}") from None
 
 
