@@ -61,6 +61,11 @@ def print_next(program: str, *arguments: object, purpose: str) -> None:
     print(f"next: {' '.join(map(_quoted, command))}  # {purpose}", file=sys.stderr, flush=True)
 
 
+def print_sweep_again(preset: str, out: Path, purpose: str) -> None:
+    """Print the command that repeats a sweep on this machine, whose file and settings are known to the user alone."""
+    print_next("fgssl", "sweep", "SWEEP.yaml", *(["--preset", preset] if preset else []), "--out", out, purpose=purpose)
+
+
 def _quoted(word: str) -> str:
     """Return a word for a shell; bytes that are not UTF-8 become escapes of bash, which can be pasted."""
     if word == word.encode(errors="replace").decode():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import re
 import shutil
@@ -208,6 +209,62 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     (_out(sweep) / "behavior.json").unlink()
     assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 0
     assert RunFolder(_out(sweep) / "runs" / run_name(failing)).done(failing)
+
+
+def _behave(sweep: Path, **behaviors: str) -> None:
+    """Set the behavior of the runs of cells and stages by their label."""
+    names = {run.label: run.run for run in plan(expand(sweep)).runs}
+    _out(sweep).mkdir(parents=True, exist_ok=True)
+    (_out(sweep) / "behavior.json").write_text(json.dumps({names[label]: how for label, how in behaviors.items()}))
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_reason_and_a_warning_that_runs_share_stand_once(sweep, capsys):
+    lacking = {"base, seed 0": "lack", "base, seed 1": "lack", "long epochs=5, seed 0": "lack"}
+    _behave(sweep, **lacking, **{"pretrain, seed 0": "warn", "pretrain, seed 1": "warn"})
+    assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[:4] == [
+        "WARNING: data.stage: full",
+        "",
+        "FAILED 3 runs: base, seed 0; long epochs=5, seed 0; base, seed 1",
+        "shards/birds: no labels",
+    ]
+    assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("faked")
+def test_logs_of_runs_on_this_machine(sweep, capsys):
+    _behave(sweep, **{"base, seed 0": "lack", "pretrain, seed 1": "warn"})
+    invoke(["sweep", str(sweep), "--jobs", "1"])
+    names = {run.label: run.run for run in plan(expand(sweep)).runs}
+    capsys.readouterr()
+    assert invoke(["logs", "outputs/tiny-small"]) == 0
+    printed, error = capsys.readouterr()
+    lines = printed.splitlines()
+    assert lines[:2] == [
+        f"==== base, seed 0 (FAILED): outputs/tiny-small/runs/{names['base, seed 0']}",
+        "shards/birds: no labels",
+    ]
+    assert re.fullmatch(r"---- the end of its part of outputs/tiny-small/jobs/\S+/job-\d+/output.log", lines[2])
+    assert lines[3:] == ["error: shards/birds: no labels"]
+    again = "fgssl sweep SWEEP.yaml --preset small --out outputs/tiny-small"
+    assert error == f"next: {again}  # try them again, once the cause is removed\n"
+
+    assert invoke(["logs", "outputs/tiny-small", "pretrain", "--lines", "1"]) == 0
+    printed, error = capsys.readouterr()
+    assert "==== pretrain, seed 0 (DONE)" in printed
+    assert printed.splitlines()[-1] == "WARNING: data.stage: full"
+    assert f"a line of {names['pretrain, seed 1']}" not in printed
+    assert error == ""
+    with pytest.raises(UserError, match="no run of sweep tiny has the whole words 'pre' in its label"):
+        invoke(["logs", "outputs/tiny-small", "pre"])
+
+    (_out(sweep) / "behavior.json").unlink()
+    assert invoke(["sweep", str(sweep)]) == 0
+    capsys.readouterr()
+    assert invoke(["logs", "outputs/tiny-small"]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "no run has failed: name a run to print its log"
 
 
 @pytest.mark.parametrize(
