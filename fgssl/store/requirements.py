@@ -9,6 +9,8 @@ from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
 from fgssl.store.manifest import Manifest
 
+LEFT_IS_NOT_RIGHT = ("gtsrb",)
+"""Sources in which the mirror image of one class is another class."""
 LISTED_CLASSES = 5
 """Most classes that one message lists."""
 
@@ -28,7 +30,20 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:
     """Return a warning for each thing that makes training on the dataset doubtful, though possible."""
-    return list(config.method.cautions(manifest)) if "train" in manifest.splits else []
+    if "train" not in manifest.splits:
+        return []
+    return [*config.method.cautions(manifest), *_of_mirrored_views(config, manifest)]
+
+
+def _of_mirrored_views(config: Config, manifest: Manifest) -> list[str]:
+    """Return a warning if views of traffic signs are mirrored."""
+    trained = config.method.trains and config.method.num_views != 0
+    if manifest.source not in LEFT_IS_NOT_RIGHT or not config.views.horizontal_flip or not trained:
+        return []
+    return [
+        f"views.horizontal_flip: views of {manifest.title} are mirrored, but a mirrored traffic sign is another sign "
+        "(keep left, keep right): set views.horizontal_flip=false"
+    ]
 
 
 # ------------------------------------------------------------------------------------------ training

@@ -59,6 +59,8 @@ def sweep(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "manifest.json").write_text(MANIFEST.to_json())
+    for split in ("train", "test"):
+        (tmp_path / "shards" / f"{split}-00000.h5").touch()
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP.replace("SHARDS", str(tmp_path / "shards")))
     return file

@@ -299,3 +299,28 @@ def test_all_at_once_in_single_lines() -> None:
 def test_requirements_are_light_to_import() -> None:
     code = "import fgssl.store.requirements, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "share"),
+    [
+        (6, {"linear": {}}, "at 0.2 every class"),
+        (2, {"linear": {"label_fractions": [0.5, 0.74, 1.0]}}, "at 0.5, 0.74 every class"),
+        (8, {"linear": {}}, None),
+        (6, {"linear": {"learning_rates": [1.0]}}, None),
+        (2, {"linear": {"label_fractions": [0.75]}}, None),
+    ],
+)
+def test_a_share_of_labels_from_which_no_image_can_be_held_out(images, settings, share) -> None:
+    manifest = fungi(train=((images, 1, 1, images), (images + 1, images + 1)))
+    found = faults(
+        manifest, evaluation=settings, training={"global_batch_size": 1}, encoder={"batch_norm_group_size": 1}
+    )
+    assert [share in line for line in found] == ([] if share is None else [True])
+
+
+def test_one_training_image_leaves_none_to_choose_a_penalty() -> None:
+    manifest = fungi(train=((1, 0, 0, 0), (1, 0)))
+    evaluation = {"linear": None, "retrieval": False, "nuisances": {"light": ["brightness"]}}
+    sizes = {"training": {"global_batch_size": 1}, "encoder": {"batch_norm_group_size": 1}}
+    assert "has 1 training image, so none can be held out" in fault(manifest, evaluation=evaluation, **sizes)

@@ -276,6 +276,15 @@ def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
     assert any("FAILED  base, seed 1" in line for line in lines)
 
 
+def test_a_summary_without_a_running_run_ends_with_the_counts(small, monkeypatch):
+    monkeypatch.setattr("hpc.local.display._PLAIN_SUMMARY_EVERY_S", 0.0)
+    text = io.StringIO()
+    states = small.states()
+    keyed = {run.key: states[run.label] for run in small.plan.runs}
+    Display(small.plan.runs, small.out, Console(file=text, width=200)).update(keyed)
+    assert text.getvalue().splitlines()[-1].endswith("] 10 runs: 2 pending, 8 waiting")
+
+
 def test_live_table_on_a_terminal(small):
     run = RunFolder(small.out / "runs" / small.run("pretrain"))
     [planned] = [one for one in small.plan.runs if one.run == run.path.name]
