@@ -17,6 +17,7 @@ from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
+from hpc.sweeps.output_folder import replaced_plan
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.state import run_folder
 
@@ -64,7 +65,13 @@ def input_problems(
             lacking += absent
             changed += [] if absent else _other_weights(record, role, file, sha256, f"{folder.path} ({run.label})")
         missing += [_placed(line, written, run.config) for line in lacking]
-    return list(dict.fromkeys([*missing, *changed]))
+    return _longest([*missing, *changed])
+
+
+def _longest(lines: Sequence[str]) -> list[str]:
+    """Return the lines, each once, without those that begin another: the same fault, with advice for fewer settings."""
+    once = list(dict.fromkeys(lines))
+    return [line for line in once if not any(other != line and other.startswith(line) for other in once)]
 
 
 def _placed(line: str, written: Layer, config: Config) -> str:
@@ -80,8 +87,8 @@ def _placed(line: str, written: Layer, config: Config) -> str:
 
 
 def warn_of_inputs(plan: SweepPlan, out: Path) -> None:
-    """Print the warnings about the command line and the data to stderr."""
-    for caution in (*plan.grid.cautions, *input_cautions(plan.runs, out)):
+    """Print the warnings about the output folder, the command line and the data to stderr."""
+    for caution in (*replaced_plan(plan, out), *plan.grid.cautions, *input_cautions(plan.runs, out)):
         print(f"WARNING: {caution}", file=sys.stderr)
 
 
