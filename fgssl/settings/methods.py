@@ -158,7 +158,8 @@ class MoCoV2Settings(MethodSettings):
         if self.queue_size > images:
             yield (
                 f"queue_size {self.queue_size} exceeds the {images} training images of {manifest.title}: the queue "
-                f"holds about {self.queue_size / images:.1f} stale keys of every image, its own among its negatives"
+                f"holds about {self.queue_size / images:.1f} stale keys of every image, its own among its negatives: "
+                f"take a multiple of training.global_batch_size, {images} at most"
             )
 
 

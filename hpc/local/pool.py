@@ -69,6 +69,8 @@ class LocalSweep:
                         "interrupted: the runs are saving a checkpoint and stopping (Ctrl-C again kills them at once)"
                     )
                 self._machine.cancel(list(self._live), _GRACE_S)
+                if isinstance(error, KeyboardInterrupt):
+                    self._display.say("the same command continues from here")
                 raise
 
     def failures(self, final: Mapping[str, State]) -> dict[str, str]:

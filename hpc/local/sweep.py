@@ -40,7 +40,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     check_inputs(plan.runs, out, gpus(), plan.grid.settings.settings)
     if misfits := start_weight_problems(plan.runs, out):
         raise UserError("\n".join(misfits))
-    warn_of_inputs(plan, out)
+    printed = warn_of_inputs(plan, out)
     if dry_run:
         return 0
     out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,8 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     aggregate(out, shown)
     print((out / "table.md").read_text(encoding="utf-8"))
     for warning in warnings:
-        print(f"WARNING: {warning}", file=sys.stderr)
+        if warning not in printed:
+            print(f"WARNING: {warning}", file=sys.stderr)
     _print_failures(failures, skipped)
     return 1 if failures else 0
 

@@ -17,7 +17,7 @@ _SHOWN = 3
 
 
 def check_kept_plan(plan: SweepPlan, out: Path) -> None:
-    """Raise a `UserError` if the table in `out` is not the one that `plan` makes, and has results.
+    """Raise a `UserError` if the table in `out` has results, and is not the one that `plan` makes.
 
     A table stays the same with more or fewer seeds and cells. It becomes another one if a cell has another run at the
     same seed, or is measured in another way, since its numbers would then change their meaning.
@@ -41,7 +41,7 @@ def replaced_plan(plan: SweepPlan, out: Path) -> list[str]:
         if (out / PLAN).exists() and (lines := _other_table(read_plan(out), plan)):
             which, *differences = map(str.strip, lines)
             told = " ".join(filter(None, [which, "; ".join(differences)]))
-            return [f"{out / PLAN} is replaced, since none of its runs is done: it is the plan of {told}"]
+            return [f"{out / PLAN} is replaced, since its table is empty; it is the plan of {told}"]
     return []
 
 
@@ -60,10 +60,11 @@ def _other_table(kept: PlanRecord, plan: SweepPlan) -> list[str]:
 
 
 def _without_results(kept: PlanRecord, out: Path) -> bool:
-    """Return whether no run of the kept plan is trained or at work, and no job of it was submitted."""
-    folders = [RunFolder.in_output(out, run) for run in kept.labels]
+    """Return whether the kept table is empty: no cell has a trained run, no run is at work, and no job is submitted."""
+    of_cells = [RunFolder.in_output(out, run.run) for cell in kept.cells for run in cell.runs]
+    at_work = any(RunFolder.in_output(out, run).holder() is not None for run in kept.labels)
     submitted = (out / CLUSTER_SWEEP).exists()
-    return not submitted and all(folder.trained() is None and folder.holder() is None for folder in folders)
+    return not (submitted or at_work or any(folder.trained() is not None for folder in of_cells))
 
 
 def _difference(kept: PlannedRun, run: SweepRun) -> str:

@@ -86,10 +86,12 @@ def _placed(line: str, written: Layer, config: Config) -> str:
     return str(locate(written, key.split("."), Place(COMMAND_LINE)).problem(message))
 
 
-def warn_of_inputs(plan: SweepPlan, out: Path) -> None:
-    """Print the warnings about the output folder, the command line and the data to stderr."""
-    for caution in (*replaced_plan(plan, out), *plan.grid.cautions, *input_cautions(plan.runs, out)):
-        print(f"WARNING: {caution}", file=sys.stderr)
+def warn_of_inputs(plan: SweepPlan, out: Path) -> list[str]:
+    """Print the warnings about the output folder, the command line and the data to stderr, and return them."""
+    warnings = [*replaced_plan(plan, out), *plan.grid.cautions, *input_cautions(plan.runs, out)]
+    for warning in warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    return warnings
 
 
 def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:

@@ -127,7 +127,8 @@ def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
     error = capsys.readouterr().err.splitlines()
     assert [line for line in error if line.startswith("WARNING")] == [
         "WARNING: queue_size 8192 exceeds the 960 training images of dataset 'birds': the queue holds about 8.5 "
-        "stale keys of every image, its own among its negatives"
+        "stale keys of every image, its own among its negatives: take a multiple of training.global_batch_size, 960 at "
+        "most"
     ]
     assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
     command = f"fgssl sweep {sweep} 'seeds=[0]' --out=other"
@@ -233,6 +234,14 @@ def test_a_reason_and_a_warning_that_runs_share_stand_once(sweep, capsys):
         "shards/birds: no labels",
     ]
     assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_warning_that_stood_with_the_plan_is_not_repeated(sweep, monkeypatch, capsys):
+    _behave(sweep, **{"pretrain, seed 0": "warn"})
+    monkeypatch.setattr("hpc.local.sweep.warn_of_inputs", lambda plan, out: ["data.stage: full"])
+    assert invoke(["sweep", str(sweep), "seeds=[0]", "arms.long=null"]) == 0
+    assert "WARNING" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("faked")

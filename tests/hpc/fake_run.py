@@ -50,7 +50,10 @@ def execute(config: Config, out: Path) -> RunFolder:
             if behavior == "lack":
                 raise DataError("shards/birds: no labels")
             if behavior == "warn":
-                print(f"a line of {folder.path.name}\nWARNING: data.stage: full", file=sys.stderr)
+                print(
+                    f"a line of {folder.path.name}\nWARNING: data.stage: full",
+                    file=sys.stderr,
+                )
             if behavior == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if behavior == "slow":

@@ -49,8 +49,12 @@ def test_advice_removes_all_faults_at_once(method: dict[str, Any]) -> None:
     fewer, many = fungi(train=((20, 13, 5, 9), (33, 14))), fungi()
     for batch, group, per_class, invariant, micro in SIZES:
         training = {"global_batch_size": batch, "images_per_class": per_class, "invariant": invariant}
-        sections = {"encoder": {"batch_norm_group_size": group}, "resources": {"micro_batch_size": micro}}
-        config = _parsed(_settings(method, training=training, **sections))
+        sections: dict[str, Mapping[str, Any]] = {
+            "training": training,
+            "encoder": {"batch_norm_group_size": group},
+            "resources": {"micro_batch_size": micro},
+        }
+        config = _parsed(_settings(method, **sections))
         for manifest in (fewer, many):
             faults = [line for line in unmet(config, manifest) if line.startswith("training.")]
             assert len({line.rpartition("take ")[2] for line in faults}) < 2

@@ -202,7 +202,7 @@ def test_a_queue_larger_than_the_data(base: bool) -> None:
 
     assert told(fungi(), method(384)) == [
         "queue_size 384 exceeds the 160 training images of dataset 'fungi': the queue holds about 2.4 stale keys of "
-        "every image, its own among its negatives"
+        "every image, its own among its negatives: take a multiple of training.global_batch_size, 160 at most"
     ]
     assert told(fungi(train=((96, 96, 96, 96), (192, 192))), method(384)) == []
     assert told(without("train"), method(384)) == []  # what `unmet` tells

@@ -216,6 +216,7 @@ def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, nu
     process.send_signal(number)
     output, _ = process.communicate(timeout=120)
     assert b"are saving a checkpoint and stopping" in output
+    assert b"the same command continues from here" in output
     assert int((small.out / "runs" / slow / "checkpoint").read_text()) > 0
     assert RunFolder(small.out / "runs" / slow).holder() is None
     assert small.states()["pretrain, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it

@@ -19,9 +19,9 @@ FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_feature
 
 @pytest.fixture
 def kept(small):
-    """Return the small sweep with its plan and a trained run in its output folder."""
+    """Return the small sweep with its plan and a trained run of a cell in its output folder."""
     (small.out / "plan.json").write_text(record_json(small.plan.record()))
-    _train(small, small.plan.runs[0])
+    _train(small, small.plan.of_cell["base", 0])
     return small
 
 
@@ -115,17 +115,18 @@ def test_a_plan_that_cannot_be_read(kept, content, words):
     assert "give --out DIR" in refusal
 
 
-def test_a_plan_without_a_trained_run_is_replaced_with_a_warning(small):
+def test_a_plan_of_an_empty_table_is_replaced_with_a_warning(small):
     (small.out / "plan.json").write_text(record_json(small.plan.record()))
     first = small.plan.runs[0]
     folder = RunFolder.in_output(small.out, first.run)
     with folder.lease(first.config) as lease:
         lease.write("failure.txt", "no labels")
         assert "training.epochs 100 there, 2 now" in _refusal(small, "arms.base.settings.training.epochs=2")  # at work
+    _train(small, first)  # a stage, which the new plan uses too
     other = plan(expand(small.file, None, ["seeds=[0]", "arms.base.settings.training.epochs=2"]))
     check_kept_plan(other, small.out)
     assert replaced_plan(other, small.out) == [
-        f"{small.out / 'plan.json'} is replaced, since none of its runs is done: it is the plan of a table of other "
+        f"{small.out / 'plan.json'} is replaced, since its table is empty; it is the plan of a table of other "
         "runs: base, seed 0: training.epochs 100 there, 2 now"
     ]
     assert replaced_plan(small.plan, small.out) == []
