@@ -298,6 +298,14 @@ def test_what_cannot_start_says_why_and_writes_nothing(sweep, monkeypatch, argum
     assert not (sweep.parent / "outputs").exists()
 
 
+def test_a_mistyped_folder_is_answered_with_the_whole_path(sweep):
+    (sweep.parent / "shards" / "birds").mkdir()
+    with pytest.raises(UserError, match=r"data.folder: shard/birds does not exist: did you mean shards/birds\?"):
+        invoke(["sweep", str(sweep), "data.folder=shard/birds"])
+    with pytest.raises(UserError, match=r"data.folder: shard/fish does not exist: did you mean shards\?"):
+        invoke(["sweep", str(sweep), "data.folder=shard/fish"])
+
+
 def test_a_level_given_by_name_is_answered_with_the_levels_of_the_shards(sweep):
     with pytest.raises(UserError, match=r"evaluation.label_level: 'genus' is .* 1 \(genus\) \(.*manifest.json\)"):
         invoke(["sweep", str(sweep), "evaluation.label_level=genus"])
