@@ -83,6 +83,23 @@ def test_a_finished_run_records_what_made_it(out):
     assert trained.metrics["loss"] == logged[-1]["loss"]
 
 
+def test_a_fault_that_users_can_correct_leaves_its_message_and_any_other_its_traceback(tmp_path, monkeypatch):
+    config = tiny(seed=8)
+    folder = RunFolder.in_output(tmp_path, fingerprints.run_name(config))
+    for error, begin in ((DataError("photos: no labels"), "photos: no labels"), (KeyError("a"), "Traceback")):
+        monkeypatch.setattr("fgssl.run.execution.open_splits", _raising(error))
+        with pytest.raises(type(error)):
+            execute(config, tmp_path)
+        assert present(folder.failure()).splitlines()[0].startswith(begin)
+
+
+def _raising(error: Exception):
+    def fail(*arguments):
+        raise error
+
+    return fail
+
+
 def test_a_finished_run_is_not_touched_again(out):
     folder = RunFolder(out / "runs" / fingerprints.run_name(tiny()))
     before = {file: file.stat().st_mtime_ns for file in folder.path.iterdir()}

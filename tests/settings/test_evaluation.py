@@ -160,3 +160,8 @@ def test_remarks() -> None:
         text.split(":")[0]
         for text in one_rate.remarks({"knn": 60.0, "knn_balanced": 65.0, "accuracy": 60.0, "accuracy_balanced": 50.0})
     ] == ["knn", "accuracy"]
+
+
+def test_shares_of_labels_that_would_share_a_column_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"0\.12345678 and 0\.12345679 would share the column linear_12\.3457"):
+        evaluation({"linear": {"label_fractions": [0.12345678, 0.12345679]}})

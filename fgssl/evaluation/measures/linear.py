@@ -1,5 +1,6 @@
 """Measure `linear`: accuracy of a linear classifier on frozen features, at several shares of the labels."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -69,6 +70,13 @@ class LinearProbe(Measure):
                 f"recipe fixed takes exactly one rate, but learning_rates holds {len(self.learning_rates)}: give one, "
                 "such as learning_rates: [30.0] of MoCo"
             )
+        named: dict[str, float] = {}
+        for fraction, percent in zip(self.label_fractions, self.percents, strict=True):
+            if (other := named.setdefault(percent, fraction)) != fraction:
+                raise ValueError(
+                    f"label_fractions {other} and {fraction} would share the column linear_{percent}: keep one of "
+                    "them, or give shares that differ in their first six digits"
+                )
 
     @classmethod
     def default(cls) -> Self:
@@ -122,8 +130,19 @@ class LinearProbe(Measure):
         return found
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
-        """Return a message if the training images are of one class."""
-        return single_class(manifest, "train", "evaluation.linear", label_level)
+        """Return a message if the training images are of one class, or none can be held out to choose a rate."""
+        if faults := single_class(manifest, "train", "evaluation.linear", label_level):
+            return faults
+        largest = max(manifest.class_counts["train"][label_level])
+        few = [fraction for fraction in self.label_fractions if math.floor(fraction * largest + 0.5) < 2]
+        if not few or len(set(self.learning_rates)) == 1:
+            return []
+        enough = f"take {math.ceil(150 / largest) / 100:g} or more" if largest > 1 else "pack more images"
+        return [
+            f"evaluation.linear.label_fractions: at {', '.join(map(str, few))} every class of {manifest.title} keeps "
+            f"one labeled image of {largest} at most, so none can be held out to choose a learning rate: {enough}, or "
+            "give one rate in evaluation.linear.learning_rates"
+        ]
 
     def check(self, splits: "Splits") -> None:
         """Raise a `DataError` if no image can be held out to choose a learning rate."""
