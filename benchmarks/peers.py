@@ -327,7 +327,7 @@ def _crop_filter() -> str:
 
 PEERS = {
     "fgssl": Peer("fgssl", _pack, _fgssl),
-    "bare loop of fgssl": Peer("fgssl", _pack, _bare_loop),
+    "bare loop (one thread)": Peer("fgssl", _pack, _bare_loop),
     "ImageFolder + torchvision": Peer("torchvision", _nothing, _image_folder),
     "WebDataset": Peer("webdataset", _write_tar, _webdataset),
     "MosaicML Streaming": Peer("streaming", _write_mds, _mosaic),

@@ -85,10 +85,15 @@ class LeaseError(UserError):
 
 
 def nearest(path: Path) -> Path | None:
-    """Return the path that exists beside a missing one, or beside its first missing parent, and is named most alike."""
+    """Return the path that exists beside a missing one, or beside its first missing parent, and is named most alike.
+
+    Below that parent, the rest of the path is kept if it exists there.
+    """
     folder, name, beside = _neighbors(path)
-    near = difflib.get_close_matches(name, beside, n=1)
-    return folder / near[0] if near else None
+    if not (near := difflib.get_close_matches(name, beside, n=1)):
+        return None
+    whole = folder.joinpath(near[0], *path.relative_to(folder).parts[1:])
+    return whole if whole.exists() else folder / near[0]
 
 
 def alternatives(path: Path) -> str:

@@ -6,13 +6,14 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from fgssl.errors import UserError
+from fgssl.settings.evaluation import EvaluationSettings
 
 PATH = click.Path(path_type=Path)
 OVERRIDES = click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
@@ -45,12 +46,17 @@ def clusters(context: click.Context, parameter: click.Parameter, incomplete: str
     return names or [CompletionItem(incomplete, type="file")]
 
 
-def print_measures(measures: Mapping[str, int | float], remarks: Sequence[str]) -> None:
-    """Print one measure per line, and the remarks on stderr; counts are integers, all others have two decimals."""
-    width = max(map(len, measures))
-    for name, value in measures.items():
+def print_measures(evaluation: EvaluationSettings, measures: Mapping[str, int | float]) -> None:
+    """Print one measure per line, without those that tables do not show, and the remarks on stderr.
+
+    Counts are integers, all others have two decimals.
+    """
+    hidden = {column.name for column in evaluation.columns if not column.shown}
+    printed = {name: value for name, value in measures.items() if name not in hidden}
+    width = max(map(len, printed))
+    for name, value in printed.items():
         print(f"{name:>{width}} {value:z.2f}" if isinstance(value, float) else f"{name:>{width}} {value}")
-    for remark in remarks:
+    for remark in evaluation.remarks(measures):
         print(f"note: {remark}", file=sys.stderr)
 
 
@@ -59,6 +65,11 @@ def print_next(program: str, *arguments: object, purpose: str) -> None:
     sys.stdout.flush()
     command = [_as_typed(program), *map(str, arguments)]
     print(f"next: {' '.join(map(_quoted, command))}  # {purpose}", file=sys.stderr, flush=True)
+
+
+def print_sweep_again(preset: str, out: Path, purpose: str) -> None:
+    """Print the command that repeats a sweep on this machine, whose file and settings are known to the user alone."""
+    print_next("fgssl", "sweep", "SWEEP.yaml", *(["--preset", preset] if preset else []), "--out", out, purpose=purpose)
 
 
 def _quoted(word: str) -> str:

@@ -25,7 +25,8 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
     CHECKPOINT is checkpoints/step-... inside a run folder. KEY=VALUE changes a setting of the evaluation, e.g.
     evaluation.label_level=1.
 
-    The measures are printed. Those of a run folder are also stored in it, by their evaluation settings.
+    The measures that tables show are printed; evaluation.shown_columns adds others. All measures of a run folder are
+    stored in it, by their evaluation settings.
     """
     if more := [text for text in overrides if Path(text).is_dir()]:
         raise UserError(f"several folders are given, and one is taken at a time: {', '.join([str(given), *more])}")
@@ -44,7 +45,7 @@ def command(given: Path, overrides: tuple[str, ...]) -> None:
 
     found = evaluate_checkpoint(config, folder, checkpoint) if checkpoint else evaluate_again(config, folder).measures
     assert config.evaluation is not None
-    print_measures(found, config.evaluation.remarks(found))
+    print_measures(config.evaluation, found)
     if not checkpoint:
         print_next_in_python("encoder = fgssl.load_encoder", folder.path)
 

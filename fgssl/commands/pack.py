@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
@@ -98,10 +98,17 @@ def command(context: click.Context, packed: Path | None, inspected: Path | None,
         given = context.invoked_subcommand or "--inspect"
         raise UserError(f"--{'verify' if packed else 'inspect'} takes one folder and nothing else, not also {given}")
     manifest = verify(folder, shown, cores()) if packed else Manifest.read(folder)
-    print(f"{folder}: every shard is as it was packed\n{_summary(manifest)}" if packed else _summary(manifest))
+    summary = _summary(manifest, folder)
+    print(f"{folder}: every shard is as it was packed\n{summary}" if packed else summary)
     if inspected:
-        _inspect(folder, sheet or Path(f"{folder.absolute()}.png"))
+        _inspect(folder, sheet or _beside(folder))
     _print_next(manifest, folder)
+
+
+def _beside(folder: Path) -> Path:
+    """Return the file of the contact sheet; it is relative if `folder` is, unless that ends in no name."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(f"{named.name}.png")
 
 
 def _inspect(folder: Path, sheet: Path) -> None:
@@ -119,8 +126,10 @@ def _pack(source: Source, arguments: Sequence[str]) -> None:
     started = time.monotonic()
     num_paths = len(source.paths) + 1
     paths, overrides = arguments[:num_paths], arguments[num_paths:]
-    if len(paths) < num_paths or any(re.match(r"\w+=", path) for path in paths):
-        raise UserError(f"source {source.name} needs: {source.usage()} [key=value ...]")
+    like_keys = [path for path in paths if re.match(r"\w+=", path)]
+    if len(paths) < num_paths or like_keys:
+        advice = f"; {like_keys[0]} was taken for a key: if it is a path, write ./{like_keys[0]}" if like_keys else ""
+        raise UserError(f"source {source.name} needs: {source.usage()} [key=value ...]{advice}")
     given = parse_overrides(list(overrides))
     options, packing = _settings(given, source.settings)
     *images, destination = map(Path, paths)
@@ -129,7 +138,7 @@ def _pack(source: Source, arguments: Sequence[str]) -> None:
         raise UserError(f"{min(unused)}: source {source.name} draws its images and stores them as they are: remove it")
     with _leaving_on_term():
         manifest = pack(dataset, destination, packing, track=shown, remark=_print_remark)
-    print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest)}")
+    print(f"packed in {time.monotonic() - started:.1f} s: {destination}\n{_summary(manifest, destination)}")
     for remark in dataset.remarks:
         _print_remark(remark)
     _print_next(manifest, destination)
@@ -171,7 +180,10 @@ def _print_next(manifest: Manifest, folder: Path) -> None:
 
 
 def _keys(settings: Any) -> list[tuple[str, str]]:
-    """Return (`key=default`, description) of each field of `settings`, from the string below it in the source code."""
+    """Return (`key=default`, description) of each field of `settings`, from the string below it in the source code.
+
+    The description opens with the allowed values, if these are a choice.
+    """
     (declaration,) = ast.parse(textwrap.dedent(inspect.getsource(settings))).body
     assert isinstance(declaration, ast.ClassDef)
     documented = {
@@ -179,16 +191,27 @@ def _keys(settings: Any) -> list[tuple[str, str]]:
         for field, text in itertools.pairwise(declaration.body)
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
     }
+    hints = get_type_hints(settings)
     return [
-        (f"{field.name}={_as_typed(field.default)}", documented.get(field.name, ""))
+        (f"{field.name}={_as_typed(field.default)}", _choice(hints[field.name]) + documented.get(field.name, ""))
         for field in dataclasses.fields(settings)
     ]
+
+
+def _choice(hint: Any) -> str:
+    """Return the allowed values such as `[refuse|drop] `, or nothing if the type is no choice."""
+    options = [hint] if get_origin(hint) is Literal else get_args(hint)
+    values = [str(value) for option in options if get_origin(option) is Literal for value in get_args(option)]
+    numbers = ["NUMBER" for option in options if option in (int, float)]
+    return f"[{'|'.join([*numbers, *values])}] " if values else ""
 
 
 def _as_typed(default: object) -> str:
     """Return a default as a user would type it; nothing for None."""
     if default is None:
         return ""
+    if isinstance(default, tuple):
+        return f"[{','.join(map(_as_typed, default))}]"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
@@ -196,11 +219,15 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _summary(manifest: Manifest) -> str:
+def _summary(manifest: Manifest, folder: Path) -> str:
+    from fgssl.data.shards import ShardedSplit
+
     levels = [f"{len(level.classes)} x {level.name}" for level in manifest.levels]
     lines = [f"dataset {manifest.dataset}, {', '.join(levels) if levels else 'unlabeled'}"]
     for split, shards in manifest.splits.items():
         size = sum(shard.bytes for shard in shards) / 2**20
         images, files = _counted(manifest.count(split), "image"), _counted(len(shards), "shard")
-        lines.append(f"{split:>8}: {images}, {files}, {size:.1f} MiB")
+        groups = len(set(ShardedSplit(folder, split).groups.tolist()))
+        in_groups = f" in {_counted(groups, 'group')}" if groups < manifest.count(split) else ""
+        lines.append(f"{split:>8}: {images}{in_groups}, {files}, {size:.1f} MiB")
     return "\n".join([*lines, f" version: {manifest.version}"])

@@ -1,24 +1,25 @@
 """`fgssl status`."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OUT, print_next
+from fgssl.commands.arguments import OUT, print_next, print_sweep_again
 from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import observe_sweep
 from hpc.local.launch import ALIVE, sweep_lives
-from hpc.sweeps.overview import INTERRUPTED, counted, duration, headline, shown_state
+from hpc.sweeps.overview import INTERRUPTED, counted, duration, headline, listed, shown_state
 from hpc.sweeps.plan import SweepRun, recorded_runs
 from hpc.sweeps.state import State, run_folder, states
 
 _WIDTH_OF_A_FILE = 240
+_PADDING, _LEAST_ROOM = 2, 24
 _COLUMNS = ("run", "state", "job", "submission", "node", "step", "ETA", "")
 _LOCAL_COLUMNS = ("run", "state", "step", "ETA", "")
 _COLORS = {
@@ -125,10 +126,7 @@ def _show_local(runs: Iterable[_LocalRun], plan: PlanRecord, out: Path, with_don
     if alive or all(shown.state in (State.RUNNING, State.DONE) for shown in runs):
         print_next("fgssl", "aggregate", out, purpose=f"write {out / 'table.md'} from the runs that are done")
     else:
-        preset = ["--preset", plan.preset] if plan.preset else []
-        print_next(
-            "fgssl", "sweep", "SWEEP.yaml", *preset, "--out", out, purpose="go on with the same sweep and settings"
-        )
+        print_sweep_again(plan.preset, out, purpose="go on with the same sweep and settings")
 
 
 # ---------------------------------------------------------------------------------------------- both
@@ -144,17 +142,29 @@ def _progress(folder: RunFolder, batch: int, state: str) -> tuple[str, str]:
     return f"{step}/{total}", duration((total - step) * batch / rate) if at_work else ""
 
 
-def _print_table(columns: Iterable[str], lines: Iterable[tuple[str, ...]], summary: str) -> None:
+def _print_table(columns: Sequence[str], lines: Sequence[tuple[str, ...]], summary: str) -> None:
+    """Print a table whose last column, the reasons, takes the room that the others leave, and then all long reasons."""
     from rich.console import Console  # takes a tenth of a second, which other commands need not spend
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    fixed = sum(
+        max(map(len, texts)) + _PADDING for texts in zip(columns[:-1], *(line[:-1] for line in lines), strict=True)
+    )
+    room = max(_LEAST_ROOM, console.width - fixed - _PADDING)
+    console.width = fixed + room + _PADDING  # a narrow terminal wraps the lines, and nothing is left out
+    table = Table(box=None, padding=(0, _PADDING, 0, 0))
     for column in columns:
         table.add_column(column, justify="right" if column in ("submission", "step", "ETA") else "left", no_wrap=True)
-    for label, state, *others in lines:
-        table.add_row(Text(label), Text(state, style=_COLORS.get(state, "")), *map(Text, others))
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    long: dict[str, list[str]] = {}
+    for label, state, *others, reason in lines:
+        short = reason if len(reason) <= room else f"{reason[: room - 3]}..."
+        table.add_row(Text(label), Text(state, style=_COLORS.get(state, "")), *map(Text, others), Text(short))
+        if short != reason:
+            long.setdefault(reason, []).append(label)
     if table.row_count:
         console.print(table)
+    for reason, labels in long.items():
+        console.print(f"{listed(labels)}:\n  {reason}", highlight=False, markup=False, soft_wrap=True)
     console.print(summary, highlight=False)

@@ -71,7 +71,7 @@ def command(
     if processes.rank == 0:
         print(f"run folder: {folder.path}")
         if (evaluation := folder.evaluation(config)) is not None and config.evaluation is not None:
-            print_measures(evaluation.measures, config.evaluation.remarks(evaluation.measures))
+            print_measures(config.evaluation, evaluation.measures)
         if evaluation is None:
             print_next("fgssl", "evaluate", folder.path, purpose="measure it")
         else:

@@ -1,6 +1,6 @@
 """Cache of decoded images in the shared memory of a node, which all processes of a user there fill and read.
 
-    bytes of image i, from i * 2^28 on
+    bytes of image i, from i * 2^30 on
     0        1 once all the others are written
     8 - 15   height and width, uint32 each
     16 -     pixels (H, W, 3), uint8
@@ -25,7 +25,8 @@ from fgssl.store.files import warn_once
 from fgssl.store.provenance import code_version
 
 _SHARED_MEMORY = Path("/dev/shm")
-_STRIDE = 2**28
+_STRIDE = 2**30
+"""Space for each image, which none that Pillow decodes fills (178,956,970 pixels)."""
 _PIXELS_AT = 16
 _PAGE = 4096
 _SAMPLE = 64
@@ -64,7 +65,11 @@ class DecodedCache:
     def put(self, row: int, pixels: NDArray[np.uint8]) -> None:
         """Store the pixels (H, W, 3) of one image; after a warning store nothing more if the memory is full."""
         start, size = row * _STRIDE, pixels.nbytes
-        if self._full or _PIXELS_AT + size > _STRIDE:
+        if self._full:
+            return
+        if _PIXELS_AT + size > _STRIDE:
+            height, width = pixels.shape[:2]
+            warn_once(f"data.cache: images as large as {width} x {height} px are decoded each time they are read")
             return
         shape = np.array(pixels.shape[:2], dtype=np.uint32)
         try:

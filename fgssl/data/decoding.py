@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from fgssl.data.metadata import may_have_exif
+from fgssl.errors import DataError
+
 try:
     import simplejpeg
 except ImportError:  # no wheel for this processor: Pillow gives the same pixels, at half the speed
@@ -30,19 +33,26 @@ def decode(encoded: bytes, *, strict: bool = False) -> NDArray[np.uint8]:
     """Return an upright RGB image (H, W, 3); gray, palette, CMYK, transparent and 16-bit images are converted.
 
     The pixels of a JPEG are those of libjpeg's exact (`islow`) inverse transform with smooth upsampling, which Pillow
-    computes as well. A JPEG with damaged data is decoded as far as libjpeg can, unless `strict`.
+    computes as well. A JPEG with damaged data is decoded as far as libjpeg can, unless `strict`. Pillow passes over the
+    warnings of libjpeg, so only simplejpeg can be strict; some rare subsamplings of colors, which it does not read, are
+    not checked.
 
     Raises:
         OSError, ValueError: The bytes are not a readable image.
+        DataError: `strict` is set, and the image is a JPEG, but simplejpeg is not installed.
     """
+    if strict and simplejpeg is None and encoded.startswith(_JPEG):
+        raise DataError(
+            "JPEG files cannot be checked for damage, since simplejpeg is not installed: install it, or pack on a "
+            "machine that has it and copy the shards; training reads them without it"
+        )
     colors = _colors_for_simplejpeg(encoded)
     if colors in ("CMYK", "YCCK"):
-        if strict:  # Pillow, which converts the colors, passes over the warnings of libjpeg
+        if strict:  # Pillow, which converts the colors, does not check
             simplejpeg.decode_jpeg(encoded, colorspace="CMYK", strict=True)
     elif colors is not None:
         pixels = simplejpeg.decode_jpeg(encoded, strict=strict)
-        may_be_turned = any(word in encoded for word in (b"Exif\0", b"Orientation"))
-        return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_be_turned else pixels
+        return upright(pixels, lambda: Image.open(io.BytesIO(encoded))) if may_have_exif(encoded) else pixels
     return upright_rgb(Image.open(io.BytesIO(encoded)))
 
 

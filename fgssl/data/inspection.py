@@ -20,13 +20,17 @@ IMAGES_MEASURED = 2000
 TILES = 60
 """Most images of a split in a contact sheet."""
 TILE, CAPTION, COLUMNS = 128, 16, 10
+MARGIN = 2
+"""Pixels around the image of a tile."""
 
 
 def overview(folder: Path) -> str:
-    """Return the tables of a packed dataset as text."""
+    """Return the tables of a packed dataset and the remarks of its packing as text."""
     manifest = Manifest.read(folder)
     parts = ["\n".join(_classes(manifest, number, level)) for number, level in enumerate(manifest.levels)]
-    return "\n\n".join([*parts, "\n".join(_images(ShardedSplit(folder, split)) for split in manifest.splits)])
+    parts.append("\n".join(_images(ShardedSplit(folder, split)) for split in manifest.splits))
+    remarks = [f"packing remarked: {remark}" for remark in manifest.remarks]
+    return "\n\n".join([*parts, *remarks])
 
 
 def _classes(manifest: Manifest, number: int, level: Level) -> Iterator[str]:
@@ -110,13 +114,17 @@ def _chosen(split: ShardedSplit) -> list[int]:
 
 
 def _tile(split: ShardedSplit, row: int) -> Image.Image:
+    """Return an image shrunk to a tile, or enlarged by a whole number, so that its pixels stay what they are."""
     try:
         tile = Image.fromarray(split.pixels(row))
     except (OSError, ValueError) as error:
         raise DataError(
             f"{split.source_ids[row]}: cannot be read ({error}): check with `fgssl pack --verify`"
         ) from None
-    tile.thumbnail((TILE - 4, TILE - 4))
+    side = TILE - 2 * MARGIN
+    if factor := side // max(tile.size):
+        return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)
+    tile.thumbnail((side, side))
     return tile
 
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from fgssl.data.decoding import decode, upright
+from fgssl.data.metadata import without_metadata
 from fgssl.data.sources.encoded_image import png
 from fgssl.settings.packing import PackingSettings
-
-cv2.setNumThreads(0)  # the threads of packing work on one image each
 
 JPEG_QUALITY = 92
 """Quality of JPEG files that are encoded anew, with chroma halved (4:2:0). Photographs shrunk to 256 px keep 45.4 dB;
@@ -31,6 +30,10 @@ class Finding(StrEnum):
     """Property of an image about which packing makes a remark; the value is the text of the remark."""
 
     SHRUNK = "shrunk to the shorter side that shorter_side gives"
+    TURNED = "turned upright, as their Exif block gives"
+    CMYK = "in CMYK, read as RGB"
+    PALETTE = "with a palette, read as RGB"
+    DEEP = "with 16 bits, scaled to 8"
     TRANSPARENT = "composed on the ground that the key ground gives, since they have transparent pixels"
     DAMAGED = "damaged, packed as far as they can be read"
     EXIF = "with a damaged Exif block, read as not turned"
@@ -46,12 +49,14 @@ class PackedImage:
     """Findings of this image, each with a detail such as a decoder's message, which may be empty."""
 
 
-def packed_image(encoded: bytes, settings: PackingSettings) -> PackedImage:
+def packed_image(encoded: bytes, settings: PackingSettings, damage: str = "") -> PackedImage:
     """Return the image file to store for an image file of a source.
 
     Its pixels are those of `fgssl.data.decoding.decode`, shrunk if the shorter side is larger than the settings allow.
+    `damage` is the decoder's message about a damaged file of which the source made the image.
 
     Raises:
+        DataError: No image of this format can be packed on this machine.
         Exception: The image cannot be packed, for the reason in the message; Pillow raises many types.
     """
     try:
@@ -65,10 +70,14 @@ def packed_image(encoded: bytes, settings: PackingSettings) -> PackedImage:
             "max_megapixels if there is enough memory"
         )
     findings: dict[Finding, str] = {}
+    if damage:
+        _accept_damage(damage, settings, findings)
     pack = _packed_jpeg if encoded.startswith(_JPEG) else _packed_losslessly
     stored = pack(encoded, image, settings, findings)
-    if stored is encoded and image.width * image.height > PILLOW_LIMIT:
-        raise ValueError(f"has {megapixels:.0f} megapixels, more than training reads: give a shorter_side")
+    width, height = Image.open(io.BytesIO(stored)).size
+    if width * height > PILLOW_LIMIT:
+        megapixels = width * height / 1e6
+        raise ValueError(f"has {megapixels:.0f} megapixels, more than training reads: give a smaller shorter_side")
     return PackedImage(stored, findings)
 
 
@@ -78,17 +87,23 @@ def _packed_jpeg(encoded: bytes, image: Image.Image, settings: PackingSettings, 
     except ValueError as error:
         # Even bytes to spare at the end, which some whole files have, are mostly the mark of a broken code before.
         pixels = decode(encoded)  # raises if nothing can be read
-        if not settings.accept_damaged:
-            raise ValueError(f"{error}: replace it, or give accept_damaged=true to pack what can be read") from None
-        findings[Finding.DAMAGED] = str(error)
-    orientation = _orientation(image, findings)
-    if settings.shorter_side == "original":
+        _accept_damage(str(error), settings, findings)
+    _orientation(image, findings)
+    if image.mode == "CMYK":
+        findings[Finding.CMYK] = ""
+    if settings.shorter_side == "original" and Finding.DAMAGED not in findings:
         return encoded
-    plain = not findings and orientation == 1 and image.mode != "CMYK" and "progressive" not in image.info
+    plain = not findings and "progressive" not in image.info
     small = _shrunk(pixels, settings, findings)
-    if small is pixels and plain:
-        return encoded
-    return _jpeg(small, gray=image.mode == "L")
+    kept = without_metadata(encoded) if small is pixels and plain else None
+    return _jpeg(small, gray=image.mode == "L") if kept is None else kept
+
+
+def _accept_damage(damage: str, settings: PackingSettings, findings: dict[Finding, str]) -> None:
+    """Note the damage of an image; raise a `ValueError` unless the settings accept damaged images."""
+    if not settings.accept_damaged:
+        raise ValueError(f"{damage}: replace it, or give accept_damaged=true to pack what can be read")
+    findings[Finding.DAMAGED] = damage
 
 
 def _packed_losslessly(
@@ -100,27 +115,35 @@ def _packed_losslessly(
         raise ValueError(f"PNG cannot hold mode {image.mode} without loss; convert it to RGB")
     pixels = decode(encoded, strict=True)
     image.load()
-    _orientation(image, findings)
+    orientation = _orientation(image, findings)
     if image.mode.startswith("I"):
         _check_depth(image, findings)
+    if image.mode.startswith("P"):
+        findings[Finding.PALETTE] = ""
     if transparent := image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         findings[Finding.TRANSPARENT] = ""
         ground = Image.new("RGBA", image.size, settings.ground)
         composed = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
         pixels = upright(np.asarray(composed), lambda: image)
     small = _shrunk(pixels, settings, findings)
-    if image.format == "PNG" and small is pixels and not transparent:
+    is_stored_form = image.format == "PNG" and small is pixels and not transparent
+    if is_stored_form and settings.shorter_side == "original":
         return encoded
+    kept = without_metadata(encoded) if is_stored_form and orientation == 1 else None
+    if kept is not None:
+        return kept
     gray = image.mode in _GRAY_MODES
     return png(Image.fromarray(np.ascontiguousarray(small[..., 0]) if gray else small))
 
 
 def _orientation(image: Image.Image, findings: dict[Finding, str]) -> int:
-    """Return the Exif tag Orientation, 1 if there is none; note a block that cannot be read, which turns nothing."""
+    """Return the Exif tag Orientation, 1 if there is none; note what it does, or that it cannot be read."""
     try:
         tags = image.getexif()
         orientation = tags.get(ExifTags.Base.Orientation, 1)
         if orientation in range(9) and (tags or not image.info.get("exif")):
+            if orientation > 1:
+                findings[Finding.TURNED] = ""
             return orientation or 1  # 0 stands for unknown
     except Exception:  # Pillow raises many types for a damaged block
         pass
@@ -134,6 +157,7 @@ def _check_depth(image: Image.Image, findings: dict[Finding, str]) -> None:
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest >= 2**16:
         raise ValueError(f"has values from {lowest} to {highest}: scale them to 0-65535")
+    findings[Finding.DEEP] = ""
     if highest < 2**15:
         findings[Finding.DEPTH] = f"values up to {highest}"
 

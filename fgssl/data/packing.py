@@ -11,7 +11,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
+from pydantic import JsonValue
 
 from fgssl.data.packed_image import Finding, packed_image
 from fgssl.data.packing_folder import (
@@ -21,12 +25,22 @@ from fgssl.data.packing_folder import (
     ShardRecord,
     combined,
     refuse_existing,
+    shards,
     source_of,
     write,
     writing,
 )
-from fgssl.data.packing_remarks import FindingCounts, count_findings, equal_images, merged, remarks_on
-from fgssl.data.shard_content import shard_content, source_id
+from fgssl.data.packing_remarks import (
+    ClassCounts,
+    FindingCounts,
+    contradictions,
+    count_findings,
+    equal_images,
+    merged,
+    remarks_on,
+    remarks_on_left_out,
+)
+from fgssl.data.shard_content import finest_labels, shard_content, source_id
 from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
 from fgssl.errors import DataError
 from fgssl.progress import Advance, Track, silent
@@ -78,22 +92,17 @@ def pack(
     refuse_existing(destination)
     if not dataset.drawn:
         dataset = replace(dataset, arguments={**dataset.arguments, **settings.arguments})
-    with PackingFolder(destination, _plan(dataset, shard_bytes)) as folder, _pillow_without_warnings():
+    with PackingFolder(destination, _plan(dataset, shard_bytes), remark) as folder, _libraries_set():
         packing = _Packing(dataset, settings, folder, shard_bytes)
-        try:
-            packing.resume(remark)
-            for split in dataset.splits:
-                packing.pack(split, track)
-        except (KeyboardInterrupt, SystemExit):
-            kept = "keeps the finished shards: the same command goes on after them; delete it if you do not want that"
-            remark(f"{folder.path} {kept}" if folder.keep() else f"no shard was finished: {folder.path} is removed")
-            raise
+        packing.resume(remark)
+        for split in dataset.splits:
+            packing.pack(split, track)
         if faults := sorted(packing.unreadable):
             if folder.keep():
                 remark(f"{folder.path} keeps the shards finished before: the same command goes on after them")
-            raise DataError(listed(faults, "image that cannot be packed", "images that cannot be packed"))
+            raise DataError(f"{_unreadable(faults)}\nreplace them, or give unreadable=drop to pack all other images")
         manifest = packing.manifest()
-        for text in packing.remarks():
+        for text in manifest.remarks:
             remark(text)
         with writing(destination):
             write(folder.shards / MANIFEST, manifest.to_json().encode())
@@ -101,26 +110,44 @@ def pack(
     return manifest
 
 
-def _plan(dataset: SourceDataset, shard_bytes: int) -> str:
-    """Return a SHA-256 over all that decides the shards, except the images themselves."""
-    content = [FORMAT, code_version(), *sorted(versions().items())]
-    content += [shard_bytes, dataset.drawn, dataset.seed]
-    content += [dataset.name, dataset.source, dict(dataset.arguments), [asdict(level) for level in dataset.levels]]
-    content += [{split: len(recipes) for split, recipes in dataset.splits.items()}]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _unreadable(faults: Sequence[str]) -> str:
+    return listed(faults, "image that cannot be packed", "images that cannot be packed")
+
+
+def _plan(dataset: SourceDataset, shard_bytes: int) -> dict[str, JsonValue]:
+    """Return all that decides the shards, except the images themselves, by the name that a remark gives it."""
+    levels = json.dumps([asdict(level) for level in dataset.levels]).encode()
+    return {
+        "the format of shards": FORMAT,
+        "the version of fgssl": code_version(),
+        **{f"the version of {name}": version for name, version in versions().items()},
+        "the size of shards": shard_bytes,
+        "the name": dataset.name,
+        "the source": dataset.source,
+        "seed": dataset.seed,
+        **dataset.arguments,
+        "the SHA-256 of the classes": hashlib.sha256(levels).hexdigest(),
+        **{f"the number of images in {split}": len(recipes) for split, recipes in dataset.splits.items()},
+    }
 
 
 @contextlib.contextmanager
-def _pillow_without_warnings() -> Iterator[None]:
-    """Silence Pillow about damaged Exif blocks, which become remarks, and about sizes, which the settings limit."""
-    limit = Image.MAX_IMAGE_PIXELS
+def _libraries_set() -> Iterator[None]:
+    """Adapt the libraries of the process to packing within the context.
+
+    Pillow is silent about damaged Exif blocks, which become remarks, and about sizes, which the settings limit. OpenCV
+    starts no threads of its own, since each thread of packing works on one image.
+    """
+    limit, threads = Image.MAX_IMAGE_PIXELS, cv2.getNumThreads()
     Image.MAX_IMAGE_PIXELS = None
+    cv2.setNumThreads(0)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+        cv2.setNumThreads(threads)
 
 
 @dataclass(frozen=True)
@@ -151,16 +178,23 @@ class _Packing:
 
     def resume(self, remark: Remark) -> None:
         """Take over the finished shards of an interrupted packing whose source files have not changed."""
+        reason = "they are damaged"
         for record in self._folder.finished():
             start, recipes = self._done(record.split), self._dataset.splits[record.split]
-            rows = self._orders[record.split][start : start + record.shard.count]
+            rows = self._orders[record.split][start : start + record.shard.count + len(record.left_out)]
             sources = in_order(source_of, [recipes[row] for row in rows], self._workers)
             if combined(list(sources)) != record.made_of:
+                reason = "the files of their images have changed"
+                break
+            if record.left_out and self._settings.unreadable == "refuse":
+                reason = "unreadable images were left out of them"
                 break
             self._take(record)
-        self._folder.discard_after(self._records)
+        discarded = self._folder.discard_after(self._records)
         if number := len(self._records):
-            remark(f"goes on after {number} {'shard' if number == 1 else 'shards'} of an interrupted packing")
+            remark(f"goes on after {shards(number)} of an interrupted packing")
+        if discarded:
+            remark(f"packs {shards(discarded)} of an interrupted packing again, since {reason}")
 
     def pack(self, split: str, track: Track) -> None:
         """Write the shards of one split that are not finished yet."""
@@ -169,48 +203,53 @@ class _Packing:
             advance(start)
             prepared = in_order(lambda row: self._prepare(recipes[row]), self._orders[split][start:], self._workers)
             for batch in _batches(self._readable(prepared, advance), self._shard_bytes):
-                self._write(split, batch)
+                if not self.unreadable:  # otherwise it ends early, at an unreadable image
+                    self._write(split, batch)
 
     @property
     def _workers(self) -> int:
         return self._settings.workers or 1
 
     def _done(self, split: str) -> int:
-        return sum(record.shard.count for record in self._records if record.split == split)
+        return sum(record.shard.count + len(record.left_out) for record in self._records if record.split == split)
 
     def _prepare(self, recipe: Callable[[], Sample]) -> _Prepared:
         made_of = source_of(recipe)
         try:
             sample = recipe()
         except UnreadableImageError as error:
-            return _Prepared(None, fault=str(error))
+            return _Prepared(None, made_of, fault=str(error))
         digest = hashlib.sha256(sample.image).digest()[:DIGEST_BYTES]
         if self._dataset.drawn:
             return _Prepared(sample, made_of, digest)
         try:
-            packed = packed_image(sample.image, self._settings)
-        except MemoryError:
+            packed = packed_image(sample.image, self._settings, sample.damage)
+        except (MemoryError, DataError):
             raise
         except Exception as error:  # Pillow raises many types for damaged files
-            return _Prepared(None, fault=f"{sample.source_id}: {error}")
+            return _Prepared(None, made_of, fault=f"{sample.source_id}: {error}")
         return _Prepared(replace(sample, image=packed.encoded), made_of, digest, packed.findings)
 
     def _readable(self, prepared: Iterable[_Prepared], advance: Advance) -> Iterator[_Prepared]:
         for each in prepared:
             advance(1)
-            if each.fault:
+            if each.fault and self._settings.unreadable == "refuse":
                 self.unreadable.append(each.fault)
             elif not self.unreadable:  # otherwise nothing will be packed, and only further unreadable images matter
                 yield each
 
     def _write(self, split: str, batch: Sequence[_Prepared]) -> None:
+        left_out = tuple(each.fault for each in batch if each.fault)
         samples = [each.sample for each in batch if each.sample is not None]
+        if not samples:
+            raise DataError(f"split {split}: no image is left: {_unreadable(left_out)}")
         attributes = self._records[0].attributes if self._records else tuple(samples[0].attributes)
         for sample in samples:
             _check(sample, self._dataset.levels, attributes)
         groups, new_groups, num_groups = self._grouped(samples)
         name = f"{split}-{sum(record.split == split for record in self._records):05d}.h5"
-        content = shard_content(name, samples, groups, attributes)
+        with ThreadPoolExecutor(1) as apart:  # in the main thread, h5py's weak references swallow a KeyboardInterrupt
+            content = apart.submit(shard_content, name, samples, groups, attributes).result()
         record = ShardRecord(
             split=split,
             shard=Shard(name, len(samples), len(content), hashlib.sha256(content).hexdigest()),
@@ -219,10 +258,9 @@ class _Packing:
             attributes=attributes,
             groups=new_groups,
             num_groups=num_groups,
-            findings=count_findings(
-                (sample.source_id, each.findings) for sample, each in zip(samples, batch, strict=True)
-            ),
+            findings=count_findings((each.sample.source_id, each.findings) for each in batch if each.sample),
             digests=b"".join(each.digest for each in batch).hex(),
+            left_out=left_out,
         )
         self._folder.add(len(self._records), record, content)
         self._take(record)
@@ -247,30 +285,49 @@ class _Packing:
     def manifest(self) -> Manifest:
         """Return the manifest of all shards."""
         splits = {split: [each for each in self._records if each.split == split] for split in self._dataset.splits}
+        class_counts = {
+            split: tuple(
+                tuple(map(sum, zip(*by_shard, strict=True)))
+                for by_shard in zip(*(record.class_counts for record in records), strict=True)
+            )
+            for split, records in splits.items()
+        }
         return Manifest(
             dataset=self._dataset.name,
             source=self._dataset.source,
             arguments=self._dataset.arguments,
             levels=self._dataset.levels,
             splits={split: tuple(record.shard for record in records) for split, records in splits.items()},
-            class_counts={
-                split: tuple(
-                    tuple(map(sum, zip(*by_shard, strict=True)))
-                    for by_shard in zip(*(record.class_counts for record in records), strict=True)
-                )
-                for split, records in splits.items()
-            },
+            class_counts=class_counts,
             attributes=tuple(sorted(self._records[0].attributes)),
+            remarks=tuple(self._remarks(class_counts)),
         )
 
-    def remarks(self) -> list[str]:
+    def _remarks(self, class_counts: ClassCounts) -> list[str]:
         """Return remarks on the images for the user."""
         findings: FindingCounts = {}
         digests = {split: b"" for split in self._dataset.splits}
         for record in self._records:
             findings = merged(findings, record.findings)
             digests[record.split] += bytes.fromhex(record.digests)
-        return [*remarks_on(findings), *equal_images(digests, self._source_id)]
+        left_out = sorted(fault for record in self._records for fault in record.left_out)
+        remarks = remarks_on_left_out(left_out, class_counts, self._dataset.levels) if left_out else []
+        remarks += [*remarks_on(findings), *equal_images(digests, self._source_id)]
+        if self._dataset.levels:
+            remarks += contradictions(b"".join(digests.values()), self._finest_labels, self._labeled_source_id)
+        return remarks
+
+    def _finest_labels(self) -> NDArray[np.int64]:
+        return np.concatenate([finest_labels(self._folder.shards / record.shard.file) for record in self._records])
+
+    def _labeled_source_id(self, row: int) -> str:
+        """Return the origin and the finest class of an image, by its place among those of all splits."""
+        for record in self._records:
+            if row < record.shard.count:
+                path = self._folder.shards / record.shard.file
+                return f"{source_id(path, row)} ({self._dataset.levels[0].classes[finest_labels(path)[row]]})"
+            row -= record.shard.count
+        raise IndexError(row)
 
     def _source_id(self, split: str, row: int) -> str:
         for record in self._records:
@@ -301,11 +358,12 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int) -> It
 
 
 def _batches(prepared: Iterator[_Prepared], shard_bytes: int) -> Iterator[list[_Prepared]]:
+    """Yield the images of each shard; an unreadable one is in the batch of the image before it."""
     batch: list[_Prepared] = []
     size = 0
     for each in prepared:
         image_bytes = len(each.sample.image) if each.sample else 0
-        if batch and size + image_bytes > shard_bytes:
+        if batch and image_bytes and size + image_bytes > shard_bytes:
             yield batch
             batch, size = [], 0
         batch.append(each)

@@ -1,7 +1,7 @@
 """Hidden folder beside a destination, in which one process packs and which an interrupted packing leaves behind.
 
 .NAME.packing/lock              locked by the process that packs
-.NAME.packing/plan              SHA-256 over the dataset and the settings
+.NAME.packing/plan              dataset and settings, as JSON
 .NAME.packing/shards/           finished shards; renamed to NAME at the end
 .NAME.packing/records/00000     record of each finished shard, in the order in which they were written
 """
@@ -19,6 +19,8 @@ from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import IO
+
+from pydantic import JsonValue
 
 from fgssl.errors import DataError
 from fgssl.store.files import file_sha256, read_or_warn
@@ -52,38 +54,65 @@ class ShardRecord:
     """Number of images and first examples, by finding."""
     digests: str
     """First 8 bytes of the SHA-256 of each source file, in hexadecimal, one after the other."""
+    left_out: tuple[str, ...] = ()
+    """Reasons why images among these could not be packed."""
 
 
 class PackingFolder:
-    """Folder in which this process alone packs, as a context; it is removed at its end unless `keep` was called."""
+    """Folder in which this process alone packs, as a context, at the end of which it is removed.
 
-    def __init__(self, destination: Path, plan: str) -> None:
+    It stays with its finished shards, if there are any, after an interruption, about which `remark` gets a text, and
+    after a call of `keep`.
+    """
+
+    def __init__(self, destination: Path, plan: Mapping[str, JsonValue], remark: Callable[[str], object]) -> None:
         self.destination = destination
         self.path = destination.with_name(f".{destination.name}.packing")
         self.shards, self._records, self._plan = self.path / "shards", self.path / "records", self.path / "plan"
         self._lock: IO[str] | None = None
         self._kept = False
+        self._remark = remark
         with writing(destination):
             self._lock = _locked(self.path / "lock", destination)
             try:
                 refuse_existing(destination)
-                if not self._plan.is_file() or self._plan.read_text(encoding="utf-8") != plan:
-                    self._clear()
-                    write(self._plan, plan.encode())
+                self._start(json.loads(json.dumps(plan)))
                 for folder in (self.shards, self._records):
                     folder.mkdir(exist_ok=True)
-            except BaseException:
-                self._remove()
+            except BaseException as error:
+                self.__exit__(type(error))
                 raise
 
     def __enter__(self) -> "PackingFolder":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind in (KeyboardInterrupt, SystemExit) and not self._published():
+            advice = "the same command goes on after them; delete it if you do not want that"
+            kept = f"{self.path} keeps the finished shards: {advice}"
+            self._remark(
+                kept if self.keep() else f"nothing is kept, since no shard was finished: {self.path} is removed"
+            )
         if not self._kept:
             self._remove()
         elif self._lock is not None:
             self._lock.close()
+
+    def _start(self, plan: Mapping[str, JsonValue]) -> None:
+        """Discard what a packing with another plan has left, with a remark on what differs."""
+        earlier = read_or_warn(self._plan, dict[str, JsonValue], advice="everything is packed again")
+        if earlier == plan:
+            return
+        number = sum(1 for _ in self._records.glob("*"))
+        if earlier and number:
+            reasons = [
+                f"{key} was {json.dumps(earlier.get(key))} and is {json.dumps(plan.get(key))}"
+                for key in dict.fromkeys((*earlier, *plan))
+                if earlier.get(key) != plan.get(key)
+            ]
+            self._remark(f"discards {shards(number)} of an interrupted packing, since {', and '.join(reasons)}")
+        self._clear()
+        write(self._plan, json.dumps(plan).encode())
 
     def keep(self) -> bool:
         """Keep the finished shards for the next packing, and return whether there are any."""
@@ -103,13 +132,16 @@ class PackingFolder:
     def _record(self, number: int) -> Path:
         return self._records / f"{number:05d}"
 
-    def discard_after(self, records: Sequence[ShardRecord]) -> None:
-        """Remove all shards and records but the first ones, which are `records`."""
+    def discard_after(self, records: Sequence[ShardRecord]) -> int:
+        """Remove all shards and records but the first ones, which are `records`; return how many records there were."""
+        discarded = 0
         valid = {self._record(number) for number in range(len(records))}
         valid |= {self.shards / record.shard.file for record in records}
         for file in (*self._records.iterdir(), *self.shards.iterdir()):
             if file not in valid:
+                discarded += file.parent == self._records
                 file.unlink()
+        return discarded
 
     def add(self, number: int, record: ShardRecord, content: bytes) -> None:
         """Write a finished shard, and then the record that makes it one."""
@@ -126,6 +158,9 @@ class PackingFolder:
             except OSError:
                 refuse_existing(self.destination)  # another process was faster
                 raise
+
+    def _published(self) -> bool:
+        return self._record(0).is_file() and not self.shards.exists()
 
     def _clear(self) -> None:
         for entry in self.path.iterdir():
@@ -179,6 +214,11 @@ def _locked(path: Path, destination: Path) -> IO[str]:
                 file.flush()
                 return file
         file.close()
+
+
+def shards(number: int) -> str:
+    """Return a number of shards as messages give it."""
+    return "1 shard" if number == 1 else f"{number} shards"
 
 
 def refuse_existing(destination: Path) -> None:

@@ -1,16 +1,19 @@
-"""Remarks of packing: what was done to images, and which images of two splits are equal byte for byte."""
+"""Remarks of packing: what was done to images, and which images are equal byte for byte though they should not be."""
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fgssl.data.packed_image import Finding
-from fgssl.store.manifest import LISTED_FAULTS
+from fgssl.store.manifest import LISTED_FAULTS, Level, listed
 
 FindingCounts = Mapping[str, tuple[int, tuple[str, ...]]]
 """Number of images and their first names, by finding."""
-_UNNAMED = (Finding.SHRUNK,)
+ClassCounts = Mapping[str, tuple[tuple[int, ...], ...]]
+"""Number of images of each class, by split and then by level."""
+_UNNAMED = (Finding.SHRUNK, Finding.TURNED, Finding.CMYK, Finding.PALETTE, Finding.DEEP)
 
 
 def count_findings(found: Iterable[tuple[str, Mapping[Finding, str]]]) -> FindingCounts:
@@ -44,6 +47,20 @@ def remarks_on(findings: FindingCounts) -> list[str]:
     ]
 
 
+def remarks_on_left_out(faults: Sequence[str], class_counts: ClassCounts, levels: Sequence[Level]) -> list[str]:
+    """Return a remark on the unreadable images that were left out, and on classes that have no other ones."""
+    remarks = [listed(faults, "unreadable image left out", "unreadable images left out")]
+    for split, counts in class_counts.items():
+        if emptied := [
+            name
+            for level, numbers in zip(levels[:1], counts[:1], strict=True)
+            for name, number in zip(level.classes, numbers, strict=True)
+            if not number
+        ]:
+            remarks.append(listed(emptied, f"class without images in {split}", f"classes without images in {split}"))
+    return remarks
+
+
 def equal_images(digests: Mapping[str, bytes], name: Callable[[str, int], str]) -> list[str]:
     """Return one remark for each pair of splits that share images, with examples.
 
@@ -61,6 +78,29 @@ def equal_images(digests: Mapping[str, bytes], name: Callable[[str, int], str]) 
             count = len(in_other)
             remarks.append(_remark(f"{_images(count)} of {other} equal byte for byte in {one}", count, examples))
     return remarks
+
+
+def contradictions(digests: bytes, labels: Callable[[], NDArray[np.int64]], name: Callable[[int], str]) -> list[str]:
+    """Return a remark on equal images with different labels, in one split or in several, if there are any.
+
+    `digests` holds 8 bytes for each image. `labels` returns their finest labels (n,), and `name` what the remark shows
+    of an image.
+    """
+    keys = np.frombuffer(digests, dtype=np.uint64)
+    _, key_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero(counts[key_of] > 1)
+    if not len(repeated):
+        return []
+    first_rows: dict[int, dict[int, int]] = {}
+    label_of = labels()
+    for row in repeated.tolist():
+        first_rows.setdefault(int(key_of[row]), {}).setdefault(int(label_of[row]), row)
+    different = [list(by_label.values()) for by_label in first_rows.values() if len(by_label) > 1]
+    if not different:
+        return []
+    count = len(different)
+    headline = f"{_images(count)} that {'occurs' if count == 1 else 'occur'} with different labels"
+    return [_remark(headline, count, [" = ".join(map(name, rows)) for rows in different[:LISTED_FAULTS]])]
 
 
 def _images(count: int) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from fgssl.data.source import Sample
 
@@ -28,6 +29,13 @@ def shard_content(name: str, samples: Sequence[Sample], groups: Sequence[int], a
         file.flush()
         content: bytes = file.id.get_file_image()
         return content
+
+
+def finest_labels(path: Path) -> NDArray[np.int64]:
+    """Return the finest labels (n,) of the images of a shard."""
+    with h5py.File(path, "r", locking=False) as file:
+        labels: NDArray[np.int64] = file["labels"][:, 0]
+        return labels
 
 
 def source_id(path: Path, row: int) -> str:

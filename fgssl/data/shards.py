@@ -31,16 +31,14 @@ from fgssl.errors import DataError
 from fgssl.store.files import unreadable
 from fgssl.store.manifest import Level, Manifest, Shard
 
-_MOST_OPEN_FILES = 1024
-
 
 class ShardedSplit:
     """One split of a packed dataset, read image by image.
 
     Opening reads everything but the images and their names, and raises a `DataError` unless the manifest, the shards'
     sizes and the extents of their datasets agree. No HDF5 handle is kept: `read` is a `pread` at a fixed offset, which
-    is safe over forks and threads. Only the shards that were read last stay open, at most a quarter of the files that
-    a process may open.
+    is safe over forks and threads. Shards stay open once they are read. If the limit of open files cannot be raised
+    to four times their number, only the shards that were read last do, at most a quarter of the limit.
 
     With `cache` "memory", the processes of a node decode each image once, and share the pixels in memory.
     """
@@ -68,7 +66,7 @@ class ShardedSplit:
         """Offsets (count + 1,) of each shard's images from the start of its file, one shard after the other."""
         for number, shard in enumerate(shards):
             self._read_table(number, shard)
-        self._open_file = functools.lru_cache(_open_files_at_most())(_OpenFile)
+        self._open_file = functools.lru_cache(_open_files_at_most(len(shards)))(_OpenFile)
         self._decoded: DecodedCache | None = None
         if cache == "memory":
             self._decoded = shared_cache(f"{self.version[:12]}-{split}", rows, self.pixels)
@@ -177,10 +175,18 @@ class _OpenFile:
             os.close(self.descriptor)
 
 
-def _open_files_at_most() -> int:
-    """Return how many shards of a split stay open, so that two splits leave half of the limit to everything else."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _MOST_OPEN_FILES if limit == resource.RLIM_INFINITY else max(1, min(limit // 4, _MOST_OPEN_FILES))
+def _open_files_at_most(shards: int) -> int:
+    """Return how many of the `shards` of a split stay open, after raising the soft limit of open files if necessary.
+
+    Two splits leave half of the limit to everything else.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < 4 * shards:
+        raised = 4 * shards if hard == resource.RLIM_INFINITY else min(4 * shards, hard)
+        with contextlib.suppress(OSError, ValueError):  # a limit of the system may be lower
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
+    return shards if soft == resource.RLIM_INFINITY else max(1, min(soft // 4, shards))
 
 
 def _place(row: int, first_rows: Sequence[int]) -> tuple[int, int]:

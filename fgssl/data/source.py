@@ -31,6 +31,9 @@ class Sample:
     """Group of the image. A validation split never divides a group. Empty: the image is a group of its own."""
     attributes: Mapping[str, float] = field(default_factory=dict)
     """Recorded attributes by name, such as light and pose."""
+    damage: str = ""
+    """Decoder's message about a damaged file of which the image was made as far as it could be read. `pack` refuses
+    the image then, unless its settings accept damaged ones."""
 
 
 @dataclass(frozen=True)

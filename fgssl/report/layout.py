@@ -74,9 +74,8 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
 
         if plan.primary in of_baseline:
             blocks.append(_tested(plan, [by_cell[cell][plan.primary] for cell in others]))
-        blocks.append(
-            block(f"Difference from {plan.baseline} (cell minus baseline), paired by seed", paired(_difference), others)
-        )
+        caption = f"Difference from {plan.baseline} (cell minus baseline), paired by seed"
+        blocks.append(block(caption, paired(_difference), others))
         if counts := [column.name for column in shown if column.unit == "count" and column.name in of_baseline]:
             caption = f"Decrease relative to {plan.baseline}, percent, paired by seed"
             blocks.append(block(caption, paired(_decrease), others, counts))
@@ -85,10 +84,13 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         caption = "Published value, and the difference from it (this table minus published)"
         blocks.append(block(caption, _published, published))
 
-    notes = [*_unit_notes(shown), *_reading(plan, bold, underlined)]
-    notes += [f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()]
-    notes += remarks(rows)
-    notes += [f"Warning: {line}" for line in warnings(rows)]
+    notes = [
+        *_unit_notes(shown),
+        *_reading(plan, bold, underlined),
+        *(f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()),
+        *remarks(rows),
+        *(f"Warning: {line}" for line in warnings(rows)),
+    ]
     preset = f", preset {plan.preset}" if plan.preset else ""
     return Layout(f"{plan.title} ({plan.sweep}{preset})" if plan.title else f"{plan.sweep}{preset}", blocks, notes)
 

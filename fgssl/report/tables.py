@@ -1,8 +1,9 @@
 """Table of a sweep (table.csv), one row per cell and metric: statistics, missing runs and differences."""
 
-import collections
 import io
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
     baseline = None if plan.baseline is None else of_cells[plan.baseline]
     for cell in plan.cells:
         runs = of_cells[cell.cell]
-        counts = collections.Counter(row["state"] for row in runs)
+        counts = Counter(row["state"] for row in runs)
         states = ", ".join(f"{counts[state]} {state}" for state in STATES if state in counts)
         asked = {column.name for column in cell.columns}
         for metric in plan.metrics:
@@ -168,6 +169,8 @@ _EQUAL = (
     "give the command of the sweep again"
 )
 _LISTED = 4
+_MEASURED = re.compile(r"\b\d+\.\d\d\b")
+"""Measure in a remark, which has two decimals."""
 
 
 def _some(cells: Sequence[str]) -> str:
@@ -207,12 +210,32 @@ def absences(rows: Sequence[Row], plan: PlanRecord) -> dict[str, str]:
 
 
 def remarks(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each remark on the measures of runs that are done, with the cells whose runs have it."""
-    cells_of: dict[str, list[str]] = {}
+    """Return a line for each remark on the measures of runs that are done, with the cells and seeds that have it.
+
+    Remarks that differ in their measures only are one line, with the smallest and the largest value of each. Seeds are
+    left out if all done runs of a cell have the remark.
+    """
+    found: dict[str, list[tuple[Row, list[float]]]] = {}
     for row in rows:
         for remark in (row["remarks"] or "").splitlines():
-            cells_of.setdefault(remark, []).append(row["cell"])
-    return [f"{remark} ({_some(list(dict.fromkeys(cells)))})" for remark, cells in cells_of.items()]
+            values = [float(value) for value in _MEASURED.findall(remark)]
+            text = _MEASURED.sub("{}", remark.replace("{", "{{").replace("}", "}}"))
+            found.setdefault(text, []).append((row, values))
+    lines = []
+    for text, with_values in found.items():
+        spans = [_span(values) for values in zip(*(values for _, values in with_values), strict=True)]
+        seeds_of: dict[str, list[int]] = {}
+        for row, _ in with_values:
+            seeds_of.setdefault(row["cell"], []).append(row["seed"])
+        done = Counter(row["cell"] for row in rows if row["state"] == "DONE")
+        cells = [f"{cell} {_seeds(seeds)}" if len(seeds) < done[cell] else cell for cell, seeds in seeds_of.items()]
+        lines.append(f"{text.format(*spans)} ({_some(cells)})")
+    return lines
+
+
+def _span(values: Sequence[float]) -> str:
+    lowest, highest = f"{min(values):.2f}", f"{max(values):.2f}"
+    return lowest if lowest == highest else f"{lowest} to {highest}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

@@ -37,7 +37,7 @@ def execute(
     """Complete the run folder of `config`, and return it.
 
     Every process of the run calls this function. The first one alone writes, and it evaluates after the others have
-    left. The traceback of a failure is written to failure.txt.
+    left. failure.txt receives the message of a `UserError`, or the traceback of any other failure.
 
     Args:
         config: Settings of the run.
@@ -88,15 +88,15 @@ def _lead(
             _complete(config, out, folder, world, lease, last_step)
         except Exception as error:
             stop_leaving()
-            text = traceback.format_exc()
+            told = _correctable(error, folder)
+            text = _failure_text(told)
             if (lost := peer_lost(error, world)) is not None:
                 text = f"{folder.failures_of_others(patience_s=2.0)}{lost}\n\n{text}"  # the cause comes first
                 print(text, file=sys.stderr)
             with contextlib.suppress(UserError):  # on a full disk the failure itself must still be raised
                 lease.write("failure.txt", text)
-            if isinstance(error, torch.OutOfMemoryError):
-                advice = "lower resources.micro_batch_size (results stay the same up to rounding)"
-                raise UserError(f"{folder.path}: the GPU's memory is exhausted; {advice}: {error}") from error
+            if told is not error:
+                raise told from error
             raise
         lease.clear_failure()
 
@@ -104,7 +104,8 @@ def _lead(
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
     """Train as a process that is not the first; it writes nothing but the traceback of its own failure."""
     try:
-        stage_shards(config, out)  # now, since other processes wait for resources.collective_timeout_s only
+        if folder.trained() is None:
+            stage_shards(config, out)  # now, since other processes wait for resources.collective_timeout_s only
         data_version = world.broadcast("")
         if not data_version:
             return
@@ -119,8 +120,21 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
     except Exception as error:
         stop_leaving()
         if peer_lost(error, world) is None:
-            folder.note_failure(world.rank, traceback.format_exc())
+            folder.note_failure(world.rank, _failure_text(error))
         raise
+
+
+def _correctable(error: Exception, folder: RunFolder) -> Exception:
+    """Return the `UserError` about exhausted memory of a GPU, or any other error as it is."""
+    if not isinstance(error, torch.OutOfMemoryError):
+        return error
+    advice = "lower resources.micro_batch_size (results stay the same up to rounding)"
+    return UserError(f"{folder.path}: the GPU's memory is exhausted; {advice}: {error}")
+
+
+def _failure_text(error: Exception) -> str:
+    """Return the message of a fault that a user can correct, or the traceback of another error."""
+    return f"{error}\n" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
 
 
 def _complete(config: Config, out: Path, folder: RunFolder, world: World, lease: Lease, last_step: int | None) -> None:

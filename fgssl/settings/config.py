@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fgssl.errors import Problem, SettingsError
+from fgssl.settings.batch_sizes import fitting_sizes
 from fgssl.settings.data import DataSettings
 from fgssl.settings.declare import NOT_SCIENTIFIC, ChosenByName, NonNegativeInt, added_later, settings
 from fgssl.settings.decoder import DECODERS, DecoderSettings, LightDecoderSettings
@@ -107,7 +108,9 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             "cross_entropy"
         )
     if method.trains:
-        yield from _batch_faults(config)
+        if faults := list(_batch_faults(config)):
+            advice = fitting_sizes(config)
+            yield from (": ".join(filter(None, [fault, advice])) for fault in faults)
         if config.training.invariant == "exact":
             yield from _exact_faults(config)
         engine, precision = config.resources.engine, config.training.precision
@@ -153,8 +156,9 @@ def _exact_faults(config: Config) -> Iterator[str]:
     if batch % shard or (batch // shard).bit_count() != 1:
         yield (
             f"training.invariant exact: training.global_batch_size {batch} must be a power of two times the shard of "
-            f"{shard} images (training.exact_shard_size, or else encoder.batch_norm_group_size)"
-        )
+            f"{shard} images (training.exact_shard_size, or else encoder.batch_norm_group_size): "
+            f"{fitting_sizes(config)}"
+        ).removesuffix(": ")
     if resources.micro_batch_size is not None:
         yield (
             "resources.micro_batch_size must be empty under training.invariant exact: training.exact_shard_size sets "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from fgssl.registries import Registry
+from fgssl.settings.batch_sizes import fitting_sizes
 from fgssl.settings.declare import (
     ChosenByName,
     FractionBelowOne,
@@ -148,7 +149,7 @@ class MoCoV2Settings(MethodSettings):
         if self.queue_size % batch:
             yield (
                 f"queue_size {self.queue_size} must be a multiple of training.global_batch_size {batch}: "
-                f"take {max(1, round(self.queue_size / batch)) * batch}"
+                f"{fitting_sizes(config)}"
             )
 
     def cautions(self, manifest: "Manifest") -> Iterator[str]:
@@ -157,7 +158,8 @@ class MoCoV2Settings(MethodSettings):
         if self.queue_size > images:
             yield (
                 f"queue_size {self.queue_size} exceeds the {images} training images of {manifest.title}: the queue "
-                f"holds about {self.queue_size / images:.1f} stale keys of every image, its own among its negatives"
+                f"holds about {self.queue_size / images:.1f} stale keys of every image, its own among its negatives: "
+                f"take a multiple of training.global_batch_size, {images} at most"
             )
 
 
@@ -364,7 +366,7 @@ class SynthesizedSettings(MethodSettings):
         if self.bank_size < group:
             yield (
                 f"method.bank_size {self.bank_size} must not be smaller than encoder.batch_norm_group_size {group}: "
-                "the bank is filled one group at a time"
+                f"the bank is filled one group at a time: {fitting_sizes(config)}"
             )
 
     def cautions(self, manifest: "Manifest") -> Iterator[str]:

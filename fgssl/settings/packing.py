@@ -14,13 +14,16 @@ class PackingSettings:
 
     shorter_side: Annotated[int, Field(ge=8), NUMBER] | Literal["original"] = 256
     """Shorter side to which larger images are shrunk, in pixels; photographs of 256 px decode more than twice as fast
-    as those of 375 px. JPEG is stored as baseline JPEG without Exif, other formats as PNG without loss. `original`
-    keeps JPEG files and opaque PNG files as they are."""
+    as those of 375 px. JPEG is stored as baseline JPEG, other formats as PNG without loss. Exif and other metadata,
+    such as the place where a photograph was taken, are removed. `original` keeps JPEG files and opaque PNG files as
+    they are, with their metadata; only damaged JPEG files are encoded anew."""
     ground: Literal["white", "black"] = "white"
     """Color behind transparent pixels, which the stored images no longer have."""
     accept_damaged: bool = False
-    """Whether a JPEG with damaged data is packed as far as it can be read. Otherwise nothing is packed, and all damaged
-    images are listed."""
+    """Whether a JPEG with damaged data is packed as far as it can be read. Otherwise it counts as unreadable."""
+    unreadable: Literal["refuse", "drop"] = field(default="refuse", metadata=NOT_SCIENTIFIC)
+    """Whether nothing is packed if images cannot be, or these are left out, counted and named. An image is unreadable
+    if it is missing, damaged, too large or of an unknown format."""
     max_megapixels: PositiveFloat = field(default=178.0, metadata=NOT_SCIENTIFIC)
     """Size above which an image is refused, in millions of pixels. A small file can unpack to many gigabytes; Pillow
     has the same limit."""

@@ -57,10 +57,12 @@ class Manifest:
     """Number of images of each class, by split and then by level, finest first."""
     attributes: tuple[str, ...]
     """Names of the attributes that are recorded for every image, sorted."""
+    remarks: tuple[str, ...] = ()
+    """Remarks of packing on the images, such as equal images of two splits; they are no part of the version."""
 
     @property
     def version(self) -> str:
-        """SHA-256 over all of the content, so that equal data have an equal version."""
+        """SHA-256 over all of the content but the remarks, so that equal data have an equal version."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
 
     def count(self, split: str) -> int:
@@ -112,8 +114,8 @@ class Manifest:
                 raise ValueError(f"class_counts of split {split} do not add up to its {self.count(split)} images")
 
     def to_json(self) -> str:
-        """Return the content of manifest.json, with its version."""
-        return json.dumps({**self._content(), "version": self.version}, indent=1) + "\n"
+        """Return the content of manifest.json, with its version and the remarks."""
+        return json.dumps({**self._content(), "version": self.version, "remarks": self.remarks}, indent=1) + "\n"
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -140,6 +142,7 @@ class Manifest:
                     for name, split in content["splits"].items()
                 },
                 attributes=tuple(content["attributes"]),
+                remarks=tuple(content.get("remarks", ())),
             )
             manifest._check_class_counts()
             stated = content["version"]

@@ -5,10 +5,13 @@ Only the manifest is read, so that planning a sweep needs neither torch nor h5py
 
 from collections.abc import Mapping
 
+from fgssl.settings.batch_sizes import Supply, fitting_sizes
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import EvaluationSettings
-from fgssl.store.manifest import Manifest
+from fgssl.store.manifest import Level, Manifest
 
+LEFT_IS_NOT_RIGHT = ("gtsrb",)
+"""Sources in which the mirror image of one class is another class."""
 LISTED_CLASSES = 5
 """Most classes that one message lists."""
 
@@ -28,7 +31,20 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:
     """Return a warning for each thing that makes training on the dataset doubtful, though possible."""
-    return list(config.method.cautions(manifest)) if "train" in manifest.splits else []
+    if "train" not in manifest.splits:
+        return []
+    return [*config.method.cautions(manifest), *_of_mirrored_views(config, manifest)]
+
+
+def _of_mirrored_views(config: Config, manifest: Manifest) -> list[str]:
+    """Return a warning if views of traffic signs are mirrored."""
+    trained = config.method.trains and config.method.num_views != 0
+    if manifest.source not in LEFT_IS_NOT_RIGHT or not config.views.horizontal_flip or not trained:
+        return []
+    return [
+        f"views.horizontal_flip: views of {manifest.title} are mirrored, but a mirrored traffic sign is another sign "
+        "(keep left, keep right): set views.horizontal_flip=false"
+    ]
 
 
 # ------------------------------------------------------------------------------------------ training
@@ -37,43 +53,45 @@ def cautions(config: Config, manifest: Manifest) -> list[str]:
 def _of_training(config: Config, manifest: Manifest) -> list[str]:
     training = config.training
     batch, images, balanced = training.global_batch_size, manifest.count("train"), training.images_per_class
-    faults = []
-    if batch > images:
-        faults.append(
-            f"training.global_batch_size: {batch} exceeds the {images} training images of {manifest.title}, which do "
-            f"not fill one batch: take {images} at most"
-        )
+    if balanced is not None and not manifest.levels:
+        lacking = [
+            f"training.images_per_class: {balanced} needs labels, but {manifest.title} is unlabeled: leave it empty, "
+            "or pack its images in a folder for each class"
+        ]
+        return [*_of_batch(batch, images, manifest, fitting_sizes(config, Supply(images))), *lacking]
+    finest = manifest.levels[0] if manifest.levels else Level("class", ())
+    counts = zip(finest.classes, manifest.class_counts["train"][0] if manifest.levels else (), strict=True)
+    present = {name: count for name, count in counts if count}  # other classes are never drawn
+    advice = fitting_sizes(config, Supply(images, len(present), min(present.values(), default=0)))
+    faults = _of_batch(batch, images, manifest, advice)
     if balanced is None:
         return faults
-    if not manifest.levels:
-        return [
-            *faults,
-            f"training.images_per_class: {balanced} needs labels, but {manifest.title} is unlabeled: leave it empty, "
-            "or pack its images in a folder for each class",
-        ]
-    finest = manifest.levels[0]
-    counts = zip(finest.classes, manifest.class_counts["train"][0], strict=True)
-    present = {name: count for name, count in counts if count}  # other classes are never drawn
     if few := {name: count for name, count in present.items() if count < balanced}:
-        least = min(present.values())
-        lower = f"take {least} at most, or leave it empty" if least > 1 else "leave it empty"
         faults.append(
             f"training.images_per_class: {balanced}, but {len(few)} of the {len(present)} classes ({finest.name}) of "
-            f"{manifest.title} have fewer training images ({_some(few)}): {lower}, or pack more images of them"
+            f"{manifest.title} have fewer training images ({_some(few)}): pack more images of them, or {advice}"
         )
     if batch // balanced > len(present):
         faults.append(
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} needs "
             f"{batch // balanced} classes in a batch, but {manifest.title} has training images of {len(present)} "
-            f"({finest.name}): take a batch of {balanced * len(present)} at most, or more images per class"
+            f"({finest.name}): {advice}"
         )
     if batch // balanced < 2 and config.method.needs_labels:
-        lower = f"take {batch // 2} at most, or " if batch > 1 else ""
         faults.append(
             f"training.images_per_class: {balanced} at training.global_batch_size {batch} draws one class per batch, "
-            f"but method {config.method.name} separates classes: {lower}a batch of {2 * balanced} or more"
+            f"but method {config.method.name} separates classes: {advice}"
         )
     return faults
+
+
+def _of_batch(batch: int, images: int, manifest: Manifest, advice: str) -> list[str]:
+    if batch <= images:
+        return []
+    return [
+        f"training.global_batch_size: {batch} exceeds the {images} training images of {manifest.title}, which do not "
+        f"fill one batch: {advice}"
+    ]
 
 
 def _some(counts: Mapping[str, int]) -> str:

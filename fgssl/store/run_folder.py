@@ -11,8 +11,8 @@ trained.json              record of the complete training, written last
 evaluation-<hash>.json    measures, one file per evaluation settings
 features.safetensors      features of the measured images (evaluation.keep_features)
 map-<hash>.npy            map of the test images' features in two dimensions, which a figure writes
-failure.txt               traceback of the newest failure, if the run failed
-failure-rank-<n>.txt      traceback of a process other than the first, if that one failed
+failure.txt               message or traceback of the newest failure, if the run failed
+failure-rank-<n>.txt      failure of a process other than the first, if that one failed
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class RunFolder:
         """Return the state of the run for this config.
 
         It is `DONE` if nothing is left to compute, even while another process works here, and else `RUNNING` if one
-        does. Without a live process it is `FAILED` if the folder holds a traceback, and `MISSING` otherwise.
+        does. Without a live process it is `FAILED` if the folder holds a failure, and `MISSING` otherwise.
         """
         if self.done(config):
             return "DONE"
@@ -100,19 +100,19 @@ class RunFolder:
         return "MISSING" if self.failure() is None else "FAILED"
 
     def failure(self) -> str | None:
-        """Return the traceback of the newest failure, if the run failed."""
+        """Return the message of the newest failure, or its traceback if users cannot correct it; None without one."""
         try:
             return (self.path / "failure.txt").read_text(errors="replace", encoding="utf-8")
         except FileNotFoundError:
             return self.failures_of_others(patience_s=0.0) or None  # the first process was killed before it could write
 
     def note_failure(self, rank: int, text: str) -> None:
-        """Write the traceback of a process other than the first; it is the only file that such a process writes."""
+        """Write the failure of a process other than the first; it is the only file that such a process writes."""
         with contextlib.suppress(UserError):
             write_atomically(self.path / f"failure-rank-{rank}.txt", text)
 
     def failures_of_others(self, patience_s: float) -> str:
-        """Return the tracebacks of other processes, oldest first, after waiting up to `patience_s` seconds for one."""
+        """Return the failures of other processes, oldest first, after waiting up to `patience_s` seconds for one."""
         deadline = time.monotonic() + patience_s
         while not (files := list(self.path.glob(OTHERS_FAILURES))) and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -4,7 +4,6 @@ OUT/cluster/sweep.json    written by `fgssl sweep --cluster`, and overwritten wh
 """
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,11 @@ from hpc.cluster.site.job_settings import JobSettings, Origin, read_jobs
 from hpc.cluster.site.profile import LimitSettings, Profile, SchedulerName
 from hpc.cluster.site.requests import request
 from hpc.sweeps.output_folder import CLUSTER_SWEEP
+from hpc.sweeps.overview import named_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.retries import Retries
 
 SCHEMA = 2
-_SHOWN = 5
 
 SUBMITTER = "cluster/submitter.json"
 """Record of the user and the cluster whose sweep this is, in its output folder."""
@@ -215,22 +214,5 @@ def check_submitter(here: Submitter | None, out: Path) -> None:
 
 
 def chosen(sweep: ClusterSweep, parts: Sequence[str]) -> list[ClusterRun]:
-    """Return the runs that one of `parts` names, or all runs if `parts` is empty.
-
-    A part is the name of a run's folder or whole words of its label: `seed 1` does not name a run of seed 10. Raises
-    `UserError` if one of the parts names no run.
-    """
-    if not parts:
-        return list(sweep.runs)
-    found: dict[str, ClusterRun] = {}
-    for part in parts:
-        words = re.compile(rf"(?<![\w.+-]){re.escape(part.strip())}(?![\w.+-])")
-        fitting = [run for run in sweep.runs if part.strip() and (part == run.run or words.search(run.label))]
-        if not fitting:
-            labels = ", ".join(repr(run.label) for run in sweep.runs[:_SHOWN])
-            more = ", ..." if len(sweep.runs) > _SHOWN else ""
-            raise UserError(
-                f"no run of sweep {sweep.name} has the whole words {part!r} in its label: labels are {labels}{more}"
-            )
-        found |= {run.run: run for run in fitting}
-    return list(found.values())
+    """Return the runs that one of `parts` names (`hpc.sweeps.overview.named_runs`)."""
+    return named_runs(sweep.runs, parts, sweep.name)

@@ -59,8 +59,8 @@ class Display:
         if time.monotonic() - self._summarized > _PLAIN_SUMMARY_EVERY_S:
             self._summarized = time.monotonic()
             running = [run for run in self._runs if states[run.key] is State.RUNNING]
-            at_work = "; ".join(f"{run.label}: {', '.join(filter(None, self._progress(run)))}" for run in running)
-            self.say(f"[{self._clock()}] {counted(states.values())}; {at_work}")
+            at_work = [f"{run.label}: {', '.join(filter(None, self._progress(run)))}" for run in running]
+            self.say(f"[{self._clock()}] {'; '.join([counted(states.values()), *at_work])}")
 
     def _table(self, states: Mapping[str, State]) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))

@@ -13,10 +13,8 @@ from pathlib import Path
 
 from fgssl.store.files import read_record
 from hpc.environment import outside_launcher
-from hpc.local.launch import CURRENT, ORDER, STOPPED, WorkOrder
+from hpc.local.launch import CURRENT, LOG, ORDER, STOPPED, WorkOrder
 from hpc.ranks import THREADS
-
-_LOG = "output.log"
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class LocalMachine:
             "PYTHONIOENCODING": "utf-8:backslashreplace",  # of the log, whatever the locale
             "PYTHONSAFEPATH": "1",  # else code in the working directory would come before the frozen code
         }
-        with (order.job / _LOG).open("wb") as log:
+        with (order.job / LOG).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-u", "-m", "hpc.local.launch", str(order.job / ORDER)],
                 env=environment,
@@ -88,7 +86,7 @@ class Job:
             return None
         if status == 0:
             return Outcome(True, None, "")
-        log = self.folder / _LOG
+        log = self.folder / LOG
         return Outcome(False, self.current(), f"the job {_ending(status)}; the end of {log}:\n{_tail(log)}")
 
     def kill(self) -> None:

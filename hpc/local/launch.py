@@ -5,6 +5,7 @@ on a run folder decides between two jobs that try the same run.
 
     job folder/order.pickle   work order of the job
     job folder/current.json   name of the current run; it remains if the job dies
+    job folder/output.log     output of the job, one run after the other
 """
 
 import fcntl
@@ -17,12 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from fgssl.errors import LeaseError
+from fgssl.errors import LeaseError, exit_code
 from fgssl.store.files import read_record, write_atomically
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import State, states
 
 ORDER, CURRENT, ALIVE, TAKING = "order.pickle", "current.json", "alive", "taking"
+LOG = "output.log"
+BEGINS = "---- "
+"""Start of the line in a job's log at which the output of a run begins; the label and the name of the run follow."""
 STOPPED = 128 + signal.SIGTERM
 """Exit status of a job that left because of TERM."""
 
@@ -44,6 +48,12 @@ class WorkOrder:
     """Torch CPU threads of the process, which takes only runs with this `resources.threads`."""
 
 
+def main() -> int:
+    """Work on the order whose file is the program's argument; return the exit code."""
+    work(pickle.loads(Path(sys.argv[1]).read_bytes()))
+    return 0
+
+
 def work(order: WorkOrder) -> None:
     """Make runs of the order until none is left to start.
 
@@ -57,7 +67,7 @@ def work(order: WorkOrder) -> None:
 
     held_by_others: set[str] = set()
     for run in _startable(order, held_by_others):
-        print(f"---- {run.label}: {run.run}", flush=True)
+        print(f"{BEGINS}{run.label}: {run.run}", flush=True)
         try:
             execute(run.config, order.out)
         except LeaseError as error:
@@ -114,4 +124,4 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    work(pickle.loads(Path(sys.argv[1]).read_bytes()))
+    sys.exit(exit_code(main))

@@ -12,7 +12,8 @@ from types import FrameType
 from fgssl.errors import LeaseError, UserError
 from hpc.local.display import Display
 from hpc.local.executor import Job, LocalMachine, Outcome
-from hpc.local.launch import ALIVE, CURRENT, WorkOrder
+from hpc.local.launch import ALIVE, CURRENT, LOG, WorkOrder
+from hpc.local.logs import warnings_in
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import OVER, State, run_folder, states
 
@@ -47,11 +48,13 @@ class LocalSweep:
         self._begun: set[Job] = set()  # live jobs that have begun a run
         self._done: frozenset[str] = frozenset()  # keys of runs that were done at the last look and stay so
         self._failures: dict[str, str] = {}
+        self._submission: Path | None = None
 
     def run(self) -> dict[str, State]:
         """Make runs until all are over, whatever fails, and return the final states. On Ctrl-C, jobs save and stop."""
         self._forget_old_failures()
         with _submission_folder(self._out) as submission, _signals_interrupt():
+            self._submission = submission
             try:
                 while True:
                     current = self._reconcile()
@@ -66,15 +69,21 @@ class LocalSweep:
                         "interrupted: the runs are saving a checkpoint and stopping (Ctrl-C again kills them at once)"
                     )
                 self._machine.cancel(list(self._live), _GRACE_S)
+                if isinstance(error, KeyboardInterrupt):
+                    self._display.say("the same command continues from here")
                 raise
 
     def failures(self, final: Mapping[str, State]) -> dict[str, str]:
-        """Return the traceback of each failed run, or the ending of its job if it left none, by the run's label."""
+        """Return the failure of each failed run, or the ending of its job if it left none, by the run's label."""
         found = {}
         for run in self._runs:
             if final[run.key] is State.FAILED:
                 found[run.label] = run_folder(run, self._out).failure() or self._failures.get(run.run, "")
         return found
+
+    def warnings(self) -> list[str]:
+        """Return the warnings that the runs printed into the logs of their jobs, each once."""
+        return [] if self._submission is None else warnings_in(sorted(self._submission.glob(f"*/{LOG}")))
 
     def _forget_old_failures(self) -> None:
         """Delete failures that earlier sweeps left, so that their runs are tried again."""

@@ -11,7 +11,7 @@ from fgssl.store.files import record_json, write_atomically
 from fgssl.store.plan import PLAN
 from hpc.local.machine import cores, gpus, unused_gpus
 from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
-from hpc.sweeps.overview import number_of_runs
+from hpc.sweeps.overview import listed, number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
@@ -40,25 +40,30 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     check_inputs(plan.runs, out, gpus(), plan.grid.settings.settings)
     if misfits := start_weight_problems(plan.runs, out):
         raise UserError("\n".join(misfits))
-    warn_of_inputs(plan, out)
+    printed = warn_of_inputs(plan, out)
     if dry_run:
         return 0
     out.mkdir(parents=True, exist_ok=True)
     record = record_json(plan.record())
     write_atomically(out / PLAN, record)
     failures: dict[str, str] = {}
+    warnings: list[str] = []
     skipped = 0
     if any(state is not State.DONE for state in before.values()):
-        final, failures = _run(plan, out, jobs)
+        final, failures, warnings = _run(plan, out, jobs)
         skipped = sum(state is State.SKIPPED for state in final.values())
         write_atomically(out / PLAN, record)  # a sweep with other settings may have replaced it meanwhile
     aggregate(out, shown)
     print((out / "table.md").read_text(encoding="utf-8"))
+    for warning in warnings:
+        if warning not in printed:
+            print(f"WARNING: {warning}", file=sys.stderr)
     _print_failures(failures, skipped)
     return 1 if failures else 0
 
 
-def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str]]:
+def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str], list[str]]:
+    """Make the runs; return their final states, the failures by label, and the warnings that the runs printed."""
     from hpc.local.display import Display  # imports rich, which a dry run or a finished sweep does not need
     from hpc.local.executor import LocalMachine
     from hpc.local.pool import LocalSweep
@@ -70,12 +75,16 @@ def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], di
     with Display(plan.runs, out) as display:
         running = LocalSweep(plan.runs, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)
         final = running.run()
-    return final, running.failures(final)
+    return final, running.failures(final), running.warnings()
 
 
 def _print_failures(failures: Mapping[str, str], skipped: int) -> None:
+    """Print each failure once, with the labels of all runs that share it."""
+    alike: dict[str, list[str]] = {}
     for label, failure in failures.items():
-        print(f"\nFAILED {label}\n{failure.rstrip()}", file=sys.stderr)
+        alike.setdefault(failure.rstrip(), []).append(label)
+    for failure, labels in alike.items():
+        print(f"\nFAILED {listed(labels)}\n{failure}", file=sys.stderr)
     if failures:
         left_out = f", {skipped} that need them were not started" if skipped else ""
         print(

@@ -160,6 +160,8 @@ def _cell_name(arm: str, chosen: Mapping[str, object]) -> str:
 def _value_name(value: object) -> str:
     if isinstance(value, Mapping):
         return ",".join(f"{key}:{_value_name(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value_name, value))}]"
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 

@@ -1,11 +1,13 @@
 """Check that a plan may replace an earlier one in its output folder."""
 
+import contextlib
 from pathlib import Path
 
 from fgssl.errors import UserError
 from fgssl.settings.fingerprints import evaluation_fingerprint, not_scientific, to_mapping
 from fgssl.settings.layers import overlaps
-from fgssl.store.plan import PLAN, PlannedRun, read_plan
+from fgssl.store.plan import PLAN, PlannedRun, PlanRecord, read_plan
+from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.plan import SweepPlan, SweepRun
 
 CLUSTER_SWEEP = "cluster/sweep.json"
@@ -15,7 +17,7 @@ _SHOWN = 3
 
 
 def check_kept_plan(plan: SweepPlan, out: Path) -> None:
-    """Raise a `UserError` if the table in `out` is not the one that `plan` makes.
+    """Raise a `UserError` if the table in `out` has results, and is not the one that `plan` makes.
 
     A table stays the same with more or fewer seeds and cells. It becomes another one if a cell has another run at the
     same seed, or is measured in another way, since its numbers would then change their meaning.
@@ -28,18 +30,41 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
         kept = read_plan(out)
     except UserError as error:
         raise UserError(f"{error}\nTo go on: {advice}") from None
+    if not (lines := _other_table(kept, plan)) or _without_results(kept, out):
+        return
+    raise UserError("\n".join([f"{file}: is the plan of {lines[0]}", *lines[1:], f"To go on: {advice}"]))
+
+
+def replaced_plan(plan: SweepPlan, out: Path) -> list[str]:
+    """Return a warning if `plan` replaces that of another table in `out`, as `check_kept_plan` allows."""
+    with contextlib.suppress(UserError):  # a plan that cannot be read is replaced where no run has begun
+        if (out / PLAN).exists() and (lines := _other_table(read_plan(out), plan)):
+            which, *differences = map(str.strip, lines)
+            told = " ".join(filter(None, [which, "; ".join(differences)]))
+            return [f"{out / PLAN} is replaced, since its table is empty; it is the plan of {told}"]
+    return []
+
+
+def _other_table(kept: PlanRecord, plan: SweepPlan) -> list[str]:
+    """Return which other table the kept plan makes, and the differences; empty if it makes the same table."""
     if kept.sweep != plan.grid.settings.name:
-        raise UserError(f"{file}: is the plan of sweep {kept.sweep!r}, not of {plan.grid.settings.name!r}: {advice}")
+        return [f"sweep {kept.sweep!r}, not of {plan.grid.settings.name!r}"]
     differences = [
         f"  {run.label}: {difference}"
         for cell in kept.cells
         for before in cell.runs
         if (run := plan.of_cell.get((cell.cell, before.seed))) and (difference := _difference(before, run))
     ]
-    if differences:
-        more = [f"  and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
-        lines = "\n".join([*differences[:_SHOWN], *more])
-        raise UserError(f"{file}: is the plan of a table of other runs:\n{lines}\nTo go on: {advice}")
+    more = [f"  and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
+    return ["a table of other runs:", *differences[:_SHOWN], *more] if differences else []
+
+
+def _without_results(kept: PlanRecord, out: Path) -> bool:
+    """Return whether the kept table is empty: no cell has a trained run, no run is at work, and no job is submitted."""
+    of_cells = [RunFolder.in_output(out, run.run) for cell in kept.cells for run in cell.runs]
+    at_work = any(RunFolder.in_output(out, run).holder() is not None for run in kept.labels)
+    submitted = (out / CLUSTER_SWEEP).exists()
+    return not (submitted or at_work or any(folder.trained() is not None for folder in of_cells))
 
 
 def _difference(kept: PlannedRun, run: SweepRun) -> str:

@@ -1,15 +1,35 @@
 """Summary of a plan and its state, which `fgssl sweep` prints before it starts anything."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 
+from fgssl.errors import UserError
 from hpc.sweeps.estimate import minutes_left
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.state import State, run_folder
 
 INTERRUPTED = "INTERRUPTED"
 """Word for a pending run that has a checkpoint from which it can resume."""
+LISTED_RUNS = 5
+"""Most runs that one message lists."""
+
+
+class LabeledRun(Protocol):
+    """Run of a sweep, here or on a cluster."""
+
+    @property
+    def run(self) -> str:
+        """Name of its run folder."""
+
+    @property
+    def label(self) -> str:
+        """Name in messages."""
+
+
+R = TypeVar("R", bound=LabeledRun)
 
 
 def print_plan(plan: SweepPlan, current: Mapping[str, State], out: Path, jobs: int | None) -> None:
@@ -45,6 +65,35 @@ def counted(states: Iterable[str], order: Iterable[str] = (INTERRUPTED, *State))
 def number_of_runs(number: int) -> str:
     """Return `1 run`, or `2 runs`."""
     return "1 run" if number == 1 else f"{number} runs"
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Return the labels of runs, `LISTED_RUNS` at most, after their number if there are several."""
+    more = [f"and {len(labels) - LISTED_RUNS} more"] if len(labels) > LISTED_RUNS else []
+    number = f"{number_of_runs(len(labels))}: " if len(labels) > 1 else ""
+    return f"{number}{'; '.join([*labels[:LISTED_RUNS], *more])}"
+
+
+def named_runs(runs: Sequence[R], parts: Sequence[str], sweep: str) -> list[R]:
+    """Return the runs that one of `parts` names, or all runs if `parts` is empty.
+
+    A part is the name of a run's folder or whole words of its label: `seed 1` does not name a run of seed 10. Raises
+    `UserError` if one of the parts names no run of the sweep named `sweep`.
+    """
+    if not parts:
+        return list(runs)
+    found: dict[str, R] = {}
+    for part in parts:
+        words = re.compile(rf"(?<![\w.+-]){re.escape(part.strip())}(?![\w.+-])")
+        fitting = [run for run in runs if part.strip() and (part == run.run or words.search(run.label))]
+        if not fitting:
+            labels = ", ".join(repr(run.label) for run in runs[:LISTED_RUNS])
+            more = ", ..." if len(runs) > LISTED_RUNS else ""
+            raise UserError(
+                f"no run of sweep {sweep} has the whole words {part!r} in its label: labels are {labels}{more}"
+            )
+        found |= {run.run: run for run in fitting}
+    return list(found.values())
 
 
 def headline(failure: str) -> str:

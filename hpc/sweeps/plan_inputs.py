@@ -1,6 +1,7 @@
 """Inputs of a plan's runs: data and start weights that are missing, doubtful, or changed since runs were made."""
 
 import functools
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,15 +12,17 @@ from fgssl.progress import shown
 from fgssl.settings.config import Config, StartSource
 from fgssl.settings.fingerprints import to_mapping
 from fgssl.settings.layers import Layer, Place, locate
-from fgssl.store.files import file_sha256
+from fgssl.store.files import file_sha256, unreadable
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.records import Trained
 from fgssl.store.requirements import cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
+from hpc.sweeps.output_folder import replaced_plan
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.state import run_folder
 
 _NOWHERE = Layer()
+_SHOWN_SHARDS = 3
 
 
 def check_inputs(runs: Sequence[SweepRun], out: Path, gpus: Sequence[str] | None, written: Layer = _NOWHERE) -> None:
@@ -40,6 +43,7 @@ def input_problems(
     changed: list[str] = []
     planned = {run.run for run in runs}
     manifest, sha256 = functools.cache(_manifest), functools.cache(file_sha256)
+    damaged = functools.cache(_damaged_shards)
     for run in runs:
         folder = run_folder(run, out)
         done, record, lacking = folder.done(run.config), folder.trained(), list[str]()
@@ -53,6 +57,7 @@ def input_problems(
             lacking += [] if done and not _packed(run.config.data.folder) else str(error).splitlines()
         else:
             lacking += [] if done else unmet(run.config, present or toy_manifest(run.config.data.toy))
+            lacking += [] if done or present is None else damaged(shards, run.config.data.stage is not None)
             changed += _other_data(record, present, shards, f"{folder.path} ({run.label})")
         for role, source in run.config.start.sources.items():
             file = start_file(source, role, out / "runs")
@@ -60,7 +65,13 @@ def input_problems(
             lacking += absent
             changed += [] if absent else _other_weights(record, role, file, sha256, f"{folder.path} ({run.label})")
         missing += [_placed(line, written, run.config) for line in lacking]
-    return list(dict.fromkeys([*missing, *changed]))
+    return _longest([*missing, *changed])
+
+
+def _longest(lines: Sequence[str]) -> list[str]:
+    """Return the lines, each once, without those that begin another: the same fault, with advice for fewer settings."""
+    once = list(dict.fromkeys(lines))
+    return [line for line in once if not any(other != line and other.startswith(line) for other in once)]
 
 
 def _placed(line: str, written: Layer, config: Config) -> str:
@@ -75,10 +86,12 @@ def _placed(line: str, written: Layer, config: Config) -> str:
     return str(locate(written, key.split("."), Place(COMMAND_LINE)).problem(message))
 
 
-def warn_of_inputs(plan: SweepPlan, out: Path) -> None:
-    """Print the warnings about the command line and the data to stderr."""
-    for caution in (*plan.grid.cautions, *input_cautions(plan.runs, out)):
-        print(f"WARNING: {caution}", file=sys.stderr)
+def warn_of_inputs(plan: SweepPlan, out: Path) -> list[str]:
+    """Print the warnings about the output folder, the command line and the data to stderr, and return them."""
+    warnings = [*replaced_plan(plan, out), *plan.grid.cautions, *input_cautions(plan.runs, out)]
+    for warning in warnings:
+        print(f"WARNING: {warning}", file=sys.stderr)
+    return warnings
 
 
 def input_cautions(runs: Sequence[SweepRun], out: Path) -> list[str]:
@@ -101,6 +114,29 @@ def draw_inputs(runs: Sequence[SweepRun], out: Path) -> None:
     for data in {run.config.data for run in runs}:
         if data.embedded:
             ensure_toy(data, out / "data", shown)
+
+
+def _damaged_shards(shards: Path, copied: bool) -> list[str]:
+    """Return a line if shards that runs read, or all where runs copy them, are missing or have another size."""
+    found, manifest = list[str](), Manifest.read(shards)
+    splits = [each for split, each in manifest.splits.items() if copied or split in ("train", "test")]
+    for shard in itertools.chain.from_iterable(splits):
+        try:
+            size = (shards / shard.file).stat().st_size
+        except FileNotFoundError:
+            found.append(f"{shard.file} is missing")
+        except OSError as error:
+            found.append(unreadable(shards / shard.file, error))
+        else:
+            if size != shard.bytes:
+                found.append(f"{shard.file} has {size} bytes instead of {shard.bytes}")
+    if not found:
+        return []
+    more = [f"and {len(found) - _SHOWN_SHARDS} more"] if len(found) > _SHOWN_SHARDS else []
+    return [
+        f"data.folder: {shards} is incomplete: {'; '.join([*found[:_SHOWN_SHARDS], *more])}: copy it again with all "
+        "its files, or pack the dataset again"
+    ]
 
 
 def _packed(folder: str | None) -> bool:

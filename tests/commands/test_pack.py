@@ -88,6 +88,26 @@ def test_every_source_takes_the_keys_of_packing(run, tmp_path: Path) -> None:
     _, text = run("gtsrb", "--help")
     assert "shorter_side=256" in text
     assert "accept_damaged=false" in text
+    for expected in ("ground=white [white|black] Color", "shorter_side=256 [NUMBER|original] Shorter"):
+        assert expected in " ".join(text.split())
+    assert "split=official [official|paper] Choice" in " ".join(text.split())
+    for expected in ("empty_labels=refuse [refuse|drop] Whether", "missing=[] Texts"):
+        assert expected in " ".join(run("csv", "--help")[1].split())
+
+
+def test_groups_are_counted(run, tmp_path: Path) -> None:
+    photographs(tmp_path / "images")
+    rows = [f"{number % 2}/{number}.png,c{number % 2},patient {number // 4}" for number in range(16)]
+    for number in range(16):
+        (tmp_path / str(number % 2)).mkdir(exist_ok=True)
+        Image.fromarray(np.full((3, 3), number, dtype=np.uint8)).save(tmp_path / f"{number % 2}/{number}.png")
+    (tmp_path / "table.csv").write_text("\n".join(["path,label,group", *rows]))
+    _, text = run("csv", tmp_path / "table.csv", tmp_path / "shards")
+    assert "train: 12 images in 3 groups, 1 shard, " in text
+    assert "test: 4 images in 1 group, 1 shard, " in text
+    assert "train: 12 images in 3 groups, " in run("--verify", tmp_path / "shards")[1]
+    _, text = run("csv", tmp_path / "table.csv", tmp_path / "other", "group=path")
+    assert " in " not in text.split("version")[0].split("dataset")[1]
 
 
 def test_inspect(run, tmp_path: Path) -> None:
@@ -105,6 +125,31 @@ def test_inspect(run, tmp_path: Path) -> None:
     assert {int(sheet[60, 64].mean()) // 50, int(sheet[60, 192].mean()) // 50} <= {1, 2, 3, 4}  # a and b of train
     run("--inspect", tmp_path / "shards", "--sheet", tmp_path / "mine.png")
     assert (tmp_path / "mine.png").read_bytes() == (tmp_path / "shards.png").read_bytes()
+
+
+def test_paths_of_contact_sheets_are_as_the_folder_was_given(
+    run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    run("toy", "../toy", *SMALL)
+    assert "contact sheet: ../toy.png\n" in run("--inspect", "../toy/")[1]
+    monkeypatch.chdir(tmp_path / "toy")
+    assert f"contact sheet: {tmp_path / 'toy.png'}\n" in run("--inspect", ".")[1]
+
+
+def test_folders_that_are_named_like_keys(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photographs(tmp_path / "lr=0.1")
+    code, text = run("folder", "lr=0.1", "seed=1")
+    assert (code, text.splitlines()[0].split("; ")[1]) == (
+        2,
+        "lr=0.1 was taken for a key: if it is a path, write ./lr=0.1",
+    )
+    code, text = run("folder", "./lr=0.1", "./seed=1", "test_fraction=0.5")
+    assert code == 0
+    assert "dataset lr=0.1, 2 x class" in text
+    assert ShardedSplit(tmp_path / "seed=1", "test").manifest.arguments["seed"] == 0
 
 
 def test_verify(run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import re
 import shutil
@@ -58,6 +59,8 @@ def sweep(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "manifest.json").write_text(MANIFEST.to_json())
+    for split in ("train", "test"):
+        (tmp_path / "shards" / f"{split}-00000.h5").touch()
     file = tmp_path / "tiny.yaml"
     file.write_text(SWEEP.replace("SHARDS", str(tmp_path / "shards")))
     return file
@@ -124,7 +127,8 @@ def test_cautions_stand_with_the_plan_once(sweep, capsys, options):
     error = capsys.readouterr().err.splitlines()
     assert [line for line in error if line.startswith("WARNING")] == [
         "WARNING: queue_size 8192 exceeds the 960 training images of dataset 'birds': the queue holds about 8.5 "
-        "stale keys of every image, its own among its negatives"
+        "stale keys of every image, its own among its negatives: take a multiple of training.global_batch_size, 960 at "
+        "most"
     ]
     assert invoke(["sweep", str(sweep), "--dry-run", "seeds=[0]", "--out", "other"]) == 0
     command = f"fgssl sweep {sweep} 'seeds=[0]' --out=other"
@@ -210,6 +214,70 @@ def test_a_failure_gives_1_its_traceback_and_the_table_of_the_others(sweep, caps
     assert RunFolder(_out(sweep) / "runs" / run_name(failing)).done(failing)
 
 
+def _behave(sweep: Path, **behaviors: str) -> None:
+    """Set the behavior of the runs of cells and stages by their label."""
+    names = {run.label: run.run for run in plan(expand(sweep)).runs}
+    _out(sweep).mkdir(parents=True, exist_ok=True)
+    (_out(sweep) / "behavior.json").write_text(json.dumps({names[label]: how for label, how in behaviors.items()}))
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_reason_and_a_warning_that_runs_share_stand_once(sweep, capsys):
+    lacking = {"base, seed 0": "lack", "base, seed 1": "lack", "long epochs=5, seed 0": "lack"}
+    _behave(sweep, **lacking, **{"pretrain, seed 0": "warn", "pretrain, seed 1": "warn"})
+    assert invoke(["sweep", str(sweep), "--jobs", "2"]) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[:4] == [
+        "WARNING: data.stage: full",
+        "",
+        "FAILED 3 runs: base, seed 0; long epochs=5, seed 0; base, seed 1",
+        "shards/birds: no labels",
+    ]
+    assert "Traceback" not in error
+
+
+@pytest.mark.usefixtures("faked")
+def test_a_warning_that_stood_with_the_plan_is_not_repeated(sweep, monkeypatch, capsys):
+    _behave(sweep, **{"pretrain, seed 0": "warn"})
+    monkeypatch.setattr("hpc.local.sweep.warn_of_inputs", lambda plan, out: ["data.stage: full"])
+    assert invoke(["sweep", str(sweep), "seeds=[0]", "arms.long=null"]) == 0
+    assert "WARNING" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("faked")
+def test_logs_of_runs_on_this_machine(sweep, capsys):
+    _behave(sweep, **{"base, seed 0": "lack", "pretrain, seed 1": "warn"})
+    invoke(["sweep", str(sweep), "--jobs", "1"])
+    names = {run.label: run.run for run in plan(expand(sweep)).runs}
+    capsys.readouterr()
+    assert invoke(["logs", "outputs/tiny-small"]) == 0
+    printed, error = capsys.readouterr()
+    lines = printed.splitlines()
+    assert lines[:2] == [
+        f"==== base, seed 0 (FAILED): outputs/tiny-small/runs/{names['base, seed 0']}",
+        "shards/birds: no labels",
+    ]
+    assert re.fullmatch(r"---- the end of its part of outputs/tiny-small/jobs/\S+/job-\d+/output.log", lines[2])
+    assert lines[3:] == ["error: shards/birds: no labels"]
+    again = "fgssl sweep SWEEP.yaml --preset small --out outputs/tiny-small"
+    assert error == f"next: {again}  # try them again, once the cause is removed\n"
+
+    assert invoke(["logs", "outputs/tiny-small", "pretrain", "--lines", "1"]) == 0
+    printed, error = capsys.readouterr()
+    assert "==== pretrain, seed 0 (DONE)" in printed
+    assert printed.splitlines()[-1] == "WARNING: data.stage: full"
+    assert f"a line of {names['pretrain, seed 1']}" not in printed
+    assert error == ""
+    with pytest.raises(UserError, match="no run of sweep tiny has the whole words 'pre' in its label"):
+        invoke(["logs", "outputs/tiny-small", "pre"])
+
+    (_out(sweep) / "behavior.json").unlink()
+    assert invoke(["sweep", str(sweep)]) == 0
+    capsys.readouterr()
+    assert invoke(["logs", "outputs/tiny-small"]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "no run has failed: name a run to print its log"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -228,6 +296,14 @@ def test_what_cannot_start_says_why_and_writes_nothing(sweep, monkeypatch, argum
     with pytest.raises(UserError, match=words.replace("?", r"\?")):
         invoke(["sweep", str(sweep), *arguments])
     assert not (sweep.parent / "outputs").exists()
+
+
+def test_a_mistyped_folder_is_answered_with_the_whole_path(sweep):
+    (sweep.parent / "shards" / "birds").mkdir()
+    with pytest.raises(UserError, match=r"data.folder: shard/birds does not exist: did you mean shards/birds\?"):
+        invoke(["sweep", str(sweep), "data.folder=shard/birds"])
+    with pytest.raises(UserError, match=r"data.folder: shard/fish does not exist: did you mean shards\?"):
+        invoke(["sweep", str(sweep), "data.folder=shard/fish"])
 
 
 def test_a_level_given_by_name_is_answered_with_the_levels_of_the_shards(sweep):

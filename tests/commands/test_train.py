@@ -141,8 +141,10 @@ def test_the_config_of_a_run_folder_finds_what_it_starts_from_beside_it(stage, t
     assert invoke(["evaluate", str(made.path), "evaluation.knn={neighbors: 5}"]) == 0
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()] == [
-        *("rank1", "rank5", "mAP", "knn", "knn_balanced"),
+        *("rank1", "rank5", "mAP", "knn"),
     ]
+    assert invoke(["evaluate", str(made.path), "evaluation.knn=true", "evaluation.shown_columns=[knn_balanced]"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("knn_balanced ")
     assert f'fgssl.load_encoder("{made.path}")' in captured.err.splitlines()[-1]
 
 

@@ -6,8 +6,12 @@ import pytest
 from PIL import Image
 
 from fgssl.data.decoding import decode
+from fgssl.data.packing import pack
+from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import UnreadableImageError
 from fgssl.data.sources.aircraft import LEVELS, SOURCE, AircraftSettings, read
+from fgssl.errors import DataError
+from fgssl.settings.packing import PackingSettings
 from tests.data.trees import edit, message, packed_ids, picture
 
 CLASSES = [("707-320", "Boeing 707", "Boeing"), ("F/A-18", "F/A-18", "McDonnell Douglas")]
@@ -77,10 +81,23 @@ def test_images_that_cannot_be_cropped(root: Path) -> None:
     picture(root / "images" / "0000000.jpg", height=20)
     with pytest.raises(UnreadableImageError, match=r"0000000\.jpg: must be a JPEG that is higher than the 20 pixels"):
         recipes[0]()
-    damaged = root / "images" / "0000001.jpg"
-    damaged.write_bytes(damaged.read_bytes()[:600])
+    (root / "images" / "0000001.jpg").write_bytes(b"no image")
     with pytest.raises(UnreadableImageError, match=r"0000001\.jpg: "):
         recipes[1]()
+
+
+def test_damaged_images_are_refused_unless_they_are_accepted(root: Path, tmp_path: Path) -> None:
+    damaged = root / "images" / "0000001.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:1200])
+    dataset = read(root, ACCEPT)
+    with pytest.raises(DataError, match=r"1 image that cannot .*\n  images/0000001\.jpg: Premature end .*accept_dam"):
+        pack(dataset, tmp_path / "shards")
+    for shorter_side in (256, "original"):
+        settings = PackingSettings(accept_damaged=True, shorter_side=shorter_side)
+        manifest = pack(dataset, tmp_path / f"shards-{shorter_side}", settings)
+        assert any("damaged" in remark and "0000001.jpg (Premature end" in remark for remark in manifest.remarks)
+        split = ShardedSplit(tmp_path / f"shards-{shorter_side}", "train")
+        assert [decode(split.read(row), strict=True).shape for row in range(4)] == [(41, 40, 3)] * 4
 
 
 def test_all_faults_at_once(root: Path) -> None:

@@ -172,4 +172,17 @@ def test_unexpected_counts_and_another_folder(tmp_path: Path) -> None:
     text = message(binary_10(tmp_path), CIFARSettings())
     assert "cifar10: found 10 train and 2 test images (3 x class), but the official CIFAR-10 contains 50,000" in text
     (tmp_path / "empty").mkdir()
-    assert "no CIFAR-10 here" in message(tmp_path / "empty")
+    assert "no CIFAR-10 here: test_batch.bin or test_batch must be in" in message(tmp_path / "empty")
+
+
+def test_archives_and_missing_files(tmp_path: Path) -> None:
+    (tmp_path / "cifar-10-binary.tar.gz").touch()
+    assert "cifar-10-binary.tar.gz: is a file: unpack it" in message(tmp_path / "cifar-10-binary.tar.gz")
+    assert f"{tmp_path} holds cifar-10-binary.tar.gz: unpack cifar-10-binary.tar.gz" in message(tmp_path)
+    folder = binary_10(tmp_path)
+    (folder / "data_batch_3.bin").unlink()
+    text = message(folder)
+    assert "data_batch_3.bin: cannot be read: No such file or directory\nthe official CIFAR-10 contains" in text
+    assert text.endswith(": unpack it again, or correct the files that are named above")
+    (folder / "test_batch.bin").unlink()
+    assert "holds batches.meta.txt, data_batch_1.bin, data_batch_2.bin, data_batch_4.bin" in message(folder)

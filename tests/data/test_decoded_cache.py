@@ -14,6 +14,7 @@ from PIL import Image
 
 from fgssl.data import decoded_cache, shards
 from fgssl.data.decoded_cache import DecodedCache
+from fgssl.data.packed_image import PILLOW_LIMIT
 from fgssl.data.packing import pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import Sample, SourceDataset
@@ -202,3 +203,21 @@ def test_file_of_another_user_is_not_used(folder: Path, memory: Path, monkeypatc
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(PermissionError, match="belongs to another user"):
         DecodedCache(first.path, 3)
+
+
+def test_every_image_that_can_be_packed_has_space() -> None:
+    assert 3 * PILLOW_LIMIT + decoded_cache._PIXELS_AT <= decoded_cache._STRIDE
+
+
+def test_image_without_space_is_a_warning(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(decoded_cache, "_STRIDE", 1000)
+    cache = DecodedCache(memory / "cache", 2)
+    for _ in range(2):
+        cache.put(0, np.zeros((20, 30, 3), dtype=np.uint8))
+    assert cache.get(0) is None
+    assert cache.get(1) is None
+    assert capsys.readouterr().err == (
+        "WARNING: data.cache: images as large as 30 x 20 px are decoded each time they are read\n"
+    )

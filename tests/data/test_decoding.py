@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 
 from fgssl.data import decoding
 from fgssl.data.decoding import decode
+from fgssl.errors import DataError
 
 SIZE = (101, 77)
 
@@ -67,6 +68,15 @@ def test_a_cut_jpeg_is_read_as_far_as_it_goes_or_refused(share: float) -> None:
     assert decode(cut).shape == (77, 101, 3)
     with pytest.raises(ValueError, match="Premature end"):
         decode(cut, strict=True)
+
+
+def test_without_simplejpeg_no_jpeg_is_decoded_strictly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "simplejpeg", None)
+    with pytest.raises(DataError, match="cannot be checked for damage, since simplejpeg is not installed: install it"):
+        decode(jpeg(), strict=True)
+    buffer = io.BytesIO()
+    picture().save(buffer, "PNG")
+    np.testing.assert_array_equal(decode(buffer.getvalue(), strict=True), np.asarray(picture()))
 
 
 def test_no_image() -> None:

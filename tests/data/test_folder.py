@@ -180,6 +180,7 @@ def test_classes_that_a_split_lacks(tmp_path: Path) -> None:
     assert text.startswith("2 classes without images in a split:")
     assert "class c: no images in train" in text
     assert "class a: no images in test" in text
+    assert text.endswith("\nadd images, or move the folder of the class out of the other split")
 
 
 def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
@@ -197,8 +198,8 @@ def test_class_of_one_image_cannot_be_split(tmp_path: Path) -> None:
         (["train/a/1.png", "test/a/1.png", "1.png"], "x/1.png: an image beside train and test"),
         (["a/1.png", "1.png"], "x: holds both images and folders (1.png, a)"),
         (["a/b/c/1.png"], "x/a/b: holds folders (c); class folders may be two levels deep at most"),
-        (["a/1.png", "a/2.png", "b/c/1.png", "b/c/2.png"], "class folders must be equally deep everywhere"),
-        (["train/a/1.png", "test/1.png"], "class folders must be equally deep everywhere"),
+        (["a/1.png", "a/2.png", "b/c/1.png", "b/c/2.png"], "have depths [1, 2], such as "),
+        (["train/a/1.png", "test/1.png"], "/test/1.png and "),
     ],
 )
 def test_faults_in_the_layout(tmp_path: Path, paths: list[str], expected: str) -> None:
@@ -284,6 +285,14 @@ def test_names_that_differ_in_case(tmp_path: Path) -> None:
     assert dataset.levels[0].classes == ("A/x", "Genus/Alba", "a/x")
     assert any("genus/alba (Genus/Alba)" in remark for remark in dataset.remarks)
     assert any(f"{root}/train/a (A)" in remark for remark in dataset.remarks)
+
+
+def test_names_that_differ_in_case_in_two_folders_of_a_split(tmp_path: Path) -> None:
+    paths = ["train/Robin/1.png", "val/robin/2.png", "test/Robin/3.png", "test/robin/4.png"]
+    dataset = read(tree(tmp_path / "x", paths), FolderSettings(train=("train", "val"), test=("test",)))
+    (remark,) = [remark for remark in dataset.remarks if "differ" in remark]
+    assert f"{tmp_path}/x/val/robin (Robin)" in remark
+    assert f"{tmp_path}/x/test/robin (Robin)" in remark
 
 
 def test_class_names_that_are_not_utf_8(tmp_path: Path) -> None:

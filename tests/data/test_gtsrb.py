@@ -129,7 +129,7 @@ def test_all_faults_at_once(root: Path) -> None:
     ):
         assert expected in text
     assert text.startswith("12 faults:")
-    assert text.endswith("the official GTSRB contains 39,209 train and 12,630 test images (43 x sign, 6 x group)")
+    assert "\nthe official GTSRB contains 39,209 train and 12,630 test images (43 x sign, 6 x group): unpack" in text
 
 
 def test_many_faults_are_counted(root: Path) -> None:
@@ -157,8 +157,9 @@ def test_torchvision_layout(root: Path) -> None:
         split: {name.replace("Final_Training/Images", "Training"): classes for name, classes in ids.items()}
         for split, ids in expected.items()
     }
-    assert "Training holds the training images of the competition of 2011 (26,640)" in dataset.remarks[0]
-    assert "packed 172 train and 43 test images (43 x sign, 6 x group); the official GTSRB" in dataset.remarks[1]
+    assert "train with views.horizontal_flip=false, as sweeps/presets/gtsrb.yaml does" in dataset.remarks[0]
+    assert "Training holds the training images of the competition of 2011 (26,640)" in dataset.remarks[1]
+    assert "packed 172 train and 43 test images (43 x sign, 6 x group); the official GTSRB" in dataset.remarks[2]
 
 
 def test_png_files_for_ppm_files(root: Path) -> None:
@@ -170,6 +171,12 @@ def test_png_files_for_ppm_files(root: Path) -> None:
         split: {name.replace(".ppm", ".png"): classes for name, classes in ids.items()}
         for split, ids in expected.items()
     }
+
+
+def test_two_files_of_one_frame(root: Path) -> None:
+    path = root / "Final_Training" / "Images" / "00003" / "00000_00001.ppm"
+    Image.open(path).save(path.with_suffix(".png"))
+    assert f"{path}: is the same frame as 00000_00001.png: keep one of the two files" in read_message(root)
 
 
 def kaggle(folder: Path) -> None:

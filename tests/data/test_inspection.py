@@ -63,3 +63,20 @@ def test_contact_sheet_of_many_classes_shows_one_image_of_evenly_chosen_ones(tmp
 def test_contact_sheet_of_unlabeled_images(tmp_path: Path) -> None:
     sheet = Image.open(io.BytesIO(contact_sheet(packed(tmp_path, [3], labeled=False))))
     assert sheet.size == (TILE * COLUMNS, 2 * CAPTION + TILE)
+
+
+def test_remarks_of_packing_are_shown(tmp_path: Path) -> None:
+    splits = {"train": [partial(sample, 0, 0, True)], "test": [partial(sample, 0, 0, True)]}
+    pack(SourceDataset("made-up", "test", {}, (Level("species", ("a",)),), splits), tmp_path / "shards")
+    remark = "packing remarked: 1 image of test equal byte for byte in train:\n  0/0.png = 0/0.png"
+    assert overview(tmp_path / "shards").endswith(remark)
+    assert "packing remarked" not in overview(packed(tmp_path / "other", [1, 1]))
+
+
+def test_small_images_are_enlarged_by_a_whole_number(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 40, 3), dtype=np.uint8)
+    recipes = {"train": [partial(Sample, png(Image.fromarray(pixels)), (), "1.png")]}
+    pack(SourceDataset("made-up", "test", {}, (), recipes), tmp_path / "shards")
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(tmp_path / "shards"))))
+    left, top = (TILE - 3 * 40) // 2, CAPTION + (TILE - 3 * 16) // 2
+    assert (sheet[top : top + 3 * 16, left : left + 3 * 40] == pixels.repeat(3, axis=0).repeat(3, axis=1)).all()

@@ -15,6 +15,7 @@ CLASSES = """\
 900 American Wigeon
 """
 IMAGES = {"a-1": ("0817/a1.jpg", "817", "1"), "b-2": ("0900/b2.jpg", "900", "1"), "c-3": ("0817/c3.jpg", "817", "0")}
+IMAGES["d-4"] = ("0900/d4.jpg", "900", "0")
 
 
 @pytest.fixture
@@ -36,9 +37,10 @@ def test_levels_follow_the_hierarchy(root: Path, inside: bool) -> None:
     assert tuple(level.name for level in dataset.levels) == SOURCE.levels
     above = ("Dabbling Ducks", "Ducks, Geese, and Swans")
     mallard = ("Mallard (Breeding male)", "Mallard", *above)
+    wigeon = ("American Wigeon", "American Wigeon", *above)
     assert packed_ids(dataset) == {
-        "train": {"images/0817/a1.jpg": mallard, "images/0900/b2.jpg": ("American Wigeon", "American Wigeon", *above)},
-        "test": {"images/0817/c3.jpg": mallard},
+        "train": {"images/0817/a1.jpg": mallard, "images/0900/b2.jpg": wigeon},
+        "test": {"images/0817/c3.jpg": mallard, "images/0900/d4.jpg": wigeon},
     }
 
 
@@ -59,5 +61,5 @@ def test_all_faults_at_once(root: Path) -> None:
 def test_other_counts_files_and_folders(root: Path) -> None:
     picture(root / "images" / "0900" / "z.jpg")
     assert read(root, SMALL).remarks[0] == "1 image left out, since images.txt does not list it:\n  0900/z.jpg"
-    assert "nabirds: found 2 train and 1 test images (2 x category" in message(lambda: read(root, NABirdsSettings()))
+    assert "nabirds: found 2 train and 2 test images (2 x category" in message(lambda: read(root, NABirdsSettings()))
     assert "no NABirds here" in message(lambda: read(root / "images", SMALL))

@@ -55,11 +55,33 @@ def test_folder_or_its_parent(tmp_path: Path) -> None:
     assert OFFICIAL.folder(tmp_path / "pets", "list.txt", ["pets"]) == tmp_path / "pets"
     assert OFFICIAL.folder(tmp_path, ("x.txt", "list.txt"), ["pets"]) == tmp_path / "pets"
     with pytest.raises(
-        DataError, match=r"no Pets here: x\.txt or y must be in .* or .*/pets; give .*the official Pets"
+        DataError,
+        match=r"no Pets here: x\.txt or y must be in .* or .*/pets\n.* holds pets: give .*\nthe official Pets",
     ):
         OFFICIAL.folder(tmp_path, ("x.txt", "y"), ["pets"])
     with pytest.raises(DataError, match=r"petz: does not exist: did you mean .*pets"):
         OFFICIAL.folder(tmp_path / "petz", "list.txt")
+
+
+def test_another_folder_says_what_it_holds(tmp_path: Path) -> None:
+    def text(folder: Path) -> str:
+        with pytest.raises(DataError) as caught:
+            OFFICIAL.folder(folder, "list.txt", ["pets"])
+        return str(caught.value)
+
+    for number in range(12):
+        (tmp_path / "other" / f"{number:02d}").mkdir(parents=True)
+    (tmp_path / "other" / ".hidden").touch()
+    listed = ", ".join(f"{number:02d}" for number in range(8))
+    assert f"{tmp_path}/other holds {listed}, and 4 more: give the folder that" in text(tmp_path / "other")
+    assert f"{tmp_path}/other/00 holds nothing: give" in text(tmp_path / "other" / "00")
+    (tmp_path / "other" / "pets.tar.gz").touch()
+    assert "and 5 more: unpack pets.tar.gz and all other archives first\nthe official" in text(tmp_path / "other")
+    assert "pets.tar.gz: is a file: unpack it, and give the folder" in text(tmp_path / "other" / "pets.tar.gz")
+    (tmp_path / "other" / "07" / "list.txt").touch()
+    assert f"did you mean {tmp_path}/other/07?\nthe" in text(tmp_path / "other")
+    (tmp_path / "other" / "07" / "images").mkdir()
+    assert f"images holds nothing: did you mean {tmp_path}/other/07?\nthe" in text(tmp_path / "other" / "07" / "images")
 
 
 def test_image_names(tmp_path: Path) -> None:
@@ -69,6 +91,20 @@ def test_image_names(tmp_path: Path) -> None:
     (tmp_path / "c").symlink_to(tmp_path / "a", target_is_directory=True)
     assert image_names(tmp_path) == {"a/1.JPG", "a/b/2.png", "c/1.JPG", "c/b/2.png"}
     assert image_names(tmp_path / "missing") == set()
+
+
+def test_image_names_refuse_links_in_a_circle(tmp_path: Path) -> None:
+    for name in ("images/a/1.jpg", "elsewhere/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    link, images = tmp_path / "elsewhere" / "back", tmp_path / "images"
+    (images / "b").symlink_to(tmp_path / "elsewhere")
+    assert image_names(images) == {"a/1.jpg", "b/2.jpg"}
+    for target in (tmp_path / "elsewhere", images, tmp_path):
+        link.symlink_to(target)
+        with pytest.raises(DataError, match=rf"/b/back: is a link to {target}, which it is in: remove the link"):
+            image_names(images)
+        link.unlink()
 
 
 def test_words(tmp_path: Path) -> None:
@@ -94,6 +130,18 @@ def test_csv(tmp_path: Path) -> None:
     assert faults == [f"{file}:3: must have the columns name, class"]
 
 
+def test_rows_that_excel_leaves(tmp_path: Path) -> None:
+    file = tmp_path / "table.csv"
+    file.write_text('sep=;\r\nname;class;\r\nx.png;a\r\n;\r\n" ";;;\r\ny.png;b;\r\nz.png;c;;\r\n')
+    faults: list[str] = []
+    rows = read_csv(file, ("name", "class"), faults, delimiter=";")
+    assert [(row.cells, row.place) for row in rows] == [(("x.png", "a"), f"{file}:3"), (("y.png", "b"), f"{file}:6")]
+    assert faults == [
+        f"{file}:7: has 4 cells, but the header has 3: put a text with ';' in it into double quotes, or remove the "
+        "empty cells at the end",
+    ]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text("name,species\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
@@ -103,4 +151,4 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert read_words(tmp_path / "binary", ("id",), faults) == []
     assert faults[0] == f"{tmp_path}/table.csv: cannot be read: the header lacks class, x; it has name, species"
     assert faults[1] == f"{tmp_path}/missing.txt: cannot be read: No such file or directory"
-    assert faults[2].startswith(f"{tmp_path}/binary: cannot be read: 'utf-8' codec can't decode")
+    assert faults[2].startswith(f"{tmp_path}/binary:1: is not UTF-8: save it so")

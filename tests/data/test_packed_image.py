@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from fgssl.data.decoding import decode
 from fgssl.data.packed_image import JPEG_QUALITY, Finding, PackedImage, packed_image
@@ -36,6 +36,13 @@ def turned(orientation: int) -> Image.Exif:
     tags = Image.Exif()
     tags[0x0112] = orientation
     return tags
+
+
+def comment() -> PngImagePlugin.PngInfo:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "taken at home")
+    text.add_itxt("XML:com.adobe.xmp", "<exif:GPSLatitude>50,5N</exif:GPSLatitude>")
+    return text
 
 
 def opened(packed: PackedImage) -> Any:  # formats add attributes to an Image
@@ -72,8 +79,9 @@ def test_shrinking_is_antialiased() -> None:
 
 def test_small_baseline_jpeg_keeps_its_bytes() -> None:
     for mode in ("RGB", "L"):
-        encoded = saved(photo(200, 256, mode), "JPEG", exif=turned(1))
+        encoded = saved(photo(200, 256, mode), "JPEG")
         assert packed_image(encoded, DEFAULT) == PackedImage(encoded, {})
+        assert packed_image(saved(photo(200, 256, mode), "JPEG", exif=turned(1)), DEFAULT).encoded == encoded
 
 
 @pytest.mark.parametrize(
@@ -99,12 +107,12 @@ def test_gray_jpeg_stays_gray() -> None:
 
 
 def test_original_keeps_the_bytes_of_any_jpeg_and_opaque_png() -> None:
-    for encoded in (
-        saved(photo(600, 400), "JPEG", progressive=True, exif=turned(6)),
-        saved(photo(600, 400, "CMYK"), "JPEG"),
-        saved(photo(600, 400, "P"), "PNG"),
+    for encoded, finding in (
+        (saved(photo(600, 400), "JPEG", progressive=True, exif=turned(6)), Finding.TURNED),
+        (saved(photo(600, 400, "CMYK"), "JPEG"), Finding.CMYK),
+        (saved(photo(600, 400, "P"), "PNG"), Finding.PALETTE),
     ):
-        assert packed_image(encoded, ORIGINAL) == PackedImage(encoded, {})
+        assert packed_image(encoded, ORIGINAL) == PackedImage(encoded, {finding: ""})
 
 
 # -------------------------------------------------------------------------------------------- damage
@@ -130,17 +138,22 @@ def test_damaged_jpeg_is_refused_unless_it_is_accepted(encoded: bytes, settings:
     accept = PackingSettings(shorter_side=settings.shorter_side, accept_damaged=True)
     packed = packed_image(encoded, accept)
     assert "JPEG" in packed.findings[Finding.DAMAGED]
-    if settings is DEFAULT:
-        decode(packed.encoded, strict=True)  # encoded anew, it is whole
-    else:
-        assert packed.encoded == encoded
-    assert decode(packed.encoded).shape == (180, 240, 3)
+    assert decode(packed.encoded, strict=True).shape == (180, 240, 3)  # encoded anew, it is whole
+    assert np.abs(decode(packed.encoded).astype(float) - decode(encoded)).mean() < 5
 
 
 def test_jpeg_of_which_nothing_can_be_read_is_never_accepted() -> None:
     for encoded in (CUT[:200], CUT_CMYK):  # Pillow, which converts CMYK, reads no cut file
         with pytest.raises(Exception, match=r"(?i)jpeg|truncated|identify|broken"):
             packed_image(encoded, PackingSettings(accept_damaged=True))
+
+
+def test_damage_that_the_source_found_is_accepted_or_not() -> None:
+    encoded = saved(photo(120, 90), "JPEG")
+    with pytest.raises(ValueError, match="cut short: replace it, or give accept_damaged=true"):
+        packed_image(encoded, DEFAULT, damage="cut short")
+    packed = packed_image(encoded, PackingSettings(accept_damaged=True), damage="cut short")
+    assert packed.findings == {Finding.DAMAGED: "cut short"}
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -175,7 +188,17 @@ def test_other_formats_are_stored_as_png_without_loss(kind: str, mode: str) -> N
     assert opened(packed).format == "PNG"
     assert opened(packed).mode == mode if kind == "PNG" else ("L" if mode == "L" else "RGB")
     np.testing.assert_array_equal(decode(packed.encoded), decode(encoded))
-    assert not packed.findings
+    assert set(packed.findings) == ({Finding.PALETTE} if mode == "P" else set())
+
+
+def test_small_png_is_stored_upright_and_without_metadata() -> None:
+    plain = saved(photo(60, 40), "PNG")
+    described = saved(photo(60, 40), "PNG", exif=turned(1), pnginfo=comment())
+    assert packed_image(described, DEFAULT).encoded == plain
+    assert packed_image(described, ORIGINAL).encoded == described
+    upright = packed_image(saved(photo(60, 40), "PNG", exif=turned(6)), DEFAULT)
+    assert not opened(upright).getexif()
+    np.testing.assert_array_equal(decode(upright.encoded), np.rot90(np.asarray(photo(60, 40)), k=-1))
 
 
 def test_shrunk_png_stays_lossless() -> None:
@@ -197,7 +220,7 @@ def test_transparency_is_composed_on_the_ground(ground: Any, color: int) -> None
     pixels[0, 0], pixels[0, 1] = (1, 2, 3, 0), (200, 100, 50, 51)
     for settings in (PackingSettings(ground=ground), PackingSettings(ground=ground, shorter_side="original")):
         packed = packed_image(saved(Image.fromarray(pixels), "PNG", exif=turned(3)), settings)
-        assert packed.findings == {Finding.TRANSPARENT: ""}
+        assert packed.findings == {Finding.TRANSPARENT: "", Finding.TURNED: ""}
         stored = decode(packed.encoded)[::-1, ::-1]
         assert stored[0, 0].tolist() == [color] * 3
         np.testing.assert_allclose(stored[0, 1], np.array([200, 100, 50]) * 0.2 + color * 0.8, atol=1)
@@ -229,7 +252,7 @@ def test_16_bits_are_stored_as_training_sees_them(kind: str, dtype: str, highest
     np.testing.assert_array_equal(seen, np.repeat((values // 257)[..., None], 3, axis=2))
     assert seen.max() == highest // 257
     expected = {} if highest == 65535 else {Finding.DEPTH: "values up to 4095"}
-    assert packed.findings == expected
+    assert packed.findings == {Finding.DEEP: "", **expected}
 
 
 @pytest.mark.parametrize(
@@ -257,8 +280,9 @@ def test_size_limit_is_a_setting() -> None:
 
 
 def test_image_that_training_would_refuse_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fgssl.data.packed_image.PILLOW_LIMIT", 100_000)
-    encoded = saved(photo(500, 300), "JPEG")
-    with pytest.raises(ValueError, match="more than training reads: give a shorter_side"):
-        packed_image(encoded, ORIGINAL)
-    assert opened(packed_image(encoded, DEFAULT)).size == (427, 256)
+    monkeypatch.setattr("fgssl.data.packed_image.PILLOW_LIMIT", 120_000)
+    for encoded in (saved(photo(500, 300), "JPEG"), saved(photo(500, 300), "JPEG", exif=turned(6))):
+        for settings in (ORIGINAL, PackingSettings(shorter_side=300)):  # a turned image is encoded anew
+            with pytest.raises(ValueError, match="more than training reads: give a smaller shorter_side"):
+                packed_image(encoded, settings)
+        assert min(opened(packed_image(encoded, DEFAULT)).size) == 256

@@ -1,69 +1,29 @@
 """Packing of image files: the same shards for any number of threads, and after any interruption."""
 
-import functools
-import io
 import os
 import resource
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import cv2
 import pytest
 from PIL import Image
 
 from fgssl.commands.pack import _leaving_on_term
+from fgssl.data import packing
 from fgssl.data.packing import IMAGES_PER_TASK, TASKS_AHEAD, in_order, pack
+from fgssl.data.packing_folder import PackingFolder
+from fgssl.data.shard_content import shard_content
 from fgssl.data.shards import ShardedSplit
-from fgssl.data.source import Sample, SourceDataset
-from fgssl.data.sources.encoded_image import file_sample
+from fgssl.data.source import SourceDataset
 from fgssl.errors import DataError
-from fgssl.settings.packing import PackingSettings
-from fgssl.store.manifest import Level, verify
-
-SHARD_BYTES = 6000
-on_reading: Callable[[str], None] | None = None
-"""Function called with the name of each image before it is read."""
-
-
-def read(file: Path, label: int) -> Sample:
-    if on_reading is not None:
-        on_reading(file.name)
-    return file_sample(file, (label,), file.name, group=f"group {int(file.stem) // 3}" if label else "")
-
-
-@functools.cache
-def jpeg(number: int, width: int = 48, height: int = 36, **options: Any) -> bytes:
-    rough = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", **options)
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    (tmp_path / "images").mkdir()
-    for number in range(60):
-        (tmp_path / "images" / f"{number}.jpg").write_bytes(jpeg(number))
-    return tmp_path / "images"
-
-
-def dataset(images: Path) -> SourceDataset:
-    files = sorted(images.iterdir(), key=lambda file: int(file.stem))
-    recipes = [partial(read, file, number % 2) for number, file in enumerate(files)]
-    level = Level("class", ("a", "b"))
-    return SourceDataset("made-up", "test", {}, (level,), {"train": recipes[:40], "test": recipes[40:]})
-
-
-def packed(images: Path, destination: Path, **settings: Any) -> list[str]:
-    """Pack the images and return the remarks."""
-    remarks: list[str] = []
-    pack(dataset(images), destination, PackingSettings(**settings), shard_bytes=SHARD_BYTES, remark=remarks.append)
-    return remarks
+from fgssl.store.manifest import verify
+from tests.data import photos
+from tests.data.photos import SHARD_BYTES, dataset, jpeg, packed
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -84,7 +44,7 @@ def ended(function: Callable[[], object]) -> int:
 
 
 def at_image(count: int, act: Callable[[], None]) -> Callable[[str], None]:
-    """Return a function for `on_reading` that acts when so many images have been read."""
+    """Return a function for `photos.on_reading` that acts when so many images have been read."""
     seen: list[str] = []
 
     def reading(name: str) -> None:
@@ -98,8 +58,7 @@ def at_image(count: int, act: Callable[[], None]) -> Callable[[str], None]:
 @pytest.fixture
 def set_reading() -> Iterator[Callable[[Callable[[str], None] | None], None]]:
     def put(function: Callable[[str], None] | None) -> None:
-        global on_reading
-        on_reading = function
+        photos.on_reading = function
 
     yield put
     put(None)
@@ -136,58 +95,24 @@ def test_an_error_ends_all_threads(images: Path, tmp_path: Path, set_reading: An
     assert os.listdir(tmp_path) == ["images"]
 
 
-# ----------------------------------------------------------------------------------- what is recorded
-
-
-def test_settings_are_part_of_the_version(images: Path, tmp_path: Path) -> None:
-    original = PackingSettings(shorter_side="original")
-    given = (PackingSettings(), original, PackingSettings(workers=2, max_megapixels=1))
-    manifests = [pack(dataset(images), tmp_path / str(number), settings) for number, settings in enumerate(given)]
-    assert manifests[0].arguments == {"shorter_side": 256, "ground": "white", "accept_damaged": False}
-    assert manifests[0].version == manifests[2].version != manifests[1].version
-
-
-def test_remarks_count_and_name(images: Path, tmp_path: Path) -> None:
-    Image.new("RGBA", (9, 9), (1, 2, 3, 4)).save(images / "3.jpg", "PNG")
-    (images / "4.jpg").write_bytes(jpeg(4, 600, 400))
-    (images / "5.jpg").write_bytes(jpeg(5, exif=b"Exif\0\0II*\0\xff\xff\xff\x7f"))
-    (images / "6.jpg").write_bytes(jpeg(6)[:-60])
-    Image.fromarray(np.arange(90, dtype=">u2").reshape(9, 10)).save(images / "7.jpg", "TIFF")
-    with pytest.raises(DataError, match=r"1 image that cannot be packed:\n  6\.jpg: .*accept_damaged=true"):
+def test_libraries_are_left_as_they_were(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    before, limit, during = cv2.getNumThreads(), Image.MAX_IMAGE_PIXELS, set[int]()
+    try:
+        cv2.setNumThreads(3)
+        set_reading(lambda name: during.add(cv2.getNumThreads()))
         packed(images, tmp_path / "shards")
-    remarks = packed(images, tmp_path / "shards", accept_damaged=True)
-    assert [remark.splitlines()[0].split(" shrunk")[0].split(",")[0] for remark in remarks] == [
-        "1 image",
-        "1 image composed on the ground that the key ground gives",
-        "1 image damaged",
-        "1 image with a damaged Exif block",
-        "1 image with 16 bits that use less than half of their range and look dark: scale the values to 0-65535 first:",
-    ]
-    assert [remark.splitlines()[1:] for remark in remarks[1:4:2]] == [["  3.jpg"], ["  5.jpg"]]
-    assert "6.jpg (Premature end of JPEG" in remarks[2]
-    assert "7.jpg (values up to 89)" in remarks[4]
-
-
-def test_equal_images_of_two_splits_are_counted(images: Path, tmp_path: Path) -> None:
-    for train, test in ((0, 45), (1, 46), (1, 47)):
-        (images / f"{test}.jpg").write_bytes(jpeg(train))
-    (images / "2.jpg").write_bytes(jpeg(3))  # within train
-    (remark,) = packed(images, tmp_path / "shards")
-    assert remark.splitlines()[0] == "3 images of test equal byte for byte in train:"
-    assert sorted(line.strip() for line in remark.splitlines()[1:]) == [
-        "45.jpg = 0.jpg",
-        "46.jpg = 1.jpg",
-        "47.jpg = 1.jpg",
-    ]
+        assert (during, cv2.getNumThreads(), Image.MAX_IMAGE_PIXELS) == ({1}, 3, limit)
+    finally:
+        cv2.setNumThreads(before)
 
 
 # ------------------------------------------------------------------------------------- interruptions
 
 
-def killed(images: Path, destination: Path, set_reading: Any, after: int = 45) -> None:
+def killed(images: Path, destination: Path, set_reading: Any, after: int = 45, **settings: Any) -> None:
     """Pack until so many images are read; then the process is killed without a chance to clean up."""
     set_reading(at_image(after, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    assert ended(lambda: packed(images, destination)) == signal.SIGKILL
+    assert ended(lambda: packed(images, destination, **settings)) == signal.SIGKILL
     set_reading(None)
 
 
@@ -219,7 +144,8 @@ def test_finished_shards_of_changed_images_are_packed_again(images: Path, tmp_pa
     first = ShardNames(tmp_path / ".shards.packing").first_image
     (images / first).write_bytes(jpeg(999))
     names, remarks = names_read(images, tmp_path / "shards", set_reading)
-    assert (len(names), remarks) == (60, [])
+    again = "packs 7 shards of an interrupted packing again, since the files of their images have changed"
+    assert (len(names), remarks) == (60, [again])
     packed(images, tmp_path / "fresh")
     assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
@@ -245,14 +171,19 @@ def test_damaged_remains_are_packed_again(images: Path, tmp_path: Path, set_read
     else:
         file.write_bytes(file.read_bytes()[:-9])
     names, remarks = names_read(images, tmp_path / "shards", set_reading)
-    assert remarks == ["goes on after 1 shard of an interrupted packing"]
+    assert remarks == [
+        "goes on after 1 shard of an interrupted packing",
+        "packs 6 shards of an interrupted packing again, since they are damaged",
+    ]
     assert len(names) < 60
     assert content(tmp_path / "shards") == content(tmp_path / "whole")
 
 
 def test_other_settings_start_anew(images: Path, tmp_path: Path, set_reading: Any) -> None:
     killed(images, tmp_path / "shards", set_reading)
-    assert packed(images, tmp_path / "shards", shorter_side="original") == []
+    assert packed(images, tmp_path / "shards", shorter_side="original") == [
+        'discards 7 shards of an interrupted packing, since shorter_side was 256 and is "original"'
+    ]
     packed(images, tmp_path / "fresh", shorter_side="original")
     assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
@@ -304,8 +235,50 @@ def test_term_before_the_first_shard_leaves_nothing(images: Path, tmp_path: Path
     set_reading(at_image(5, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     exit_code, remark = interrupted(images, tmp_path)
     assert exit_code == 143
-    assert remark.startswith("no shard was finished")
+    assert remark.startswith("nothing is kept, since no shard was finished")
     assert os.listdir(tmp_path) == ["images"]
+
+
+def test_h5py_is_not_used_in_the_thread_that_interruptions_reach(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set[threading.Thread]()
+
+    def recorded(*arguments: Any) -> bytes:
+        threads.add(threading.current_thread())
+        return shard_content(*arguments)
+
+    monkeypatch.setattr(packing, "shard_content", recorded)
+    packed(images, tmp_path / "shards")
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("moment", ["_remarks", "permutation", "resume", "published"])
+def test_an_interruption_outside_of_the_packing_of_images_keeps_the_shards(
+    images: Path, tmp_path: Path, set_reading: Any, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    set_reading(at_image(45, lambda: os.kill(os.getpid(), signal.SIGINT)))
+    interrupted(images, tmp_path)
+    set_reading(None)
+    publish = PackingFolder.publish
+
+    def interrupt(*arguments: Any, **named: object) -> Any:
+        if moment == "published":
+            publish(*arguments)
+        raise KeyboardInterrupt
+
+    place: Any = {"permutation": packing, "published": PackingFolder}.get(moment, packing._Packing)
+    monkeypatch.setattr(place, "publish" if moment == "published" else moment, interrupt)
+    exit_code, remark = interrupted(images, tmp_path)
+    monkeypatch.undo()
+    assert exit_code == 1
+    if moment == "published":
+        assert "keeps" not in remark
+        assert sorted(os.listdir(tmp_path)) == ["images", "shards"]
+    else:
+        assert f"{tmp_path}/.shards.packing keeps the finished shards" in remark
+        assert len(names_read(images, tmp_path / "shards", set_reading)[0]) < 60
 
 
 def test_lock_of_a_killed_process_is_free(images: Path, tmp_path: Path, set_reading: Any) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from fgssl.data.packing import pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import UnreadableImageError
+from fgssl.data.sources import parquet
 from fgssl.data.sources.parquet import ParquetSettings, read
 from tests.data.trees import message, packed_ids
 
@@ -80,8 +81,9 @@ def test_faults(root: Path, tmp_path: Path) -> None:
     (root / "data/train-00000-of-00002.parquet").write_bytes(b"not parquet")
     write(root / "data/train-00001-of-00002.parquet", range(2), ["crow", "owl"], label=[-1, 1])
     text = message(lambda: read(root, ParquetSettings()))
-    assert "train-00000-of-00002.parquet: cannot be read: " in text
-    assert "train-00001-of-00002.parquet: row 0: no label" in text
+    assert "train-00000-of-00002.parquet: cannot be read (" in text
+    assert "): download it again" in text
+    assert "train-00001-of-00002.parquet: row 0: no label: name other columns with labels=[...]" in text
     text = message(lambda: read(root, ParquetSettings(labels=("species",), image="img")))
     assert "has no column img, species; its columns are image, label: give image= or labels=" in text
     (tmp_path / "empty").mkdir()
@@ -93,6 +95,34 @@ def test_cells_without_an_image(root: Path) -> None:
     for recipe in read(root, ParquetSettings(labels=())).splits["test"]:
         with pytest.raises(UnreadableImageError, match="the cell holds no bytes of an image"):
             recipe()
+
+
+def test_numbers_that_are_missing_are_no_labels(root: Path) -> None:
+    write(root / "data/train-00001-of-00002.parquet", range(2), None, label=[float("nan"), 1.0])
+    text = message(lambda: read(root, ParquetSettings()))
+    assert "1 fault in the parquet files:\n" in text
+    assert "row 0: no label" in text
+
+
+def test_row_groups_are_kept_up_to_so_many_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_groups: list[int] = []
+    read_group = pyarrow.parquet.ParquetFile.read_row_group
+
+    def counting(file: Any, number: int, **options: Any) -> Any:
+        read_groups.append(number)
+        return read_group(file, number, **options)
+
+    recipes = read(root, ParquetSettings()).splits["train"][:5]  # in the row groups 0, 0, 1, 1, 2
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "read_row_group", counting)
+    monkeypatch.setattr(parquet, "_row_groups", parquet._RowGroups())
+    for _ in range(2):
+        for recipe in recipes:
+            recipe()
+    assert read_groups == [0, 1, 2]
+    monkeypatch.setattr(parquet, "CACHE_BYTES", 1)
+    for recipe in (recipes[4], recipes[4], recipes[0], recipes[1]):  # only the last row group stays
+        recipe()
+    assert read_groups == [0, 1, 2, 0]
 
 
 def test_without_pyarrow(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

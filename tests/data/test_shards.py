@@ -149,6 +149,20 @@ def test_a_thousand_shards_under_a_limit_of_64_files(tmp_path: Path) -> None:
     assert int(files) < 48
 
 
+def test_limit_of_open_files_is_raised_for_many_shards(tmp_path: Path) -> None:
+    def read() -> str:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+        split = ShardedSplit(tmp_path / "shards", "train")
+        for row in range(100):
+            split.read(row)
+        assert split._open_file.cache_info().currsize == 100
+        return str(resource.getrlimit(resource.RLIMIT_NOFILE) == (400, hard))
+
+    pack(dataset(count=100), tmp_path / "shards", shard_bytes=1)
+    assert in_child(read) == "True"
+
+
 def test_no_file_can_be_opened(folder: Path) -> None:
     split = ShardedSplit(folder, "train")
 

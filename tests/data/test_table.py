@@ -127,10 +127,57 @@ def test_unlabeled(table: Path) -> None:
 @pytest.mark.parametrize("empty", ["", "NaN", "NA"])
 def test_empty_labels(table: Path, empty: str) -> None:
     write(table, ROWS + f"b/5.png,{empty},boletus,train,,3,x\n")
-    assert f"{table}:6: b/5.png: no species; empty_labels=drop leaves such rows out" in message(table)
-    assert ids(table, empty_labels="drop") == GIVEN
-    dataset = read(table, CsvSettings(labels=("species",), empty_labels="drop"))
+    missing = tuple(filter(None, [empty]))
+    assert f"{table}:6: b/5.png: no species; empty_labels=drop leaves" in message(table, missing=missing)
+    assert ids(table, empty_labels="drop", missing=missing) == GIVEN
+    dataset = read(table, CsvSettings(labels=("species",), empty_labels="drop", missing=missing))
     assert f"{table}: 1 rows left out, whose label is empty" in dataset.remarks
+
+
+@pytest.mark.parametrize("text", ["None", "NA", "<NA>", "nan", "null", "N/A"])
+def test_names_that_others_write_for_no_value_are_names(table: Path, text: str) -> None:
+    write(table, ROWS.replace("edulis", text).replace("o1", text).replace("o2", text))
+    dataset = read(table, CsvSettings(labels=("species",)))
+    assert dataset.levels[0].classes == tuple(sorted(["alba", text]))
+    assert {recipe().group for recipe in dataset.splits["train"]} == {text, "o3"}
+    for column in ("species", "group"):
+        assert f"{table}: 2 rows have {column} {text!r}, which was read as a name: if it" in "\n".join(dataset.remarks)
+    named = read(table, CsvSettings(labels=(), missing=(text,)))
+    assert {recipe().group for recipe in named.splits["train"]} == {"", "o3"}
+    assert "which was read as a name" not in "".join(named.remarks)
+
+
+def test_paths_of_windows(table: Path) -> None:
+    (table.parent / "a" / "odd\\name.png").write_bytes((table.parent / "a" / "1.png").read_bytes())
+    write(table, ROWS.replace("a/", "a\\").replace("a\\1.png", "a/odd\\name.png"))
+    dataset = read(table, CsvSettings(labels=("species",)))
+    assert [recipe().source_id for recipe in dataset.splits["train"]] == ["a/odd\\name.png", "b/3.png"]
+    assert [recipe().source_id for recipe in dataset.splits["test"]] == ["a/2.png", "b/4.png"]
+    assert f"{table}: 1 paths are written with \\, which was read as /" in dataset.remarks
+    text = message(write(table, ROWS.replace("a/", "C:\\photos\\a\\")))
+    assert f"{table}:2: {table.parent}/C:/photos/a/1.png: is missing; cut the beginning" in text
+
+
+def test_a_table_that_excel_saved(table: Path) -> None:
+    rows = ROWS.replace("path,species,genus,split", '"Path",SPECIES," Genus ","Split"').replace('"one, two"', "x")
+    write(table, f"sep=;\n{rows.replace(',', ';')};;;;;;;;\n".replace("\n", "\r\n"), "utf-8-sig")
+    assert ids(table) == GIVEN
+    assert f"{table}:2: labels: no column 'family'" in message(table, labels=("family",))
+    write(table, rows.replace("SPECIES", "SPECIES,Species").replace("alba", "alba,").replace("edulis", "edulis,"))
+    assert f"{table}:1: labels: several columns 'species': rename one" in message(table)
+    assert ids(table, labels=("SPECIES",)) == GIVEN
+
+
+def test_separators_within_quotes_do_not_count(table: Path) -> None:
+    rows = ROWS.replace('"one, two"', "x").replace(",", ";").replace("note", '"a,b,c,d,e,f,g,h,i"')
+    assert ids(write(table, rows)) == GIVEN
+    unquoted = message(write(table, ROWS.replace("2.png,alba", "2.png,alba,the white")))
+    assert f"{table}:3: has 8 cells, but the header has 7: put a text with ',' in it into double quotes" in unquoted
+
+
+def test_columns_that_are_not_used_are_named(table: Path) -> None:
+    (remark,) = [remark for remark in read(table, CsvSettings(labels=("species",))).remarks if "not used" in remark]
+    assert remark == f"{table}: columns that are not used, since no key names them: genus, light, note"
 
 
 def test_all_faults_at_once(table: Path) -> None:
@@ -148,7 +195,7 @@ def test_all_faults_at_once(table: Path) -> None:
     assert text.startswith("5 faults in the table:")
     (table.parent / "a" / "1.PNG").rename(table.parent / "a" / "1.png")
     not_number = message(write(table, ROWS.replace("0.5", "x")), attributes=("light",))
-    assert f"{table}:2: light: an attribute must be a number, not 'x'" in not_number
+    assert f"{table}:2: light: an attribute must be a number such as 0.5, not 'x'" in not_number
 
 
 def test_columns_that_are_not_there(table: Path) -> None:
@@ -160,8 +207,11 @@ def test_columns_that_are_not_there(table: Path) -> None:
 
 def test_tables_that_cannot_be_read(table: Path) -> None:
     assert "cannot be read: No such file or directory; did you mean" in message(table.with_name("fungy.csv"))
+    assert message(table.parent).endswith("cannot be read: Is a directory; give the file of the table")
     table.write_bytes("path,species\né,x".encode("latin-1"))
-    assert "cannot be read" in message(table)
+    assert f"{table}:2: is not UTF-8: save it so (CSV UTF-8 in Excel)" in message(table)
+    write(table, ROWS, "utf-16")
+    assert f"{table}:1: is not UTF-8" in message(table)
     assert "has no rows" in message(write(table, "path,species\n"))
 
 

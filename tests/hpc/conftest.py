@@ -25,7 +25,7 @@ settings:
   start: {encoder: {stage: pretrain}, decoder: {stage: decoder}}
   method: {name: synthesized, base: {queue_size: 128}}
   views: {image_size: 32}
-  evaluation: {linear: {epochs: 1}}
+  evaluation: {linear: {epochs: 1, learning_rates: [1.0]}}
 stages:
   pretrain: {start: {encoder: null, decoder: null}, method: {noise: {variant: none}}, training: {epochs: 3}}
   decoder: {start: {decoder: null}, method: {name: decoder}, training: {optimizer: {name: adam}}}

@@ -1,6 +1,7 @@
 """Replacement of `fgssl/run/execution.py` in frozen code, with the same record on disk but no training.
 
-OUT/behavior.json sets the behavior of runs by name: `fail` (raises), `die` (kills itself) or `slow` (takes steps until
+OUT/behavior.json sets the behavior of runs by name: `fail` (raises), `lack` (raises a `DataError`), `warn`
+(prints a warning), `die` (kills itself) or `slow` (takes steps until
 it is interrupted, or OUT/go exists). OUT/executed.log gets one line per execution.
 """
 
@@ -8,10 +9,12 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 import traceback
 from pathlib import Path
 
+from fgssl.errors import DataError
 from fgssl.settings.config import Config
 from fgssl.settings.fingerprints import run_name
 from fgssl.store.files import read_record
@@ -44,12 +47,19 @@ def execute(config: Config, out: Path) -> RunFolder:
         try:
             if behavior == "fail":
                 raise RuntimeError("this run fails")
+            if behavior == "lack":
+                raise DataError("shards/birds: no labels")
+            if behavior == "warn":
+                print(
+                    f"a line of {folder.path.name}\nWARNING: data.stage: full",
+                    file=sys.stderr,
+                )
             if behavior == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if behavior == "slow":
                 _take_steps(folder, out)
-        except Exception:
-            lease.write("failure.txt", traceback.format_exc())
+        except Exception as error:
+            lease.write("failure.txt", f"{error}\n" if isinstance(error, DataError) else traceback.format_exc())
             raise
         lease.write("encoder.safetensors", b"weights")
         made_by = Environment(code_version="c1", processes=1, engine="ddp", threads=1, device="cpu", versions={})

@@ -14,7 +14,7 @@ from fgssl.errors import UserError
 from fgssl.report.layout import Layout, latex, lay_out, markdown
 from fgssl.report.rows import collect_rows
 from fgssl.report.statistics import equivalence, smallest_difference
-from fgssl.report.tables import COLUMNS, tabulate, warnings, write_table
+from fgssl.report.tables import COLUMNS, remarks, tabulate, warnings, write_table
 from fgssl.store.plan import read_plan
 
 Finished = Callable[[dict[str, list[float | None]]], Any]
@@ -419,3 +419,23 @@ def test_a_measure_that_the_baseline_does_not_ask_for_has_no_difference(out: Any
     assert layout.blocks[1].lines[0] == ["sigma=0.1", "+1.00 ± 0.00", "–"]
     assert len(layout.blocks) == 2  # nothing to take a decrease from
     assert not any("†" in note and "sigma=0.1" in note for note in layout.notes)
+
+
+def test_remarks_are_merged_over_seeds_and_cells() -> None:
+    def row(cell: str, seed: int, *lines: str, state: str = "DONE") -> dict[str, Any]:
+        return {"cell": cell, "seed": seed, "state": state, "remarks": "\n".join(lines) or None}
+
+    smallest, largest = "rate 0.3 was chosen, the smallest", "rate 300 was chosen, the largest"
+    rows = [
+        row("a", 0, "x: 80.00 percent, but 74.00 of {all}", smallest),
+        row("a", 1, "x: 81.50 percent, but 74.00 of {all}", largest),
+        row("a", 2, state="PENDING"),
+        row("b", 0, "x: 79.00 percent, but 74.00 of {all}"),
+        row("b", 1, smallest),
+        row("c", 0, largest),
+    ]
+    assert remarks(rows) == [
+        "x: 79.00 to 81.50 percent, but 74.00 of {all} (a, b seed 0)",
+        f"{smallest} (a seed 0, b seed 1)",
+        f"{largest} (a seed 1, c)",
+    ]

@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pytest
 
@@ -14,6 +15,7 @@ from fgssl.__main__ import invoke
 from fgssl.data.location import shards_folder
 from fgssl.errors import CheckpointError, DataError, SettingsError
 from fgssl.interruption import Interrupted
+from fgssl.run import execution
 from fgssl.run.execution import execute
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
@@ -79,6 +81,23 @@ def test_a_finished_run_records_what_made_it(out):
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert logged[-1]["step"] == 6
     assert trained.metrics["loss"] == logged[-1]["loss"]
+
+
+def test_a_fault_that_users_can_correct_leaves_its_message_and_any_other_its_traceback(tmp_path, monkeypatch):
+    config = tiny(seed=8)
+    folder = RunFolder.in_output(tmp_path, fingerprints.run_name(config))
+    for error, begin in ((DataError("photos: no labels"), "photos: no labels"), (KeyError("a"), "Traceback")):
+        monkeypatch.setattr("fgssl.run.execution.open_splits", _raising(error))
+        with pytest.raises(type(error)):
+            execute(config, tmp_path)
+        assert present(folder.failure()).splitlines()[0].startswith(begin)
+
+
+def _raising(error: Exception):
+    def fail(*arguments):
+        raise error
+
+    return fail
 
 
 def test_a_finished_run_is_not_touched_again(out):
@@ -174,3 +193,15 @@ def test_labels_that_cannot_be_measured_are_said_before_training(tmp_path):
     with pytest.raises(DataError, match="label_level: there is no level 2"):
         execute(config, tmp_path)
     assert not list((tmp_path / "runs").glob("*/trained.json"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_follower_stages_shards_only_for_a_training(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    world: Any = SimpleNamespace(rank=1, broadcast=lambda value: None)  # the first process has nothing to train
+    folder = RunFolder.in_output(out if finished else tmp_path, fingerprints.run_name(tiny()))
+    staged: list[Path] = []
+    monkeypatch.setattr(execution, "stage_shards", lambda config, out: staged.append(out))
+    execution._follow(tiny(), out, folder, world, None)
+    assert staged == ([] if finished else [out])

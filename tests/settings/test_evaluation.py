@@ -144,8 +144,12 @@ def test_remarks() -> None:
         "(linear_100_balanced, which evaluation.shown_columns puts into tables)",
         "linear_1: the learning rate 3 was chosen, the largest of evaluation.linear.learning_rates: larger ones may be "
         "better",
-        "linear_1: 20.00 percent of the labels are used, since every class keeps an image",
+        "linear_1: 20.00 percent of the labels are used, since the number of images of each class is rounded, and at "
+        "least one",
     ]
+    rounded = evaluation({"linear": {"label_fractions": [0.2]}})
+    assert len(rounded.remarks({"label_percent_20": 14.3})) == len(rounded.remarks({"label_percent_20": 25.0})) == 1
+    assert rounded.remarks({"label_percent_20": 21.9}) == rounded.remarks({"label_percent_20": 18.1}) == []
     assert settings.remarks({"linear_100": 80.0, "learning_rate_100": 0.3}) == [
         "linear_100: the learning rate 0.3 was chosen, the smallest of evaluation.linear.learning_rates: smaller ones "
         "may be better"
@@ -156,3 +160,8 @@ def test_remarks() -> None:
         text.split(":")[0]
         for text in one_rate.remarks({"knn": 60.0, "knn_balanced": 65.0, "accuracy": 60.0, "accuracy_balanced": 50.0})
     ] == ["knn", "accuracy"]
+
+
+def test_shares_of_labels_that_would_share_a_column_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"0\.12345678 and 0\.12345679 would share the column linear_12\.3457"):
+        evaluation({"linear": {"label_fractions": [0.12345678, 0.12345679]}})

@@ -128,11 +128,10 @@ def test_fewer_images_than_the_balanced_sampler_draws() -> None:
     text = fault(uneven, training=training)
     assert text == (
         "training.images_per_class: 16, but 1 of the 3 classes (species) of dataset 'fungi' have fewer training images "
-        "(a x: 1): leave it empty, or pack more images of them"
+        "(a x: 1): pack more images of them, or take training.images_per_class null"
     )
-    assert "(a x: 15): take 15 at most, or leave it empty" in fault(
-        fungi(train=((15, 0, 85, 60), (15, 145))), training=training
-    )
+    text = fault(fungi(train=((15, 20, 85, 60), (35, 145))), training=training)
+    assert text.endswith("(a x: 15): pack more images of them, or take training.images_per_class 8")
 
 
 def test_five_of_the_classes_with_few_images_are_named() -> None:
@@ -144,14 +143,17 @@ def test_five_of_the_classes_with_few_images_are_named() -> None:
     training = {"global_batch_size": 32, "images_per_class": 4}
     text = fault(many, training=training)
     assert "7 of the 9 classes (class)" in text
-    assert "(c0: 2, c1: 3, c2: 2, c3: 2, c4: 2, ...): take 2 at most" in text
+    assert (
+        "(c0: 2, c1: 3, c2: 2, c3: 2, c4: 2, ...): pack more images of them, or take training.images_per_class null"
+        in text
+    )
 
 
 def test_more_classes_a_batch_than_there_are() -> None:
     training = {"global_batch_size": 64, "images_per_class": 8}
     text = fault(fungi(), training=training)
     assert text.startswith("training.images_per_class: 8 at training.global_batch_size 64 needs 8 classes in a batch")
-    assert "training images of 4 (species): take a batch of 32 at most" in text
+    assert "training images of 4 (species): take training.global_batch_size 32" in text
 
 
 def test_balanced_batches_need_labels() -> None:
@@ -163,7 +165,7 @@ def test_a_batch_larger_than_the_data() -> None:
     few = fungi(train=((20, 20, 20, 20), (40, 40)))
     assert fault(few) == (
         "training.global_batch_size: 128 exceeds the 80 training images of dataset 'fungi', which do not fill one "
-        "batch: take 80 at most"
+        "batch: take training.global_batch_size 64"
     )
     assert faults(few, method={"name": "start_encoder"}) == []  # trains nothing
 
@@ -173,7 +175,7 @@ def test_a_batch_of_one_class(method: dict[str, Any]) -> None:
     training = {"global_batch_size": 32, "images_per_class": 32}
     assert fault(fungi(), method=method, training=training) == (
         f"training.images_per_class: 32 at training.global_batch_size 32 draws one class per batch, but method "
-        f"{method['name']} separates classes: take 16 at most, or a batch of 64 or more"
+        f"{method['name']} separates classes: take training.images_per_class 16"
     )
     assert faults(fungi(), method=method, training=training | {"images_per_class": 16}) == []
     assert faults(fungi(), method={"name": "simclr"}, training=training) == []
@@ -200,7 +202,7 @@ def test_a_queue_larger_than_the_data(base: bool) -> None:
 
     assert told(fungi(), method(384)) == [
         "queue_size 384 exceeds the 160 training images of dataset 'fungi': the queue holds about 2.4 stale keys of "
-        "every image, its own among its negatives"
+        "every image, its own among its negatives: take a multiple of training.global_batch_size, 160 at most"
     ]
     assert told(fungi(train=((96, 96, 96, 96), (192, 192))), method(384)) == []
     assert told(without("train"), method(384)) == []  # what `unmet` tells
@@ -299,3 +301,28 @@ def test_all_at_once_in_single_lines() -> None:
 def test_requirements_are_light_to_import() -> None:
     code = "import fgssl.store.requirements, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "share"),
+    [
+        (6, {"linear": {}}, "at 0.2 every class"),
+        (2, {"linear": {"label_fractions": [0.5, 0.74, 1.0]}}, "at 0.5, 0.74 every class"),
+        (8, {"linear": {}}, None),
+        (6, {"linear": {"learning_rates": [1.0]}}, None),
+        (2, {"linear": {"label_fractions": [0.75]}}, None),
+    ],
+)
+def test_a_share_of_labels_from_which_no_image_can_be_held_out(images, settings, share) -> None:
+    manifest = fungi(train=((images, 1, 1, images), (images + 1, images + 1)))
+    found = faults(
+        manifest, evaluation=settings, training={"global_batch_size": 1}, encoder={"batch_norm_group_size": 1}
+    )
+    assert [share in line for line in found] == ([] if share is None else [True])
+
+
+def test_one_training_image_leaves_none_to_choose_a_penalty() -> None:
+    manifest = fungi(train=((1, 0, 0, 0), (1, 0)))
+    evaluation = {"linear": None, "retrieval": False, "nuisances": {"light": ["brightness"]}}
+    sizes = {"training": {"global_batch_size": 1}, "encoder": {"batch_norm_group_size": 1}}
+    assert "has 1 training image, so none can be held out" in fault(manifest, evaluation=evaluation, **sizes)

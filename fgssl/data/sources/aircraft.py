@@ -14,6 +14,7 @@ from fgssl.data.sources.encoded_image import file_sample
 from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official, image_names
 from fgssl.data.sources.tables import read_words
+from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
 
 LEVELS = {"variant": 100, "family": 70, "manufacturer": 30}
@@ -95,7 +96,7 @@ def _cropped(file: LabeledFile, labels: tuple[int, ...]) -> Sample:
     """Return the sample without the banner.
 
     The JPEG is encoded anew with its own tables. Since cutting at the bottom leaves its grid of blocks, photographs
-    change by less than one of 256 steps on average.
+    change by less than one of 256 steps on average. A damaged one is cut as far as it can be read.
     """
     from PIL import Image
     from PIL.JpegImagePlugin import JpegImageFile, get_sampling
@@ -103,17 +104,24 @@ def _cropped(file: LabeledFile, labels: tuple[int, ...]) -> Sample:
     from fgssl.data.decoding import decode
 
     sample = file_sample(file.path, labels, file.source_id)
-    buffer = io.BytesIO()
+    buffer, damage = io.BytesIO(), ""
     try:
-        decode(sample.image, strict=True)  # Pillow reads over damage
         with Image.open(io.BytesIO(sample.image)) as image:
             if not isinstance(image, JpegImageFile) or image.height <= BANNER_HEIGHT:
                 raise ValueError(f"must be a JPEG that is higher than the {BANNER_HEIGHT} pixels of the banner")
-            upper = image.crop((0, 0, image.width, image.height - BANNER_HEIGHT))
+            whole: Image.Image = image
+            try:
+                decode(sample.image, strict=True)
+            except ValueError as error:
+                damage = str(error)
+                whole = Image.fromarray(decode(sample.image))
+            upper = whole.crop((0, 0, whole.width, whole.height - BANNER_HEIGHT))
             upper.save(buffer, "JPEG", qtables=image.quantization, subsampling=get_sampling(image))
+    except DataError:
+        raise
     except Exception as error:  # Pillow raises many types for damaged files
         raise UnreadableImageError(f"{file.path}: {error}") from error
-    return replace(sample, image=buffer.getvalue())
+    return replace(sample, image=buffer.getvalue(), damage=damage)
 
 
 SOURCE = Source(

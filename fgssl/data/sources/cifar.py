@@ -105,7 +105,7 @@ def _folder(names: _Names, root: Path) -> tuple[Path, bool]:
         for place in (root, root / name):
             if (place / mark).is_file():
                 return place, mark == marks[0]
-    return names.official.folder(root, marks[0], names.folders), True  # raises
+    return names.official.folder(root, marks, names.folders), True  # raises
 
 
 def _binary_classes(names: _Names, folder: Path, faults: list[str]) -> list[tuple[str, ...]]:

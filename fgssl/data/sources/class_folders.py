@@ -172,13 +172,20 @@ def _class_names(folders: Sequence[os.DirEntry[str]], found: Found) -> list[tupl
                 f"{os.path.dirname(same[0].path)}: {names} are one name, written with other spaces or another form of "
                 "Unicode: merge or rename these folders"
             )
-    by_case: dict[str, list[os.DirEntry[str]]] = {}
-    for name, (first, *_) in named.items():
-        by_case.setdefault(name.casefold(), []).append(first)
-    for alike in by_case.values():
-        for entry in alike[1:]:
-            found.note("case", f"{entry.path} ({alike[0].name})")
     return [(Path(first.path), name) for name, (first, *_) in named.items()]
+
+
+def note_case(files: Sequence[ClassFile], found: Found) -> None:
+    """Note the class folders of a split that differ from others only in case, though they may lie in several places."""
+    noted: set[tuple[str, ...]] = set()
+    first: dict[tuple[tuple[str, ...], str], str] = {}
+    for file in files:
+        for depth, name in enumerate(file.folders):
+            if file.folders[: depth + 1] not in noted:
+                noted.add(file.folders[: depth + 1])
+                other = first.setdefault((file.folders[:depth], name.casefold()), name)
+                if other != name:
+                    found.note("case", f"{file.path.parents[len(file.folders) - depth - 1]} ({other})")
 
 
 def aligned(files: Sequence[ClassFile], reference: Sequence[ClassFile], found: Found) -> list[ClassFile]:
@@ -189,9 +196,12 @@ def aligned(files: Sequence[ClassFile], reference: Sequence[ClassFile], found: F
     theirs, ours = _children(reference), _children(files)
     replaced: dict[tuple[str, ...], tuple[str, ...]] = {(): ()}
     for folders in sorted(ours, key=len):
+        known = theirs.get(replaced[folders], set())
+        free: dict[str, list[str]] = {}
+        for other in known - ours[folders]:
+            free.setdefault(other.casefold(), []).append(other)
         for name in sorted(ours[folders]):
-            known = theirs.get(replaced[folders], set())
-            alike = [other for other in known - ours[folders] if other.casefold() == name.casefold()]
+            alike = free.get(name.casefold(), [])
             new = alike[0] if name not in known and len(alike) == 1 else name
             if new != name:
                 found.note("taken", f"{'/'.join((*folders, name))} ({'/'.join((*replaced[folders], new))})")

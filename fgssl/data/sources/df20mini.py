@@ -10,7 +10,6 @@ from typing import Literal
 from fgssl.data.source import Source, SourceDataset
 from fgssl.data.sources.labeled_files import LabeledFile, Splits, levels, samples
 from fgssl.data.sources.official import Official, image_names
-from fgssl.data.sources.table import EMPTY
 from fgssl.data.sources.tables import read_csv
 from fgssl.settings.declare import NonNegativeInt, settings
 
@@ -20,6 +19,8 @@ TABLES = {
     2024: {"train": "DanishFungi2024-Mini-train.csv", "test": "DanishFungi2024-Mini-pubtest.csv"},
 }
 """Tables of metadata by the year of the split."""
+EMPTY = frozenset({"", "nan", "NaN"})
+"""Texts of a cell without a value, as pandas writes it."""
 
 
 @settings

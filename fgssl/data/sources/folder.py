@@ -1,6 +1,6 @@
 """Source `folder`: class folders one or more levels deep (genus/species), or one flat unlabeled folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,7 @@ from fgssl.data.sources.class_folders import (
     is_folder,
     is_hidden,
     is_image,
+    note_case,
 )
 from fgssl.data.sources.labeled_files import LabeledFile, levels, samples, without_images
 from fgssl.data.sources.split_names import SplitNames, kind_of, recognize
@@ -69,13 +70,11 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     trees = {
         name: [file for folder in names for file in images(root / folder, found)] for name, names in folders.items()
     } or {"train": images(root, found)}
-    depths = {len(file.folders) for files in trees.values() for file in files}
-    if len(depths) > 1:
-        found.faults.append(
-            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(depths)}"
-        )
+    depth = _depth(root, trees, found)
     _refuse(found.faults)
-    names = _level_names(root, depths.pop(), options)
+    names = _level_names(root, depth, options)
+    for files in trees.values():
+        note_case(files, found)
     if "test" in trees:
         trees["test"] = aligned(trees["test"], trees["train"], found)
     splits = {name: [_labeled(file, root) for file in files] for name, files in trees.items()}
@@ -86,7 +85,10 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
     _refuse(found.faults)
     classes = levels(names, splits)
     if faults := without_images(splits, classes[:1]):
-        raise DataError(listed(faults, "class without images in a split", "classes without images in a split"))
+        raise DataError(
+            listed(faults, "class without images in a split", "classes without images in a split")
+            + "\nadd images, or move the folder of the class out of the other split"
+        )
     if len(names) > 1 and len(classes[-1].classes) == 1:
         only = classes[-1].classes[0]
         remarks.append(
@@ -106,6 +108,17 @@ def read(root: Path, options: FolderSettings) -> SourceDataset:
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise DataError(listed(faults, "fault in the layout", "faults in the layout"))
+
+
+def _depth(root: Path, trees: Mapping[str, Sequence[ClassFile]], found: Found) -> int:
+    """Return the number of levels of class folders; append a fault if images have different ones."""
+    example_of = {len(file.folders): file.path for files in trees.values() for file in files}
+    if len(example_of) > 1:
+        found.faults.append(
+            f"{root}: class folders must be equally deep everywhere, here they have depths {sorted(example_of)}, such "
+            f"as {' and '.join(str(example_of[depth]) for depth in sorted(example_of))}: move images or folders"
+        )
+    return max(example_of, default=0)
 
 
 def _level_names(root: Path, depth: int, options: FolderSettings) -> tuple[str, ...]:

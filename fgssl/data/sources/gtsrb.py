@@ -90,6 +90,11 @@ _COMPETITION = (
     "training images (39,209, in Final_Training) are these and the test images of the competition"
 )
 
+_DIRECTION = (
+    "signs have a direction, and a flip turns left into right: train with views.horizontal_flip=false, as "
+    "sweeps/presets/gtsrb.yaml does"
+)
+
 
 @settings
 class GTSRBSettings:
@@ -134,7 +139,7 @@ def read(root: Path, options: GTSRBSettings) -> SourceDataset:
         levels=LEVELS,
         splits={split: samples(files, LEVELS) for split, files in splits.items()},
         seed=options.seed,
-        remarks=(_COMPETITION,) if layout == "Training" else (),
+        remarks=(_DIRECTION, _COMPETITION) if layout == "Training" else (_DIRECTION,),
     )
     return OFFICIAL.checked(dataset, accept=True)
 
@@ -171,7 +176,10 @@ def _files(
 ) -> list[LabeledFile]:
     """Return the images of a table that lie in a folder; if their names give `tracks`, these are the groups."""
     rows = read_csv(table, (column, "ClassId"), faults, delimiter)
-    there = {Path(name).with_suffix("").as_posix(): name for name in sorted(image_names(base / folder))}
+    there: dict[str, str] = {}
+    for name in sorted(image_names(base / folder)):
+        if (other := there.setdefault(Path(name).with_suffix("").as_posix(), name)) != name:
+            faults.append(f"{base / folder / name}: is the same frame as {Path(other).name}: keep one of the two files")
     files = []
     for row in rows:
         name, sign = row.cells

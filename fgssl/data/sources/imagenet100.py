@@ -7,6 +7,7 @@ hash of the list is part of the packed dataset.
 import csv
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _listed_classes(path: Path) -> set[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"classes: {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     faults = [f"{path}: {name!r} is not of the form n02869837" for name in classes if not re.fullmatch(r"n\d{8}", name)]
-    faults += [f"{path}: {name} is there twice" for name in sorted(set(classes)) if classes.count(name) > 1]
+    faults += [f"{path}: {name} is there twice" for name, times in sorted(Counter(classes).items()) if times > 1]
     if faults or not classes:
         raise DataError(listed(faults, "fault in the list", "faults in the list") if faults else f"{path}: is empty")
     return set(classes)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fgssl.data.source import Source, SourceDataset
 from fgssl.data.sources.class_folders import entries, is_hidden, is_image
-from fgssl.data.sources.labeled_files import LabeledFile, levels, samples, without_images
+from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official
 from fgssl.settings.declare import NonNegativeInt, settings
 
@@ -31,16 +31,7 @@ def read(root: Path, options: INat2021MiniSettings) -> SourceDataset:
     faults: list[str] = []
     splits = {split: _species(base / name, faults) for split, name in (("train", "train_mini"), ("test", "val"))}
     OFFICIAL.raise_faults(faults)
-    named = levels(RANKS, splits)
-    dataset = SourceDataset(
-        name="inat2021mini",
-        source="inat2021mini",
-        arguments={"seed": options.seed},
-        levels=named,
-        splits={split: samples(files, named) for split, files in splits.items()},
-        seed=options.seed,
-    )
-    return OFFICIAL.checked(dataset, options.accept_counts, without_images(splits, named[:1]))
+    return OFFICIAL.dataset("inat2021mini", splits, options.seed, accept=options.accept_counts, level_names=RANKS)
 
 
 def _species(folder: Path, faults: list[str]) -> list[LabeledFile]:

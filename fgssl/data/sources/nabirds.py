@@ -10,7 +10,7 @@ nabirds/hierarchy.txt              CLASS PARENT, up to 0, which is all birds
 from pathlib import Path
 
 from fgssl.data.source import Source, SourceDataset
-from fgssl.data.sources.labeled_files import LabeledFile, levels, samples
+from fgssl.data.sources.labeled_files import LabeledFile
 from fgssl.data.sources.official import Official, image_names, unlisted
 from fgssl.data.sources.tables import read_words
 from fgssl.settings.declare import NonNegativeInt, settings
@@ -50,18 +50,15 @@ def read(root: Path, options: NABirdsSettings) -> SourceDataset:
         else:
             splits[_SPLITS[split]].append(LabeledFile(base / "images" / path, f"images/{path}", classes[label]))
     OFFICIAL.raise_faults(faults)
-    named = levels(SOURCE.levels, splits)
     listed = {file.source_id.removeprefix("images/") for files in splits.values() for file in files}
-    dataset = SourceDataset(
-        name="nabirds",
-        source="nabirds",
-        arguments={"seed": options.seed},
-        levels=named,
-        splits={split: samples(files, named) for split, files in splits.items()},
-        seed=options.seed,
+    return OFFICIAL.dataset(
+        "nabirds",
+        splits,
+        options.seed,
+        accept=options.accept_counts,
+        level_names=SOURCE.levels,
         remarks=unlisted(sorted(there - listed), "images.txt does not list"),
     )
-    return OFFICIAL.checked(dataset, options.accept_counts)
 
 
 def _pairs(path: Path, faults: list[str]) -> dict[str, str]:

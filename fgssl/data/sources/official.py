@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgssl.data.source import SourceDataset
-from fgssl.data.sources.class_folders import is_hidden, is_image
+from fgssl.data.sources.class_folders import entries, is_folder, is_hidden, is_image
 from fgssl.data.sources.labeled_files import ReadFile, Splits, levels, samples, without_images
 from fgssl.errors import DataError, alternatives
 from fgssl.store.files import unreadable
 from fgssl.store.manifest import LISTED_FAULTS, listed
+
+LISTED_ENTRIES = 8
+"""Most entries of a folder that a message lists."""
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,8 @@ class Official:
         `mark` is the name of a file or folder, or several names, any of which marks the folder.
 
         Raises:
-            DataError: None of them does; the message gives the marks and what the official archive contains.
+            DataError: None of them does; the message gives the marks, what is there instead, and what the official
+                archive contains.
         """
         marks = (mark,) if isinstance(mark, str) else mark
         places = [root, *(root / name for name in inside)]
@@ -43,9 +48,11 @@ class Official:
                 return place
         if not root.exists():
             raise DataError(f"{root}: does not exist: {alternatives(root)}")
+        if not root.is_dir():
+            raise DataError(f"{root}: is a file: unpack it, and give the folder that it was unpacked into ({self})")
         raise DataError(
-            f"{root}: no {self.title} here: {' or '.join(marks)} must be in {' or '.join(map(str, places))}; give the "
-            f"folder that the official archives were unpacked into ({self})"
+            f"{root}: no {self.title} here: {' or '.join(marks)} must be in {' or '.join(map(str, places))}\n"
+            f"{_instead(root, marks)}\n{self}"
         )
 
     def dataset(
@@ -55,19 +62,21 @@ class Official:
         seed: int,
         *,
         accept: bool,
+        level_names: Sequence[str] | None = None,
         arguments: Mapping[str, str | int] | None = None,
         remarks: Sequence[str] = (),
         read: ReadFile | None = None,
     ) -> SourceDataset:
         """Return the dataset of the source `name`, with a remark if its counts are not the official ones.
 
-        `arguments` are settings of the source apart from the seed. `read` makes a sample of a file and its labels;
-        the default takes the file as it is.
+        `level_names` are those of the files' classes, finest first; the default is the levels with official counts.
+        `arguments` are settings of the source apart from the seed. `read` makes a sample of a file and its labels; the
+        default takes the file as it is.
 
         Raises:
             DataError: The counts are other ones and `accept` is false, or a class has no images in a split.
         """
-        classes = levels(list(self.classes), splits)
+        classes = levels(level_names or list(self.classes), splits)
         dataset = SourceDataset(
             name=name,
             source=name,
@@ -102,7 +111,22 @@ class Official:
     def raise_faults(self, faults: Sequence[str]) -> None:
         """Raise a `DataError` that lists `faults`, if there are any, and gives what the official archive contains."""
         if faults:
-            raise DataError(f"{listed(faults, 'fault', 'faults')}\n{self}")
+            advice = "unpack it again, or correct the files that are named above"
+            raise DataError(f"{listed(faults, 'fault', 'faults')}\n{self}: {advice}")
+
+
+def _instead(root: Path, marks: Sequence[str]) -> str:
+    """Return what a folder holds that has no mark, and advice: an archive to unpack, or a folder beside to give."""
+    there = [entry for entry in entries(root) if not is_hidden(entry.name)]
+    names = [entry.name for entry in there]
+    more = [f"and {len(names) - LISTED_ENTRIES} more"] * (len(names) > LISTED_ENTRIES)
+    holds = f"{root} holds {', '.join([*names[:LISTED_ENTRIES], *more]) or 'nothing'}"
+    near = [root.absolute().parent, *(Path(entry.path) for entry in there if is_folder(entry))]
+    if found := next((place for place in near if any((place / mark).exists() for mark in marks)), None):
+        return f"{holds}: did you mean {found}?"
+    if archive := next((name for name in names if name.endswith(ARCHIVES)), None):
+        return f"{holds}: unpack {archive} and all other archives first"
+    return f"{holds}: give the folder that the official archives were unpacked into"
 
 
 def _in_two_splits(splits: Splits) -> list[str]:
@@ -125,14 +149,25 @@ def image_names(folder: Path) -> set[str]:
     Links to folders are followed; hidden files and folders are left out.
 
     Raises:
-        DataError: A folder cannot be read.
+        DataError: A folder cannot be read, or a link leads back to a folder that it is in.
     """
     names: set[str] = set()
     for place, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         folders[:] = [name for name in folders if not is_hidden(name)]
         parent = Path(place).relative_to(folder)
+        for name in folders:
+            _refuse_loop(folder, parent / name)
         names.update((parent / name).as_posix() for name in files if is_image(name) and not is_hidden(name))
     return names
+
+
+def _refuse_loop(folder: Path, inside: Path) -> None:
+    """Raise a `DataError` if `inside`, a path relative to `folder`, is a link to one of the folders that it is in."""
+    link = folder / inside
+    if link.is_symlink():
+        target = link.resolve()
+        if any((folder / parent).resolve().is_relative_to(target) for parent in inside.parents):
+            raise DataError(f"{link}: is a link to {target}, which it is in: remove the link")
 
 
 def _refuse(error: OSError) -> None:

@@ -6,23 +6,27 @@ Hugging Face stores datasets as `data/train-00000-of-00002.parquet`, or `train/0
 
 import functools
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from fgssl.data.source import Sample, Source, SourceDataset, UnreadableImageError
 from fgssl.data.sources.labeled_files import LabeledFile, levels, samples, without_images
 from fgssl.data.sources.split_names import SplitNames, kind_of, recognize
-from fgssl.data.sources.table import EMPTY
 from fgssl.errors import DataError
 from fgssl.settings.declare import NonNegativeInt, settings
 from fgssl.store.manifest import listed
 
 if TYPE_CHECKING:
     import pyarrow
+
+CACHE_BYTES = 2 * 2**30
+"""Most bytes of row groups that are kept in memory. An image is read with its whole row group, which takes 0.1 s if it
+has 120 MB, and images are packed in random order."""
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -119,13 +123,13 @@ def _rows(root: Path, path: Path, options: ParquetSettings, faults: list[str]) -
             return []
         cells = [_texts(parquet.read(columns=[name]).column(name), schema, name) for name in names]
     except (OSError, ValueError, TypeError) as error:  # pyarrow's own errors are of these types
-        faults.append(f"{path}: cannot be read: {error}")
+        faults.append(f"{path}: cannot be read ({error}): download it again")
         return []
     origin, found = path.relative_to(root).as_posix(), []
     for row in range(parquet.metadata.num_rows):
         texts = [column[row] for column in cells]
-        if empty := [name for name, text in zip(_labels(options), texts, strict=False) if text in EMPTY]:
-            faults.append(f"{path}: row {row}: no {' and no '.join(empty)}")
+        if empty := [name for name, text in zip(_labels(options), texts, strict=False) if not text]:
+            faults.append(f"{path}: row {row}: no {' and no '.join(empty)}: name other columns with labels=[...]")
         classes = tuple(texts[: len(_labels(options))])
         found.append(LabeledFile(path, f"{origin}/{row}", classes, texts[-1] if options.group else ""))
     return found
@@ -137,7 +141,7 @@ def _texts(column: "pyarrow.ChunkedArray", schema: "pyarrow.Schema", name: str) 
     classes = features.get(name, {}).get("names") if isinstance(features.get(name), dict) else None
     values = column.to_pylist()
     if classes is None:
-        return ["" if value is None else str(value) for value in values]
+        return ["" if value is None or value != value else str(value) for value in values]  # NaN differs from itself
     return ["" if value is None or not 0 <= value < len(classes) else str(classes[value]) for value in values]
 
 
@@ -154,7 +158,7 @@ def _sample(column: str, file: LabeledFile, labels: tuple[int, ...]) -> Sample:
     try:
         starts = _starts(file.path)
         group = max(number for number, start in enumerate(starts) if start <= row)
-        value = _row_group(file.path, group, column)[row - starts[group]].as_py()
+        value = _row_groups.get(file.path, group, column)[row - starts[group]].as_py()
     except (OSError, ValueError) as error:
         raise UnreadableImageError(f"{file.source_id}: {error}") from error
     content = value.get("bytes") if isinstance(value, dict) else value
@@ -171,9 +175,29 @@ def _starts(path: Path) -> list[int]:
     return [sum(rows[:number]) for number in range(len(rows))]
 
 
-@functools.lru_cache(maxsize=8)  # a few hundred megabytes; images are packed in random order, so few of them are hits
-def _row_group(path: Path, number: int, column: str) -> Any:
-    return _opened(path).read_row_group(number, columns=[column]).column(0)
+class _RowGroups:
+    """Row groups of images that were read last; a random one of their images is read in no time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, int, str], pyarrow.ChunkedArray] = {}
+        """Images by file, number of the row group and column; the row group that was used last is the last one."""
+        self._lock = threading.Lock()
+
+    def get(self, path: Path, number: int, column: str) -> "pyarrow.ChunkedArray":
+        """Return the images of a row group."""
+        key = path, number, column
+        with self._lock:
+            group = self._kept.pop(key, None)
+        if group is None:
+            group = _opened(path).read_row_group(number, columns=[column]).column(0)
+        with self._lock:
+            self._kept[key] = group
+            while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > CACHE_BYTES:
+                del self._kept[next(iter(self._kept))]
+        return group
+
+
+_row_groups = _RowGroups()
 
 
 SOURCE = Source(
@@ -189,7 +213,7 @@ is recorded; the mirror's page states its license and where the images are from:
     fgssl pack parquet IMAGES DST name=cars revision=REVISION
 
 The split is the beginning of a file's name (train-00000-of-00002.parquet) or the name of its folder. Other columns are
-chosen by image=COLUMN and labels=[COLUMN]. Images are read in random order, each with its row group: mirrors whose row
-groups are large take long to pack.""",
+chosen by image=COLUMN and labels=[COLUMN]. Images are read in random order, each with its row group, of which 2 GiB are
+kept in memory: larger mirrors with large row groups take long to pack.""",
     read=read,
 )

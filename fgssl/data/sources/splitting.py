@@ -42,12 +42,18 @@ def split(
         nearer = all(in_test[name] + number / 2 <= wanted[name] for name, number in _classes(unit, files).items())
         if nearer and keeps_train(unit):
             take(unit)
-    for name in sorted(set(images) - set(in_test)):  # its groups are all larger than the share
-        possible = [unit for unit in units if name in _classes(unit, files) and keeps_train(unit)]
-        if not possible:
-            faults.append(_inseparable(name, [file for file in files if file.classes[0] == name]))
-        elif not in_test[name]:
+    without_test: dict[str, list[list[int]]] = {name: [] for name in sorted(images.keys() - in_test.keys())}
+    for unit in units:
+        for name in _classes(unit, files).keys() & without_test.keys():
+            without_test[name].append(unit)
+    for name, of_class in without_test.items():  # its groups are all larger than the share
+        possible = [unit for unit in of_class if keeps_train(unit)]
+        if in_test[name]:  # with a group of another such class
+            continue
+        if possible:
             take(min(possible, key=len))
+        else:
+            faults.append(_inseparable(name, [files[number] for unit in of_class for number in unit]))
     parts = {
         "train": [file for number, file in enumerate(files) if number not in test],
         "test": [file for number, file in enumerate(files) if number in test],
@@ -119,12 +125,14 @@ def _classes(unit: Sequence[int], files: Sequence[LabeledFile]) -> Counter[str]:
     return Counter(files[number].classes[0] for number in unit)
 
 
-def _inseparable(name: str, files: Sequence[LabeledFile]) -> str:
+def _inseparable(name: str, together: Sequence[LabeledFile]) -> str:
+    """Return the fault of a class whose images, all among `together`, cannot be divided."""
+    files = [file for file in together if file.classes[0] == name]
     if len(files) == 1:
-        return f"{files[0].path}: class {name} has one image; train and test need one each"
+        return f"{files[0].path}: class {name} has one image; train and test need one each: add one, or remove it"
     return (
         f"{files[0].path}: class {name} has {len(files)} images, which belong to one group or have equal bytes; "
-        "train and test need one each"
+        "train and test need one each: add others, or remove them"
     )
 
 
@@ -134,11 +142,4 @@ def _remarks(files: Sequence[LabeledFile], equal: Sequence[Sequence[int]]) -> li
         names = [", ".join(files[number].source_id for number in numbers) for numbers in equal]
         same = "that occurs several times; its files are kept in one split"
         remarks.append(listed(names, f"image {same}", "images that occur several times; their files share a split"))
-    contrary = [numbers for numbers in equal if len({files[number].classes for number in numbers}) > 1]
-    if contrary:
-        names = [
-            ", ".join(f"{files[number].source_id} ({files[number].classes[0]})" for number in numbers)
-            for numbers in contrary
-        ]
-        remarks.append(listed(names, "image with different labels", "images with different labels"))
     return remarks

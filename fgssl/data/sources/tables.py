@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,15 @@ class Row:
     """One text per column of the reader, without surrounding white space."""
 
 
+@dataclass(frozen=True)
+class Header:
+    """Header of a CSV file."""
+
+    columns: tuple[str, ...]
+    separator: str
+    line: int
+
+
 def read_words(path: Path, columns: Sequence[str], faults: list[str]) -> list[Row]:
     """Return the rows of a text file whose columns are separated by white space; the last one may hold spaces.
 
@@ -33,20 +43,58 @@ def read_words(path: Path, columns: Sequence[str], faults: list[str]) -> list[Ro
 def read_csv(path: Path, columns: Sequence[str], faults: list[str], delimiter: str = ",") -> list[Row]:
     """Return the cells of `columns` of a CSV file with a header, in any order and among others.
 
-    Faults are those of `read_words`, and a column that the header lacks.
+    Rows of empty cells are skipped. Faults are those of `read_words`, a column that the header lacks, and rows with
+    more cells than the header.
     """
 
     def split(file: TextIO, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         reader = csv.reader(file, delimiter=delimiter)
-        header = [name.strip() for name in next(reader, [])]
+        header = _next_names(reader)
         if lacking := [column for column in columns if column not in header]:
             raise ValueError(f"the header lacks {', '.join(lacking)}; it has {', '.join(header) or 'no columns'}")
         places = [header.index(column) for column in columns]
         for cells in reader:
-            if cells:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) > len(header):
+                faults.append(
+                    f"{path}:{reader.line_num}: has {len(cells)} cells, but the header has {len(header)}: put a text "
+                    f"with {delimiter!r} in it into double quotes, or remove the empty cells at the end"
+                )
+            else:
                 yield reader.line_num, [cells[place] for place in places if place < len(cells)]
 
     return _rows(path, columns, faults, split)
+
+
+def read_header(path: Path, separator: str) -> Header:
+    """Return the header of a CSV file.
+
+    Raises:
+        OSError, UnicodeDecodeError, csv.Error: The file cannot be read.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file, delimiter=separator)
+        return Header(tuple(_next_names(reader)), separator, reader.line_num)
+
+
+def _next_names(reader: Iterator[list[str]]) -> list[str]:
+    """Return the names in the next row that has any; Excel's line `sep=;` is passed over."""
+    for cells in reader:
+        names = [name.strip() for name in cells]
+        if any(names) and not re.fullmatch("sep=.?", names[0], re.IGNORECASE):
+            return names
+    return []
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """Return the message about a text file whose reading raised `error`; it has the line that is not UTF-8."""
+    if isinstance(error, UnicodeDecodeError):
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.decode(errors="replace") != line.decode(errors="ignore"):
+                    return f"{path}:{number}: is not UTF-8: save it so (CSV UTF-8 in Excel), or convert it with iconv"
+    return f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def read_matlab(path: Path, variable: str, faults: list[str]) -> Any:
@@ -84,5 +132,5 @@ def _rows(path: Path, columns: Sequence[str], faults: list[str], split: _Split) 
                     seen[cells[0]] = line
                     rows.append(Row(f"{path}:{line}", cells))
     except (OSError, ValueError, csv.Error) as error:
-        faults.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+        faults.append(why_unreadable(path, error))
     return rows

@@ -1,5 +1,6 @@
 """Measure `linear`: accuracy of a linear classifier on frozen features, at several shares of the labels."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -36,8 +37,9 @@ class LinearProbe(Measure):
         0.5,
         0.2,
     )
-    """Shares of the training labels that are used, stratified by class; each gets a column. At least one image of every
-    class is labeled, so that the real share, recorded as `label_percent_<percent>`, is larger if classes are small."""
+    """Shares of the training labels that are used, stratified by class; each gets a column. The number of labeled
+    images of a class is rounded, and at least one. The real share, recorded as `label_percent_<percent>`, therefore
+    differs if classes are small."""
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (
         0.3,
         1.0,
@@ -68,6 +70,13 @@ class LinearProbe(Measure):
                 f"recipe fixed takes exactly one rate, but learning_rates holds {len(self.learning_rates)}: give one, "
                 "such as learning_rates: [30.0] of MoCo"
             )
+        named: dict[str, float] = {}
+        for fraction, percent in zip(self.label_fractions, self.percents, strict=True):
+            if (other := named.setdefault(percent, fraction)) != fraction:
+                raise ValueError(
+                    f"label_fractions {other} and {fraction} would share the column linear_{percent}: keep one of "
+                    "them, or give shares that differ in their first six digits"
+                )
 
     @classmethod
     def default(cls) -> Self:
@@ -100,7 +109,7 @@ class LinearProbe(Measure):
     def remarks(self, values: Mapping[str, float]) -> list[str]:
         """Return remarks on unbalanced accuracies, learning rates at an end of the candidates, and shares of labels.
 
-        A share of labels is remarked on if it exceeds `label_fractions` by more than a tenth.
+        A share of labels is remarked on if it differs from `label_fractions` by more than a tenth.
         """
         found = []
         smallest, largest = min(self.learning_rates), max(self.learning_rates)
@@ -113,15 +122,27 @@ class LinearProbe(Measure):
                     f"linear_{percent}: the learning rate {rate:g} was chosen, the {size} of "
                     f"evaluation.linear.learning_rates: {beyond} ones may be better"
                 )
-            if share is not None and share > 110 * fraction:
+            if share is not None and abs(share - 100 * fraction) > 10 * fraction:
                 found.append(
-                    f"linear_{percent}: {share:.2f} percent of the labels are used, since every class keeps an image"
+                    f"linear_{percent}: {share:.2f} percent of the labels are used, since the number of images of each "
+                    "class is rounded, and at least one"
                 )
         return found
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
-        """Return a message if the training images are of one class."""
-        return single_class(manifest, "train", "evaluation.linear", label_level)
+        """Return a message if the training images are of one class, or none can be held out to choose a rate."""
+        if faults := single_class(manifest, "train", "evaluation.linear", label_level):
+            return faults
+        largest = max(manifest.class_counts["train"][label_level])
+        few = [fraction for fraction in self.label_fractions if math.floor(fraction * largest + 0.5) < 2]
+        if not few or len(set(self.learning_rates)) == 1:
+            return []
+        enough = f"take {math.ceil(150 / largest) / 100:g} or more" if largest > 1 else "pack more images"
+        return [
+            f"evaluation.linear.label_fractions: at {', '.join(map(str, few))} every class of {manifest.title} keeps "
+            f"one labeled image of {largest} at most, so none can be held out to choose a learning rate: {enough}, or "
+            "give one rate in evaluation.linear.learning_rates"
+        ]
 
     def check(self, splits: "Splits") -> None:
         """Raise a `DataError` if no image can be held out to choose a learning rate."""

@@ -58,6 +58,11 @@ class Nuisances(Measure):
                 f"evaluation.nuisances: {manifest.title} records no attributes of its images: remove this key, or "
                 "take data that has attributes, such as toy"
             ]
+        if (images := manifest.count("train")) < 2:
+            return [
+                f"evaluation.nuisances: {manifest.title} has {images} training image, so none can be held out to "
+                "choose a penalty: pack more images, or remove this key"
+            ]
         return [
             f"evaluation.nuisances.{name}: {unknown(attribute, manifest.attributes, what='attribute')}"
             for name, attributes in self.attributes.items()

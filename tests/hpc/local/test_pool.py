@@ -216,6 +216,7 @@ def test_ctrl_c_lets_the_jobs_save_and_leaves_no_process(small, fake_sources, nu
     process.send_signal(number)
     output, _ = process.communicate(timeout=120)
     assert b"are saving a checkpoint and stopping" in output
+    assert b"the same command continues from here" in output
     assert int((small.out / "runs" / slow / "checkpoint").read_text()) > 0
     assert RunFolder(small.out / "runs" / slow).holder() is None
     assert small.states()["pretrain, seed 0"] is State.PENDING  # no failure: the next sweep goes on with it
@@ -274,6 +275,15 @@ def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
     lines = text.getvalue().splitlines()
     assert sum("DONE" in line for line in lines) == len(small.plan.runs) - 1
     assert any("FAILED  base, seed 1" in line for line in lines)
+
+
+def test_a_summary_without_a_running_run_ends_with_the_counts(small, monkeypatch):
+    monkeypatch.setattr("hpc.local.display._PLAIN_SUMMARY_EVERY_S", 0.0)
+    text = io.StringIO()
+    states = small.states()
+    keyed = {run.key: states[run.label] for run in small.plan.runs}
+    Display(small.plan.runs, small.out, Console(file=text, width=200)).update(keyed)
+    assert text.getvalue().splitlines()[-1].endswith("] 10 runs: 2 pending, 8 waiting")
 
 
 def test_live_table_on_a_terminal(small):

@@ -140,3 +140,21 @@ def test_a_folder_without_a_sweep(tmp_path, capsys):
 )
 def test_the_headline_of_a_failure(failure: str, line: str) -> None:
     assert headline(failure) == line
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_a_long_reason_never_takes_the_room_of_the_others(planned, capsys, monkeypatch, width):
+    monkeypatch.setattr("fgssl.commands.status._WIDTH_OF_A_FILE", width)
+    reason = "training.global_batch_size: 128 exceeds the 80 training images, which do not fill one batch: take 80"
+    for run in planned.plan.runs[:4]:
+        if run.stage == "pretrain":
+            with RunFolder.in_output(planned.out, run.run).lease(run.config) as lease:
+                lease.write("failure.txt", f"{reason}\n")
+    assert invoke(["status", str(planned.out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line.split() for line in lines if line.startswith("pretrain, seed 0 ")) == [
+        *("pretrain,", "seed", "0", "FAILED", "training.global_batch..."),
+    ]
+    assert sum("grad_cam sigma_grad_cam=0.25, seed" in line and "SKIPPED" in line for line in lines) == 2
+    place = lines.index("2 runs: pretrain, seed 0; pretrain, seed 1:")  # told once, whole
+    assert lines[place + 1] == f"  {reason}"

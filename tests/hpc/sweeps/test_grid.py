@@ -83,6 +83,11 @@ def test_cell_names_show_every_kind_of_value(tmp_path):
     grid = {"method.noise.threshold": [0.02, float("inf"), {"quantile": 0.5}], "views.horizontal_flip": [True]}
     cells = [cell.name for cell in expand(write(tmp_path, arms={"a": {"grid": grid}})).cells]
     assert cells == [f"a threshold={value} horizontal_flip=true" for value in ("0.02", "inf", "quantile:0.5")]
+    lists = {"encoder.frozen": [["conv1", "bn1"], []], "views.recipes": [[{"count": 2, "solarize_probability": None}]]}
+    cells = [cell.name for cell in expand(write(tmp_path, arms={"a": {"grid": lists}})).cells]
+    assert cells == [
+        f"a frozen={value} recipes=[count:2,solarize_probability:null]" for value in ("[conv1, bn1]", "[]")
+    ]
 
 
 # ------------------------------------------------------------------------------------------ stages

@@ -7,8 +7,10 @@ import pytest
 
 from fgssl.errors import UserError
 from fgssl.store.files import record_json
+from fgssl.store.records import TRAINED, Trained
+from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
-from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan, replaced_plan
 from hpc.sweeps.plan import plan
 
 FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_features=float32")
@@ -17,9 +19,17 @@ FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_feature
 
 @pytest.fixture
 def kept(small):
-    """Return the small sweep with its plan in its output folder."""
+    """Return the small sweep with its plan and a trained run of a cell in its output folder."""
     (small.out / "plan.json").write_text(record_json(small.plan.record()))
+    _train(small, small.plan.of_cell["base", 0])
     return small
+
+
+def _train(small, run):
+    with RunFolder.in_output(small.out, run.run).lease(run.config) as lease:
+        lease.write_record(
+            TRAINED, Trained(steps=1, wall_s=0.0, metrics={}, environments=(), data_version="v1", start={})
+        )
 
 
 def _check(kept, *overrides):
@@ -91,7 +101,8 @@ def test_a_plan_of_a_version_without_a_setting_is_the_same_table(kept):
 
 
 def test_another_sweep(kept):
-    assert "is the plan of sweep 'small', not of 'other': give --out DIR" in _refusal(kept, "name=other")
+    refusal = _refusal(kept, "name=other")
+    assert "is the plan of sweep 'small', not of 'other'\nTo go on: give --out DIR" in refusal
 
 
 @pytest.mark.parametrize(
@@ -102,3 +113,24 @@ def test_a_plan_that_cannot_be_read(kept, content, words):
     refusal = _refusal(kept)
     assert f"{kept.out / 'plan.json'}: cannot be read as a record of kind PlanRecord ({words}" in refusal
     assert "give --out DIR" in refusal
+
+
+def test_a_plan_of_an_empty_table_is_replaced_with_a_warning(small):
+    (small.out / "plan.json").write_text(record_json(small.plan.record()))
+    first = small.plan.runs[0]
+    folder = RunFolder.in_output(small.out, first.run)
+    with folder.lease(first.config) as lease:
+        lease.write("failure.txt", "no labels")
+        assert "training.epochs 100 there, 2 now" in _refusal(small, "arms.base.settings.training.epochs=2")  # at work
+    _train(small, first)  # a stage, which the new plan uses too
+    other = plan(expand(small.file, None, ["seeds=[0]", "arms.base.settings.training.epochs=2"]))
+    check_kept_plan(other, small.out)
+    assert replaced_plan(other, small.out) == [
+        f"{small.out / 'plan.json'} is replaced, since its table is empty; it is the plan of a table of other "
+        "runs: base, seed 0: training.epochs 100 there, 2 now"
+    ]
+    assert replaced_plan(small.plan, small.out) == []
+    _check(small, "name=other")
+    (small.out / CLUSTER_SWEEP).parent.mkdir()
+    (small.out / CLUSTER_SWEEP).touch()
+    assert "is the plan of sweep 'small', not of 'other'" in _refusal(small, "name=other")

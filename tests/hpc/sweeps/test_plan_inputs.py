@@ -36,6 +36,8 @@ def _manifest(folder, source):
     folder.mkdir(parents=True, exist_ok=True)
     manifest = dataclasses.replace(toy_manifest(ToySettings()), dataset="birds", source=source)
     (folder / "manifest.json").write_text(manifest.to_json())
+    for split in ("train", "test"):
+        (folder / f"{split}-00000.h5").touch()
     return manifest.version
 
 
@@ -180,3 +182,26 @@ def test_a_caution_is_told_once_and_not_of_finished_runs(small, sweep_file, tmp_
     # What is not there is no matter of cautions.
     gone = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={tmp_path / 'gone'}"]))
     assert input_cautions(gone.runs, small.out) == []
+
+
+def test_shards_that_are_missing_or_cut_short_stand_in_one_line(small, sweep_file, tmp_path):
+    shards = tmp_path / "shards"
+    _manifest(shards, "test")
+    runs = plan(expand(sweep_file, None, ["data.dataset=birds", f"data.folder={shards}"])).runs
+    assert input_problems(runs, small.out, ()) == []
+    (shards / "train-00000.h5").unlink()
+    (shards / "test-00000.h5").write_bytes(b"more")
+    assert input_problems(runs, small.out, ()) == [
+        f"data.folder: {shards} is incomplete: train-00000.h5 is missing; test-00000.h5 has 4 bytes instead of 0: copy "
+        "it again with all its files, or pack the dataset again"
+    ]
+
+
+def test_mirrored_traffic_signs_are_a_caution(small, sweep_file, tmp_path):
+    shards = tmp_path / "shards"
+    _manifest(shards, "gtsrb")
+    overrides = ["data.dataset=birds", f"data.folder={shards}"]
+    [caution] = input_cautions(plan(expand(sweep_file, None, overrides)).runs, small.out)
+    assert caution.endswith("another sign (keep left, keep right): set views.horizontal_flip=false")
+    unmirrored = plan(expand(sweep_file, None, [*overrides, "views.horizontal_flip=false"]))
+    assert input_cautions(unmirrored.runs, small.out) == []
