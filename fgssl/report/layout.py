@@ -1,7 +1,7 @@
 """Table for readers, one row per cell and one column per metric, as Markdown and as LaTeX."""
 
 import math
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -65,20 +65,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
     counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
     bold, underlined = _emphasis([[by_cell[cell][metric] for metric in plan.metrics] for cell in by_cell])
     blocks = [Block(measured.caption, [*measured.header, "seeds"], counted, bold, underlined)]
-    others = [cell for cell in by_cell if cell != plan.baseline]
-    if plan.baseline is not None and others:
-        of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}
-
-        def paired(text: Callable[[Entry], str]) -> Callable[[Entry], str]:
-            return lambda entry: text(entry) if _asked_for(entry) and entry["metric"] in of_baseline else EMPTY
-
-        if plan.primary in of_baseline:
-            blocks.append(_tested(plan, [by_cell[cell][plan.primary] for cell in others]))
-        caption = f"Difference from {plan.baseline} (cell minus baseline), paired by seed"
-        blocks.append(block(caption, paired(_difference), others))
-        if counts := [column.name for column in shown if column.unit == "count" and column.name in of_baseline]:
-            caption = f"Decrease relative to {plan.baseline}, percent, paired by seed"
-            blocks.append(block(caption, paired(_decrease), others, counts))
+    blocks += _comparisons(plan, by_cell, shown, block)
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
     if published:
         caption = "Published value, and the difference from it (this table minus published)"
@@ -93,6 +80,26 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
     ]
     preset = f", preset {plan.preset}" if plan.preset else ""
     return Layout(f"{plan.title} ({plan.sweep}{preset})" if plan.title else f"{plan.sweep}{preset}", blocks, notes)
+
+
+def _comparisons(
+    plan: PlanRecord, by_cell: Mapping[str, Mapping[str, Entry]], shown: Sequence[Column], block: Callable[..., Block]
+) -> Iterator[Block]:
+    """Yield the tables of the differences from the baseline, if there is one and another cell."""
+    others = [cell for cell in by_cell if cell != plan.baseline]
+    if plan.baseline is None or not others:
+        return
+    of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}
+
+    def paired(text: Callable[[Entry], str]) -> Callable[[Entry], str]:
+        return lambda entry: text(entry) if _asked_for(entry) and entry["metric"] in of_baseline else EMPTY
+
+    if plan.primary in of_baseline:
+        yield _tested(plan, [by_cell[cell][plan.primary] for cell in others])
+    yield block(f"Difference from {plan.baseline} (cell minus baseline), paired by seed", paired(_difference), others)
+    if counts := [column.name for column in shown if column.unit == "count" and column.name in of_baseline]:
+        caption = f"Decrease relative to {plan.baseline}, percent, paired by seed"
+        yield block(caption, paired(_decrease), others, counts)
 
 
 def _tested(plan: PlanRecord, entries: Sequence[Entry]) -> Block:
