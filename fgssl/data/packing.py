@@ -55,6 +55,8 @@ IMAGES_PER_TASK = 8
 TASKS_AHEAD = 4
 """Tasks per thread that are under way or wait to be written; they bound the memory."""
 DEFAULTS = PackingSettings()
+_DECIDING = ("numpy", "pillow", "h5py", "opencv-python-headless", "simplejpeg")
+"""Libraries that decide the bytes of shards."""
 _UNREADABLE = ("image that cannot be packed", "images that cannot be packed")
 
 Remark = Callable[[str], object]
@@ -123,7 +125,7 @@ def _plan(dataset: SourceDataset, shard_bytes: int) -> dict[str, JsonValue]:
     return {
         "the format of shards": FORMAT,
         "the version of fgssl": code_version(),
-        **{f"the version of {name}": version for name, version in versions().items()},
+        **{f"the version of {name}": version for name, version in versions().items() if name in _DECIDING},
         "the size of shards": shard_bytes,
         "the name": dataset.name,
         "the source": dataset.source,

@@ -22,6 +22,7 @@ from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import SourceDataset
 from fgssl.errors import DataError
 from fgssl.settings.packing import PackingSettings
+from fgssl.store import provenance
 from fgssl.store.manifest import verify
 from tests.data import photos
 from tests.data.photos import SHARD_BYTES, dataset, jpeg, packed
@@ -187,6 +188,15 @@ def test_other_settings_start_anew(images: Path, tmp_path: Path, set_reading: An
     ]
     packed(images, tmp_path / "fresh", shorter_side="original")
     assert content(tmp_path / "shards") == content(tmp_path / "fresh")
+
+
+def test_another_torch_or_processor_is_no_reason_to_start_anew(
+    images: Path, tmp_path: Path, set_reading: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(images, tmp_path / "shards", set_reading)
+    other = {**provenance.versions(), "torch": "0", "processor": "another"}
+    monkeypatch.setattr(packing, "versions", lambda: other)
+    assert packed(images, tmp_path / "shards")[0].startswith("goes on after ")
 
 
 def test_functions_that_cannot_be_compared_start_anew(images: Path, tmp_path: Path, set_reading: Any) -> None:
