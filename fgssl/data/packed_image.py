@@ -66,7 +66,7 @@ def packed_image(encoded: bytes, settings: PackingSettings, damage: str = "") ->
     megapixels = image.width * image.height / 1e6
     if megapixels > settings.max_megapixels:
         raise ValueError(
-            f"has {megapixels:.0f} megapixels, but max_megapixels is {settings.max_megapixels:g}: shrink it, or raise "
+            f"has {megapixels:.4g} megapixels, but max_megapixels is {settings.max_megapixels:g}: shrink it, or raise "
             "max_megapixels if there is enough memory"
         )
     findings: dict[Finding, str] = {}
