@@ -220,6 +220,7 @@ def interrupted(images: Path, folder: Path) -> tuple[int, str]:
     receive, send = os.pipe()
 
     def run() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
         with _leaving_on_term():
             remark: Callable[[str], object] = lambda text: os.write(send, text.encode())  # noqa: E731
             pack(dataset(images), folder / "shards", shard_bytes=SHARD_BYTES, remark=remark)

@@ -389,17 +389,18 @@ def test_remarks_are_merged_over_seeds_and_cells() -> None:
     def row(cell: str, seed: int, *lines: str, state: str = "DONE") -> dict[str, Any]:
         return {"cell": cell, "seed": seed, "state": state, "remarks": "\n".join(lines) or None}
 
-    smallest, largest = "rate 0.3 was chosen, the smallest", "rate 300 was chosen, the largest"
+    smallest, largest = "learning rate 0.01 was chosen, the smallest", "learning rate 0.25 was chosen, the largest"
     rows = [
         row("a", 0, "x: 80.00 percent, but 74.00 of {all}", smallest),
         row("a", 1, "x: 81.50 percent, but 74.00 of {all}", largest),
         row("a", 2, state="PENDING"),
         row("b", 0, "x: 79.00 percent, but 74.00 of {all}"),
         row("b", 1, smallest),
-        row("c", 0, largest),
+        row("c", 0, largest, smaller := "learning rate 0.03 was chosen, the smallest"),
     ]
     assert remarks(rows) == [
         "x: 79.00 to 81.50 percent, but 74.00 of {all} (a, b seed 0)",
         f"{smallest} (a seed 0, b seed 1)",
         f"{largest} (a seed 1, c)",
+        f"{smaller} (c)",
     ]
