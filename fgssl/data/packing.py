@@ -38,6 +38,7 @@ from fgssl.data.packing_remarks import (
     merged,
     remarks_on,
     remarks_on_left_out,
+    shortened,
 )
 from fgssl.data.prepared_image import PreparedImage, batches, prepared
 from fgssl.data.shard_content import finest_labels, shard_content, source_id
@@ -104,7 +105,7 @@ def pack(
             write(folder.shards / MANIFEST, manifest.to_json().encode())
         folder.publish()
     for text in manifest.remarks:
-        remark(text)
+        remark(shortened(text))
     return manifest
 
 

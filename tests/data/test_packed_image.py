@@ -241,6 +241,16 @@ def test_opaque_alpha_is_no_transparency() -> None:
     assert packed_image(encoded, DEFAULT) == PackedImage(encoded, {})
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("highest", "depth"), [(65535, {}), (4095, {Finding.DEPTH: "values up to 4095"})])
+def test_colors_of_16_bits_are_noted(suffix: str, channels: int, highest: int, depth: dict[Finding, str]) -> None:
+    values = np.repeat(gradient(highest, "<u2")[..., None], channels, axis=2)
+    values[..., 3:] = 65535
+    found = packed_image(cv2.imencode(suffix, values)[1].tobytes(), DEFAULT).findings
+    assert found == {Finding.DEEP: "", **depth}
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("PPM", "<u2"), ("TIFF", "<i4")]
 )

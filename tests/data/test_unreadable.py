@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fgssl.data.inspection import overview
 from fgssl.data.packing import pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError
@@ -85,6 +86,16 @@ def test_finished_shards_know_what_was_left_out_of_them(images: Path, tmp_path: 
     with pytest.raises(DataError, match="15 images that cannot be packed"):
         pack(dataset(images), tmp_path / "refused", shard_bytes=SHARD_BYTES, remark=remarks.append)
     assert remarks[0].endswith("of an interrupted packing again, since unreadable images were left out of them")
+
+
+def test_manifest_names_all_images_that_were_left_out(images: Path, tmp_path: Path) -> None:
+    spoil(images, *range(25))
+    (remark,) = packed(images, tmp_path / "shards", unreadable="drop")
+    (kept,) = Manifest.read(tmp_path / "shards").remarks
+    assert remark.splitlines()[-1] == "  ... and 5 more, which manifest.json names"
+    assert len(remark.splitlines()) == 22
+    assert len(kept.splitlines()) == 26
+    assert remark.splitlines()[-1] in overview(tmp_path / "shards")
 
 
 def test_nothing_left_of_a_class_or_of_a_split(images: Path, tmp_path: Path) -> None:
