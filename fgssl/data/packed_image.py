@@ -114,7 +114,7 @@ def _packed_losslessly(
     if image.mode not in _MODES:
         raise ValueError(f"PNG cannot hold mode {image.mode} without loss; convert it to RGB")
     pixels = decode(encoded, strict=True)
-    deep_colors = not image.mode.startswith("I") and any(";16" in str(part[3]) for part in image.tile)
+    deep_colors = not image.mode.startswith("I") and any(";16" in str(part[3]) for part in getattr(image, "tile", ()))
     image.load()
     orientation = _orientation(image, findings)
     if image.mode.startswith("I"):
