@@ -8,7 +8,7 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _SCAN, _END, _COMMENT, _EXIF_OR_XMP = 0xDA, 0xD9, 0xFE, 0xE1
 _APPLICATION = range(0xE0, 0xF0)
 _COLORS = ((0xE0, b"JFIF\0"), (0xEE, b"Adobe"))
-"""Segments that state how colors are stored, by their code and the begin of their content."""
+"""Segments that state how colors are stored, by their code and the beginning of their content."""
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT")
 """Chunks of pixels and of the meaning of their values."""
 
