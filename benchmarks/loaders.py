@@ -148,7 +148,7 @@ def draw(medians: dict[str, dict[str, float]], file: Path) -> None:
         axes.bar_label(bars, fmt="%.0f", padding=2)
         axes.set_title("decode and crop" if view == "crop" else "two views of MoCo v2", fontsize=10)
         axes.set_xlabel("images per CPU-second")
-        axes.margins(x=0.15)
+        axes.margins(x=0.2)
     figure.savefig(file, dpi=150)
 
 

@@ -15,7 +15,7 @@ from hpc.cluster.cluster_sweep import chosen
 from hpc.cluster.job_store import JobStore, Order
 from hpc.cluster.status import LIVE, ClusterState
 from hpc.cluster.sync import observe_sweep
-from hpc.local.logs import job_logs, output_of
+from hpc.local.logs import job_logs, outputs
 from hpc.sweeps.overview import named_runs
 from hpc.sweeps.plan import recorded_runs
 from hpc.sweeps.state import State, states
@@ -82,11 +82,12 @@ def _logs(run: str, store: JobStore, orders: Iterable[Order]) -> Iterator[tuple[
 def _of_this_machine(out: Path, runs: Sequence[str], lines: int) -> None:
     plan = read_plan(out)
     every = recorded_runs(plan)
-    found, logs = states(every, out), job_logs(out)
+    found = states(every, out)
     wanted = [run for run in named_runs(every, runs, plan.sweep) if runs or found[run.key] is State.FAILED]
+    output = outputs({run.run for run in every}, job_logs(out) if wanted else [])
     for run in wanted:
         _print_failure(run.label, found[run.key], RunFolder.in_output(out, run.run))
-        for log, printed in output_of(run.run, logs):
+        for log, printed in output[run.run].items():
             print(f"---- the end of its part of {log}")
             print("\n".join(printed[-lines:]).rstrip())
     if any(found[run.key] is State.FAILED for run in wanted):

@@ -220,6 +220,8 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _summary(manifest: Manifest, folder: Path) -> str:
+    import numpy as np
+
     from fgssl.data.shards import ShardedSplit
 
     levels = [f"{len(level.classes)} x {level.name}" for level in manifest.levels]
@@ -227,7 +229,7 @@ def _summary(manifest: Manifest, folder: Path) -> str:
     for split, shards in manifest.splits.items():
         size = sum(shard.bytes for shard in shards) / 2**20
         images, files = _counted(manifest.count(split), "image"), _counted(len(shards), "shard")
-        groups = len(set(ShardedSplit(folder, split).groups.tolist()))
+        groups = len(np.unique(ShardedSplit(folder, split).groups))
         in_groups = f" in {_counted(groups, 'group')}" if groups < manifest.count(split) else ""
         lines.append(f"{split:>8}: {images}{in_groups}, {files}, {size:.1f} MiB")
     return "\n".join([*lines, f" version: {manifest.version}"])

@@ -13,10 +13,10 @@ from fgssl.store.run_folder import RunFolder
 from hpc.cluster import cluster_sweep
 from hpc.cluster.status import ClusterState, RunStatus
 from hpc.cluster.sync import observe_sweep
-from hpc.local.launch import ALIVE, sweep_lives
 from hpc.sweeps.overview import INTERRUPTED, counted, duration, headline, listed, shown_state
 from hpc.sweeps.plan import SweepRun, recorded_runs
 from hpc.sweeps.state import State, run_folder, states
+from hpc.sweeps.submission import any_sweep_lives
 
 _WIDTH_OF_A_FILE = 240
 _PADDING, _LEAST_ROOM = 2, 24
@@ -122,8 +122,7 @@ def _show_local(runs: Iterable[_LocalRun], plan: PlanRecord, out: Path, with_don
             progress = _progress(run_folder(shown.run, out), batch, shown.state)
             lines.append((shown.run.label, shown.state, *progress, shown.reason))
     _print_table(_LOCAL_COLUMNS, lines, counted(shown.state for shown in runs))
-    alive = any(sweep_lives(file.parent) for file in out.glob(f"jobs/*/{ALIVE}"))
-    if alive or all(shown.state in (State.RUNNING, State.DONE) for shown in runs):
+    if any_sweep_lives(out) or all(shown.state in (State.RUNNING, State.DONE) for shown in runs):
         print_next("fgssl", "aggregate", out, purpose=f"write {out / 'table.md'} from the runs that are done")
     else:
         print_sweep_again(plan.preset, out, purpose="go on with the same sweep and settings")

@@ -26,7 +26,7 @@ from fgssl.store.provenance import code_version
 
 _SHARED_MEMORY = Path("/dev/shm")
 _STRIDE = 2**30
-"""Space for each image, which none that Pillow decodes fills (178,956,970 pixels)."""
+"""Bytes of address space for each image: more than the largest image needs that Pillow decodes (178,956,970 pixels)."""
 _PIXELS_AT = 16
 _PAGE = 4096
 _SAMPLE = 64

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from fgssl.data.packing_remarks import shortened
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError
 from fgssl.store.manifest import Level, Manifest
@@ -29,7 +30,7 @@ def overview(folder: Path) -> str:
     manifest = Manifest.read(folder)
     parts = ["\n".join(_classes(manifest, number, level)) for number, level in enumerate(manifest.levels)]
     parts.append("\n".join(_images(ShardedSplit(folder, split)) for split in manifest.splits))
-    remarks = [f"packing remarked: {remark}" for remark in manifest.remarks]
+    remarks = [f"packing remarked: {shortened(remark)}" for remark in manifest.remarks]
     return "\n\n".join([*parts, *remarks])
 
 

@@ -7,9 +7,10 @@ _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 """Marker that ends compressed data, in which 0xFF is followed by 0 or by a restart marker."""
 _SCAN, _END, _COMMENT, _EXIF_OR_XMP = 0xDA, 0xD9, 0xFE, 0xE1
 _APPLICATION = range(0xE0, 0xF0)
-_COLORS = (0xE0, 0xEE)
-"""Segments JFIF and Adobe, which state how colors are stored."""
-_PNG_METADATA = (b"eXIf", b"iTXt", b"tEXt", b"zTXt", b"tIME")
+_COLORS = ((0xE0, b"JFIF\0"), (0xEE, b"Adobe"))
+"""Segments that state how colors are stored, by their code and the beginning of their content."""
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT")
+"""Chunks of pixels and of the meaning of their values."""
 
 
 def may_have_exif(jpeg: bytes) -> bool:
@@ -48,7 +49,8 @@ def _jpeg_without_metadata(encoded: bytes) -> bytes | None:
             if after is None:
                 return None
             end = after.end() - 2
-        if code in _COLORS or code not in (*_APPLICATION, _COMMENT):
+        states_colors = any(code == one and encoded.startswith(name, start + 4) for one, name in _COLORS)
+        if states_colors or code not in (*_APPLICATION, _COMMENT):
             kept.append(encoded[start:end])
         start = end
     return None
@@ -59,7 +61,7 @@ def _png_without_metadata(encoded: bytes) -> bytes | None:
     while start + 12 <= len(encoded):
         end = start + 12 + int.from_bytes(encoded[start : start + 4], "big")
         kind = encoded[start + 4 : start + 8]
-        if kind not in _PNG_METADATA:
+        if kind in _PNG_PIXELS:
             kept.append(encoded[start:end])
         if kind == b"IEND":
             return b"".join(kept)

@@ -66,7 +66,7 @@ def packed_image(encoded: bytes, settings: PackingSettings, damage: str = "") ->
     megapixels = image.width * image.height / 1e6
     if megapixels > settings.max_megapixels:
         raise ValueError(
-            f"has {megapixels:.0f} megapixels, but max_megapixels is {settings.max_megapixels:g}: shrink it, or raise "
+            f"has {megapixels:.4g} megapixels, but max_megapixels is {settings.max_megapixels:g}: shrink it, or raise "
             "max_megapixels if there is enough memory"
         )
     findings: dict[Finding, str] = {}
@@ -114,10 +114,13 @@ def _packed_losslessly(
     if image.mode not in _MODES:
         raise ValueError(f"PNG cannot hold mode {image.mode} without loss; convert it to RGB")
     pixels = decode(encoded, strict=True)
+    deep_colors = not image.mode.startswith("I") and any(";16" in str(part[3]) for part in getattr(image, "tile", ()))
     image.load()
     orientation = _orientation(image, findings)
     if image.mode.startswith("I"):
         _check_depth(image, findings)
+    if deep_colors:  # Pillow has read the upper bytes
+        _note_depth(256 * int(pixels.max()) + 255, findings)
     if image.mode.startswith("P"):
         findings[Finding.PALETTE] = ""
     if transparent := image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
@@ -157,6 +160,10 @@ def _check_depth(image: Image.Image, findings: dict[Finding, str]) -> None:
     lowest, highest = int(values.min()), int(values.max())
     if lowest < 0 or highest >= 2**16:
         raise ValueError(f"has values from {lowest} to {highest}: scale them to 0-65535")
+    _note_depth(highest, findings)
+
+
+def _note_depth(highest: int, findings: dict[Finding, str]) -> None:
     findings[Finding.DEEP] = ""
     if highest < 2**15:
         findings[Finding.DEPTH] = f"values up to {highest}"

@@ -5,9 +5,9 @@ import hashlib
 import json
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import JsonValue
 
-from fgssl.data.packed_image import Finding, packed_image
 from fgssl.data.packing_folder import (
     DestinationExistsError,
     PackingFolder,
@@ -39,9 +38,11 @@ from fgssl.data.packing_remarks import (
     merged,
     remarks_on,
     remarks_on_left_out,
+    shortened,
 )
+from fgssl.data.prepared_image import PreparedImage, batches, prepared
 from fgssl.data.shard_content import finest_labels, shard_content, source_id
-from fgssl.data.source import Sample, SourceDataset, UnreadableImageError
+from fgssl.data.source import Sample, SourceDataset
 from fgssl.errors import DataError
 from fgssl.progress import Advance, Track, silent
 from fgssl.randomness import permutation
@@ -54,9 +55,10 @@ __all__ = ["DestinationExistsError", "PackingInProgressError", "pack"]
 IMAGES_PER_TASK = 8
 TASKS_AHEAD = 4
 """Tasks per thread that are under way or wait to be written; they bound the memory."""
-DIGEST_BYTES = 8
-"""Bytes of a SHA-256 by which images are compared; among a million images two are equal by chance in 1e-8 cases."""
 DEFAULTS = PackingSettings()
+_DECIDING = ("numpy", "pillow", "h5py", "opencv-python-headless", "simplejpeg")
+"""Libraries that decide the bytes of shards."""
+_UNREADABLE = ("image that cannot be packed", "images that cannot be packed")
 
 Remark = Callable[[str], object]
 """Function that takes one remark for the user."""
@@ -76,9 +78,8 @@ def pack(
     """Write `dataset` into the new folder `destination`; a reader sees all of it or nothing.
 
     A shard is closed before its images would exceed `shard_bytes`. The shards do not depend on the number of threads,
-    which is one unless the settings give it. After unreadable images, a `KeyboardInterrupt`, a `SystemExit` or a kill,
-    finished shards remain beside the destination, and packing the same images again goes on after them. After other
-    errors nothing is left behind.
+    which is one unless the settings give it. After any error, an interruption or a kill, finished shards remain beside
+    the destination, and packing the same images again goes on after them.
 
     Raises:
         DestinationExistsError: The folder exists and is not empty.
@@ -97,21 +98,26 @@ def pack(
         packing.resume(remark)
         for split in dataset.splits:
             packing.pack(split, track)
-        if faults := sorted(packing.unreadable):
-            if folder.keep():
-                remark(f"{folder.path} keeps the shards finished before: the same command goes on after them")
-            raise DataError(f"{_unreadable(faults)}\nreplace them, or give unreadable=drop to pack all other images")
+        if packing.unreadable:
+            raise DataError(_refusal(packing.unreadable))
         manifest = packing.manifest()
-        for text in manifest.remarks:
-            remark(text)
         with writing(destination):
             write(folder.shards / MANIFEST, manifest.to_json().encode())
         folder.publish()
+    for text in manifest.remarks:
+        remark(shortened(text))
     return manifest
 
 
-def _unreadable(faults: Sequence[str]) -> str:
-    return listed(faults, "image that cannot be packed", "images that cannot be packed")
+def _refusal(unreadable: Sequence[PreparedImage]) -> str:
+    """Return the message about images that cannot be packed, with advice."""
+    advice = "replace them, or give unreadable=drop to pack all other images"
+    if any(each.unread for each in unreadable):
+        advice = (
+            "unreadable=drop never leaves out files that are missing or that the system does not read: restore or "
+            "remove these, then give the same command again"
+        )
+    return f"{listed(sorted(each.fault for each in unreadable), *_UNREADABLE)}\n{advice}"
 
 
 def _plan(dataset: SourceDataset, shard_bytes: int) -> dict[str, JsonValue]:
@@ -120,7 +126,7 @@ def _plan(dataset: SourceDataset, shard_bytes: int) -> dict[str, JsonValue]:
     return {
         "the format of shards": FORMAT,
         "the version of fgssl": code_version(),
-        **{f"the version of {name}": version for name, version in versions().items()},
+        **{f"the version of {name}": version for name, version in versions().items() if name in _DECIDING},
         "the size of shards": shard_bytes,
         "the name": dataset.name,
         "the source": dataset.source,
@@ -150,17 +156,6 @@ def _libraries_set() -> Iterator[None]:
         cv2.setNumThreads(threads)
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Sample with the image as it will be stored, or the reason why it cannot be."""
-
-    sample: Sample | None
-    made_of: str = ""
-    digest: bytes = b""
-    findings: Mapping[Finding, str] = field(default_factory=dict)
-    fault: str = ""
-
-
 class _Packing:
     """Shards written so far, and the numbers that the next ones continue."""
 
@@ -173,12 +168,12 @@ class _Packing:
         self._records: list[ShardRecord] = []
         self._group_numbers: dict[str, int] = {}
         self._num_groups = 0
-        self.unreadable: list[str] = []
-        """Reasons why images cannot be packed; once there is one, no further shard is written."""
+        self.unreadable: list[PreparedImage] = []
+        """Images that cannot be packed and are not left out; once there is one, no further shard is written."""
 
     def resume(self, remark: Remark) -> None:
         """Take over the finished shards of an interrupted packing whose source files have not changed."""
-        reason = "they are damaged"
+        reason, limit = "they are damaged", self._settings.max_megapixels
         for record in self._folder.finished():
             start, recipes = self._done(record.split), self._dataset.splits[record.split]
             rows = self._orders[record.split][start : start + record.shard.count + len(record.left_out)]
@@ -189,7 +184,12 @@ class _Packing:
             if record.left_out and self._settings.unreadable == "refuse":
                 reason = "unreadable images were left out of them"
                 break
+            if limit < record.max_megapixels or (record.left_out and limit != record.max_megapixels):
+                reason = f"max_megapixels was {record.max_megapixels:g} and is {limit:g}"
+                break
             self._take(record)
+        if self._folder.discarded:
+            remark(self._folder.discarded)
         discarded = self._folder.discard_after(self._records)
         if number := len(self._records):
             remark(f"goes on after {shards(number)} of an interrupted packing")
@@ -201,8 +201,9 @@ class _Packing:
         recipes, start = self._dataset.splits[split], self._done(split)
         with track(f"pack {split}", len(recipes), "images") as advance:
             advance(start)
-            prepared = in_order(lambda row: self._prepare(recipes[row]), self._orders[split][start:], self._workers)
-            for batch in _batches(self._readable(prepared, advance), self._shard_bytes):
+            rows, drawn = self._orders[split][start:], self._dataset.drawn
+            images = in_order(lambda row: prepared(recipes[row], self._settings, drawn), rows, self._workers)
+            for batch in batches(self._readable(images, advance), self._shard_bytes):
                 if not self.unreadable:  # otherwise it ends early, at an unreadable image
                     self._write(split, batch)
 
@@ -213,36 +214,24 @@ class _Packing:
     def _done(self, split: str) -> int:
         return sum(record.shard.count + len(record.left_out) for record in self._records if record.split == split)
 
-    def _prepare(self, recipe: Callable[[], Sample]) -> _Prepared:
-        made_of = source_of(recipe)
-        try:
-            sample = recipe()
-        except UnreadableImageError as error:
-            return _Prepared(None, made_of, fault=str(error))
-        digest = hashlib.sha256(sample.image).digest()[:DIGEST_BYTES]
-        if self._dataset.drawn:
-            return _Prepared(sample, made_of, digest)
-        try:
-            packed = packed_image(sample.image, self._settings, sample.damage)
-        except (MemoryError, DataError):
-            raise
-        except Exception as error:  # Pillow raises many types for damaged files
-            return _Prepared(None, made_of, fault=f"{sample.source_id}: {error}")
-        return _Prepared(replace(sample, image=packed.encoded), made_of, digest, packed.findings)
-
-    def _readable(self, prepared: Iterable[_Prepared], advance: Advance) -> Iterator[_Prepared]:
-        for each in prepared:
+    def _readable(self, images: Iterable[PreparedImage], advance: Advance) -> Iterator[PreparedImage]:
+        for each in images:
             advance(1)
-            if each.fault and self._settings.unreadable == "refuse":
-                self.unreadable.append(each.fault)
+            if each.unread or (each.fault and self._settings.unreadable == "refuse"):
+                self.unreadable.append(each)
             elif not self.unreadable:  # otherwise nothing will be packed, and only further unreadable images matter
                 yield each
 
-    def _write(self, split: str, batch: Sequence[_Prepared]) -> None:
+    def _write(self, split: str, batch: Sequence[PreparedImage]) -> None:
         left_out = tuple(each.fault for each in batch if each.fault)
         samples = [each.sample for each in batch if each.sample is not None]
-        if not samples:
-            raise DataError(f"split {split}: no image is left: {_unreadable(left_out)}")
+        if not samples and not self._done(split):
+            raise DataError(f"split {split}: no image is left: {listed(left_out, *_UNREADABLE)}")
+        if not samples:  # they follow the shards of an interrupted packing
+            number = max(number for number, record in enumerate(self._records) if record.split == split)
+            last = self._records[number]
+            self._records[number] = replace(last, left_out=(*last.left_out, *left_out))
+            return
         attributes = self._records[0].attributes if self._records else tuple(samples[0].attributes)
         for sample in samples:
             _check(sample, self._dataset.levels, attributes)
@@ -261,6 +250,7 @@ class _Packing:
             findings=count_findings((each.sample.source_id, each.findings) for each in batch if each.sample),
             digests=b"".join(each.digest for each in batch).hex(),
             left_out=left_out,
+            max_megapixels=self._settings.max_megapixels,
         )
         self._folder.add(len(self._records), record, content)
         self._take(record)
@@ -355,21 +345,6 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int) -> It
             yield from ahead.popleft().result()
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def _batches(prepared: Iterator[_Prepared], shard_bytes: int) -> Iterator[list[_Prepared]]:
-    """Yield the images of each shard; an unreadable one is in the batch of the image before it."""
-    batch: list[_Prepared] = []
-    size = 0
-    for each in prepared:
-        image_bytes = len(each.sample.image) if each.sample else 0
-        if batch and image_bytes and size + image_bytes > shard_bytes:
-            yield batch
-            batch, size = [], 0
-        batch.append(each)
-        size += image_bytes
-    if batch:
-        yield batch
 
 
 def _class_counts(samples: Sequence[Sample], levels: Sequence[Level]) -> tuple[tuple[int, ...], ...]:

@@ -54,23 +54,25 @@ class ShardRecord:
     """Number of images and first examples, by finding."""
     digests: str
     """First 8 bytes of the SHA-256 of each source file, in hexadecimal, one after the other."""
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...]
     """Reasons why images among these could not be packed."""
+    max_megapixels: float
+    """Size above which images were refused."""
 
 
 class PackingFolder:
     """Folder in which this process alone packs, as a context, at the end of which it is removed.
 
-    It stays with its finished shards, if there are any, after an interruption, about which `remark` gets a text, and
-    after a call of `keep`.
+    After an error or an interruption it stays with its finished shards, if there are any, and `remark` gets a text.
     """
 
     def __init__(self, destination: Path, plan: Mapping[str, JsonValue], remark: Callable[[str], object]) -> None:
         self.destination = destination
         self.path = destination.with_name(f".{destination.name}.packing")
         self.shards, self._records, self._plan = self.path / "shards", self.path / "records", self.path / "plan"
+        self.discarded = ""
+        """Remark on the shards of a packing with another plan, if there were any."""
         self._lock: IO[str] | None = None
-        self._kept = False
         self._remark = remark
         with writing(destination):
             self._lock = _locked(self.path / "lock", destination)
@@ -87,19 +89,24 @@ class PackingFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind in (KeyboardInterrupt, SystemExit) and not self._published():
-            advice = "the same command goes on after them; delete it if you do not want that"
-            kept = f"{self.path} keeps the finished shards: {advice}"
-            self._remark(
-                kept if self.keep() else f"nothing is kept, since no shard was finished: {self.path} is removed"
-            )
-        if not self._kept:
+        text = ""
+        if kind is None or not self.shards.exists():  # published
             self._remove()
-        elif self._lock is not None:
+        elif self._record(0).is_file():
+            advice = "the same command goes on after them; delete it if you do not want that"
+            text = f"{self.path} keeps the finished shards: {advice}"
+        else:
+            self._remove()
+            if kind in (KeyboardInterrupt, SystemExit):
+                text = f"nothing is kept, since no shard was finished: {self.path} is removed"
+        if self._lock is not None:
             self._lock.close()
+        with contextlib.suppress(OSError):  # of a closed stderr; it must not hide the error that ends the packing
+            if text:
+                self._remark(text)
 
     def _start(self, plan: Mapping[str, JsonValue]) -> None:
-        """Discard what a packing with another plan has left, with a remark on what differs."""
+        """Discard what a packing with another plan has left, and note what differs."""
         earlier = read_or_warn(self._plan, dict[str, JsonValue], advice="everything is packed again")
         if earlier == plan:
             return
@@ -110,14 +117,9 @@ class PackingFolder:
                 for key in dict.fromkeys((*earlier, *plan))
                 if earlier.get(key) != plan.get(key)
             ]
-            self._remark(f"discards {shards(number)} of an interrupted packing, since {', and '.join(reasons)}")
+            self.discarded = f"discards {shards(number)} of an interrupted packing, since {', and '.join(reasons)}"
         self._clear()
         write(self._plan, json.dumps(plan).encode())
-
-    def keep(self) -> bool:
-        """Keep the finished shards for the next packing, and return whether there are any."""
-        self._kept = self._record(0).is_file()
-        return self._kept
 
     def finished(self) -> list[ShardRecord]:
         """Return the records of an earlier packing, up to the first shard that is missing or damaged."""
@@ -159,9 +161,6 @@ class PackingFolder:
                 refuse_existing(self.destination)  # another process was faster
                 raise
 
-    def _published(self) -> bool:
-        return self._record(0).is_file() and not self.shards.exists()
-
     def _clear(self) -> None:
         for entry in self.path.iterdir():
             if entry.is_dir():
@@ -175,8 +174,6 @@ class PackingFolder:
             self._clear()
             (self.path / "lock").unlink()
             self.path.rmdir()
-        if self._lock is not None:
-            self._lock.close()
 
 
 def _locked(path: Path, destination: Path) -> IO[str]:

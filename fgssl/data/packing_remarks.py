@@ -7,12 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgssl.data.packed_image import Finding
-from fgssl.store.manifest import LISTED_FAULTS, Level, listed
+from fgssl.store.manifest import LISTED_FAULTS, MANIFEST, Level, listed
 
 FindingCounts = Mapping[str, tuple[int, tuple[str, ...]]]
 """Number of images and their first names, by finding."""
 ClassCounts = Mapping[str, tuple[tuple[int, ...], ...]]
 """Number of images of each class, by split and then by level."""
+_NEXT_NAME = "\n  "
+"""Text between the headline and the names of a remark that has a line for each."""
 _UNNAMED = (Finding.SHRUNK, Finding.TURNED, Finding.CMYK, Finding.PALETTE, Finding.DEEP)
 
 
@@ -48,8 +50,12 @@ def remarks_on(findings: FindingCounts) -> list[str]:
 
 
 def remarks_on_left_out(faults: Sequence[str], class_counts: ClassCounts, levels: Sequence[Level]) -> list[str]:
-    """Return a remark on the unreadable images that were left out, and on classes that have no other ones."""
-    remarks = [listed(faults, "unreadable image left out", "unreadable images left out")]
+    """Return a remark that names all unreadable images that were left out, and one on classes that have no other ones.
+
+    `shortened` returns what is printed of the first.
+    """
+    headline = f"{len(faults)} unreadable image{'s' * (len(faults) > 1)} left out:"
+    remarks = [_NEXT_NAME.join([headline, *faults])]
     for split, counts in class_counts.items():
         if emptied := [
             name
@@ -59,6 +65,13 @@ def remarks_on_left_out(faults: Sequence[str], class_counts: ClassCounts, levels
         ]:
             remarks.append(listed(emptied, f"class without images in {split}", f"classes without images in {split}"))
     return remarks
+
+
+def shortened(remark: str) -> str:
+    """Return a remark with the first of its names; the manifest has all of them."""
+    headline, *names = remark.split(_NEXT_NAME)
+    more = [f"... and {len(names) - LISTED_FAULTS} more, which {MANIFEST} names"] * (len(names) > LISTED_FAULTS + 1)
+    return _NEXT_NAME.join([headline, *(names[:LISTED_FAULTS] if more else names), *more])
 
 
 def equal_images(digests: Mapping[str, bytes], name: Callable[[str, int], str]) -> list[str]:

@@ -169,8 +169,8 @@ _EQUAL = (
     "give the command of the sweep again"
 )
 _LISTED = 4
-_MEASURED = re.compile(r"\b\d+\.\d\d\b")
-"""Measure in a remark, which has two decimals."""
+_MEASURED = re.compile(r"(?<!learning rate )\b\d+\.\d\d\b")
+"""Measure in a remark, which has two decimals. A learning rate is none: the remark's words depend on its value."""
 
 
 def _some(cells: Sequence[str]) -> str:

@@ -102,7 +102,7 @@ def _lead(
 
 
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:
-    """Train as a process that is not the first; it writes nothing but the traceback of its own failure."""
+    """Train as a process that is not the first; it writes nothing but the text of its own failure."""
     try:
         if folder.trained() is None:
             stage_shards(config, out)  # now, since other processes wait for resources.collective_timeout_s only
@@ -119,8 +119,11 @@ def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_ste
         train_share(config, world, method, train, None, last_step)
     except Exception as error:
         stop_leaving()
+        told = _correctable(error, folder)
         if peer_lost(error, world) is None:
-            folder.note_failure(world.rank, _failure_text(error))
+            folder.note_failure(world.rank, _failure_text(told))
+        if told is not error:
+            raise told from error
         raise
 
 

@@ -110,7 +110,7 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
     if method.trains:
         if faults := list(_batch_faults(config)):
             advice = fitting_sizes(config)
-            yield from (": ".join(filter(None, [fault, advice])) for fault in faults)
+            yield from (f"{fault}: {advice}" for fault in faults)
         if config.training.invariant == "exact":
             yield from _exact_faults(config)
         engine, precision = config.resources.engine, config.training.precision
@@ -158,7 +158,7 @@ def _exact_faults(config: Config) -> Iterator[str]:
             f"training.invariant exact: training.global_batch_size {batch} must be a power of two times the shard of "
             f"{shard} images (training.exact_shard_size, or else encoder.batch_norm_group_size): "
             f"{fitting_sizes(config)}"
-        ).removesuffix(": ")
+        )
     if resources.micro_batch_size is not None:
         yield (
             "resources.micro_batch_size must be empty under training.invariant exact: training.exact_shard_size sets "

@@ -23,7 +23,8 @@ class PackingSettings:
     """Whether a JPEG with damaged data is packed as far as it can be read. Otherwise it counts as unreadable."""
     unreadable: Literal["refuse", "drop"] = field(default="refuse", metadata=NOT_SCIENTIFIC)
     """Whether nothing is packed if images cannot be, or these are left out, counted and named. An image is unreadable
-    if it is missing, damaged, too large or of an unknown format."""
+    if it is damaged, too large or of an unknown format. A file that is missing, or that the system does not read, is
+    never left out."""
     max_megapixels: PositiveFloat = field(default=178.0, metadata=NOT_SCIENTIFIC)
     """Size above which an image is refused, in millions of pixels. A small file can unpack to many gigabytes; Pillow
     has the same limit."""

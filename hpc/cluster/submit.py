@@ -32,6 +32,7 @@ from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
 from hpc.sweeps.start_weights import start_weight_problems
+from hpc.sweeps.submission import any_sweep_lives
 
 
 def submit(
@@ -120,7 +121,8 @@ def _write(plan: SweepPlan, sweep: ClusterSweep, out: Path) -> JobStore:
 def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> Iterator[str]:
     """Yield problems of the output folder, the plan's inputs and the submit host."""
     # The plan may be replaced as long as no run has started and every order was abandoned.
-    if (out / "runs").exists() or any(not order.abandoned for order in JobStore(out).orders()):
+    ordered = any(not order.abandoned for order in JobStore(out).orders())
+    if ordered or (out / "runs").exists() or any_sweep_lives(out):
         try:
             check_kept_plan(plan, out)
         except UserError as error:

@@ -22,8 +22,9 @@ from fgssl.errors import LeaseError, exit_code
 from fgssl.store.files import read_record, write_atomically
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import State, states
+from hpc.sweeps.submission import sweep_lives
 
-ORDER, CURRENT, ALIVE, TAKING = "order.pickle", "current.json", "alive", "taking"
+ORDER, CURRENT, TAKING = "order.pickle", "current.json", "taking"
 LOG = "output.log"
 BEGINS = "---- "
 """Start of the line in a job's log at which the output of a run begins; the label and the name of the run follow."""
@@ -102,16 +103,6 @@ def _startable(order: WorkOrder, held_by_others: set[str]) -> Iterator[SweepRun]
                 return
             write_atomically(order.job / CURRENT, json.dumps(run.run))
         yield run
-
-
-def sweep_lives(submission: Path) -> bool:
-    """Return whether the sweep still holds its lock, which the kernel frees however the sweep ends."""
-    with (submission / ALIVE).open(encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _stop_when_told() -> None:

@@ -1,6 +1,6 @@
 """Logs of jobs on this machine: the output of each run, and the warnings in them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from hpc.local.launch import BEGINS, LOG
@@ -13,19 +13,22 @@ def job_logs(out: Path) -> list[Path]:
     return sorted(out.glob(f"jobs/*/*/{LOG}"))
 
 
-def output_of(run: str, logs: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each log in which the run named `run` began, and the lines that it printed there."""
+def outputs(runs: Collection[str], logs: Sequence[Path]) -> dict[str, dict[Path, list[str]]]:
+    """Return the lines that each run printed, by its name and the log.
+
+    `runs` holds the names of all runs of the plan: a line that begins like a start line, and ends in none of them, is
+    output.
+    """
+    found: dict[str, dict[Path, list[str]]] = {run: {} for run in runs}
     for log in logs:
-        lines: list[str] = []
-        begun = inside = False
+        inside: list[str] = []  # lines before the first start line belong to no run
         for line in _lines(log):
-            if line.startswith(BEGINS):
-                inside = line.endswith(f": {run}")
-                begun |= inside
-            elif inside:
-                lines.append(line)
-        if begun:
-            yield log, lines
+            name = line.rpartition(": ")[2]
+            if line.startswith(BEGINS) and name in found:
+                inside = found[name].setdefault(log, [])
+            else:
+                inside.append(line)
+    return found
 
 
 def warnings_in(logs: Sequence[Path]) -> list[str]:

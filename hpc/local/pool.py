@@ -1,10 +1,8 @@
 """Sweep on this machine: compare the plan with the disk, start missing runs and show them, until all are over."""
 
 import contextlib
-import fcntl
 import signal
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -12,7 +10,7 @@ from types import FrameType
 from fgssl.errors import LeaseError, UserError
 from hpc.local.display import Display
 from hpc.local.executor import Job, LocalMachine, Outcome
-from hpc.local.launch import ALIVE, CURRENT, LOG, WorkOrder
+from hpc.local.launch import CURRENT, LOG, WorkOrder
 from hpc.local.logs import warnings_in
 from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import OVER, State, run_folder, states
@@ -50,18 +48,21 @@ class LocalSweep:
         self._failures: dict[str, str] = {}
         self._submission: Path | None = None
 
-    def run(self) -> dict[str, State]:
-        """Make runs until all are over, whatever fails, and return the final states. On Ctrl-C, jobs save and stop."""
+    def run(self, submission: Path) -> dict[str, State]:
+        """Make runs until all are over, whatever fails, and return the final states. On Ctrl-C, jobs save and stop.
+
+        The jobs' records lie in `submission`, whose lock must be held until the end (`submission_folder`).
+        """
         self._forget_old_failures()
-        with _submission_folder(self._out) as submission, _signals_interrupt():
-            self._submission = submission
+        self._submission = submission.absolute()
+        with _signals_interrupt():
             try:
                 while True:
                     current = self._reconcile()
                     self._display.update(current)
                     if not self._live and all(state in OVER for state in current.values()):
                         return current
-                    self._start_jobs(current, submission)
+                    self._start_jobs(current, self._submission)
                     time.sleep(_POLL_S)
             except BaseException as error:
                 if self._live and isinstance(error, KeyboardInterrupt):
@@ -151,16 +152,6 @@ class LocalSweep:
                 threads=run.config.resources.threads,
             )
             self._live[self._machine.submit(order, device)] = device
-
-
-@contextlib.contextmanager
-def _submission_folder(out: Path) -> Iterator[Path]:
-    """Yield a new folder for the jobs' records; a lock in it is held while the sweep lives."""
-    submission = out / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
-    submission.mkdir(parents=True)
-    with (submission / ALIVE).open("w", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield submission
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """A planned sweep on this machine: its runs and its table."""
 
+import contextlib
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
 from hpc.sweeps.start_weights import start_weight_problems
 from hpc.sweeps.state import State
+from hpc.sweeps.submission import starting, submission_folder
 
 
 def default_jobs(runs: Sequence[SweepRun]) -> int:
@@ -43,17 +46,21 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     printed = warn_of_inputs(plan, out)
     if dry_run:
         return 0
-    out.mkdir(parents=True, exist_ok=True)
-    record = record_json(plan.record())
-    write_atomically(out / PLAN, record)
     failures: dict[str, str] = {}
     warnings: list[str] = []
     skipped = 0
-    if any(state is not State.DONE for state in before.values()):
-        final, failures, warnings = _run(plan, out, jobs)
-        skipped = sum(state is State.SKIPPED for state in final.values())
-        write_atomically(out / PLAN, record)  # a sweep with other settings may have replaced it meanwhile
-    aggregate(out, shown)
+    missing = any(state is not State.DONE for state in before.values())
+    write_plan = functools.partial(write_atomically, out / PLAN, record_json(plan.record()))
+    with contextlib.ExitStack() as living:
+        with starting(out):
+            check_kept_plan(plan, out)  # again, since another sweep may have started meanwhile
+            write_plan()
+            submission = living.enter_context(submission_folder(out)) if missing else None
+        if submission is not None:
+            final, failures, warnings = _run(plan, out, jobs, submission)
+            skipped = sum(state is State.SKIPPED for state in final.values())
+            write_plan()  # a sweep with other seeds or cells may have replaced it meanwhile
+        aggregate(out, shown)
     print((out / "table.md").read_text(encoding="utf-8"))
     for warning in warnings:
         if warning not in printed:
@@ -62,7 +69,9 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     return 1 if failures else 0
 
 
-def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], dict[str, str], list[str]]:
+def _run(
+    plan: SweepPlan, out: Path, jobs: int, submission: Path
+) -> tuple[Mapping[str, State], dict[str, str], list[str]]:
     """Make the runs; return their final states, the failures by label, and the warnings that the runs printed."""
     from hpc.local.display import Display  # imports rich, which a dry run or a finished sweep does not need
     from hpc.local.executor import LocalMachine
@@ -74,7 +83,7 @@ def _run(plan: SweepPlan, out: Path, jobs: int) -> tuple[Mapping[str, State], di
     code = freeze(packages(), out / "code")
     with Display(plan.runs, out) as display:
         running = LocalSweep(plan.runs, out, LocalMachine(), display, jobs=jobs, devices=gpus(), code=code)
-        final = running.run()
+        final = running.run(submission)
     return final, running.failures(final), running.warnings()
 
 

@@ -9,6 +9,7 @@ from fgssl.settings.layers import overlaps
 from fgssl.store.plan import PLAN, PlannedRun, PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.plan import SweepPlan, SweepRun
+from hpc.sweeps.submission import any_sweep_lives
 
 CLUSTER_SWEEP = "cluster/sweep.json"
 """Record of a sweep that was submitted to a cluster, in its output folder."""
@@ -32,6 +33,8 @@ def check_kept_plan(plan: SweepPlan, out: Path) -> None:
         raise UserError(f"{error}\nTo go on: {advice}") from None
     if not (lines := _other_table(kept, plan)) or _without_results(kept, out):
         return
+    if any_sweep_lives(out):
+        advice = "give --out DIR, or wait until the sweep that is at work there has ended"
     raise UserError("\n".join([f"{file}: is the plan of {lines[0]}", *lines[1:], f"To go on: {advice}"]))
 
 
@@ -41,7 +44,7 @@ def replaced_plan(plan: SweepPlan, out: Path) -> list[str]:
         if (out / PLAN).exists() and (lines := _other_table(read_plan(out), plan)):
             which, *differences = map(str.strip, lines)
             told = " ".join(filter(None, [which, "; ".join(differences)]))
-            return [f"{out / PLAN} is replaced, since its table is empty; it is the plan of {told}"]
+            return [f"{out / PLAN}: its table is empty, so this sweep replaces it; it is the plan of {told}"]
     return []
 
 
@@ -60,11 +63,12 @@ def _other_table(kept: PlanRecord, plan: SweepPlan) -> list[str]:
 
 
 def _without_results(kept: PlanRecord, out: Path) -> bool:
-    """Return whether the kept table is empty: no cell has a trained run, no run is at work, and no job is submitted."""
+    """Return whether the kept table is empty: no cell has a trained run, and no sweep, run or submission is at work."""
     of_cells = [RunFolder.in_output(out, run.run) for cell in kept.cells for run in cell.runs]
     at_work = any(RunFolder.in_output(out, run).holder() is not None for run in kept.labels)
     submitted = (out / CLUSTER_SWEEP).exists()
-    return not (submitted or at_work or any(folder.trained() is not None for folder in of_cells))
+    busy = submitted or at_work or any_sweep_lives(out)
+    return not (busy or any(folder.trained() is not None for folder in of_cells))
 
 
 def _difference(kept: PlannedRun, run: SweepRun) -> str:

@@ -69,9 +69,17 @@ def input_problems(
 
 
 def _longest(lines: Sequence[str]) -> list[str]:
-    """Return the lines, each once, without those that begin another: the same fault, with advice for fewer settings."""
+    """Return the lines, each once, without those of the same fault that give advice for fewer settings.
+
+    Synthesized pairs without noise are their base method alone, whose settings the sweep has below `method.base`.
+    """
     once = list(dict.fromkeys(lines))
-    return [line for line in once if not any(other != line and other.startswith(line) for other in once)]
+
+    def told(line: str) -> bool:
+        of_base = (other.replace("method.base.", "method.") for other in once if "method.base." in other)
+        return any(other.startswith((f"{line}, ", f"{line}: ")) for other in once) or line in of_base
+
+    return [line for line in once if not told(line)]
 
 
 def _placed(line: str, written: Layer, config: Config) -> str:

@@ -92,6 +92,7 @@ settings:
   start: {decoder: {stage: decoder}}
   method: {name: synthesized, base: {queue_size: 128}}
   views: {image_size: 32}
+  evaluation: {linear: {label_fractions: [1.0]}}
 stages:
   decoder: {start: {decoder: null}, method: {name: decoder}, training: {optimizer: {name: adam}}}
 arms:

@@ -1,5 +1,6 @@
 """`fgssl sweep` from the command line, with faked runs."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -17,10 +18,13 @@ from fgssl.data.location import toy_manifest
 from fgssl.errors import UserError
 from fgssl.settings.data import ToySettings
 from fgssl.settings.fingerprints import run_name
+from fgssl.store.files import record_json
+from fgssl.store.plan import read_plan
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan import plan
-from hpc.sweeps.snapshot import packages
+from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.submission import submission_folder
 
 SWEEP = """
 name: tiny
@@ -245,6 +249,33 @@ def test_a_warning_that_stood_with_the_plan_is_not_repeated(sweep, monkeypatch, 
 
 
 @pytest.mark.usefixtures("faked")
+def test_a_sweep_that_has_just_started_keeps_its_plan(sweep, monkeypatch):
+    def freeze_meanwhile(*arguments):
+        with pytest.raises(UserError, match="wait until the sweep that is at work there has ended"):
+            invoke(["sweep", str(sweep), "views.image_size=16"])
+        return freeze(*arguments)
+
+    monkeypatch.setattr("hpc.local.sweep.freeze", freeze_meanwhile)
+    assert invoke(["sweep", str(sweep), "seeds=[0]", "arms.long=null"]) == 0
+    assert read_plan(_out(sweep)).cells[0].runs[0].config.views.image_size == 32
+
+
+def test_of_two_sweeps_that_start_at_once_one_is_refused(sweep, monkeypatch):
+    with contextlib.ExitStack() as living:
+
+        def start_another(*_):
+            living.enter_context(submission_folder(_out(sweep)))
+            other = plan(expand(sweep, None, ["views.image_size=16"]))
+            (_out(sweep) / "plan.json").write_text(record_json(other.record()))
+            return []
+
+        monkeypatch.setattr("hpc.local.sweep.warn_of_inputs", start_another)
+        with pytest.raises(UserError, match="wait until the sweep that is at work there has ended"):
+            invoke(["sweep", str(sweep)])
+    assert read_plan(_out(sweep)).cells[0].runs[0].config.views.image_size == 16
+
+
+@pytest.mark.usefixtures("faked")
 def test_logs_of_runs_on_this_machine(sweep, capsys):
     _behave(sweep, **{"base, seed 0": "lack", "pretrain, seed 1": "warn"})
     invoke(["sweep", str(sweep), "--jobs", "1"])
@@ -381,4 +412,4 @@ def test_a_full_disk(sweep, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(UserError, match=r"plan\.json: cannot be written: No space left on device"):
         invoke(["sweep", str(sweep)])
-    assert list(_out(sweep).iterdir()) == []
+    assert [file.name for file in _out(sweep).iterdir()] == ["jobs"]

@@ -1,6 +1,7 @@
 """Removal of metadata: the pixels stay, and nothing else that tells where or when a photograph was taken."""
 
 import io
+import zlib
 from itertools import product
 from typing import Any
 
@@ -74,6 +75,20 @@ def test_png(mode: str) -> None:
 
     assert SECRET in png(exif=exif())
     assert without_metadata(png(exif=exif()) + SECRET) == png()
+
+
+def test_thumbnails_and_chunks_of_others_are_removed() -> None:
+    plain = jpeg()
+    end = 4 + int.from_bytes(plain[4:6], "big")
+    thumbnail = b"JFXX\0\x10" + SECRET
+    segment = b"\xff\xe0" + (2 + len(thumbnail)).to_bytes(2, "big") + thumbnail
+    assert without_metadata(plain[:end] + segment + plain[end:]) == plain
+    buffer = io.BytesIO()
+    photo().save(buffer, "PNG")
+    png, header = buffer.getvalue(), 8 + 25
+    for kind in (b"caBX", b"prVt"):
+        chunk = len(SECRET).to_bytes(4, "big") + kind + SECRET + zlib.crc32(kind + SECRET).to_bytes(4, "big")
+        assert without_metadata(png[:header] + chunk + png[header:]) == png
 
 
 @pytest.mark.parametrize("options", [{}, {"comment": b"\xff\xe1 Exif"}, {"icc_profile": b"\xff\xe1" * 40_000}])

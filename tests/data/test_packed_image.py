@@ -241,6 +241,16 @@ def test_opaque_alpha_is_no_transparency() -> None:
     assert packed_image(encoded, DEFAULT) == PackedImage(encoded, {})
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("highest", "depth"), [(65535, {}), (4095, {Finding.DEPTH: "values up to 4095"})])
+def test_colors_of_16_bits_are_noted(suffix: str, channels: int, highest: int, depth: dict[Finding, str]) -> None:
+    values = np.repeat(gradient(highest, "<u2")[..., None], channels, axis=2)
+    values[..., 3:] = 65535
+    found = packed_image(cv2.imencode(suffix, values)[1].tobytes(), DEFAULT).findings
+    assert found == {Finding.DEEP: "", **depth}
+
+
 @pytest.mark.parametrize(
     ("kind", "dtype"), [("PNG", "<u2"), ("TIFF", "<u2"), ("TIFF", ">u2"), ("PPM", "<u2"), ("TIFF", "<i4")]
 )
@@ -274,7 +284,7 @@ def test_images_that_cannot_be_packed(encoded: bytes, reason: str) -> None:
 
 def test_size_limit_is_a_setting() -> None:
     encoded = saved(photo(500, 300), "JPEG")
-    with pytest.raises(ValueError, match=r"has 0 megapixels, but max_megapixels is 0\.1: shrink it, or raise"):
+    with pytest.raises(ValueError, match=r"has 0\.15 megapixels, but max_megapixels is 0\.1: shrink it, or raise"):
         packed_image(encoded, PackingSettings(max_megapixels=0.1))
     assert packed_image(encoded, PackingSettings(max_megapixels=0.15)).encoded
 

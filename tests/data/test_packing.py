@@ -21,6 +21,8 @@ from fgssl.data.shard_content import shard_content
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.source import SourceDataset
 from fgssl.errors import DataError
+from fgssl.settings.packing import PackingSettings
+from fgssl.store import provenance
 from fgssl.store.manifest import verify
 from tests.data import photos
 from tests.data.photos import SHARD_BYTES, dataset, jpeg, packed
@@ -92,7 +94,7 @@ def test_an_error_ends_all_threads(images: Path, tmp_path: Path, set_reading: An
     with pytest.raises(ZeroDivisionError):
         packed(images, tmp_path / "shards", workers=3)
     assert threading.active_count() == before
-    assert os.listdir(tmp_path) == ["images"]
+    assert sorted(os.listdir(tmp_path)) == [".shards.packing", "images"]
 
 
 def test_libraries_are_left_as_they_were(images: Path, tmp_path: Path, set_reading: Any) -> None:
@@ -188,6 +190,15 @@ def test_other_settings_start_anew(images: Path, tmp_path: Path, set_reading: An
     assert content(tmp_path / "shards") == content(tmp_path / "fresh")
 
 
+def test_another_torch_or_processor_is_no_reason_to_start_anew(
+    images: Path, tmp_path: Path, set_reading: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed(images, tmp_path / "shards", set_reading)
+    other = {**provenance.versions(), "torch": "0", "processor": "another"}
+    monkeypatch.setattr(packing, "versions", lambda: other)
+    assert packed(images, tmp_path / "shards")[0].startswith("goes on after ")
+
+
 def test_functions_that_cannot_be_compared_start_anew(images: Path, tmp_path: Path, set_reading: Any) -> None:
     def opaque() -> SourceDataset:
         given = dataset(images)
@@ -209,6 +220,7 @@ def interrupted(images: Path, folder: Path) -> tuple[int, str]:
     receive, send = os.pipe()
 
     def run() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
         with _leaving_on_term():
             remark: Callable[[str], object] = lambda text: os.write(send, text.encode())  # noqa: E731
             pack(dataset(images), folder / "shards", shard_bytes=SHARD_BYTES, remark=remark)
@@ -281,6 +293,22 @@ def test_an_interruption_outside_of_the_packing_of_images_keeps_the_shards(
         assert len(names_read(images, tmp_path / "shards", set_reading)[0]) < 60
 
 
+def test_a_remark_that_cannot_be_printed_removes_no_shard(images: Path, tmp_path: Path, set_reading: Any) -> None:
+    def remark(text: str) -> None:
+        raise BrokenPipeError
+
+    killed(images, tmp_path / "shards", set_reading)
+    for settings in (PackingSettings(), PackingSettings(ground="black")):  # goes on, and discards
+        with pytest.raises(BrokenPipeError):
+            pack(dataset(images), tmp_path / "shards", settings, shard_bytes=SHARD_BYTES, remark=remark)
+        kept = {"images", ".shards.packing"} if settings == PackingSettings() else {"images"}
+        assert set(os.listdir(tmp_path)) == kept
+    (images / "2.jpg").write_bytes(jpeg(3))  # an equal image with another label, a remark on the whole
+    with pytest.raises(BrokenPipeError):
+        pack(dataset(images), tmp_path / "shards", shard_bytes=SHARD_BYTES, remark=remark)
+    assert sorted(os.listdir(tmp_path)) == ["images", "shards"]
+
+
 def test_lock_of_a_killed_process_is_free(images: Path, tmp_path: Path, set_reading: Any) -> None:
     killed(images, tmp_path / "shards", set_reading, after=1)
     assert (tmp_path / ".shards.packing" / "lock").exists()
@@ -309,11 +337,14 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", str(place)], check=True)
 
 
-def test_disk_that_is_full_half_way_is_left_as_it_was(images: Path, mounted: Callable[[str], Path]) -> None:
+def test_disk_that_is_full_half_way_keeps_finished_shards(images: Path, mounted: Callable[[str], Path]) -> None:
     disk = mounted("size=64k")
     with pytest.raises(DataError, match=r"shards: cannot be written \(No space left on device\); free space"):
         packed(images, disk / "shards", shorter_side="original")
-    assert os.listdir(disk) == []
+    assert os.listdir(disk) == [".shards.packing"]
+    subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+    assert packed(images, disk / "shards", shorter_side="original")[0].startswith("goes on after ")
+    assert os.listdir(disk) == ["shards"]
 
 
 def test_read_only_disk(images: Path, mounted: Callable[[str], Path]) -> None:

@@ -1,4 +1,4 @@
-"""What packing records beside the images: settings and remarks."""
+"""Record of packing beside the images: settings and remarks."""
 
 import json
 from dataclasses import replace

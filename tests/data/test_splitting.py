@@ -108,3 +108,8 @@ def test_work_grows_with_the_images_and_not_with_their_square(tmp_path: Path, mo
     split(found, 0.2, 0, faults)
     assert len(faults) == 200  # no class can be divided
     assert len(looks) < 10 * 200
+
+
+def test_empty_files_equal_no_other(tmp_path: Path) -> None:
+    found = files(tmp_path, dict.fromkeys("abc", "x"), dict.fromkeys("ab", b""))
+    assert equal_files([file.path for file in found]) == []

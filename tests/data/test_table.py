@@ -175,6 +175,19 @@ def test_separators_within_quotes_do_not_count(table: Path) -> None:
     assert f"{table}:3: has 8 cells, but the header has 7: put a text with ',' in it into double quotes" in unquoted
 
 
+def test_quotes_that_do_not_match(table: Path) -> None:
+    assert ids(write(table, ROWS.replace('"one, two"', '"one\n""two"", three"'))) == GIVEN
+    for note in ('"one', '"one" two'):
+        text = message(write(table, ROWS.replace('"one, two"', note)))
+        assert f"{table}:2: the row that begins here cannot be read (" in text
+        assert "close the double quote that opens a cell" in text
+    late = write(table, ROWS.replace("x\nb/4", '"a\nb"\nb/4').removesuffix("x\n") + '"x\n')
+    assert f"{table}:6: the row that begins here cannot be read (unexpected end of data)" in message(late)
+    for header in ('path,species,"note', 'path,"species"s,note'):
+        text = message(write(table, ROWS.replace("path,species", header)))
+        assert text.startswith(f"{table}:1: the row that begins here cannot be read (")
+
+
 def test_columns_that_are_not_used_are_named(table: Path) -> None:
     (remark,) = [remark for remark in read(table, CsvSettings(labels=("species",))).remarks if "not used" in remark]
     assert remark == f"{table}: columns that are not used, since no key names them: genus, light, note"

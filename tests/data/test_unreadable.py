@@ -1,12 +1,17 @@
 """Images that cannot be packed, and are left out."""
 
+import dataclasses
+import errno
 from pathlib import Path
 
 import pytest
 
+from fgssl.data.inspection import overview
 from fgssl.data.packing import pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError
+from fgssl.randomness import permutation
+from fgssl.settings.packing import PackingSettings
 from fgssl.store.manifest import Manifest
 from tests.data.photos import SHARD_BYTES, dataset, jpeg, packed
 from tests.data.test_packing import content, killed, set_reading
@@ -83,6 +88,16 @@ def test_finished_shards_know_what_was_left_out_of_them(images: Path, tmp_path: 
     assert remarks[0].endswith("of an interrupted packing again, since unreadable images were left out of them")
 
 
+def test_manifest_names_all_images_that_were_left_out(images: Path, tmp_path: Path) -> None:
+    spoil(images, *range(25))
+    (remark,) = packed(images, tmp_path / "shards", unreadable="drop")
+    (kept,) = Manifest.read(tmp_path / "shards").remarks
+    assert remark.splitlines()[-1] == "  ... and 5 more, which manifest.json names"
+    assert len(remark.splitlines()) == 22
+    assert len(kept.splitlines()) == 26
+    assert remark.splitlines()[-1] in overview(tmp_path / "shards")
+
+
 def test_nothing_left_of_a_class_or_of_a_split(images: Path, tmp_path: Path) -> None:
     spoil(images, *range(41, 60, 2))  # class b of test
     *_, remark = packed(images, tmp_path / "shards", unreadable="drop")
@@ -91,3 +106,72 @@ def test_nothing_left_of_a_class_or_of_a_split(images: Path, tmp_path: Path) -> 
     with pytest.raises(DataError, match="split test: no image is left: 20 images that cannot be packed:"):
         packed(images, tmp_path / "empty", unreadable="drop")
     assert not (tmp_path / "empty").exists()
+
+
+@pytest.mark.parametrize("unreadable", ["refuse", "drop"])
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.ESTALE, errno.EIO, errno.EACCES, errno.EMFILE])
+def test_files_that_the_system_does_not_give_are_never_left_out(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, unreadable: str
+) -> None:
+    spoil(images, 7)
+    read = Path.read_bytes
+
+    def hiccup(path: Path) -> bytes:
+        if path == images / "5.jpg":
+            raise OSError(number, "hiccup")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", hiccup)
+    with pytest.raises(DataError, match=r"(?s)5\.jpg: hiccup.*unreadable=drop never leaves out files that are missing"):
+        packed(images, tmp_path / "shards", unreadable=unreadable)
+    monkeypatch.undo()
+    packed(images, tmp_path / "shards", unreadable="drop")
+    assert names(tmp_path / "shards", "train") == set(range(40)) - {7}
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.01, 178), (178, 0.01)])
+def test_another_size_limit_decides_about_all_images(
+    images: Path, tmp_path: Path, set_reading, before: float, after: float
+) -> None:
+    for number in range(0, 60, 5):
+        (images / f"{number}.jpg").write_bytes(jpeg(number, 120, 100))
+    killed(images, tmp_path / "shards", set_reading, unreadable="drop", max_megapixels=before)
+    remarks = packed(images, tmp_path / "shards", unreadable="drop", max_megapixels=after)
+    assert f"since max_megapixels was {before:g} and is {after:g}" in "".join(remarks)
+    packed(images, tmp_path / "fresh", unreadable="drop", max_megapixels=after)
+    assert content(tmp_path / "shards") == content(tmp_path / "fresh")
+
+
+def test_shards_without_unreadable_images_stay_if_the_size_limit_rises(images: Path, tmp_path: Path) -> None:
+    (images / "59.jpg").write_bytes(jpeg(59, 120, 100))
+    with pytest.raises(DataError, match="max_megapixels is"):
+        packed(images, tmp_path / "shards", max_megapixels=0.01)
+    assert packed(images, tmp_path / "shards", max_megapixels=1)[0].startswith("goes on after ")
+
+
+def test_first_image_may_be_unreadable_and_the_next_one_larger_than_a_shard(images: Path, tmp_path: Path) -> None:
+    first = permutation(0, "pack/train", length=40).tolist()[0]
+    spoil(images, first)
+    settings = PackingSettings(unreadable="drop")
+    manifest = pack(dataset(images), tmp_path / "shards", settings, shard_bytes=1)
+    assert [shard.count for shard in manifest.splits["train"]] == [1] * 39
+
+
+def test_all_that_follow_finished_shards_may_be_unreadable(images: Path, tmp_path: Path, set_reading) -> None:
+    *_, last = permutation(0, "pack/train", length=40).tolist()
+    train = dataclasses.replace(dataset(images), splits={"train": dataset(images).splits["train"]})
+    settings = PackingSettings(unreadable="drop")
+
+    def fail(name: str) -> None:
+        if name == f"{last}.jpg":
+            raise ZeroDivisionError
+
+    set_reading(fail)
+    with pytest.raises(ZeroDivisionError):
+        pack(train, tmp_path / "shards", settings, shard_bytes=1)
+    set_reading(None)
+    rest = permutation(0, "pack/train", length=40).tolist()[
+        len(list((tmp_path / ".shards.packing/records").iterdir())) :
+    ]
+    spoil(images, *rest)
+    assert f"{len(rest)} unreadable image" in pack(train, tmp_path / "shards", settings, shard_bytes=1).remarks[0]

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
+import torch
 
 from fgssl.__main__ import invoke
 from fgssl.data.location import shards_folder
-from fgssl.errors import CheckpointError, DataError, SettingsError
+from fgssl.errors import CheckpointError, DataError, SettingsError, UserError
 from fgssl.interruption import Interrupted
 from fgssl.run import execution
 from fgssl.run.execution import execute
@@ -205,3 +206,11 @@ def test_a_follower_stages_shards_only_for_a_training(
     monkeypatch.setattr(execution, "stage_shards", lambda config, out: staged.append(out))
     execution._follow(tiny(), out, folder, world, None)
     assert staged == ([] if finished else [out])
+
+
+def test_exhausted_memory_of_a_follower_comes_with_advice(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    monkeypatch.setattr(execution, "stage_shards", _raising(torch.OutOfMemoryError("tried to allocate")))
+    with pytest.raises(UserError, match=r"lower resources\.micro_batch_size"):
+        execution._follow(tiny(), tmp_path, folder, SimpleNamespace(rank=1, size=2), None)  # type: ignore[arg-type]
+    assert (tmp_path / "failure-rank-1.txt").read_text().startswith(f"{tmp_path}: the GPU's memory is exhausted; lower")

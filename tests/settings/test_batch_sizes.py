@@ -25,8 +25,7 @@ def _followed(settings: Mapping[str, Any], message: str) -> Mapping[str, Any]:
     """Return the settings after the advice at the end of a message."""
     advice = ADVISED.findall(message.rpartition("take ")[2])
     assert advice, message
-    queue = "method.base.queue_size" if "base" in settings["method"] else "method.queue_size"
-    return overridden(settings, [f"{queue if key == 'queue_size' else key}={value}" for key, value in advice])
+    return overridden(settings, [f"{key}={value}" for key, value in advice])
 
 
 def _parsed(settings: Mapping[str, Any]) -> Config:
@@ -39,7 +38,7 @@ def _parsed(settings: Mapping[str, Any]) -> Config:
 
 
 SIZES = [
-    *itertools.product((1, 30, 48, 128), (1, 4, 32), (None, 1, 3, 16), ("close",), (None, 48)),
+    *itertools.product((1, 30, 48, 64, 128), (1, 4, 32), (None, 1, 3, 16), ("close",), (None, 48)),
     *itertools.product((3, 48, 100), (4, 32), (None,), ("exact",), (None,)),
 ]
 
@@ -62,3 +61,26 @@ def test_advice_removes_all_faults_at_once(method: dict[str, Any]) -> None:
                 followed = parse(_followed(to_mapping(config), faults[0]), "test")
                 assert [line for line in unmet(followed, manifest) if line.startswith("training.")] == []
                 assert cautions(followed, manifest) == []
+
+
+def _advice(method: dict[str, Any], **sections: Mapping[str, Any]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        parse(_settings(method, **sections), "test")
+    (advice,) = {problem.message.rpartition(": ")[2] for problem in caught.value.problems}
+    return advice
+
+
+def test_advice_leaves_the_batch_norm_group_if_it_can() -> None:
+    training = {"global_batch_size": 64, "images_per_class": 3}
+    encoder = {"batch_norm_group_size": 32}
+    assert _advice({"name": "supcon"}, training=training, encoder=encoder) == "take training.images_per_class 4"
+
+
+def test_sizes_of_which_none_near_fit() -> None:
+    training = {"global_batch_size": 48, "images_per_class": 3, "invariant": "exact", "exact_shard_size": 48}
+    config = parse(_settings({"name": "simclr"}, training=training, encoder={"batch_norm_group_size": 2}), "test")
+    line, *_ = unmet(config, fungi(train=((10, 10, 9, 9), (20, 18))))
+    assert line.endswith(
+        "which do not fill one batch: change training.global_batch_size, encoder.batch_norm_group_size, "
+        "training.images_per_class, training.exact_shard_size"
+    )

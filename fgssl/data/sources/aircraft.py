@@ -117,10 +117,10 @@ def _cropped(file: LabeledFile, labels: tuple[int, ...]) -> Sample:
                 whole = Image.fromarray(decode(sample.image))
             upper = whole.crop((0, 0, whole.width, whole.height - BANNER_HEIGHT))
             upper.save(buffer, "JPEG", qtables=image.quantization, subsampling=get_sampling(image))
-    except DataError:
+    except (MemoryError, DataError):
         raise
     except Exception as error:  # Pillow raises many types for damaged files
-        raise UnreadableImageError(f"{file.path}: {error}") from error
+        raise UnreadableImageError(f"{file.source_id}: {error}") from error
     return replace(sample, image=buffer.getvalue(), damage=damage)
 
 

@@ -166,7 +166,7 @@ def _sample(path: Path, is_binary: bool, row: int, labels: tuple[int, ...], sour
     try:
         planes = np.frombuffer(_pixels(path, is_binary, row, len(labels)), np.uint8).reshape(3, SIDE, SIDE)
     except (OSError, ValueError) as error:
-        raise UnreadableImageError(f"{path}: image {row}: {error}") from error
+        raise UnreadableImageError(f"{path.name}: image {row}: {error}") from error
     return Sample(png(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))), labels, source_id)
 
 

@@ -80,7 +80,7 @@ def _divided(numbers: Sequence[int], paths: Sequence[Path], key: Callable[[Path]
             parts.setdefault(key(paths[number]), []).append(number)
         except OSError:
             continue  # packing reports it
-    return [part for part in parts.values() if len(part) > 1]
+    return [part for found, part in parts.items() if found and len(part) > 1]  # empty files are no equal images
 
 
 def _tail(path: Path) -> bytes:

@@ -141,10 +141,18 @@ def _labels(options: CsvSettings) -> tuple[str, ...]:
 
 
 def _header(path: Path, options: CsvSettings) -> Header:
-    separators = [options.separator] if options.separator else SEPARATORS
+    headers: list[Header] = []
+    wrong: list[csv.Error] = []
     try:
-        headers = [read_header(path, separator) for separator in separators]
-        return max(headers, key=lambda header: (bool(_matching(options.path, header)), len(header.columns)))
+        for separator in [options.separator] if options.separator else SEPARATORS:
+            try:
+                headers.append(read_header(path, separator))
+            except csv.Error as error:  # quotes of the header that fit another separator
+                wrong.append(error)
+        header = max(headers, key=lambda header: (bool(_matching(options.path, header)), len(header.columns)))
+        if wrong and len(header.columns) == 1 and not _matching(options.path, header):
+            raise wrong[0]
+        return header
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         advice = "; give the file of the table" if path.is_dir() else "" if path.exists() else f"; {alternatives(path)}"
         raise DataError(f"{why_unreadable(path, error)}{advice}") from None

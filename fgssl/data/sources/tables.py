@@ -22,6 +22,15 @@ class Row:
     """One text per column of the reader, without surrounding white space."""
 
 
+class _RowError(csv.Error):
+    """Row of a CSV file that cannot be read."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        """`line` is the one in which the row begins."""
+        super().__init__(reason)
+        self.line = line
+
+
 @dataclass(frozen=True)
 class Header:
     """Header of a CSV file."""
@@ -48,21 +57,21 @@ def read_csv(path: Path, columns: Sequence[str], faults: list[str], delimiter: s
     """
 
     def split(file: TextIO, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-        reader = csv.reader(file, delimiter=delimiter)
-        header = _next_names(reader)
+        rows = _csv_rows(file, delimiter)
+        header = _next_header(rows, delimiter).columns
         if lacking := [column for column in columns if column not in header]:
             raise ValueError(f"the header lacks {', '.join(lacking)}; it has {', '.join(header) or 'no columns'}")
         places = [header.index(column) for column in columns]
-        for cells in reader:
+        for line, cells in rows:
             if not any(cell.strip() for cell in cells):
                 continue
             if len(cells) > len(header):
                 faults.append(
-                    f"{path}:{reader.line_num}: has {len(cells)} cells, but the header has {len(header)}: put a text "
+                    f"{path}:{line}: has {len(cells)} cells, but the header has {len(header)}: put a text "
                     f"with {delimiter!r} in it into double quotes, or remove the empty cells at the end"
                 )
             else:
-                yield reader.line_num, [cells[place] for place in places if place < len(cells)]
+                yield line, [cells[place] for place in places if place < len(cells)]
 
     return _rows(path, columns, faults, split)
 
@@ -74,21 +83,43 @@ def read_header(path: Path, separator: str) -> Header:
         OSError, UnicodeDecodeError, csv.Error: The file cannot be read.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, delimiter=separator)
-        return Header(tuple(_next_names(reader)), separator, reader.line_num)
+        return _next_header(_csv_rows(file, separator), separator)
 
 
-def _next_names(reader: Iterator[list[str]]) -> list[str]:
-    """Return the names in the next row that has any; Excel's line `sep=;` is passed over."""
-    for cells in reader:
-        names = [name.strip() for name in cells]
+def _csv_rows(file: TextIO, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the last line and the cells of each row.
+
+    Raise a `_RowError` for a row whose quotes do not match. It would otherwise take in all rows up to the next quote.
+    """
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _RowError(first_line, str(error)) from None
+        yield reader.line_num, cells
+
+
+def _next_header(rows: Iterator[tuple[int, list[str]]], separator: str) -> Header:
+    """Return the header in the next row that has any names; Excel's line `sep=;` is passed over."""
+    line = 0
+    for line, cells in rows:
+        names = tuple(name.strip() for name in cells)
         if any(names) and not re.fullmatch("sep=.?", names[0], re.IGNORECASE):
-            return names
-    return []
+            return Header(names, separator, line)
+    return Header((), separator, line)
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """Return the message about a text file whose reading raised `error`; it has the line that is not UTF-8."""
+    """Return the message about a text file whose reading raised `error`, with the line that is at fault if known."""
+    if isinstance(error, _RowError):
+        return (
+            f"{path}:{error.line}: the row that begins here cannot be read ({error}): close the double quote that "
+            "opens a cell, and double each one inside of a quoted cell"
+        )
     if isinstance(error, UnicodeDecodeError):
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):

@@ -14,9 +14,10 @@ from fgssl.settings.methods import METHODS
 from fgssl.store.run_folder import RunFolder
 from hpc.local.display import Display
 from hpc.local.executor import LocalMachine
-from hpc.local.launch import ALIVE, WorkOrder
+from hpc.local.launch import WorkOrder
 from hpc.local.pool import LocalSweep
 from hpc.sweeps.snapshot import freeze, packages
+from hpc.sweeps.submission import ALIVE, submission_folder
 
 
 @pytest.fixture
@@ -127,9 +128,11 @@ def test_other_code_than_the_frozen_one_is_refused(order, small, tmp_path):
 
 def test_jobs_share_the_gpus_evenly(small, fake_code, monkeypatch):
     display = Display(small.plan.runs, small.out, Console(file=io.StringIO()))
-    LocalSweep(
+    sweep = LocalSweep(
         small.plan.runs, small.out, LocalMachine(), display, jobs=2, devices=["0", "MIG-2"], code=fake_code
-    ).run()
+    )
+    with submission_folder(small.out) as submission:
+        sweep.run(submission)
     assert {attempt["env"]["CUDA_VISIBLE_DEVICES"] for attempt in small.attempts()} == {"0", "MIG-2"}
 
 

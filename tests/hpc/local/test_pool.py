@@ -23,6 +23,7 @@ from hpc.local.executor import LocalMachine, Outcome
 from hpc.local.launch import WorkOrder
 from hpc.local.pool import LocalSweep
 from hpc.sweeps.state import State
+from hpc.sweeps.submission import submission_folder
 
 SWEEP = """
 import sys
@@ -33,10 +34,13 @@ from hpc.sweeps.grid import expand
 from hpc.local.pool import LocalSweep
 from hpc.sweeps.snapshot import freeze, packages
 from hpc.sweeps.plan import plan
+from hpc.sweeps.submission import submission_folder
 
 file, out, jobs = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 runs, code = plan(expand(file)).runs, freeze(packages(), out / "code")
-LocalSweep(runs, out, LocalMachine(), Display(runs, out), jobs=jobs, devices=(), code=code).run()
+sweep = LocalSweep(runs, out, LocalMachine(), Display(runs, out), jobs=jobs, devices=(), code=code)
+with submission_folder(out) as submission:
+    sweep.run(submission)
 """
 
 
@@ -49,6 +53,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def _sweep(small, code: Path, jobs: int = 2, console: Console | None = None) -> LocalSweep:
     display = Display(small.plan.runs, small.out, console or Console(file=io.StringIO()))
     return LocalSweep(small.plan.runs, small.out, LocalMachine(), display, jobs=jobs, devices=(), code=code)
+
+
+def _run(small, sweep: LocalSweep) -> dict[str, State]:
+    with submission_folder(small.out) as submission:
+        return sweep.run(submission)
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
@@ -77,7 +86,7 @@ def _start(small, fake_sources: Path, jobs: int = 1) -> subprocess.Popen:
 
 
 def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake_code):
-    final = _sweep(small, fake_code).run()
+    final = _run(small, _sweep(small, fake_code))
     assert set(final.values()) == {State.DONE}
     assert sorted(small.executed()) == sorted(run.run for run in small.plan.runs)  # the fake checks the order
     assert {Path(attempt["code"]) for attempt in small.attempts()} == {fake_code / "fgssl" / "run" / "execution.py"}
@@ -88,14 +97,14 @@ def test_every_run_once_after_what_it_needs_and_from_the_frozen_code(small, fake
 
 
 def test_a_finished_sweep_starts_no_job(small, fake_code):
-    _sweep(small, fake_code).run()
+    _run(small, _sweep(small, fake_code))
     before = len(small.executed())
-    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert set(_run(small, _sweep(small, fake_code)).values()) == {State.DONE}
     assert len(small.executed()) == before
 
 
 def test_runs_with_a_damaged_result_are_made_again_and_no_other(small, fake_code):
-    _sweep(small, fake_code).run()
+    _run(small, _sweep(small, fake_code))
     before, damaged = len(small.executed()), [small.run("pretrain", 0), small.run("base", 1)]
     results = [RunFolder.in_output(small.out, damaged[0]).path / "trained.json"]
     results += RunFolder.in_output(small.out, damaged[1]).path.glob("evaluation-*.json")
@@ -103,7 +112,7 @@ def test_runs_with_a_damaged_result_are_made_again_and_no_other(small, fake_code
     for file in results:
         file.write_bytes(b"")
     assert small.states()["decoder, seed 0"] is State.DONE  # although it needs pretrain
-    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert set(_run(small, _sweep(small, fake_code)).values()) == {State.DONE}
     assert sorted(small.executed()[before:]) == sorted(damaged)
     assert [file.read_bytes() for file in results] == whole
 
@@ -111,7 +120,7 @@ def test_runs_with_a_damaged_result_are_made_again_and_no_other(small, fake_code
 def test_a_failure_stops_only_what_needs_it_and_is_tried_again(small, fake_code):
     small.behave((small.run("pretrain", 1), "fail"), (small.run("grad_cam sigma_grad_cam=0.5", 0), "fail"))
     sweep = _sweep(small, fake_code)
-    failures = sweep.failures(sweep.run())
+    failures = sweep.failures(_run(small, sweep))
     assert set(failures) == {"pretrain, seed 1", "grad_cam sigma_grad_cam=0.5, seed 0"}
     assert all("RuntimeError: this run fails" in text and "Traceback" in text for text in failures.values())
     states = small.states()
@@ -121,7 +130,7 @@ def test_a_failure_stops_only_what_needs_it_and_is_tried_again(small, fake_code)
 
     done = [run for run in small.executed() if RunFolder(small.out / "runs" / run).trained()]
     small.behave()
-    assert set(_sweep(small, fake_code).run().values()) == {State.DONE}
+    assert set(_run(small, _sweep(small, fake_code)).values()) == {State.DONE}
     assert all(small.executed().count(run) == 1 for run in done)
 
 
@@ -129,7 +138,7 @@ def test_a_killed_run_fails_with_its_signal_and_the_others_go_on(small, fake_cod
     killed = small.run("base", 0)
     small.behave((killed, "die"))
     sweep = _sweep(small, fake_code)
-    final = sweep.run()
+    final = _run(small, sweep)
     assert [state for state in final.values() if state is not State.DONE] == [State.FAILED]
     [reason] = sweep.failures(final).values()
     assert "killed by signal 9 (SIGKILL): out of memory?" in reason
@@ -140,7 +149,7 @@ def test_a_killed_run_fails_with_its_signal_and_the_others_go_on(small, fake_cod
 def test_jobs_that_die_before_any_run_end_the_sweep(small, fake_code):
     (fake_code / "hpc" / "local" / "launch.py").write_text("raise RuntimeError('broken installation')")
     with pytest.raises(Exception, match="broken installation"):
-        _sweep(small, fake_code).run()
+        _run(small, _sweep(small, fake_code))
 
 
 class _StumblingMachine(LocalMachine):
@@ -170,7 +179,7 @@ def test_early_deaths_with_work_between_them_do_not_add_up(small, fake_code):
     small.behave(*((run, "fail") for run in failing))
     machine, display = _StumblingMachine(), Display(small.plan.runs, small.out, Console(file=io.StringIO()))
     sweep = LocalSweep(small.plan.runs, small.out, machine, display, jobs=1, devices=(), code=fake_code)
-    assert State.PENDING not in sweep.run().values()
+    assert State.PENDING not in _run(small, sweep).values()
     assert machine.submitted == 9
 
 
@@ -186,7 +195,7 @@ def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
 
     monkeypatch.setattr(RunFolder, "trained", counted)
     sweep = _sweep(small, fake_code)
-    sweep.run()
+    _run(small, sweep)
     assert len(reads) == len(small.plan.runs)
     before = reads.copy()
     for _ in range(3):
@@ -271,7 +280,7 @@ def test_two_sweeps_at_once_make_every_run_once(small, fake_sources):
 def test_plain_lines_where_stdout_is_no_terminal(small, fake_code):
     small.behave((small.run("base", 1), "fail"))
     text = io.StringIO()
-    _sweep(small, fake_code, console=Console(file=text, width=200)).run()
+    _run(small, _sweep(small, fake_code, console=Console(file=text, width=200)))
     lines = text.getvalue().splitlines()
     assert sum("DONE" in line for line in lines) == len(small.plan.runs) - 1
     assert any("FAILED  base, seed 1" in line for line in lines)

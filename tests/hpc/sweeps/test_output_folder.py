@@ -12,6 +12,7 @@ from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan, replaced_plan
 from hpc.sweeps.plan import plan
+from hpc.sweeps.submission import submission_folder
 
 FREE = ("resources.threads=7", "data.folder=elsewhere", "evaluation.keep_features=float32")
 """Overrides that change no result."""
@@ -126,10 +127,14 @@ def test_a_plan_of_an_empty_table_is_replaced_with_a_warning(small):
     other = plan(expand(small.file, None, ["seeds=[0]", "arms.base.settings.training.epochs=2"]))
     check_kept_plan(other, small.out)
     assert replaced_plan(other, small.out) == [
-        f"{small.out / 'plan.json'} is replaced, since its table is empty; it is the plan of a table of other "
+        f"{small.out / 'plan.json'}: its table is empty, so this sweep replaces it; it is the plan of a table of other "
         "runs: base, seed 0: training.epochs 100 there, 2 now"
     ]
     assert replaced_plan(small.plan, small.out) == []
+    _check(small, "name=other")
+    with submission_folder(small.out):
+        assert "wait until the sweep that is at work there has ended" in _refusal(small, "name=other")
+        _check(small, "seeds=[0]")
     _check(small, "name=other")
     (small.out / CLUSTER_SWEEP).parent.mkdir()
     (small.out / CLUSTER_SWEEP).touch()

@@ -15,7 +15,7 @@ from fgssl.store.records import TRAINED, Evaluation, Trained, evaluation_file
 from fgssl.store.run_folder import RunFolder
 from hpc.sweeps.grid import expand
 from hpc.sweeps.plan import plan
-from hpc.sweeps.plan_inputs import check_inputs, input_cautions, input_problems
+from hpc.sweeps.plan_inputs import _longest, check_inputs, input_cautions, input_problems
 
 TRAINED_ONCE = Trained(steps=1, wall_s=0.0, metrics={}, environments=(), data_version="v1", start={})
 MEASURED = Evaluation(measures={"rank1": 1.0}, wall_s=0.0, code_version="c1", data_version="v1", device="cpu")
@@ -135,8 +135,9 @@ def test_a_finished_run_needs_nothing_any_more(small, sweep_file, tmp_path):
 def test_what_the_data_lacks_is_told_once_and_nothing_is_written(small, sweep_file):
     overrides = ["evaluation.label_level=2", "training.global_batch_size=256", "method.base.queue_size=256"]
     problems = input_problems(plan(expand(sweep_file, None, overrides)).runs, small.out, ())
-    assert [problem.split(":")[0] for problem in problems] == ["training.global_batch_size", "evaluation.label_level"]
-    assert "256 exceeds the 144 training images of dataset 'toy'" in problems[0]
+    assert [problem.split(":")[0] for problem in problems] == ["evaluation.label_level", "training.global_batch_size"]
+    assert "256 exceeds the 144 training images of dataset 'toy'" in problems[1]
+    assert problems[1].endswith("take training.global_batch_size 128, method.base.queue_size 128")
     with pytest.raises(UserError) as caught:
         check_inputs(plan(expand(sweep_file, None, overrides)).runs, small.out, ())
     assert str(caught.value).splitlines() == problems
@@ -205,3 +206,10 @@ def test_mirrored_traffic_signs_are_a_caution(small, sweep_file, tmp_path):
     assert caution.endswith("another sign (keep left, keep right): set views.horizontal_flip=false")
     unmirrored = plan(expand(sweep_file, None, [*overrides, "views.horizontal_flip=false"]))
     assert input_cautions(unmirrored.runs, small.out) == []
+
+
+def test_lines_that_begin_like_another():
+    folders = ["data.folder: /data/cub", "data.folder: /data/cub200"]
+    longer = ["a: take b 1, method.base.queue_size 2", "data.folder: /data/cub200: pack it"]
+    lines = ["a: take b 1", *folders, *longer, "a: take b 1, method.queue_size 2", longer[0]]
+    assert _longest(lines) == ["data.folder: /data/cub", *longer]
