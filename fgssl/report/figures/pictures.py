@@ -54,6 +54,8 @@ def few(cells: Sequence[Embedding], most: int, baseline: str | None) -> tuple[li
     """Return at most `most` cells in their order, the baseline among them, and a sentence about the others."""
     if len(cells) <= most:
         return list(cells), ""
-    first = [one for one in cells if one.cell != baseline][: most - any(one.cell == baseline for one in cells)]
+    room = most - any(one.cell == baseline for one in cells)
+    first = [one for one in cells if one.cell != baseline][:room]
     rest = len(cells) - most
-    return [one for one in cells if one in first or one.cell == baseline], f" {rest} more cells are not shown."
+    more = f" {rest} more cell{'s are' if rest > 1 else ' is'} not shown."
+    return [one for one in cells if one in first or one.cell == baseline], more
