@@ -16,7 +16,11 @@ def _row(block: Block, line: int) -> tuple[Entry, ...]:
     cell, *texts = block.lines[line]
     entries = [Entry(cell)]
     for column, text in enumerate(texts, start=1):
-        position = line, column
-        emphasis = "best" if position in block.bold else "second" if position in block.underlined else ""
-        entries.append(Entry(text, emphasis, "" if text == EMPTY else cell))
+        origin = "" if text == EMPTY else cell
+        if (line, column) in block.bold:
+            entries.append(Entry(text, "best", origin))
+        elif (line, column) in block.underlined:
+            entries.append(Entry(text, "second", origin))
+        else:
+            entries.append(Entry(text, "", origin))
     return tuple(entries)
