@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +61,11 @@ class Embedding:
 
 
 class Records(dict[str, Any]):
-    """Records of the sweep in the output folder `out`, by name; each is read on its first use."""
+    """Records of the sweep in the output folder `out`, by name, without its sanity rows; read on their first use."""
 
     def __init__(self, out: Path) -> None:
-        super().__init__(plan=read_plan(out))
+        plan = read_plan(out)
+        super().__init__(plan=replace(plan, cells=plan.of_arms))
         self.out = out
 
     def __missing__(self, name: str) -> Any:
