@@ -96,6 +96,8 @@ def command(
     with _read_to_the_end():
         before = states(planned.runs, folder)
         print_plan(planned, before, folder, at_a_time if profile is None else None)
+        if dry_run:
+            _print_seeds(planned, folder)
         if profile is None:
             code = run_here(planned, before, folder, at_a_time, dry_run)
         else:
@@ -105,6 +107,15 @@ def command(
         elif profile is None and not dry_run:
             _print_next(folder, failed=code != 0)
         return code
+
+
+def _print_seeds(planned: SweepPlan, out: Path) -> None:
+    from fgssl.report.rows import collect_rows  # imported here because only dry runs need them
+    from fgssl.report.seeds import seeds_line
+
+    record = planned.record()
+    if line := seeds_line(record, collect_rows(record, out)):
+        print(line, flush=True)
 
 
 def _print_again(given: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fgssl.report.rows import Row
 from fgssl.report.statistics import ALPHA
-from fgssl.report.tables import absences, comparisons, remarks, warnings
+from fgssl.report.tables import absences, remarks, warnings
 from fgssl.settings.measure import Column
 from fgssl.store.plan import PlannedCell, PlanRecord
 
@@ -78,7 +78,7 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
 
     notes = [
         *_unit_notes(shown),
-        *_reading(plan, bold, underlined),
+        *_reading(plan, by_cell, bold, underlined),
         *(f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()),
         *remarks(rows),
         *(f"Warning: {line}" for line in warnings(rows)),
@@ -152,7 +152,12 @@ def _emphasis(entries: Sequence[Sequence[Entry]]) -> tuple[Set[Position], Set[Po
     return bold, underlined
 
 
-def _reading(plan: PlanRecord, bold: Collection[Position], underlined: Collection[Position]) -> list[str]:
+def _reading(
+    plan: PlanRecord,
+    by_cell: Mapping[str, Mapping[str, Entry]],
+    bold: Collection[Position],
+    underlined: Collection[Position],
+) -> list[str]:
     """Return how to read the tests and the emphasis."""
     notes = []
     if bold or underlined:
@@ -161,15 +166,27 @@ def _reading(plan: PlanRecord, bold: Collection[Position], underlined: Collectio
         )
     if plan.primary is not None and plan.baseline is not None:
         notes.append(
-            f"p: two-sided paired t test; Holm: corrected for all {comparisons(plan)} comparisons of {plan.primary}; "
-            "could show: smallest difference that as many pairs would find with a chance of 80 %"
+            f"p: two-sided paired t test; Holm: corrected for all {plan.comparisons} comparisons of {plan.primary}"
         )
+        chance = f"of {plan.primary} that as many pairs would find with a chance of 80 %"
+        span = _could_show([entries[plan.primary] for entries in by_cell.values()])
+        notes.append(f"could show: smallest difference {chance}{span}")
         if plan.equivalent_within is not None:
             notes.append(
                 f"p (equivalent): two one-sided t tests that the difference lies within ±{plan.equivalent_within:g}"
             )
         notes.append("all measures but the primary one are exploratory: their differences are not tested")
     return notes
+
+
+def _could_show(entries: Sequence[Entry]) -> str:
+    """Return the span of the smallest differences that the cells could show; empty if none has two pairs."""
+    tested = [entry for entry in entries if not _absent(entry["smallest_difference"])]
+    if not tested:
+        return ""
+    in_order = sorted(tested, key=lambda entry: entry["smallest_difference"])
+    ends = dict.fromkeys(_number(entry, "smallest_difference") for entry in (in_order[0], in_order[-1]))
+    return f", here {' to '.join(ends)}"
 
 
 def _absent(value: float) -> bool:

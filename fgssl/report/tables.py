@@ -122,18 +122,12 @@ def _difference(
         "wins": sum(difference < 0 if column.lower_is_better else difference > 0 for difference in differences),
         "p": found.p,
         "p_equivalent": None if within is None else equivalence(differences, within),
-        "smallest_difference": smallest_difference(found.std, found.n, comparisons(plan) if primary else 1),
+        "smallest_difference": smallest_difference(found.std, found.n, plan.comparisons if primary else 1),
     }
     if column.unit == "count" and all(others[seed] for seed in seeds):
         decreases = estimate([-100 * (values[seed] - others[seed]) / others[seed] for seed in seeds])
         entries |= {"decrease_percent": decreases.mean, "decrease_std": decreases.std}
     return entries
-
-
-def comparisons(plan: PlanRecord) -> int:
-    """Return the size of the family of the primary metric: the number of cells that are compared with the baseline."""
-    asked = [cell for cell in plan.of_arms if plan.primary in [column.name for column in cell.columns]]
-    return max(1, len([cell for cell in asked if cell.cell != plan.baseline]))
 
 
 def _correct(family: Sequence[Row]) -> None:

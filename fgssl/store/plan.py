@@ -91,6 +91,12 @@ class PlanRecord:
         return [cell for cell in self.cells if not cell.sanity]
 
     @property
+    def comparisons(self) -> int:
+        """Size of the family of the primary metric: the number of cells that are compared with the baseline."""
+        asked = [cell for cell in self.of_arms if self.primary in [column.name for column in cell.columns]]
+        return max(1, len([cell for cell in asked if cell.cell != self.baseline]))
+
+    @property
     def labels(self) -> dict[str, str]:
         """Stage or cell and seed of each run, by the name of its folder."""
         named: list[tuple[PlannedRun, str]] = [(stage, stage.stage) for stage in self.stages]

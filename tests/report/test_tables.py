@@ -120,6 +120,11 @@ def test_tests_of_the_primary_measure(finished: Finished) -> None:
     assert tested.lines[1][:6] == ["sigma=0.5", "+10.03 ± 0.25", "+9.41 to +10.66", "<0.001", "<0.001", "3 of 3"]
     assert r"& \textbf{63.03 $\pm$ 3.46}" in latex(layout_of(out))
     assert "**63.03 ± 3.46**" in markdown(layout_of(out))
+    ends = sorted([low["smallest_difference"], high["smallest_difference"]])
+    could_show = (
+        "- could show: smallest difference of linear_100 that as many pairs would find with a chance of 80 %, here"
+    )
+    assert f"\n{could_show} {ends[0]:.2f} to {ends[1]:.2f}\n" in markdown(layout_of(out))
 
 
 def test_a_best_mean_that_no_test_carries_is_not_bold(finished: Finished) -> None:

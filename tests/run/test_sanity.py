@@ -12,6 +12,7 @@ import fgssl
 from fgssl.errors import UserError
 from fgssl.report.aggregate import aggregate
 from fgssl.report.figures.records import Records
+from fgssl.report.seeds import seeds_line
 from fgssl.run.execution import execute
 from fgssl.store.features import read_features
 from fgssl.store.files import record_json
@@ -119,7 +120,12 @@ def test_a_stand_in_is_no_encoder_to_load(made: tuple[SweepPlan, Path]) -> None:
             fgssl.load_encoder(folder.path)
 
 
-def test_figures_leave_them_out(made: tuple[SweepPlan, Path]) -> None:
+def test_figures_of_single_images_and_the_number_of_seeds_leave_them_out(made: tuple[SweepPlan, Path]) -> None:
     records = Records(made[1])
-    assert {cell.cell for cell in records["plan"].cells} == {"simclr", "supcon"}
-    assert {row["cell"] for row in records["rows"]} == {"simclr", "supcon"}
+    arms = {"simclr", "supcon"}
+    assert {one.cell for one in records["embeddings"]} == arms
+    assert records["outcomes"].cells.keys() == arms
+    assert {row["cell"] for row in records["rows"]} == {*arms, *SANITY}
+    line = seeds_line(records["plan"], records["rows"])
+    assert line is not None
+    assert line.endswith("(that of the 2 finished pairs)")
