@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -11,7 +11,7 @@ from fgssl.report.rows import Row
 from fgssl.report.statistics import ALPHA
 from fgssl.report.tables import absences, remarks, warnings
 from fgssl.settings.measure import Column
-from fgssl.store.plan import PlanRecord
+from fgssl.store.plan import PlannedCell, PlanRecord
 
 MARKER = "†"
 """Mark of a number that lacks runs; a note under the table gives the reason."""
@@ -61,10 +61,15 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         lines = [[cell, *(text(by_cell[cell][metric]) for metric in metrics)] for cell in cells]
         return Block(caption, ["cell", *metrics], lines)
 
-    measured = block(_caption(plan.dataset, shown), _measure, list(by_cell))
-    counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
-    bold, underlined = _emphasis([[by_cell[cell][metric] for metric in plan.metrics] for cell in by_cell])
-    blocks = [Block(measured.caption, [*measured.header, "seeds"], counted, bold, underlined)]
+    def counted(caption: str, cells: Sequence[PlannedCell]) -> Block:
+        measured = block(caption, _measure, [cell.cell for cell in cells])
+        lines = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
+        return Block(caption, [*measured.header, "seeds"], lines)
+
+    bold, underlined = _emphasis([[by_cell[cell.cell][metric] for metric in plan.metrics] for cell in plan.of_arms])
+    blocks = [replace(counted(_caption(plan.dataset, shown), plan.of_arms), bold=bold, underlined=underlined)]
+    if sanity := [cell for cell in plan.cells if cell.sanity]:
+        blocks.append(counted("Sanity rows, without a method, in the same units", sanity))
     blocks += _comparisons(plan, by_cell, shown, block)
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
     if published:
@@ -86,7 +91,7 @@ def _comparisons(
     plan: PlanRecord, by_cell: Mapping[str, Mapping[str, Entry]], shown: Sequence[Column], block: Callable[..., Block]
 ) -> Iterator[Block]:
     """Yield the tables of the differences from the baseline, if there is one and another cell."""
-    others = [cell for cell in by_cell if cell != plan.baseline]
+    others = [cell.cell for cell in plan.of_arms if cell.cell != plan.baseline]
     if plan.baseline is None or not others:
         return
     of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}

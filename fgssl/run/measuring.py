@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fgssl import device as devices
 from fgssl.data.shards import ShardedSplit
-from fgssl.encoders.build import build_encoder
+from fgssl.encoders.stand_ins import measured_encoder
 from fgssl.encoders.weights import load_weights, read_weights
 from fgssl.evaluation.features import Features
 from fgssl.evaluation.measure import measure
@@ -46,7 +46,7 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measur
 def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: ShardedSplit, device: torch.device) -> None:
     """Measure the exported encoder of a run folder, and write features, outcomes and the record there."""
     folder, began = RunFolder(lease.path), time.monotonic()
-    encoder = build_encoder(config.encoder, config.views.image_size)
+    encoder = measured_encoder(config)
     load_weights(encoder, folder.encoder)
     origin = Origin(data_version=train.version, encoder_sha256=file_sha256(folder.encoder))
     kept = read_features(folder.features, origin, ("F32",))

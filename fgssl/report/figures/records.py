@@ -214,7 +214,7 @@ def _images(shards: Path | None) -> "Mapping[str, ShardedSplit]":
 
 def _runs(records: Records) -> Iterator[tuple[str, int, Config, RunFolder]]:
     plan: PlanRecord = records["plan"]
-    for cell in plan.cells:
+    for cell in plan.of_arms:
         for run in cell.runs:
             yield cell.cell, run.seed, run.config, RunFolder.in_output(records.out, run.run)
 
@@ -229,4 +229,4 @@ RECORDS: dict[str, Callable[[Records], Any]] = {
 }
 """Records that a figure can need beside the plan: the rows and the table; the kept features and the logged metrics of
 complete trainings, by (cell, seed); the finished runs whose features and images are there; the outcomes of test images
-in one metric."""
+in one metric. Only the rows and the table hold sanity rows."""
