@@ -15,6 +15,8 @@ from fgssl.store.plan import PlannedCell, PlanRecord
 
 MARKER = "†"
 """Mark of a number that lacks runs; a note under the table gives the reason."""
+OTHER_PROTOCOL = "‡"
+"""Mark of a published number that was measured in another way than the number of this table."""
 EMPTY = "–"
 """Text of a number that does not exist."""
 Entry: TypeAlias = dict[Hashable, Any]
@@ -72,13 +74,17 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         blocks.append(counted("Sanity rows, without a method, in the same units", sanity))
     blocks += _comparisons(plan, by_cell, shown, block)
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
+    others: list[str] = []
     if published:
         caption = "Published value, and the difference from it (this table minus published)"
-        blocks.append(block(caption, _published, published))
+        recipes = {cell.cell: _other_recipe(cell) for cell in plan.cells}
+        blocks.append(block(caption, lambda entry: _published(entry, recipes[entry["cell"]]), published))
+        others = sorted({recipe for cell in published if (recipe := recipes[cell])})
 
     notes = [
         *_unit_notes(shown),
         *_reading(plan, by_cell, bold, underlined),
+        *map(_PROTOCOL.format, others),
         *(f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()),
         *remarks(rows),
         *(f"Warning: {line}" for line in warnings(rows)),
@@ -252,11 +258,25 @@ def _fewer_pairs(entry: Entry) -> str:
     return f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
 
 
-def _published(entry: Entry) -> str:
+_PROTOCOL = (
+    f"{OTHER_PROTOCOL} published with the linear probe of MoCo (evaluation.linear.recipe: fixed), measured here with "
+    "recipe: {}, which is part of the difference"
+)
+
+
+def _other_recipe(cell: PlannedCell) -> str:
+    """Return the recipe of a cell's linear probe if it is not that of the published tables, or nothing."""
+    evaluation = cell.runs[0].config.evaluation
+    probe = None if evaluation is None else evaluation.linear
+    return "" if probe is None or probe.recipe == "fixed" else str(probe.recipe)
+
+
+def _published(entry: Entry, other_recipe: str) -> str:
     if _absent(entry["reference"]):
         return EMPTY
     difference = EMPTY if _absent(entry["delta_reference"]) else _number(entry, "delta_reference", "+")
-    return f"{_number(entry, 'reference')} ({difference})"
+    marker = f" {OTHER_PROTOCOL}" if other_recipe and entry["metric"].startswith("linear_") else ""
+    return f"{_number(entry, 'reference')} ({difference}){marker}"
 
 
 def _number(entry: Entry, column: str, sign: str = "") -> str:
@@ -349,6 +369,7 @@ _LATEX = str.maketrans(
         "±": r"$\pm$",
         "–": "--",
         MARKER: r"\dag{}",
+        OTHER_PROTOCOL: r"\ddag{}",
         "σ": r"$\sigma$",
         "τ": r"$\tau$",
         "λ": r"$\lambda$",

@@ -17,7 +17,7 @@ NAN = float("nan")
 def shards(groups: list[int] | None = None) -> Any:
     return SimpleNamespace(
         labels=LABELS,
-        levels=[Level(name="species", classes=["a", "b", "c"]), Level(name="genus", classes=["A", "C"])],
+        levels=[Level(name="species", classes=("a", "b", "c")), Level(name="genus", classes=("A", "C"))],
         groups=np.arange(6) if groups is None else np.array(groups),
         source_ids=[f"{row}.jpg" for row in range(6)],
     )
