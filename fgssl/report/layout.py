@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pandas as pd
 
 from fgssl.report.rows import Row
 from fgssl.report.statistics import ALPHA
-from fgssl.report.tables import absences, comparisons, remarks, warnings
+from fgssl.report.tables import absences, remarks, warnings
 from fgssl.settings.measure import Column
-from fgssl.store.plan import PlanRecord
+from fgssl.store.plan import PlannedCell, PlanRecord
 
 MARKER = "†"
 """Mark of a number that lacks runs; a note under the table gives the reason."""
+OTHER_PROTOCOL = "‡"
+"""Mark of a published number that was measured in another way than the number of this table."""
 EMPTY = "–"
 """Text of a number that does not exist."""
 Entry: TypeAlias = dict[Hashable, Any]
@@ -61,19 +63,28 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         lines = [[cell, *(text(by_cell[cell][metric]) for metric in metrics)] for cell in cells]
         return Block(caption, ["cell", *metrics], lines)
 
-    measured = block(_caption(plan.dataset, shown), _measure, list(by_cell))
-    counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
-    bold, underlined = _emphasis([[by_cell[cell][metric] for metric in plan.metrics] for cell in by_cell])
-    blocks = [Block(measured.caption, [*measured.header, "seeds"], counted, bold, underlined)]
+    def counted(caption: str, cells: Sequence[PlannedCell]) -> Block:
+        measured = block(caption, _measure, [cell.cell for cell in cells])
+        lines = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
+        return Block(caption, [*measured.header, "seeds"], lines)
+
+    bold, underlined = _emphasis([[by_cell[cell.cell][metric] for metric in plan.metrics] for cell in plan.of_arms])
+    blocks = [replace(counted(_caption(plan.dataset, shown), plan.of_arms), bold=bold, underlined=underlined)]
+    if sanity := [cell for cell in plan.cells if cell.sanity]:
+        blocks.append(counted("Sanity rows, without a method, in the same units", sanity))
     blocks += _comparisons(plan, by_cell, shown, block)
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
+    others: list[str] = []
     if published:
         caption = "Published value, and the difference from it (this table minus published)"
-        blocks.append(block(caption, _published, published))
+        recipes = {cell.cell: _other_recipe(cell) for cell in plan.cells}
+        blocks.append(block(caption, lambda entry: _published(entry, recipes[entry["cell"]]), published))
+        others = sorted({recipe for cell in published if (recipe := recipes[cell])})
 
     notes = [
         *_unit_notes(shown),
-        *_reading(plan, bold, underlined),
+        *_reading(plan, by_cell, bold, underlined),
+        *map(_PROTOCOL.format, others),
         *(f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()),
         *remarks(rows),
         *(f"Warning: {line}" for line in warnings(rows)),
@@ -86,7 +97,7 @@ def _comparisons(
     plan: PlanRecord, by_cell: Mapping[str, Mapping[str, Entry]], shown: Sequence[Column], block: Callable[..., Block]
 ) -> Iterator[Block]:
     """Yield the tables of the differences from the baseline, if there is one and another cell."""
-    others = [cell for cell in by_cell if cell != plan.baseline]
+    others = [cell.cell for cell in plan.of_arms if cell.cell != plan.baseline]
     if plan.baseline is None or not others:
         return
     of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}
@@ -147,7 +158,12 @@ def _emphasis(entries: Sequence[Sequence[Entry]]) -> tuple[Set[Position], Set[Po
     return bold, underlined
 
 
-def _reading(plan: PlanRecord, bold: Collection[Position], underlined: Collection[Position]) -> list[str]:
+def _reading(
+    plan: PlanRecord,
+    by_cell: Mapping[str, Mapping[str, Entry]],
+    bold: Collection[Position],
+    underlined: Collection[Position],
+) -> list[str]:
     """Return how to read the tests and the emphasis."""
     notes = []
     if bold or underlined:
@@ -156,15 +172,27 @@ def _reading(plan: PlanRecord, bold: Collection[Position], underlined: Collectio
         )
     if plan.primary is not None and plan.baseline is not None:
         notes.append(
-            f"p: two-sided paired t test; Holm: corrected for all {comparisons(plan)} comparisons of {plan.primary}; "
-            "could show: smallest difference that as many pairs would find with a chance of 80 %"
+            f"p: two-sided paired t test; Holm: corrected for all {plan.comparisons} comparisons of {plan.primary}"
         )
+        chance = f"of {plan.primary} that as many pairs would find with a chance of 80 %"
+        span = _could_show([entries[plan.primary] for entries in by_cell.values()])
+        notes.append(f"could show: smallest difference {chance}{span}")
         if plan.equivalent_within is not None:
             notes.append(
                 f"p (equivalent): two one-sided t tests that the difference lies within ±{plan.equivalent_within:g}"
             )
         notes.append("all measures but the primary one are exploratory: their differences are not tested")
     return notes
+
+
+def _could_show(entries: Sequence[Entry]) -> str:
+    """Return the span of the smallest differences that the cells could show; empty if none has two pairs."""
+    tested = [entry for entry in entries if not _absent(entry["smallest_difference"])]
+    if not tested:
+        return ""
+    in_order = sorted(tested, key=lambda entry: entry["smallest_difference"])
+    ends = dict.fromkeys(_number(entry, "smallest_difference") for entry in (in_order[0], in_order[-1]))
+    return f", here {' to '.join(ends)}"
 
 
 def _absent(value: float) -> bool:
@@ -230,11 +258,25 @@ def _fewer_pairs(entry: Entry) -> str:
     return f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
 
 
-def _published(entry: Entry) -> str:
+_PROTOCOL = (
+    f"{OTHER_PROTOCOL} published with the linear probe of MoCo (evaluation.linear.recipe: fixed), measured here with "
+    "recipe: {}, which is part of the difference"
+)
+
+
+def _other_recipe(cell: PlannedCell) -> str:
+    """Return the recipe of a cell's linear probe if it is not that of the published tables, or nothing."""
+    evaluation = cell.runs[0].config.evaluation
+    probe = None if evaluation is None else evaluation.linear
+    return "" if probe is None or probe.recipe == "fixed" else str(probe.recipe)
+
+
+def _published(entry: Entry, other_recipe: str) -> str:
     if _absent(entry["reference"]):
         return EMPTY
     difference = EMPTY if _absent(entry["delta_reference"]) else _number(entry, "delta_reference", "+")
-    return f"{_number(entry, 'reference')} ({difference})"
+    marker = f" {OTHER_PROTOCOL}" if other_recipe and entry["metric"].startswith("linear_") else ""
+    return f"{_number(entry, 'reference')} ({difference}){marker}"
 
 
 def _number(entry: Entry, column: str, sign: str = "") -> str:
@@ -327,6 +369,7 @@ _LATEX = str.maketrans(
         "±": r"$\pm$",
         "–": "--",
         MARKER: r"\dag{}",
+        OTHER_PROTOCOL: r"\ddag{}",
         "σ": r"$\sigma$",
         "τ": r"$\tau$",
         "λ": r"$\lambda$",

@@ -51,6 +51,8 @@ class PlannedCell:
     columns: list[Column]
     """Measures of its runs. Other columns of the table are left empty and do not count as missing."""
     runs: list[PlannedRun]
+    sanity: bool = False
+    """Whether it is a sanity row, which has no method and is never compared with the baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,17 @@ class PlanRecord:
     def columns(self) -> dict[str, Column]:
         """Measures of all cells by name, in the order of the table."""
         return {column.name: column for cell in self.cells for column in cell.columns}
+
+    @property
+    def of_arms(self) -> list[PlannedCell]:
+        """Cells but the sanity rows."""
+        return [cell for cell in self.cells if not cell.sanity]
+
+    @property
+    def comparisons(self) -> int:
+        """Size of the family of the primary metric: the number of cells that are compared with the baseline."""
+        asked = [cell for cell in self.of_arms if self.primary in [column.name for column in cell.columns]]
+        return max(1, len([cell for cell in asked if cell.cell != self.baseline]))
 
     @property
     def labels(self) -> dict[str, str]:

@@ -101,6 +101,15 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(sweep, capsys):
     ]
 
 
+def test_a_dry_run_says_how_many_seeds_half_a_point_needs(sweep, capsys):
+    before = sorted(sweep.parent.rglob("*"))
+    assert invoke(["sweep", str(sweep), "primary=linear_100", "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("34 seeds would show a difference of 0.5 points of lin")
+    assert sorted(sweep.parent.rglob("*")) == before
+    assert invoke(["sweep", str(sweep), "primary=linear_100", "--dry-run", "--cluster", "generic"]) == 0
+    assert "\n34 seeds would show a difference of 0.5 points " in capsys.readouterr().out
+
+
 def test_a_dry_run_tells_what_is_missing(sweep, monkeypatch, capsys):
     monkeypatch.setattr("hpc.local.sweep.gpus", list)
     overrides = ["resources.device=cuda", "arms.base.settings.start.encoder={stage: null, file: no.pth}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import DataError, UserError
+from fgssl.report.images import Outcomes
 from fgssl.settings.config import Config
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
@@ -152,6 +153,37 @@ def _embeddings(records: Records) -> list[Embedding]:
     return found
 
 
+def _outcomes(records: Records) -> Outcomes:
+    """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
+    plan: PlanRecord = records["plan"]
+    found = []
+    for cell, seed, config, folder in _runs(records):
+        measured = None if config.evaluation is None or folder.trained() is None else folder.evaluation(config)
+        if measured is not None and (outcomes := folder.outcomes(config)) is not None:
+            found.append((cell, seed, config, measured.data_version, outcomes))
+    metrics = plan.metrics if plan.primary is None else [plan.primary]
+    metric = next((name for name in metrics if any(one[-1].of(name) is not None for one in found)), None)
+    if metric is None:
+        raise NotDrawnError(
+            f"no run that is done keeps outcomes of test images for {', '.join(metrics)}: runs that an earlier version "
+            "measured have none (delete their evaluation-*.json and run the sweep again to measure them anew)"
+        )
+    cells: dict[str, dict[int, NDArray[np.float64]]] = {}
+    version = next(version for _, _, _, version, outcomes in found if outcomes.of(metric) is not None)
+    shown: ShardedSplit | None = None
+    for cell, seed, config, of_run, outcomes in found:
+        if of_run == version and (values := outcomes.of(metric)) is not None:
+            cells.setdefault(cell, {})[seed] = values
+            shown = shown or _test_images(config, records.out, version)
+    return Outcomes(metric, plan.baseline, cells, shown)
+
+
+def _test_images(config: Config, out: Path, version: str) -> "ShardedSplit | None":
+    """Return the test images of a run, or None if its shards are not there or have another version."""
+    images = _images(_shards(config, out)).get("test")
+    return images if images is not None and images.version == version else None
+
+
 def _shards(config: Config, out: Path) -> Path | None:
     """Return the folder of a run's shards, or None if they are not where the run found them."""
     from fgssl.data.location import shards_folder
@@ -174,7 +206,7 @@ def _images(shards: Path | None) -> "Mapping[str, ShardedSplit]":
 
 def _runs(records: Records) -> Iterator[tuple[str, int, Config, RunFolder]]:
     plan: PlanRecord = records["plan"]
-    for cell in plan.cells:
+    for cell in plan.of_arms:
         for run in cell.runs:
             yield cell.cell, run.seed, run.config, RunFolder.in_output(records.out, run.run)
 
@@ -185,6 +217,8 @@ RECORDS: dict[str, Callable[[Records], Any]] = {
     "features": _features,
     "metrics": _metrics,
     "embeddings": _embeddings,
+    "outcomes": _outcomes,
 }
 """Records that a figure can need beside the plan: the rows and the table; the kept features and the logged metrics of
-complete trainings, by (cell, seed); the finished runs whose features and images are there."""
+complete trainings, by (cell, seed); the finished runs whose features and images are there; the outcomes of test images
+in one metric. Only the rows and the table hold sanity rows."""

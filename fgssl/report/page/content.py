@@ -62,7 +62,8 @@ class RunOrigin:
     run: Run
     jobs: tuple[str, ...]
     """Ids of its jobs, first attempt first."""
-    hours: float
+    hours: float | None
+    """Time of training and evaluation, or None if the run is not done."""
     log: str
     """Path of the log."""
 

@@ -129,7 +129,7 @@ def _chip(state: str) -> str:
 
 def _origin(key: str, origin: Provenance) -> str:
     runs = "".join(
-        _row([one.run.name, one.run.seed, one.run.state, ", ".join(one.jobs), f"{one.hours:.2f}", one.log])
+        _row([one.run.name, one.run.seed, one.run.state, ", ".join(one.jobs), _hours(one.hours), one.log])
         for one in origin.runs
     )
     run_head = _head(["run", "seed", "state", "jobs", "hours", "log"])
@@ -142,6 +142,10 @@ def _origin(key: str, origin: Provenance) -> str:
     close = '<button type="button" class="close" data-close aria-label="Close">×</button>'
     title = f'<h3 id="{key}-title">{_text(origin.title)}</h3>'
     return f'<dialog id="{key}" aria-labelledby="{key}-title">{close}{title}{"".join(parts)}</dialog>\n'
+
+
+def _hours(hours: float | None) -> str:
+    return "–" if hours is None else f"{hours:.2f}"
 
 
 def _explorer(number: int, embedding: Embedding) -> str:
