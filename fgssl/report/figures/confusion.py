@@ -1,4 +1,4 @@
-"""Confusion between classes of one coarse class, such as the species of a genus, for the baseline and the best cell."""
+"""Confusion between classes of one coarse class, such as species of a genus, for the baseline and the best cell."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding
 
 def _of_cells(plan: PlanRecord, cells: Mapping[str, Sequence[Embedding]]) -> str:
     seeds = max(map(len, cells.values()))
-    which = "The baseline and the best cell" if len(cells) > 1 and plan.baseline in cells else "The best cell"
+    which = "The baseline and the best other cell" if plan.baseline in cells else "The best cells"
     return f"{which} by {plan.primary or plan.metrics[0]}, {f'all {seeds} seeds' if seeds > 1 else 'one seed'}."
 
 
@@ -106,13 +106,14 @@ def most_confused(counts: NDArray[np.int64], coarse: NDArray[np.int64]) -> dict[
 
 
 def _compared(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding]) -> dict[str, list[Embedding]]:
-    """Return all seeds of the baseline, or of the first cell, and of the cell with the best mean, by cell."""
+    """Return all seeds of the baseline and of the best other cell, or of the best two cells, by cell."""
     metric = plan.primary or plan.metrics[0]
-    there = {one.cell: None for one in embeddings}
+    there = dict.fromkeys(one.cell for one in embeddings)
     means = table[(table["metric"] == metric) & table["cell"].isin(list(there)) & (table["n"] > 0)]
     ordered = means.sort_values("mean", ascending=plan.columns[metric].lower_is_better, kind="stable")
-    chosen = [plan.baseline if plan.baseline in there else next(iter(there)), *ordered["cell"].head(1)]
-    return {cell: [one for one in embeddings if one.cell == cell] for cell in dict.fromkeys(chosen)}
+    first = [cell for cell in there if cell == plan.baseline]
+    chosen = list(dict.fromkeys([*first, *ordered["cell"], *there]))[:2]
+    return {cell: [one for one in embeddings if one.cell == cell] for cell in chosen}
 
 
 def confusions(one: Embedding) -> NDArray[np.int64]:

@@ -70,6 +70,17 @@ def test_best_is_lowest_if_lower_is_better(out: Out, embedded: Embedded) -> None
     assert titles[-1].startswith("sigma=0.1 · ")
 
 
+def test_without_a_baseline_the_best_two_cells_are_compared(out: Out, embedded: Embedded) -> None:
+    out.content["baseline"] = None
+    out.write_plan()
+    for cell, value in (("base", 10.0), ("sigma=0.1", 40.0), ("sigma=0.5", 60.0)):
+        embedded.finish(cell, 0, linear_100=value)
+    figure = draw("confusion", out.path)
+    titles = [axes.get_title(loc="left").split(" · ")[0] for axes in figure.axes]
+    assert list(dict.fromkeys(titles)) == ["sigma=0.5", "sigma=0.1"]
+    assert " ".join(figure.texts[0].get_text().split()).endswith("The best cells by linear_100, one seed.")
+
+
 def test_a_group_of_one_class_has_no_confusion(out: Out, embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded.finish("base", 0)
     monkeypatch.setattr(confusion, "_coarse", lambda one: np.arange(24))
