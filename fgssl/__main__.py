@@ -22,6 +22,7 @@ COMMANDS = Registry(
         "evaluate": "fgssl.commands.evaluate:command",
         "sweep": "fgssl.commands.sweep:command",
         "aggregate": "fgssl.commands.aggregate:command",
+        "report": "fgssl.commands.report:command",
         "status": "fgssl.commands.status:command",
         "sync": "fgssl.commands.sync:command",
         "logs": "fgssl.commands.logs:command",

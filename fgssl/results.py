@@ -83,8 +83,8 @@ def load_encoder(run: str | Path) -> TrainedEncoder:
             f"`fgssl train {shlex.quote(str(folder.config_file))}`"
         )
     config = folder.config()
-    if not folder.encoder.is_file():
-        raise UserError(f"{folder.path}: holds no {folder.encoder.name}: method {config.method.name} trains none")
+    if not folder.encoder.is_file() or config.method.stand_in:
+        raise UserError(f"{folder.path}: holds no encoder: method {config.method.name} trains none")
     arguments: dict[str, Any] = {**config.encoder.arguments}
     encoder = cast(TrainedEncoder, timm.create_model(config.encoder.name, False, num_classes=0, **arguments))
     if config.encoder.stem == "small_image":

@@ -133,7 +133,7 @@ def test_a_folder_without_a_trained_encoder_is_refused(tiny_config: Tiny, tmp_pa
         fgssl.load_encoder(begun.path)
     done = execute(config, tmp_path)
     done.encoder.unlink()
-    with pytest.raises(UserError, match=r"holds no encoder.safetensors: method start_encoder trains none"):
+    with pytest.raises(UserError, match=r"holds no encoder: method start_encoder trains none"):
         fgssl.load_encoder(done.path)
 
 

@@ -145,7 +145,7 @@ def test_two_stages_of_contrastive_training_share_what_they_share():
 def test_all_losses_are_fine_tuned_from_one_start():
     made = plan(_grid("hcl_outliers", "gtsrb"))
     for seed in (0, 1, 2):
-        assert len({made.of_cell[cell.name, seed].needs for cell in made.grid.cells}) == 1
+        assert len({made.of_cell[cell.name, seed].needs for cell in made.grid.cells if not cell.sanity}) == 1
     configs = [cell.config for cell in made.grid.cells]
     assert {config.training.images_per_class for config in configs} == {4}
     pretrain = next(run for run in made.runs if run.stage == "pretrain")

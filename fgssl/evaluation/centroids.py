@@ -41,6 +41,17 @@ def outliers(
         NonFiniteError: Features hold NaN or infinity.
         ValueError: Labels have another shape.
     """
+    nearest = nearest_classes(train_features, train_labels, test_features, test_labels)
+    return int((nearest != torch.as_tensor(test_labels, device=nearest.device)).sum())
+
+
+def nearest_classes(
+    train_features: Tensor | NDArray[Any],
+    train_labels: Tensor | NDArray[Any],
+    test_features: Tensor | NDArray[Any],
+    test_labels: Tensor | NDArray[Any],
+) -> Tensor:
+    """Return the class (M,) of the centroid that is nearest to each test image, as `outliers` finds it."""
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     train_labels, labels = (
         torch.as_tensor(given, device=train_features.device) for given in (train_labels, test_labels)
@@ -54,9 +65,9 @@ def outliers(
     for chunk, rows in zip(train_features.split(IMAGES_AT_ONCE), class_of_row.split(IMAGES_AT_ONCE), strict=True):
         sums.index_add_(0, rows, normalize(chunk.double(), dim=1))
     centroids = normalize(sums, dim=1)  # (C, D)
-    wrong = 0
-    for chunk, own in zip(test_features.split(IMAGES_AT_ONCE), labels.split(IMAGES_AT_ONCE), strict=True):
+    found = []
+    for chunk in test_features.split(IMAGES_AT_ONCE):
         cosine = normalize(chunk.double(), dim=1) @ centroids.T  # (Q, C)
         nearest = (cosine >= cosine.amax(dim=1, keepdim=True) - TIE).int().argmax(dim=1)  # the first of those that tie
-        wrong += int((classes[nearest] != own).sum())
-    return wrong
+        found.append(classes[nearest])
+    return torch.cat(found)

@@ -6,24 +6,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fgssl.errors import DataError, NonFiniteError
-from fgssl.evaluation.accuracy import accuracies
 
 IMAGES_AT_ONCE = 1024
 """Images whose logits are held in memory; no result depends on it beyond rounding."""
 
 
 @torch.inference_mode()
-def accuracy(classifier: nn.Module, features: Tensor, labels: NDArray[np.int64]) -> dict[str, float]:
-    """Return the share of test features whose largest logit is at their label.
+def predictions(classifier: nn.Module, features: Tensor, labels: NDArray[np.int64]) -> Tensor:
+    """Return the class (M,) of the largest logit of each test feature.
 
     Args:
         classifier: Module from features (M, D) to logits (M, C). It is moved to the device of `features` and put into
             evaluation mode.
         features: (M, D) test features, of the classifier's type.
-        labels: (M,) classes, below C.
-
-    Returns:
-        `accuracy` and `accuracy_balanced` in percent.
+        labels: (M,) true classes, below C.
 
     Raises:
         DataError: A label is C or above.
@@ -41,6 +37,4 @@ def accuracy(classifier: nn.Module, features: Tensor, labels: NDArray[np.int64])
                 f"{labels.max()}: set evaluation.label_level to the level that it was trained on (method.level)"
             )
         predicted.append(logits.argmax(dim=1))
-    truth = torch.tensor(labels, device=features.device)
-    percent, balanced = accuracies(torch.cat(predicted) == truth, truth)
-    return {"accuracy": percent, "accuracy_balanced": balanced}
+    return torch.cat(predicted)

@@ -14,6 +14,7 @@ from fgssl.data.loader import Images, evaluation_batches
 from fgssl.errors import DataError, NonFiniteError
 from fgssl.progress import Track, silent
 from fgssl.settings.views import ViewSettings
+from fgssl.store.outcomes import Outcomes
 from fgssl.views.normalization import normalized, to_unit
 
 
@@ -67,6 +68,8 @@ class Features(Splits):
     """Display of progress in encoding and in slow measures."""
     encoded: dict[str, Tensor] = field(default_factory=dict, init=False)
     """Features by split that this object computed."""
+    outcomes: Outcomes = field(default_factory=Outcomes, init=False)
+    """Outcomes of single test images, to which measures add theirs."""
 
     @functools.cached_property
     def of_train(self) -> Tensor:

@@ -49,13 +49,13 @@ def weighted_knn(
         ValueError: Features are not 2-D or differ in width, labels are not one per feature row, `neighbors` is not in
             1 to N, or the temperature is below 1e-30.
     """
-    correct, labels = weighted_knn_hits(
+    predicted, labels = weighted_knn_classes(
         train_features, train_labels, test_features, test_labels, neighbors, temperature, track
     )
-    return accuracies(correct, labels)[0]
+    return accuracies(predicted == labels, labels)[0]
 
 
-def weighted_knn_hits(
+def weighted_knn_classes(
     train_features: Tensor | NDArray[Any],
     train_labels: Tensor | NDArray[Any],
     test_features: Tensor | NDArray[Any],
@@ -64,7 +64,7 @@ def weighted_knn_hits(
     temperature: float,
     track: Track,
 ) -> tuple[Tensor, Tensor]:
-    """Return whether `weighted_knn` classifies each test image correctly, (M,), and its label, (M,)."""
+    """Return the class (M,) that `weighted_knn` votes for, and the true one (M,), of each test image."""
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     train_labels, labels = (
         torch.as_tensor(given, device=train_features.device) for given in (train_labels, test_labels)
@@ -94,7 +94,7 @@ def weighted_knn_hits(
                 votes.scatter_add_(1, voter, weight)
             voted.append(classes[votes.argmax(dim=1)])
             advance(len(chunk))
-    return torch.cat(voted) == labels, labels
+    return torch.cat(voted), labels
 
 
 def _nearest(similarity: Tensor, number: int) -> Tensor:

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgssl.errors import DataError, NonFiniteError
-from fgssl.evaluation.accuracy import accuracies as accuracy_and_balanced
 from fgssl.evaluation.features import require_finite
 from fgssl.evaluation.scaling import Scaling
 from fgssl.evaluation.splits import Rows, grouped_split, stratified_subset
@@ -98,19 +97,15 @@ class LinearClassifiers:
         self._weight.addcmul_(self._weight_momentum, self._rates, value=-scale)
         self._bias.addcmul_(self._bias_momentum, self._rates, value=-scale)
 
-    def accuracy(self, features: Tensor, labels: Tensor, rows: Tensor) -> list[tuple[float, float] | None]:
-        """Return accuracy and balanced accuracy in percent of each classifier; None for one that diverged.
+    def predict(self, features: Tensor, rows: Tensor) -> list[Tensor | None]:
+        """Return the class (M,) that each classifier predicts for `rows` (M,) of features; None for one that diverged.
 
-        They are taken over `rows` (M,) of features (N, D) and labels (N,).
+        Features are (N, D).
         """
         chunk = max(1, min(IMAGES_AT_ONCE, LOGITS_AT_ONCE // len(self._bias)))
         predicted = torch.cat([self.logits(features[part]).argmax(dim=2) for part in rows.split(chunk)])  # (M, R)
         finite = torch.isfinite(self._weight.sum(dim=0) + self._bias).view(-1, self.classes).all(dim=1)
-        truth = labels[rows]
-        return [
-            accuracy_and_balanced(each == truth, truth) if converged else None
-            for each, converged in zip(predicted.T, finite.tolist(), strict=True)
-        ]
+        return [each if converged else None for each, converged in zip(predicted.T, finite.tolist(), strict=True)]
 
 
 def label_subsets(labels: Labels, fractions: Sequence[float], seed: int) -> list[Rows]:
@@ -174,8 +169,13 @@ def best_learning_rates(
     rates, targets, best = sorted(set(learning_rates)), _tensor(labels, features), []
     for fitted, held_out in splits:  # one after another, because the weights of all rates take the most memory
         (candidates,) = fit(lambda epoch: features, labels, [fitted], [rates], sgd, seed, track, scaling)
-        accuracies = candidates.accuracy(features, targets, _tensor(held_out, features))
-        scored = [(each[0], -rate) for each, rate in zip(accuracies, rates, strict=True) if each is not None]
+        rows = _tensor(held_out, features)
+        predicted = candidates.predict(features, rows)
+        scored = [
+            (int((each == targets[rows]).sum()), -rate)
+            for each, rate in zip(predicted, rates, strict=True)
+            if each is not None
+        ]
         if not scored:
             raise _diverged(candidates)
         best.append(-max(scored)[1])
@@ -226,8 +226,8 @@ def fit(
     return trained
 
 
-def accuracies(trained: list[LinearClassifiers], features: Tensor, labels: Labels) -> list[tuple[float, float]]:
-    """Return accuracy and balanced accuracy in percent of each classifier on test features (M, D); each has one rate.
+def predictions(trained: list[LinearClassifiers], features: Tensor) -> list[Tensor]:
+    """Return the class (M,) that each classifier, which has one rate, predicts for test features (M, D).
 
     Raises:
         NonFiniteError: Features hold NaN or infinity, or the weights of a classifier diverged.
@@ -236,10 +236,10 @@ def accuracies(trained: list[LinearClassifiers], features: Tensor, labels: Label
     rows = torch.arange(len(features), device=features.device)
     found = []
     for classifiers in trained:
-        (accuracy,) = classifiers.accuracy(features, _tensor(labels, features), rows)
-        if accuracy is None:
+        (predicted,) = classifiers.predict(features, rows)
+        if predicted is None:
             raise _diverged(classifiers)
-        found.append(accuracy)
+        found.append(predicted)
     return found
 
 

@@ -34,32 +34,48 @@ def retrieval(
         NonFiniteError: Features hold NaN or infinity.
         ValueError: Labels have another shape.
     """
+    return shares(*ranked_queries(features, labels, track))
+
+
+def ranked_queries(
+    features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any], track: Track
+) -> tuple[Tensor, Tensor]:
+    """Return the rank (N,) of each query's first positive, from 1, and its average precision (N,), float64.
+
+    Both are 0 if the query has no positive. The arguments and errors are those of `retrieval`.
+    """
     features = torch.as_tensor(features)
     labels = torch.as_tensor(labels, device=features.device)
     require_images("retrieval", "test", features, labels)
-    totals = torch.zeros(4, dtype=torch.float64, device=features.device)
+    found = []
     with track("retrieval", len(features), "images") as advance:
         for queries in torch.arange(len(features), device=features.device).split(queries_at_once(len(features))):
-            totals += _sums(features, labels, queries)
+            found.append(_of_queries(features, labels, queries))
             advance(len(queries))
-    rank1, rank5, precision, queries = totals.tolist()
-    if not queries:
+    rank, precision = map(torch.cat, zip(*found, strict=True))
+    if not rank.any():
         raise DataError(
             f"retrieval: no two of the {len(features)} test images share a label, so no query has a positive: "
             "take a coarser evaluation.label_level, or a test split with several images per class"
         )
-    return {"rank1": 100 * rank1 / queries, "rank5": 100 * rank5 / queries, "mAP": 100 * precision / queries}
+    return rank, precision
 
 
-def _sums(features: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-    """Return sums (4,) over queries (Q,): rank-1 and rank-5 hits, average precision, queries with a positive."""
+def shares(rank: Tensor, precision: Tensor) -> dict[str, float]:
+    """Return `rank1`, `rank5` and `mAP` in percent of the queries whose rank (N,) is not 0."""
+    queries = int((rank > 0).sum())
+    at = {f"rank{k}": 100 * int(((rank > 0) & (rank <= k)).sum()) / queries for k in (1, 5)}
+    return {**at, "mAP": 100 * float(precision.sum()) / queries}
+
+
+def _of_queries(features: Tensor, labels: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rank of the first positive and the average precision (Q,) of queries (Q,), or 0 without a positive."""
     similarity = cosine(features[queries], features)  # (Q, N)
     similarity.scatter_(1, queries[:, None], -torch.inf)  # the query itself comes last, and is cut off
     ranking = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
     hits = labels[ranking] == labels[queries, None]  # (Q, N-1)
-    answered = hits.any(dim=1)
     found = hits.cumsum(dim=1)  # integers, because a cumulative sum of floats is not deterministic on CUDA
     place = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
     precision = (found / place * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)
-    at_1, at_5 = (hits[:, :k].any(dim=1).sum() for k in (1, 5))
-    return torch.stack([at_1.double(), at_5.double(), precision.sum(), answered.sum().double()])
+    first = hits.int().argmax(dim=1) + 1
+    return first.where(hits.any(dim=1), 0), precision

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pandas as pd
@@ -12,10 +12,12 @@ from fgssl.report.rows import Row
 from fgssl.report.statistics import ALPHA
 from fgssl.report.tables import absences, remarks, warnings
 from fgssl.settings.measure import Column
-from fgssl.store.plan import PlanRecord
+from fgssl.store.plan import PlannedCell, PlanRecord
 
 MARKER = "†"
 """Mark of a number that lacks runs; a note under the table gives the reason."""
+OTHER_PROTOCOL = "‡"
+"""Mark of a published number that was measured in another way than the number of this table."""
 EMPTY = "–"
 """Text of a number that does not exist."""
 Entry: TypeAlias = dict[Hashable, Any]
@@ -62,19 +64,28 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         lines = [[cell, *(text(by_cell[cell][metric]) for metric in metrics)] for cell in cells]
         return Block(caption, ["cell", *metrics], lines)
 
-    measured = block(_caption(plan.dataset, shown), _measure, list(by_cell))
-    counted = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
-    bold, underlined = _emphasis([[by_cell[cell][metric] for metric in plan.metrics] for cell in by_cell])
-    blocks = [Block(measured.caption, [*measured.header, "seeds"], counted, bold, underlined)]
+    def counted(caption: str, cells: Sequence[PlannedCell]) -> Block:
+        measured = block(caption, _measure, [cell.cell for cell in cells])
+        lines = [[*line, _seed_count(by_cell[line[0]])] for line in measured.lines]
+        return Block(caption, [*measured.header, "seeds"], lines)
+
+    bold, underlined = _emphasis([[by_cell[cell.cell][metric] for metric in plan.metrics] for cell in plan.of_arms])
+    blocks = [replace(counted(_caption(plan.dataset, shown), plan.of_arms), bold=bold, underlined=underlined)]
+    if sanity := [cell for cell in plan.cells if cell.sanity]:
+        blocks.append(counted("Sanity rows, without a method, in the same units", sanity))
     blocks += _comparisons(plan, by_cell, shown, block)
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
+    others: list[str] = []
     if published:
         caption = "Published value, and the difference from it (this table minus published)"
-        blocks.append(block(caption, _published, published))
+        recipes = {cell.cell: _other_recipe(cell) for cell in plan.cells}
+        blocks.append(block(caption, lambda entry: _published(entry, recipes[entry["cell"]]), published))
+        others = sorted({recipe for cell in published if (recipe := recipes[cell])})
 
     notes = [
         *_unit_notes(shown),
         *_reading(plan, by_cell, bold, underlined),
+        *map(_PROTOCOL.format, others),
         *(f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()),
         *remarks(rows),
         *(f"Warning: {line}" for line in warnings(rows)),
@@ -87,7 +98,7 @@ def _comparisons(
     plan: PlanRecord, by_cell: Mapping[str, Mapping[str, Entry]], shown: Sequence[Column], block: Callable[..., Block]
 ) -> Iterator[Block]:
     """Yield the tables of the differences from the baseline, if there is one and another cell."""
-    others = [cell for cell in by_cell if cell != plan.baseline]
+    others = [cell.cell for cell in plan.of_arms if cell.cell != plan.baseline]
     if plan.baseline is None or not others:
         return
     of_baseline = {metric for metric, entry in by_cell[plan.baseline].items() if _asked_for(entry)}
@@ -248,11 +259,25 @@ def _fewer_pairs(entry: Entry) -> str:
     return f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
 
 
-def _published(entry: Entry) -> str:
+_PROTOCOL = (
+    f"{OTHER_PROTOCOL} published with the linear probe of MoCo (evaluation.linear.recipe: fixed), measured here with "
+    "recipe: {}, which is part of the difference"
+)
+
+
+def _other_recipe(cell: PlannedCell) -> str:
+    """Return the recipe of a cell's linear probe if it is not that of the published tables, or nothing."""
+    evaluation = cell.runs[0].config.evaluation
+    probe = None if evaluation is None else evaluation.linear
+    return "" if probe is None or probe.recipe == "fixed" else str(probe.recipe)
+
+
+def _published(entry: Entry, other_recipe: str) -> str:
     if _absent(entry["reference"]):
         return EMPTY
     difference = EMPTY if _absent(entry["delta_reference"]) else _number(entry, "delta_reference", "+")
-    return f"{_number(entry, 'reference')} ({difference})"
+    marker = f" {OTHER_PROTOCOL}" if other_recipe and entry["metric"].startswith("linear_") else ""
+    return f"{_number(entry, 'reference')} ({difference}){marker}"
 
 
 def _number(entry: Entry, column: str, sign: str = "") -> str:
@@ -353,6 +378,7 @@ _LATEX = str.maketrans(
         "±": r"$\pm$",
         "–": "--",
         MARKER: r"\dag{}",
+        OTHER_PROTOCOL: r"\ddag{}",
         "∞": r"$\infty$",
         "×": r"$\times$",
         **{letter: rf"$\{name}$" for letter, name in zip("αβγδεηθκλμνπρστφχψω", _GREEK, strict=True)},

@@ -19,7 +19,7 @@ def seeds_line(plan: PlanRecord, rows: Sequence[Row]) -> str | None:
     sweep has no primary metric in percent, or nothing to compare.
     """
     primary = plan.primary
-    if primary is None or plan.baseline is None or len(plan.cells) < 2 or plan.columns[primary].unit != "percent":
+    if primary is None or plan.baseline is None or len(plan.of_arms) < 2 or plan.columns[primary].unit != "percent":
         return None
     from fgssl.report.statistics import seeds_needed  # imports scipy, which takes half a second
 
@@ -39,10 +39,11 @@ def seeds_line(plan: PlanRecord, rows: Sequence[Row]) -> str | None:
 
 def _differences(plan: PlanRecord, metric: str, rows: Sequence[Row]) -> Iterator[list[float]]:
     """Yield the differences from the baseline, paired by seed, of each cell with at least two pairs."""
-    of_cells: dict[str, dict[int, float]] = {}
+    of_cells: dict[str, dict[int, float]] = {cell.cell: {} for cell in plan.of_arms}
     for row in rows:
-        if row["state"] == "DONE" and row[metric] is not None and math.isfinite(row[metric]):
-            of_cells.setdefault(row["cell"], {})[row["seed"]] = row[metric]
+        done = row["state"] == "DONE" and row[metric] is not None and math.isfinite(row[metric])
+        if done and row["cell"] in of_cells:
+            of_cells[row["cell"]][row["seed"]] = row[metric]
     baseline = of_cells.pop(str(plan.baseline), {})
     for values in of_cells.values():
         found = [value - baseline[seed] for seed, value in values.items() if seed in baseline]

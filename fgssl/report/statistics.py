@@ -108,3 +108,8 @@ def _power(effect: float, n: int, comparisons: int) -> float:
     noncentrality = effect * math.sqrt(n)
     # The other tail, a difference found with the wrong sign, is left out: it is no finding.
     return float(stats.nct.sf(critical, n - 1, noncentrality))
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Return the two-sided exact p value of McNemar's test: gains and losses are equally likely (McNemar 1947)."""
+    return float(stats.binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0

@@ -25,7 +25,7 @@ COLUMNS = (
 )
 _TEXTS = ("cell", "metric", "family", "states", "unit", "note")
 _COUNTS = ("n", "missing", "delta_n", "wins")
-PRIMARY, EXPLORATORY = "primary", "exploratory"
+PRIMARY, EXPLORATORY, SANITY = "primary", "exploratory", "sanity"
 
 
 def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
@@ -36,7 +36,8 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
     taken over the `delta_n` seeds that both have, and empty for the baseline itself: the mean difference, its standard
     deviation and 95 % t interval, the number of seeds at which the cell `wins`, `p` of the paired t test, and
     `smallest_difference`, which so many pairs find with a probability of 80 %. The cells' comparisons in the plan's
-    primary metric are one family: `p_holm` is corrected for all of them. All other metrics are exploratory.
+    primary metric are one family: `p_holm` is corrected for all of them. All other metrics are exploratory. Sanity rows
+    are a `family` of their own, which is not compared with the baseline.
     `p_equivalent` belongs to the claim that the difference lies within ± the plan's `equivalent_within`.
     `decrease_percent` and `decrease_std` are those of 100 (baseline - value) / baseline over the same seeds, for counts
     alone (outliers, as Chamidullin reports them), and empty if a baseline is 0. `delta_reference` is mean - reference.
@@ -59,13 +60,14 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
         asked = {column.name for column in cell.columns}
         for metric in plan.metrics:
             values = _by_seed(runs, metric)
-            others = None if baseline is None or cell.cell == plan.baseline else _by_seed(baseline, metric)
+            apart = cell.sanity or cell.cell == plan.baseline
+            others = None if apart or baseline is None else _by_seed(baseline, metric)
             published = plan.reference.get(cell.cell, {}).get(metric)
             entries.append(
                 {
                     "cell": cell.cell,
                     "metric": metric,
-                    "family": PRIMARY if metric == plan.primary else EXPLORATORY,
+                    "family": SANITY if cell.sanity else PRIMARY if metric == plan.primary else EXPLORATORY,
                     "missing": len(runs) - len(values) if metric in asked else 0,
                     "states": states,
                     **_statistics(values, published, columns[metric]),

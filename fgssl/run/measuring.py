@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fgssl import device as devices
 from fgssl.data.shards import ShardedSplit
-from fgssl.encoders.build import build_encoder
+from fgssl.encoders.stand_ins import measured_encoder
 from fgssl.encoders.weights import load_weights, read_weights
 from fgssl.evaluation.features import Features
 from fgssl.evaluation.measure import measure
@@ -24,7 +24,7 @@ from fgssl.store.features import KeptFeatures, Origin, read_features
 from fgssl.store.files import file_sha256
 from fgssl.store.lease import Lease
 from fgssl.store.provenance import code_version
-from fgssl.store.records import Evaluation, Measures, evaluation_file
+from fgssl.store.records import Evaluation, Measures, evaluation_file, outcomes_file
 from fgssl.store.run_folder import RunFolder
 from fgssl.training import checkpoint
 
@@ -44,9 +44,9 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measur
 
 
 def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: ShardedSplit, device: torch.device) -> None:
-    """Measure the exported encoder of a run folder, and write its features and the record of the evaluation there."""
+    """Measure the exported encoder of a run folder, and write features, outcomes and the record there."""
     folder, began = RunFolder(lease.path), time.monotonic()
-    encoder = build_encoder(config.encoder, config.views.image_size)
+    encoder = measured_encoder(config)
     load_weights(encoder, folder.encoder)
     origin = Origin(data_version=train.version, encoder_sha256=file_sha256(folder.encoder))
     kept = read_features(folder.features, origin, ("F32",))
@@ -55,6 +55,7 @@ def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: Sharded
     measures = measure(_wanted(config), features)
     if dtype := _wanted(config).keep_features:
         _keep(features, getattr(torch, dtype), origin, lease)
+    lease.write(outcomes_file(config), features.outcomes.to_bytes())
     record = Evaluation(
         measures=measures,
         wall_s=time.monotonic() - began,

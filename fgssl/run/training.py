@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgssl import device as devices
 from fgssl import randomness
 from fgssl.collectives import World
-from fgssl.data.loader import RawBatch, original_batches, training_batches
+from fgssl.data.loader import RawBatch, evaluation_batches, original_batches, training_batches
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
 from fgssl.encoders.checkpointing import checkpoint_activations
 from fgssl.encoders.freezing import train_unfrozen
+from fgssl.encoders.stand_ins import build_stand_in
 from fgssl.encoders.weights import encoder_card, weights_bytes
 from fgssl.errors import Problem, SettingsError, UserError
 from fgssl.interruption import Interrupted, Interruption
@@ -39,6 +40,7 @@ from fgssl.training.engines.engine import State
 from fgssl.training.reporter import Listener, Reporter
 from fgssl.training.trainer import Trainer
 from fgssl.views.maker import ViewMaker
+from fgssl.views.normalization import normalized, to_unit
 
 
 def start_files(config: Config, starts: Path) -> Start:
@@ -69,7 +71,7 @@ def train_and_export(
         RunFolder(lease.path).features.unlink(missing_ok=True)  # they belong to an encoder that is now replaced
     if not config.method.trains:
         world.broadcast(None)  # the other processes have nothing to do
-        lease.write("encoder.safetensors", weights_bytes(start_encoder(config, start)))
+        lease.write("encoder.safetensors", weights_bytes(_untrained(config, start, train)))
         environments = (_environment(config, world),)
         record = Trained(
             steps=0, wall_s=0.0, metrics={}, environments=environments, data_version=train.version, start=start_sha256
@@ -81,8 +83,21 @@ def train_and_export(
         trained = train_share(config, world, method, train, _Owner(lease, identity), last_step)
         assert trained is not None
         record = trained
-    lease.write("encoder.json", encoder_card(config.encoder))
+    if not config.method.stand_in:
+        lease.write("encoder.json", encoder_card(config.encoder))
     lease.write_record(TRAINED, record)
+
+
+def _untrained(config: Config, start: Start, train: ShardedSplit) -> nn.Module:
+    """Return the module that is measured by a run that trains nothing."""
+    if not config.method.stand_in:
+        return start_encoder(config, start)
+    module, resources = build_stand_in(config), config.resources
+    batches = evaluation_batches(
+        train, config.views, batch_size=resources.evaluation_batch_size, threads=resources.loader_threads
+    )
+    module.prepare(normalized(to_unit(torch.from_numpy(raw.images[0])), config.views) for raw in batches)
+    return module
 
 
 def classes_of(images: ShardedSplit) -> list[int]:

@@ -42,6 +42,8 @@ METHODS = Registry(
         "byol": "fgssl.settings.methods:BYOLSettings",
         "synthesized": "fgssl.settings.methods:SynthesizedSettings",
         "decoder": "fgssl.settings.methods:DecoderPretrainingSettings",
+        "pixels": "fgssl.settings.sanity:PixelsSettings",
+        "chance": "fgssl.settings.sanity:ChanceSettings",
     },
 )
 """Dotted path of the settings class of each method."""
@@ -61,6 +63,8 @@ class MethodSettings:
     needs the section `decoder`."""
     trains: ClassVar[bool] = True
     """Whether the method trains anything."""
+    stand_in: ClassVar[str] = ""
+    """Dotted path of the `fgssl.encoders.stand_ins.StandIn` that is measured in place of the encoder, if any."""
     num_views: ClassVar[int | None] = 2
     """Number of augmented views of each image, or None for as many as `views.recipes` make."""
     needs_labels: ClassVar[bool] = False

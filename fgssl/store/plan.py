@@ -51,6 +51,8 @@ class PlannedCell:
     columns: list[Column]
     """Measures of its runs. Other columns of the table are left empty and do not count as missing."""
     runs: list[PlannedRun]
+    sanity: bool = False
+    """Whether it is a sanity row, which has no method and is never compared with the baseline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,14 @@ class PlanRecord:
         return {column.name: column for cell in self.cells for column in cell.columns}
 
     @property
+    def of_arms(self) -> list[PlannedCell]:
+        """Cells but the sanity rows."""
+        return [cell for cell in self.cells if not cell.sanity]
+
+    @property
     def comparisons(self) -> int:
         """Size of the family of the primary metric: the number of cells that are compared with the baseline."""
-        asked = [cell for cell in self.cells if self.primary in [column.name for column in cell.columns]]
+        asked = [cell for cell in self.of_arms if self.primary in [column.name for column in cell.columns]]
         return max(1, len([cell for cell in asked if cell.cell != self.baseline]))
 
     @property

@@ -23,6 +23,11 @@ def evaluation_file(config: configs.Config) -> str:
     return f"evaluation-{fingerprints.evaluation_fingerprint(config)}.json"
 
 
+def outcomes_file(config: configs.Config) -> str:
+    """Return the name of the file that holds the outcomes of single test images beside `evaluation_file`."""
+    return f"outcomes-{fingerprints.evaluation_fingerprint(config)}.npz"
+
+
 Measures: TypeAlias = dict[str, int | float]
 """Value of each measure by its name; counts are integers."""
 

@@ -10,6 +10,7 @@ encoder.safetensors       trained encoder; encoder.json beside it holds the sett
 decoder.safetensors       trained decoder, if the method has one
 trained.json              record of the complete training, written last
 evaluation-<hash>.json    measures, one file per evaluation settings
+outcomes-<hash>.npz       outcomes of single test images, beside each of these files
 features.safetensors      features of the measured images (evaluation.keep_features)
 map-<hash>.npy            map of the test images' features in two dimensions, which a figure writes
 failure.txt               message or traceback of the newest failure, if the run failed
@@ -29,7 +30,17 @@ from fgssl.settings import fingerprints
 from fgssl.store import lease as leases
 from fgssl.store.files import read_or_warn, read_record, write_atomically
 from fgssl.store.lease import Generation, Lease
-from fgssl.store.records import METRICS, PROGRESS, TRAINED, Evaluation, Progress, Trained, evaluation_file
+from fgssl.store.outcomes import Outcomes, read_outcomes
+from fgssl.store.records import (
+    METRICS,
+    PROGRESS,
+    TRAINED,
+    Evaluation,
+    Progress,
+    Trained,
+    evaluation_file,
+    outcomes_file,
+)
 
 OTHERS_FAILURES = "failure-rank-*.txt"
 _NOT_DONE = "the run counts as not done, and its next execution writes the file anew"
@@ -64,6 +75,13 @@ class RunFolder:
     def evaluation(self, config: configs.Config) -> Evaluation | None:
         """Return the measures under this config's evaluation settings, or None; a warning names damaged ones."""
         return read_or_warn(self.path / evaluation_file(config), Evaluation, advice=_NOT_DONE)
+
+    def outcomes(self, config: configs.Config) -> Outcomes | None:
+        """Return the outcomes of the test images under this config's evaluation settings.
+
+        They are None if the run is not measured, or was measured by a version that kept none.
+        """
+        return read_outcomes(self.path / outcomes_file(config))
 
     def is_whole(self, result: str) -> bool:
         """Return whether a file of `results` is there and undamaged; a warning on stderr names a damaged one."""

@@ -15,6 +15,7 @@ from fgssl.settings.config import CHOICES, Config, StartSettings, parse
 from fgssl.settings.fingerprints import evaluation_fingerprint, to_mapping, training_fingerprint
 from fgssl.settings.layers import Layer, Place, locate, nested
 from fgssl.settings.validation import unknown
+from hpc.sweeps.sanity import sanity_faults
 from hpc.sweeps.starts import misfits
 from hpc.sweeps.sweep_file import Arm, Sweep, SweepSettings, read_sweep
 
@@ -33,6 +34,8 @@ class Cell:
     """Config at seed 0, in which starts still name stages."""
     published: Mapping[str, float]
     """Published measures by name; empty if there are none for this dataset and these settings."""
+    sanity: bool = False
+    """Whether it is a sanity row."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def expand(file: Path, preset: str | None = None, overrides: Sequence[str] = ())
         for name in sweep.stages
         if (config := _config(_stage_mapping(sweep, name), sweep, sweep.place("stages", name), faults))
     }
-    cells = [cell for name, arm in sweep.arms.items() for cell in _cells(name, arm, sweep, faults)]
+    sound = sweep.rows.keys() - _faulty_sanity_rows(sweep, faults)
+    cells = [cell for name, arm in sweep.rows.items() if name in sound for cell in _cells(name, arm, sweep, faults)]
     _check_circles(stages, sweep, faults)
     _check_what_stages_train(stages, cells, sweep, faults)
     _check_cells(cells, sweep, faults)
@@ -121,7 +125,8 @@ def _cells(name: str, arm: Arm, sweep: Sweep, faults: _Faults) -> Iterator[Cell]
         chosen = dict(zip(values, combination, strict=True))
         config = _config(_arm_mapping(sweep, name, chosen), sweep, sweep.place("arms", name), faults)
         if config is not None:
-            yield Cell(_cell_name(name, chosen), name, chosen, config, _published(name, arm, config, sweep, faults))
+            published = _published(name, arm, config, sweep, faults)
+            yield Cell(_cell_name(name, chosen), name, chosen, config, published, name in sweep.settings.sanity)
 
 
 def _published(name: str, arm: Arm, config: Config, sweep: Sweep, faults: _Faults) -> Mapping[str, float]:
@@ -147,7 +152,9 @@ def _stage_mapping(sweep: Sweep, name: str) -> Layer:
 
 
 def _arm_mapping(sweep: Sweep, name: str, chosen: Mapping[str, object]) -> Layer:
-    mapping = sweep.settings.settings.merge(sweep.arms[name].settings, CHOICES)
+    mapping = sweep.settings.settings.merge(sweep.rows[name].settings, CHOICES)
+    if name in sweep.settings.sanity and mapping.at("evaluation.classifier"):
+        mapping = mapping.merge({"evaluation": {"classifier": False}})  # none is trained; its columns stay empty
     for key, value in chosen.items():
         mapping = mapping.merge(nested(key, value, sweep.place("arms", name, "grid", key)), CHOICES)
     return mapping
@@ -259,6 +266,18 @@ def _check_what_stages_train(
         for role, stage in needed_stages(config).items():
             for misfit in misfits(role, stages[stage], config) if stage in stages else ():
                 faults.add(locate(mapping, ["start", role, "stage"], top), f"stage {stage!r} {misfit}")
+
+
+def _faulty_sanity_rows(sweep: Sweep, faults: _Faults) -> set[str]:
+    """Add the faults of the sanity rows, and return the rows that cannot be expanded."""
+    rows, shared = sweep.settings.sanity, sweep.settings.settings
+    if repeated := _repeated(rows):
+        faults.add(sweep.place("sanity"), f"{repeated[0]!r} is given twice: give each row once")
+    found = {row: list(sanity_faults(row, shared, sweep.settings.arms)) for row in rows}
+    for row, messages in found.items():
+        for message in messages:
+            faults.add(sweep.place("sanity", str(rows.index(row))), message)
+    return {row for row, messages in found.items() if messages and row not in sweep.arms}
 
 
 def _check_cells(cells: Sequence[Cell], sweep: Sweep, faults: _Faults) -> None:

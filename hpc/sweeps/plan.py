@@ -73,6 +73,7 @@ class SweepPlan:
                         PlannedRun(seed=run.seed, run=run.run, config=run.config)
                         for run in (self.of_cell[cell.name, seed] for seed in grid.settings.seeds)
                     ],
+                    sanity=cell.sanity,
                 )
                 for cell in grid.cells
             ],

@@ -6,6 +6,7 @@
     stages: {name: {...}}  partial config, over `settings`, of runs from which others start
     primary                measure whose differences are tested together; equivalent_within: one that does not matter
     arms: {name: {settings: {...}, grid: {dotted.key: [values]}, reference: {table, match}}}
+    sanity                 rows without a method, beside which the arms must stand out (hpc.sweeps.sanity)
     jobs: {default: {...}, NAME: {...}}  requests of jobs; NAME is a stage or an arm (hpc.cluster.site.job_settings)
     retries                repetitions of a run on a cluster (hpc.sweeps.retries)
     preset, presets        the default preset; {name: {extends: FILE, measured_minutes, any key above}}
@@ -38,6 +39,7 @@ from fgssl.settings.layers import (
 )
 from fgssl.settings.validation import unknown, validate, without_faults
 from hpc.sweeps.retries import Retries
+from hpc.sweeps.sanity import SANITY, SanityRow
 
 
 @settings
@@ -88,8 +90,13 @@ class SweepSettings:
     """Partial config, over `settings`, of runs from which others start at the same seed. Null removes a stage."""
     arms: dict[str, Layer | None] = field(default_factory=dict)
     """Keys of `Arm`, by the name of the arm. Null removes an arm."""
+    sanity: tuple[SanityRow, ...] = ()
+    """Rows without a method, which show what the arms must surpass, under the shared `settings`: `pixels` (the pixels
+    themselves), `random_weights` (the encoder with random weights), `start_encoder` (the encoder with its start
+    weights), `chance` (random features). Nothing is trained for them. They stand in a block of their own, and are
+    never compared with the baseline."""
     jobs: dict[str, Layer | None] = field(default_factory=dict)
-    """Requests of jobs on a cluster: those of `default`, and over them those of a stage or an arm."""
+    """Requests of jobs on a cluster: those of `default`, and over them those of a stage, an arm or a sanity row."""
     retries: Retries = Retries()
     """Repetitions of a run on a cluster."""
     measured_minutes: PositiveFloat | None = None
@@ -118,12 +125,22 @@ class Sweep:
     """Warnings about the command line."""
 
     @property
+    def rows(self) -> dict[str, Arm]:
+        """Arms, and the sanity rows as arms, which follow them."""
+        found = dict(self.arms)
+        for name in self.settings.sanity:
+            found.setdefault(name, Arm(settings=Layer(SANITY[name])))
+        return found
+
+    @property
     def stages(self) -> Mapping[str, Layer]:
         """Stages that are not removed."""
         return {name: stage for name, stage in self.settings.stages.items() if stage is not None}
 
     def place(self, *path: str) -> Place:
-        """Return the place of the key at `path` in the merged sweep."""
+        """Return the place of the key at `path` in the merged sweep; a sanity row stands in the list `sanity`."""
+        if path[:1] == ("arms",) and len(path) > 1 and path[1] in {*self.settings.sanity} - self.settings.arms.keys():
+            path = ("sanity", str(self.settings.sanity.index(path[1])))
         return locate(self.content, path, Place(str(self.file)))
 
 

@@ -18,6 +18,7 @@ from fgssl.evaluation.linear import SGD, LinearClassifiers, best_learning_rates,
 from fgssl.evaluation.measures.linear import LinearProbe
 from fgssl.progress import silent
 from fgssl.randomness import permutation
+from fgssl.store.outcomes import Outcomes
 
 SETTINGS = LinearProbe(epochs=15, batch_size=32, learning_rates=(0.1, 1.0, 10.0))
 TRAINING = SGD(15, 32, SETTINGS.momentum, SETTINGS.weight_decay, SETTINGS.milestones)
@@ -49,6 +50,8 @@ def probe(
         of_test=test,
         of_random_train_views=views,
         seed=0,
+        device=train.device,
+        outcomes=Outcomes(),
     )
     return dataclasses.replace(SETTINGS, **kwargs).value(features)  # type: ignore[arg-type]
 
@@ -150,9 +153,9 @@ def test_the_rate_is_the_best_on_the_held_out_part() -> None:
     accuracy: dict[float, float] = {}
     for rate in sorted(rates):
         (alone,) = fit(lambda epoch: train, labels, [fitted], [(rate,)], TRAINING, seed=3)
-        (found,) = alone.accuracy(train, torch.from_numpy(labels), torch.from_numpy(validated))
+        (found,) = alone.predict(train, torch.from_numpy(validated))
         assert found is not None
-        accuracy[rate] = found[0]
+        accuracy[rate] = float((found.numpy() == labels[validated]).mean())
     assert len(set(accuracy.values())) == 3
     assert chosen == max(accuracy, key=lambda rate: accuracy[rate])
 

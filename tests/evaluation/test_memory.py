@@ -46,7 +46,7 @@ def probe() -> None:
         lambda: weighted_knn(FEATURES, LABELS, FEATURES, LABELS, neighbors=20),
         lambda: retrieval(FEATURES, LABELS),
         lambda: outliers(FEATURES, LABELS, FEATURES, LABELS),
-        lambda: classifier.accuracy(torch.nn.Linear(WIDTH, CLASSES), FEATURES, LABELS),
+        lambda: classifier.predictions(torch.nn.Linear(WIDTH, CLASSES), FEATURES, LABELS),
     ],
     ids=["probe", "knn", "retrieval", "outliers", "classifier"],
 )

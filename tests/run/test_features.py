@@ -158,3 +158,17 @@ def test_what_float16_cannot_hold_stays_in_float32(
     kept = load_file(folder.features)
     assert {name: found.dtype.name for name, found in kept.items()} == {"train": "float32", "test": "float16"}
     assert np.isfinite(kept["train"]).all()
+
+
+def test_outcomes_of_test_images_add_up_to_the_measures(tiny_config: Tiny, tmp_path: Path) -> None:
+    config = config_of(tiny_config, f"{PROBE}, knn: {{neighbors: 3}}, outliers: {{levels: {{genus: 1}}}}")
+    folder = execute(config, tmp_path)
+    outcomes, measures = folder.outcomes(config), record(folder)["measures"]
+    assert outcomes is not None
+    for column in ("linear_100", "knn", "rank1", "rank5", "mAP"):
+        of_images = outcomes.of(column)
+        assert of_images is not None
+        assert 100 * np.nanmean(of_images) == pytest.approx(measures[column], abs=0.05 if column == "mAP" else 1e-9)
+    of_images = outcomes.of("outliers_genus")
+    assert of_images is not None
+    assert len(of_images) - of_images.sum() == measures["outliers_genus"]

@@ -30,9 +30,15 @@ class ClassifierAccuracy(Measure):
 
     def value(self, features: "Features") -> dict[str, float]:
         """Return both columns; raise a `SettingsError` if the method trained no classifier."""
-        from fgssl.evaluation.classifier import accuracy
+        import torch
+
+        from fgssl.evaluation.accuracy import accuracies
+        from fgssl.evaluation.classifier import predictions
 
         if features.classifier is None:
             message = "is true, but only cross_entropy trains a classifier (method.name): set it to false"
             raise SettingsError([Problem("config", "evaluation.classifier", message)])
-        return accuracy(features.classifier, features.of_test, features.test_labels)
+        predicted = predictions(features.classifier, features.of_test, features.test_labels)
+        truth = torch.tensor(features.test_labels, device=predicted.device)
+        features.outcomes.classified("accuracy", predicted.cpu().numpy(), features.test_labels)
+        return dict(zip(("accuracy", "accuracy_balanced"), accuracies(predicted == truth, truth), strict=True))

@@ -44,8 +44,9 @@ class KNN(Measure):
     def value(self, features: "Features") -> dict[str, float]:
         """Return `knn`, the accuracy of `weighted_knn`, and its balanced accuracy."""
         from fgssl.evaluation.accuracy import accuracies
-        from fgssl.evaluation.knn import weighted_knn_hits
+        from fgssl.evaluation.knn import weighted_knn_classes
 
         train, test = (features.of_train, features.train_labels), (features.of_test, features.test_labels)
-        hits = weighted_knn_hits(*train, *test, self.neighbors, self.temperature, features.track)
-        return dict(zip(("knn", "knn_balanced"), accuracies(*hits), strict=True))
+        predicted, labels = weighted_knn_classes(*train, *test, self.neighbors, self.temperature, features.track)
+        features.outcomes.classified("knn", predicted.cpu().numpy(), labels.cpu().numpy())
+        return dict(zip(("knn", "knn_balanced"), accuracies(predicted == labels, labels), strict=True))

@@ -155,7 +155,10 @@ class LinearProbe(Measure):
 
     def value(self, features: "Features") -> dict[str, float]:
         """Return the value of each column."""
+        import torch
+
         from fgssl.evaluation import linear
+        from fgssl.evaluation.accuracy import accuracies
         from fgssl.evaluation.features import require_finite
         from fgssl.evaluation.scaling import Scaling
 
@@ -173,7 +176,11 @@ class LinearProbe(Measure):
             )
         train = features.of_random_train_views if self.recipe == "fixed" else lambda epoch: features.of_train
         trained = linear.fit(train, labels, subsets, [(rate,) for rate in rates], sgd, seed, features.track, scaling)
-        scores = linear.accuracies(trained, features.of_test, features.test_labels)
+        predicted = linear.predictions(trained, features.of_test)
+        truth = torch.tensor(features.test_labels, device=features.device)
+        scores = [accuracies(each == truth, truth) for each in predicted]
+        for percent, each in zip(self.percents, predicted, strict=True):
+            features.outcomes.classified(f"linear_{percent}", each.cpu().numpy(), features.test_labels)
         found = {
             "linear_{}": [accuracy for accuracy, _ in scores],
             "linear_{}_balanced": [balanced for _, balanced in scores],

@@ -34,7 +34,9 @@ class Retrieval(Measure):
         ]
 
     def value(self, features: "Features") -> dict[str, float]:
-        """Return all three columns, from `retrieval`."""
-        from fgssl.evaluation.ranking import retrieval
+        """Return all three columns, as `retrieval` does."""
+        from fgssl.evaluation.ranking import ranked_queries, shares
 
-        return retrieval(features.of_test, features.test_labels, features.track)
+        rank, precision = ranked_queries(features.of_test, features.test_labels, features.track)
+        features.outcomes.ranked(rank.cpu().numpy(), precision.cpu().numpy())
+        return shares(rank, precision)

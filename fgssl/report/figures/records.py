@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import DataError, UserError
+from fgssl.report.images import Outcomes
 from fgssl.settings.config import Config
+from fgssl.settings.methods import SynthesizedSettings
+from fgssl.settings.noise import NoiseSettings
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -33,6 +37,7 @@ class Embedding:
 
     cell: str
     seed: int
+    config: Config
     folder: RunFolder
     images: "Mapping[str, ShardedSplit]"
     """Images by split, in the order of the features: labels, groups, attributes and pixels."""
@@ -46,6 +51,12 @@ class Embedding:
     def coarse(self) -> int:
         """Label level above the finest, such as genus, or the finest if there is no other."""
         return min(1, len(self.levels) - 1)
+
+    @property
+    def noise(self) -> NoiseSettings | None:
+        """Noise that its method added to features, or None if it made no pairs."""
+        method = self.config.method
+        return method.noise if isinstance(method, SynthesizedSettings) and method.pair_weight else None
 
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
@@ -79,6 +90,29 @@ def first_of_each_cell(embeddings: "list[Embedding]") -> list[Embedding]:
             "no run that is done keeps features of images that are there: see evaluation.keep_features and data.folder"
         )
     return list({one.cell: one for one in reversed(embeddings)}.values())[::-1]
+
+
+def with_weights(embeddings: "list[Embedding]", network: str) -> list[Embedding]:
+    """Return the first embedding of each cell whose run folder holds the weights of a network, such as `decoder`."""
+    found = [one for one in embeddings if (one.folder.path / f"{network}.safetensors").is_file()]
+    if embeddings and not found:
+        raise NotDrawnError(f"no run that is done holds the weights of its {network} ({network}.safetensors)")
+    return first_of_each_cell(found)
+
+
+def with_noise(embeddings: "list[Embedding]") -> list[Embedding]:
+    """Return the embeddings of runs that added noise to features; raise a `NotDrawnError` if there are only others."""
+    found = [one for one in embeddings if one.noise is not None]
+    if embeddings and not found:
+        raise NotDrawnError("no run that is done adds noise to features (method synthesized)")
+    return found
+
+
+def evenly_spaced(images: int, most: int) -> "NDArray[np.int64]":
+    """Return at most `most` rows in equal steps. They are a fair choice, since packing has permuted the images."""
+    import numpy as np
+
+    return np.linspace(0, images - 1, min(images, most)).round().astype(np.int64)
 
 
 def _rows(records: Records) -> "list[Row]":
@@ -123,8 +157,39 @@ def _embeddings(records: Records) -> list[Embedding]:
             opened[shards] = _images(shards)
         images = opened[shards]
         if images and images["test"].version == measured.data_version:
-            found.append(Embedding(cell, seed, folder, images))
+            found.append(Embedding(cell, seed, config, folder, images))
     return found
+
+
+def _outcomes(records: Records) -> Outcomes:
+    """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
+    plan: PlanRecord = records["plan"]
+    found = []
+    for cell, seed, config, folder in _runs(records):
+        measured = None if config.evaluation is None or folder.trained() is None else folder.evaluation(config)
+        if measured is not None and (outcomes := folder.outcomes(config)) is not None:
+            found.append((cell, seed, config, measured.data_version, outcomes))
+    metrics = plan.metrics if plan.primary is None else [plan.primary]
+    metric = next((name for name in metrics if any(one[-1].of(name) is not None for one in found)), None)
+    if metric is None:
+        raise NotDrawnError(
+            f"no run that is done keeps outcomes of test images for {', '.join(metrics)}: runs that an earlier version "
+            "measured have none (delete their evaluation-*.json and run the sweep again to measure them anew)"
+        )
+    cells: dict[str, dict[int, NDArray[np.float64]]] = {}
+    version = next(version for _, _, _, version, outcomes in found if outcomes.of(metric) is not None)
+    shown: ShardedSplit | None = None
+    for cell, seed, config, of_run, outcomes in found:
+        if of_run == version and (values := outcomes.of(metric)) is not None:
+            cells.setdefault(cell, {})[seed] = values
+            shown = shown or _test_images(config, records.out, version)
+    return Outcomes(metric, plan.baseline, cells, shown)
+
+
+def _test_images(config: Config, out: Path, version: str) -> "ShardedSplit | None":
+    """Return the test images of a run, or None if its shards are not there or have another version."""
+    images = _images(_shards(config, out)).get("test")
+    return images if images is not None and images.version == version else None
 
 
 def _shards(config: Config, out: Path) -> Path | None:
@@ -149,7 +214,7 @@ def _images(shards: Path | None) -> "Mapping[str, ShardedSplit]":
 
 def _runs(records: Records) -> Iterator[tuple[str, int, Config, RunFolder]]:
     plan: PlanRecord = records["plan"]
-    for cell in plan.cells:
+    for cell in plan.of_arms:
         for run in cell.runs:
             yield cell.cell, run.seed, run.config, RunFolder.in_output(records.out, run.run)
 
@@ -160,6 +225,8 @@ RECORDS: dict[str, Callable[[Records], Any]] = {
     "features": _features,
     "metrics": _metrics,
     "embeddings": _embeddings,
+    "outcomes": _outcomes,
 }
 """Records that a figure can need beside the plan: the rows and the table; the kept features and the logged metrics of
-complete trainings, by (cell, seed); the finished runs whose features and images are there."""
+complete trainings, by (cell, seed); the finished runs whose features and images are there; the outcomes of test images
+in one metric. Only the rows and the table hold sanity rows."""

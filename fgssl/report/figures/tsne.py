@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fgssl.report.centroids import nearest_classes
 from fgssl.report.figures import style
 from fgssl.report.figures.class_colors import class_colors
-from fgssl.report.figures.records import Embedding, NotDrawnError, first_of_each_cell
+from fgssl.report.figures.records import Embedding, NotDrawnError, evenly_spaced, first_of_each_cell
 from fgssl.report.map import FEWEST, feature_map
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _maps(shown: Sequence[Embedding]) -> list[NDArray[np.float32]]:
     maps: list[NDArray[np.float32]] = []
     for one in shown:
         same = maps and one.images["test"].version == shown[0].images["test"].version
-        maps.append(feature_map(one.folder.path, one.features("test")[_chosen(one)], maps[0] if same else None))
+        maps.append(feature_map(one.folder.path, one.features("test")[shown_rows(one)], maps[0] if same else None))
     return maps
 
 
@@ -67,17 +67,17 @@ def _note(shown: Sequence[Embedding], level: str) -> str:
     return f"{note} {MOST_IMAGES:,} of the images are shown." if fewer else note
 
 
-def _chosen(one: Embedding) -> NDArray[np.int64]:
-    """Return the rows that are shown: all, or `MOST_IMAGES` in equal steps, as packing has permuted the images."""
+def shown_rows(one: Embedding) -> NDArray[np.int64]:
+    """Return the rows of the test images that a map shows: all, or `MOST_IMAGES` at equal steps of the shards."""
     images = len(one.images["test"])
-    return np.linspace(0, images - 1, min(images, MOST_IMAGES)).round().astype(np.int64)
+    return evenly_spaced(images, MOST_IMAGES)
 
 
 def _panel(axes: Any, one: Embedding, points: NDArray[np.float32], aspect: float, width: float) -> dict[str, str]:
     """Draw a map, and return the color of each name in the legend."""
-    truth = one.images["test"].labels[_chosen(one), one.coarse]
+    truth = one.images["test"].labels[shown_rows(one), one.coarse]
     nearest = nearest_classes(
-        one.features("train"), one.images["train"].labels[:, one.coarse], one.features("test")[_chosen(one)]
+        one.features("train"), one.images["train"].labels[:, one.coarse], one.features("test")[shown_rows(one)]
     )
     colors, legend = class_colors(truth, one.levels[one.coarse].classes)
     outlier = nearest != truth

@@ -4,19 +4,26 @@ from fgssl.report.layout import EMPTY, Block, Layout
 from fgssl.report.page.content import Entry, Table
 
 
-def page_tables(layout: Layout) -> tuple[Table, ...]:
-    """Return the tables of a layout; each entry but an empty one has the name of its cell as key of its provenance."""
+def page_tables(layout: Layout, prefix: str = "") -> tuple[Table, ...]:
+    """Return the tables of a layout; each entry but an empty one has the name of its cell as key of its provenance.
+
+    `prefix` stands before captions and keys; it tells apart the sweeps of a page.
+    """
     return tuple(
-        Table(block.caption, tuple(block.header), tuple(_row(block, line) for line in range(len(block.lines))))
+        Table(
+            prefix + block.caption,
+            tuple(block.header),
+            tuple(_row(block, line, prefix) for line in range(len(block.lines))),
+        )
         for block in layout.blocks
     )
 
 
-def _row(block: Block, line: int) -> tuple[Entry, ...]:
+def _row(block: Block, line: int, prefix: str) -> tuple[Entry, ...]:
     cell, *texts = block.lines[line]
     entries = [Entry(cell)]
     for column, text in enumerate(texts, start=1):
-        origin = "" if text == EMPTY else cell
+        origin = "" if text == EMPTY else prefix + cell
         if (line, column) in block.bold:
             entries.append(Entry(text, "best", origin))
         elif (line, column) in block.underlined:
