@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def write_sweep(out: Path, cells: int, test: int, width: int) -> None:
-    """Write a sweep of finished runs, whose features know the genus more or less."""
+    """Write a sweep of finished runs, whose features separate the genera more or less."""
     out.mkdir(parents=True)
     file = out / "many.yaml"
     values = [round(0.2 + 0.01 * cell, 2) for cell in range(cells - 1)]

@@ -1,6 +1,7 @@
 """Table for readers, one row per cell and one column per metric, as Markdown and as LaTeX."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -352,6 +353,10 @@ def _latex_line(line: Iterable[str]) -> str:
     return " & ".join(line) + r" \\"
 
 
+_GREEK = (
+    *("alpha", "beta", "gamma", "delta", "varepsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "pi", "rho"),
+    *("sigma", "tau", "varphi", "chi", "psi", "omega"),
+)
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -362,23 +367,25 @@ _LATEX = str.maketrans(
         "$": r"\$",
         "#": r"\#",
         "_": r"\_",
+        "[": "{[}",  # at the start of a line it would be an argument of the line before
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "`": r"\textasciigrave{}",
+        "−": "$-$",
+        "\N{WORD JOINER}": "{}",
         "±": r"$\pm$",
         "–": "--",
         MARKER: r"\dag{}",
         OTHER_PROTOCOL: r"\ddag{}",
-        "σ": r"$\sigma$",
-        "τ": r"$\tau$",
-        "λ": r"$\lambda$",
-        "α": r"$\alpha$",
-        "ν": r"$\nu$",
         "∞": r"$\infty$",
+        "×": r"$\times$",
+        **{letter: rf"$\{name}$" for letter, name in zip("αβγδεηθκλμνπρστφχψω", _GREEK, strict=True)},
     }
 )
 
 
 def _latex_text(text: str) -> str:
-    return text.translate(_LATEX)
+    minus = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    return re.sub("-(?=-)", "-\N{WORD JOINER}", minus).translate(_LATEX)  # -- would become a dash
