@@ -14,6 +14,7 @@ MEASURES = Registry(
     {
         "linear": "fgssl.evaluation.measures.linear:LinearProbe",
         "retrieval": "fgssl.evaluation.measures.retrieval:Retrieval",
+        "retrieval_across": "fgssl.evaluation.measures.retrieval_across:RetrievalAcross",
         "knn": "fgssl.evaluation.measures.knn:KNN",
         "outliers": "fgssl.evaluation.measures.outliers:Outliers",
         "nuisances": "fgssl.evaluation.measures.nuisances:Nuisances",

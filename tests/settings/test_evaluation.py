@@ -19,6 +19,7 @@ EVERYTHING = {
     "nuisances": {"light": ["brightness", "warmth"], "pose": ["scale"]},
     "collapse": True,
     "classifier": True,
+    "retrieval_across": True,
 }
 
 
@@ -35,7 +36,8 @@ def names(keys: dict[str, Any]) -> list[str]:
 
 def test_order() -> None:
     assert names(EVERYTHING) == [
-        *("linear_100", "linear_20", "linear_12.5", "rank1", "rank5", "mAP", "knn", "outliers_species"),
+        *("linear_100", "linear_20", "linear_12.5", "rank1", "rank5", "mAP"),
+        *("rank1_across", "rank5_across", "mAP_across", "knn", "outliers_species"),
         *("outliers_genus", "nuisance_light", "nuisance_pose", "feature_std", "effective_rank", "accuracy"),
     ]
     assert list(evaluation(EVERYTHING).measures) == list(MEASURES)
