@@ -142,8 +142,7 @@ class Manifest:
                     for name, split in content["splits"].items()
                 },
                 class_counts={
-                    name: tuple(tuple(counts) for counts in split["class_counts"])
-                    for name, split in content["splits"].items()
+                    name: tuple(map(tuple, split["class_counts"])) for name, split in content["splits"].items()
                 },
                 attributes=tuple(content["attributes"]),
                 remarks=tuple(content.get("remarks", ())),

@@ -52,7 +52,7 @@ def test_what_is_not_asked_for_is_left_out() -> None:
     assert names({"linear": None, "retrieval": False, "classifier": True}) == ["accuracy"]
     off: dict[str, Any] = {"linear": None, "retrieval": False, "nuisances": {}, "knn": None, "collapse": False}
     with pytest.raises(
-        SettingsError, match="no measure is given: set at least one of linear, retrieval, knn, outliers"
+        SettingsError, match="no measure is given: set at least one of linear, retrieval, retrieval_across, knn"
     ):
         evaluation(off)
 
