@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # torch is imported where it is used: most of the tests do wi
 
 # Of this process, before it imports torch: on such tensors a second thread doubles the work and saves no time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Reports take seconds each; the tests of reports write theirs.
+os.environ.setdefault("FGSSL_REPORT", "0")
 # As in an activated environment: the commands that fgssl suggests are names then, not paths.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 

@@ -19,6 +19,14 @@ PATH = click.Path(path_type=Path)
 OVERRIDES = click.argument("overrides", metavar="[KEY=VALUE]...", nargs=-1)
 OUT = click.argument("out", metavar="OUT", type=PATH)
 RUNS = click.argument("runs", metavar="[RUN]...", nargs=-1)
+REPORT = click.option(
+    "--report/--no-report",
+    "with_report",
+    default=True,
+    envvar="FGSSL_REPORT",
+    show_envvar=True,
+    help="Whether to write the page and figures of `fgssl report` too once all runs are done. The default is yes.",
+)
 
 
 def not_an_override(context: click.Context, parameter: click.Parameter, given: Path) -> Path:
@@ -70,6 +78,18 @@ def print_next(program: str, *arguments: object, purpose: str) -> None:
 def print_sweep_again(preset: str, out: Path, purpose: str) -> None:
     """Print the command that repeats a sweep on this machine, whose file and settings are known to the user alone."""
     print_next("fgssl", "sweep", "SWEEP.yaml", *(["--preset", preset] if preset else []), "--out", out, purpose=purpose)
+
+
+def write_report(out: Path) -> None:
+    """Write the report of a finished sweep, and print its path; a fault is a warning, since the table is there."""
+    from fgssl.progress import shown  # these import pandas, which only a finished sweep needs
+    from fgssl.report.report import report
+    from hpc.run_jobs import run_jobs
+
+    try:
+        print(f"report: {report(out, run_jobs, track=shown)}", flush=True)
+    except UserError as error:
+        print(f"WARNING: no report was written: {error}", file=sys.stderr, flush=True)
 
 
 def _quoted(word: str) -> str:

@@ -14,11 +14,13 @@ import click
 from fgssl.commands.arguments import (
     OVERRIDES,
     PATH,
+    REPORT,
     clusters,
     not_an_override,
     presets,
     print_next,
     print_next_in_python,
+    write_report,
 )
 from fgssl.data.location import levels_named
 from fgssl.errors import COMMAND_LINE, Problem, SettingsError
@@ -63,6 +65,7 @@ _POLL_S = 30.0
     help="Submit to a cluster: a name, e.g. karolina, or a file like slurm/*.yaml.",
 )
 @click.option("--wait", is_flag=True, help="With --cluster: wait until every run is done or has failed for good.")
+@REPORT
 def command(
     sweep: Path,
     overrides: tuple[str, ...],
@@ -72,8 +75,11 @@ def command(
     dry_run: bool,
     cluster: Path | None,
     wait: bool,
+    with_report: bool,
 ) -> int:
     """Train all runs of a table or figure, and write the table.
+
+    Once all runs are done, it writes the page of `fgssl report` too.
 
     If you run the command again, it starts only the runs that are missing or have failed.
 
@@ -100,8 +106,10 @@ def command(
             _print_seeds(planned, folder)
         if profile is None:
             code = run_here(planned, before, folder, at_a_time, dry_run)
+            if with_report and code == 0 and not dry_run:
+                write_report(folder)
         else:
-            code = _submit(planned, profile, faults, folder, dry_run, wait)
+            code = _submit(planned, profile, faults, folder, dry_run, wait, with_report)
         if dry_run and code == 0:
             _print_again(click.get_current_context().params)
         elif profile is None and not dry_run:
@@ -158,12 +166,18 @@ def _read(
 
 
 def _submit(
-    planned: SweepPlan, profile: "Profile", faults: Sequence[Problem], out: Path, dry_run: bool, wait: bool
+    planned: SweepPlan,
+    profile: "Profile",
+    faults: Sequence[Problem],
+    out: Path,
+    dry_run: bool,
+    wait: bool,
+    with_report: bool,
 ) -> int:
     from fgssl.commands.sync import sync  # imported here so that local runs do not load the cluster's modules
     from hpc.cluster.submit import submit
 
-    follow = functools.partial(sync, out, "over" if wait else "once", _POLL_S)
+    follow = functools.partial(sync, out, "over" if wait else "once", _POLL_S, with_report)
     return submit(planned, profile, faults, out, None if dry_run else follow)
 
 

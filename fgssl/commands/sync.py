@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from fgssl.commands.arguments import OUT
+from fgssl.commands.arguments import OUT, REPORT, write_report
 from fgssl.commands.status import show, suggest
 from fgssl.errors import EXIT_INTERRUPTED
 from fgssl.progress import shown
@@ -30,10 +30,12 @@ from hpc.cluster.sync import Report, Until, follow
     metavar="SECONDS",
     help="Time between two passes.",
 )
-def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
+@REPORT
+def command(out: Path, wait: bool, until_answered: bool, every: float, with_report: bool) -> int:
     """Submit the missing runs of a sweep, and write its table.
 
-    OUT is the output folder of a sweep that was submitted. The command resubmits jobs that were lost and fills up the
+    OUT is the output folder of a sweep that was submitted. Once all runs are done, the command
+    writes the page of `fgssl report` too. It resubmits jobs that were lost and fills up the
     queue. It is safe to repeat, from any login node; no daemon runs.
 
     The exit code is 1 if a job was refused, the scheduler did not answer, or no run is left in progress and some failed
@@ -41,11 +43,15 @@ def command(out: Path, wait: bool, until_answered: bool, every: float) -> int:
     """
     if wait and until_answered:
         raise click.UsageError("--wait and --until-answered exclude each other")
-    return sync(out, "over" if wait else "answered" if until_answered else "once", every)
+    until: Until = "over" if wait else "answered" if until_answered else "once"
+    return sync(out, until, every, with_report and not until_answered)
 
 
-def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
-    """Make one pass over a sweep or several, print each, write the table at the end, and return the exit code."""
+def sync(out: Path, until: Until = "once", every_s: float = 60.0, with_report: bool = False) -> int:
+    """Make one pass over a sweep or several, print each, write the table at the end, and return the exit code.
+
+    `with_report` adds the report if all runs are done.
+    """
 
     def show_pass(outcome: Report | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -66,6 +72,8 @@ def sync(out: Path, until: Until = "once", every_s: float = 60.0) -> int:
     done = all(status.state is ClusterState.DONE for status in report.runs.values())
     if done:
         print((out / "table.md").read_text(encoding="utf-8"))
+        if with_report:
+            write_report(out)
     if until != "answered":
         suggest(report.runs, out, ("status", "show the state of each run"))
     return 1 if report.progress.refused or report.silent or (report.over and not done) else 0

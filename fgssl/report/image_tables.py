@@ -1,7 +1,7 @@
 """Tables of test images: their CSV files, and what the page shows of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,22 @@ from fgssl.report.page.content import Entry, Table
 from fgssl.report.tables import write_table
 
 FILES = {"images.csv": image_table, "classes.csv": class_table, "flipped.csv": flipped_table}
+_CLASSES = {
+    "class": "class",
+    "cell": "cell",
+    "images": "images",
+    "baseline": "baseline",
+    "mean": "here",
+    "delta_baseline": "difference",
+}
+_FLIPPED = {
+    "image": "image",
+    "class": "class",
+    "cell": "cell",
+    "right": "seeds right",
+    "right_baseline": "seeds right in baseline",
+    "seeds": "seeds",
+}
 MOST_LINES = 12
 """Lines of a page's table of classes or images; the file holds all."""
 
@@ -69,7 +85,7 @@ def _of_classes(table: pd.DataFrame, level: str, outcomes: Outcomes) -> list[Tab
         f"{outcomes.metric} by {level}, percent: the largest differences from {outcomes.baseline}, of "
         f"{len(compared):,} (classes.csv)"
     )
-    return [_listed(caption, compared.loc[order], ("class", "cell", "images", "baseline", "mean", "delta_baseline"))]
+    return [_listed(caption, compared.loc[order], _CLASSES)]
 
 
 def _flipped(table: pd.DataFrame, outcomes: Outcomes) -> list[Table]:
@@ -79,13 +95,13 @@ def _flipped(table: pd.DataFrame, outcomes: Outcomes) -> list[Table]:
         f"Test images that {outcomes.baseline} gets wrong and a cell right at most seeds, or the converse: "
         f"{min(MOST_LINES, len(table))} of {len(table):,} (flipped.csv)"
     )
-    return [_listed(caption, table.head(MOST_LINES), ("image", "class", "cell", "right", "right_baseline", "seeds"))]
+    return [_listed(caption, table.head(MOST_LINES), _FLIPPED)]
 
 
-def _listed(caption: str, table: pd.DataFrame, columns: Sequence[str]) -> Table:
+def _listed(caption: str, table: pd.DataFrame, columns: Mapping[str, str]) -> Table:
     texts: dict[str, Callable[[Any], str]] = {"delta_baseline": lambda value: f"{value:+.1f}"}
     lines = [tuple(Entry(texts.get(name, _plain)(entry[name])) for name in columns) for entry in _entries(table)]
-    return Table(caption, tuple(columns), tuple(lines))
+    return Table(caption, tuple(columns.values()), tuple(lines))
 
 
 def _plain(value: Any) -> str:

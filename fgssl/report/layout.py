@@ -1,6 +1,7 @@
 """Table for readers, one row per cell and one column per metric, as Markdown and as LaTeX."""
 
 import math
+import re
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -15,6 +16,8 @@ from fgssl.store.plan import PlannedCell, PlanRecord
 
 MARKER = "†"
 """Mark of a number that lacks runs; a note under the table gives the reason."""
+OTHER_PROTOCOL = "‡"
+"""Mark of a published number that was measured in another way than the number of this table."""
 EMPTY = "–"
 """Text of a number that does not exist."""
 Entry: TypeAlias = dict[Hashable, Any]
@@ -72,13 +75,17 @@ def lay_out(table: pd.DataFrame, rows: Sequence[Row], plan: PlanRecord) -> Layou
         blocks.append(counted("Sanity rows, without a method, in the same units", sanity))
     blocks += _comparisons(plan, by_cell, shown, block)
     published = [cell for cell in by_cell if any(not _absent(entry["reference"]) for entry in by_cell[cell].values())]
+    others: list[str] = []
     if published:
         caption = "Published value, and the difference from it (this table minus published)"
-        blocks.append(block(caption, _published, published))
+        recipes = {cell.cell: _other_recipe(cell) for cell in plan.cells}
+        blocks.append(block(caption, lambda entry: _published(entry, recipes[entry["cell"]]), published))
+        others = sorted({recipe for cell in published if (recipe := recipes[cell])})
 
     notes = [
         *_unit_notes(shown),
         *_reading(plan, by_cell, bold, underlined),
+        *map(_PROTOCOL.format, others),
         *(f"{MARKER} {cell}: {text}" for cell, text in absences(rows, plan).items()),
         *remarks(rows),
         *(f"Warning: {line}" for line in warnings(rows)),
@@ -252,11 +259,25 @@ def _fewer_pairs(entry: Entry) -> str:
     return f" (n = {entry['delta_n']}) {MARKER}" if fewer else ""
 
 
-def _published(entry: Entry) -> str:
+_PROTOCOL = (
+    f"{OTHER_PROTOCOL} published with the linear probe of MoCo (evaluation.linear.recipe: fixed), measured here with "
+    "recipe: {}, which is part of the difference"
+)
+
+
+def _other_recipe(cell: PlannedCell) -> str:
+    """Return the recipe of a cell's linear probe if it is not that of the published tables, or nothing."""
+    evaluation = cell.runs[0].config.evaluation
+    probe = None if evaluation is None else evaluation.linear
+    return "" if probe is None or probe.recipe == "fixed" else str(probe.recipe)
+
+
+def _published(entry: Entry, other_recipe: str) -> str:
     if _absent(entry["reference"]):
         return EMPTY
     difference = EMPTY if _absent(entry["delta_reference"]) else _number(entry, "delta_reference", "+")
-    return f"{_number(entry, 'reference')} ({difference})"
+    marker = f" {OTHER_PROTOCOL}" if other_recipe and entry["metric"].startswith("linear_") else ""
+    return f"{_number(entry, 'reference')} ({difference}){marker}"
 
 
 def _number(entry: Entry, column: str, sign: str = "") -> str:
@@ -332,6 +353,10 @@ def _latex_line(line: Iterable[str]) -> str:
     return " & ".join(line) + r" \\"
 
 
+_GREEK = (
+    *("alpha", "beta", "gamma", "delta", "varepsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "pi", "rho"),
+    *("sigma", "tau", "varphi", "chi", "psi", "omega"),
+)
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -342,22 +367,25 @@ _LATEX = str.maketrans(
         "$": r"\$",
         "#": r"\#",
         "_": r"\_",
+        "[": "{[}",  # at the start of a line it would be an argument of the line before
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "`": r"\textasciigrave{}",
+        "−": "$-$",
+        "\N{WORD JOINER}": "{}",
         "±": r"$\pm$",
         "–": "--",
         MARKER: r"\dag{}",
-        "σ": r"$\sigma$",
-        "τ": r"$\tau$",
-        "λ": r"$\lambda$",
-        "α": r"$\alpha$",
-        "ν": r"$\nu$",
+        OTHER_PROTOCOL: r"\ddag{}",
         "∞": r"$\infty$",
+        "×": r"$\times$",
+        **{letter: rf"$\{name}$" for letter, name in zip("αβγδεηθκλμνπρστφχψω", _GREEK, strict=True)},
     }
 )
 
 
 def _latex_text(text: str) -> str:
-    return text.translate(_LATEX)
+    minus = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
+    return re.sub("-(?=-)", "-\N{WORD JOINER}", minus).translate(_LATEX)  # -- would become a dash

@@ -50,7 +50,7 @@ class Pictures:
 
 
 def _picture(name: str, png: Path, svg: Path) -> Figure:
-    caption = (inspect.getdoc(FIGURES.load(name)) or name).split("\n\n")[0].replace("\n", " ")
+    caption = (inspect.getdoc(FIGURES.load(name)) or name).split("\n\n")[0].replace("\n", " ").replace("*", "")
     if svg.stat().st_size <= MOST_BYTES:
         return Figure(name, caption, "svg", svg.read_bytes(), caption)
     return Figure(name, caption, "png", png.read_bytes(), caption)

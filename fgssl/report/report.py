@@ -165,42 +165,31 @@ def _with_embeddings(page: content.Page, sweeps: Sequence[Sweep], most_megabytes
 
 
 def _chosen(sweeps: Sequence[Sweep]) -> list[list[Embedding]]:
-    """Return the runs of each embedding of the page.
+    """Return the runs of each embedding of the page: two linked ones, or one alone.
 
-    Of one sweep they are the baseline, or the first cell, and the best other cell, at the first seed of which both are
-    there. Of two sweeps they are the best cells, in one embedding if their test images are the same.
+    Of one sweep they are the baseline and the best other cell, or the two best cells. Of two sweeps they are the best
+    cells, linked if their test images are the same. The seed is the first at which both are there.
     """
+    ranked = [_ranked(sweep) for sweep in sweeps]
     if len(sweeps) == 1:
-        ranked = _ranked(sweeps[0])
-        baseline = next((runs for cell, runs in ranked.items() if cell == sweeps[0].plan.baseline), None)
-        pair = [baseline, *ranked.values()] if baseline is not None else list(ranked.values())
-        pair = list({id(runs): runs for runs in pair}.values())[:2]
+        baseline = [ranked[0].pop(cell) for cell in (sweeps[0].plan.baseline,) if cell in ranked[0]]
+        first, *others = [*baseline, *ranked[0].values()]
     else:
-        pair = [next(iter(_ranked(sweep).values())) for sweep in sweeps]
-        named = [
-            [replace(one, cell=f"{sweep.prefix}{one.cell}") for one in runs]
-            for sweep, runs in zip(sweeps, pair, strict=True)
-        ]
-        pair = named
-    first, *others = pair
+        first, *others = [next(iter(of_sweep.values())) for of_sweep in ranked]
     if not others:
-        return [[first[0]]]
-    (other,) = others
-    same = [[a, b] for a in first for b in other if a.seed == b.seed and _same_images(a, b)]
-    linked = same or [[a, b] for a in first for b in other if _same_images(a, b)]
-    return [linked[0]] if linked else [[first[0]], [other[0]]]
-
-
-def _same_images(one: Embedding, other: Embedding) -> bool:
-    return one.images["test"].version == other.images["test"].version
+        return [first[:1]]
+    pairs = [[a, b] for a in first for b in others[0] if a.images["test"].version == b.images["test"].version]
+    pairs.sort(key=lambda pair: pair[0].seed != pair[1].seed)
+    return pairs[:1] or [first[:1], others[0][:1]]
 
 
 def _ranked(sweep: Sweep) -> dict[str, list[Embedding]]:
-    """Return the embeddings of each cell, the cell of the best mean in the primary metric first."""
+    """Return the embeddings of each cell with a method, the cell of the best mean in the primary metric first."""
     plan, table = sweep.plan, sweep.records["table"]
     of_cells: dict[str, list[Embedding]] = {}
-    for one in sweep.records["embeddings"]:
-        of_cells.setdefault(one.cell, []).append(one)
+    methods = {cell.cell for cell in plan.of_arms}
+    for one in (one for one in sweep.records["embeddings"] if one.cell in methods):
+        of_cells.setdefault(one.cell, []).append(replace(one, cell=f"{sweep.prefix}{one.cell}"))
     if not of_cells:
         raise NotDrawnError(
             f"no run of {plan.sweep} that is done keeps features of images that are there: see "

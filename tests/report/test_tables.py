@@ -91,11 +91,24 @@ def test_reference(finished: Finished) -> None:
     assert math.isnan(entry(table, "base", "rank1")["reference"])
     assert entry(table, "sigma=0.1")["reference"] == 64.25
     assert math.isnan(entry(table, "sigma=0.1")["delta_reference"])
-    published = layout_of(out).blocks[2]
-    assert published.lines == [
-        ["base", "63.98 (-10.98)", "–", "–", "–", "–", "–"],
-        ["sigma=0.1", "64.25 (–)", "–", "–", "40.00 (–)", "–", "–"],
+    layout = layout_of(out)
+    assert layout.blocks[2].lines == [
+        ["base", "63.98 (-10.98) ‡", "–", "–", "–", "–", "–"],
+        ["sigma=0.1", "64.25 (–) ‡", "–", "–", "40.00 (–)", "–", "–"],
     ]
+    assert [note for note in layout.notes if "measured here with recipe: scaled" in note]
+
+
+def test_published_values_of_the_same_protocol_have_no_mark(finished: Finished) -> None:
+    out = finished({"base": [50.0, 52.0, 57.0]})
+    out.measure(
+        ["base", "sigma=0.1", "sigma=0.5"], {"linear": {"recipe": "fixed", "learning_rates": [30.0]}}, ["linear_100"]
+    )
+    out.content["reference"] = {"base": {"linear_100": 63.98}}
+    out.write_plan()
+    layout = layout_of(out)
+    assert layout.blocks[-1].lines == [["base", "63.98 (–)"]]
+    assert not [note for note in layout.notes if "‡" in note]
 
 
 def test_tests_of_the_primary_measure(finished: Finished) -> None:

@@ -22,6 +22,10 @@ FIGURES = Registry(
         "training": "fgssl.report.figures.training",
         "spectrum": "fgssl.report.figures.spectrum",
         "tsne": "fgssl.report.figures.tsne",
+        "gate": "fgssl.report.figures.gate",
+        "attention": "fgssl.report.figures.attention",
+        "reconstructions": "fgssl.report.figures.reconstructions",
+        "confusion": "fgssl.report.figures.confusion",
         "lookalikes": "fgssl.report.figures.lookalikes",
     },
 )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fgssl.errors import DataError, UserError
 from fgssl.report.images import Outcomes
 from fgssl.settings.config import Config
+from fgssl.settings.methods import SynthesizedSettings
+from fgssl.settings.noise import NoiseSettings
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
@@ -35,6 +37,7 @@ class Embedding:
 
     cell: str
     seed: int
+    config: Config
     folder: RunFolder
     images: "Mapping[str, ShardedSplit]"
     """Images by split, in the order of the features: labels, groups, attributes and pixels."""
@@ -48,6 +51,12 @@ class Embedding:
     def coarse(self) -> int:
         """Label level above the finest, such as genus, or the finest if there is no other."""
         return min(1, len(self.levels) - 1)
+
+    @property
+    def noise(self) -> NoiseSettings | None:
+        """Noise that its method added to features, or None if it made no pairs."""
+        method = self.config.method
+        return method.noise if isinstance(method, SynthesizedSettings) and method.pair_weight else None
 
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
@@ -81,6 +90,29 @@ def first_of_each_cell(embeddings: "list[Embedding]") -> list[Embedding]:
             "no run that is done keeps features of images that are there: see evaluation.keep_features and data.folder"
         )
     return list({one.cell: one for one in reversed(embeddings)}.values())[::-1]
+
+
+def with_weights(embeddings: "list[Embedding]", network: str) -> list[Embedding]:
+    """Return the first embedding of each cell whose run folder holds the weights of a network, such as `decoder`."""
+    found = [one for one in embeddings if (one.folder.path / f"{network}.safetensors").is_file()]
+    if embeddings and not found:
+        raise NotDrawnError(f"no run that is done holds the weights of its {network} ({network}.safetensors)")
+    return first_of_each_cell(found)
+
+
+def with_noise(embeddings: "list[Embedding]") -> list[Embedding]:
+    """Return the embeddings of runs that added noise to features; raise a `NotDrawnError` if there are only others."""
+    found = [one for one in embeddings if one.noise is not None]
+    if embeddings and not found:
+        raise NotDrawnError("no run that is done adds noise to features (method synthesized)")
+    return found
+
+
+def evenly_spaced(images: int, most: int) -> "NDArray[np.int64]":
+    """Return at most `most` rows in equal steps. They are a fair choice, since packing has permuted the images."""
+    import numpy as np
+
+    return np.linspace(0, images - 1, min(images, most)).round().astype(np.int64)
 
 
 def _rows(records: Records) -> "list[Row]":
@@ -125,7 +157,7 @@ def _embeddings(records: Records) -> list[Embedding]:
             opened[shards] = _images(shards)
         images = opened[shards]
         if images and images["test"].version == measured.data_version:
-            found.append(Embedding(cell, seed, folder, images))
+            found.append(Embedding(cell, seed, config, folder, images))
     return found
 
 

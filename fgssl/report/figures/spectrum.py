@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fgssl.report.figures import style
 from fgssl.report.figures.class_colors import class_colors
-from fgssl.report.figures.records import Embedding, NotDrawnError, first_of_each_cell
+from fgssl.report.figures.records import Embedding, NotDrawnError, evenly_spaced, first_of_each_cell
 from fgssl.store.plan import PlanRecord
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _spectrum(axes: Any, plan: PlanRecord, shown: Sequence[Embedding]) -> dict[s
 
 def _points(axes: Any, scaled: NDArray[np.float64], pair: NDArray[np.int64], colors: NDArray[Any], title: str) -> None:
     """Draw the images along two dimensions."""
-    chosen = np.linspace(0, len(scaled) - 1, min(len(scaled), MOST_POINTS)).round().astype(np.int64)
+    chosen = evenly_spaced(len(scaled), MOST_POINTS)
     points = scaled[np.ix_(chosen, pair)]
     axes.scatter(*points.T, s=3, c=colors[chosen], linewidths=0, alpha=0.7, rasterized=True)
     axes.grid(visible=False)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fgssl.report.centroids import nearest_classes
 from fgssl.report.figures import style
 from fgssl.report.figures.class_colors import class_colors
-from fgssl.report.figures.records import Embedding, NotDrawnError, first_of_each_cell
+from fgssl.report.figures.records import Embedding, NotDrawnError, evenly_spaced, first_of_each_cell
 from fgssl.report.map import FEWEST, feature_map
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _note(shown: Sequence[Embedding], level: str) -> str:
 def shown_rows(one: Embedding) -> NDArray[np.int64]:
     """Return the rows of the test images that a map shows: all, or `MOST_IMAGES` at equal steps of the shards."""
     images = len(one.images["test"])
-    return np.linspace(0, images - 1, min(images, MOST_IMAGES)).round().astype(np.int64)
+    return evenly_spaced(images, MOST_IMAGES)
 
 
 def _panel(axes: Any, one: Embedding, points: NDArray[np.float32], aspect: float, width: float) -> dict[str, str]:

@@ -40,6 +40,8 @@ export class Explorer {
       lassoes: false, marksOutliers: true, onlyOutliers: false,
     });
     this.outlier = Uint8Array.from({ length: embedding.count }, (_, image) => isOutlier(embedding, image));
+    const outliers = this.outlier.reduce((sum, one) => sum + one, 0);
+    this.marksOutliers = 3 * outliers < embedding.count; // rings of many would hide the map
     this.views = embedding.maps.map((map) => new MapView(this, map));
     this.build();
     this.recolor();

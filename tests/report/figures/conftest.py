@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from fgssl.data.location import ensure_toy
 from fgssl.data.shards import ShardedSplit
+from fgssl.encoders.weights import weights_bytes
+from fgssl.methods.build import RANDOM_START, build_method
 from fgssl.settings import config as configs
 from fgssl.store.features import KeptFeatures, Origin
 from tests.report.conftest import Out
 
 FEW = {"toy": {"train_images_per_species": 2, "test_images_per_species": 2, "image_size": 16}}
 DIMENSIONS = 8
+ENCODER = {
+    "name": "resnet18",
+    "arguments": {"channels": [8, 8, 8, DIMENSIONS], "layers": [1, 1, 1, 1], "output_stride": 8},
+    "batch_norm_group_size": 2,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +38,11 @@ class Embedded:
         self.out = out
         for cell in out.content["cells"]:
             for run in cell["runs"]:
-                run["config"]["data"] |= FEW
+                config = run["config"]
+                config["data"] |= FEW
+                config["encoder"] = ENCODER
+                if config["method"]["name"] == "synthesized":
+                    config["decoder"] = {"name": "light", "width": 16}
         out.write_plan()
         config = configs.parse(out.planned("base", 0)["config"], "test")
         self.shards = ensure_toy(config.data, out.path / "data")
@@ -45,12 +56,25 @@ class Embedded:
         rows[:, 6] += labels[:, 0] / 24
         return rows
 
-    def finish(self, cell: str, seed: int, given: Mapping[str, Any] | None = None, noise: float = 0.3) -> None:
+    def finish(
+        self,
+        cell: str,
+        seed: int,
+        given: Mapping[str, Any] | None = None,
+        noise: float = 0.3,
+        linear_100: float = 50.0,
+    ) -> None:
         """Finish a run, with features of both splits, or those that are given by split."""
-        self.out.finish(cell, seed, 50.0, data_version=self.images["train"].version)
+        self.out.finish(cell, seed, linear_100, data_version=self.images["train"].version)
         splits = {split: self.features(split, noise, seed) for split in self.images} | dict(given or {})
         kept = KeptFeatures(splits=splits, encoded_by=dict.fromkeys(splits, "c1"), origin=Origin(data_version="d"))
         (self.out.folder(cell, seed) / "features.safetensors").write_bytes(kept.to_bytes())
+
+    def add_weights(self, cell: str, seed: int) -> None:
+        """Write the random networks that the training of a finished run would have started from."""
+        config = configs.parse(self.out.planned(cell, seed)["config"], "test")
+        for name, network in build_method(config, RANDOM_START, [24, 6]).exports().items():
+            (self.out.folder(cell, seed) / f"{name}.safetensors").write_bytes(weights_bytes(network))
 
 
 @pytest.fixture

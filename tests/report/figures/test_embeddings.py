@@ -17,10 +17,11 @@ from fgssl.store.features import KeptFeatures
 from tests.report.conftest import Out
 from tests.report.figures.conftest import Embedded
 
-OF_FEATURES = ("spectrum", "tsne", "lookalikes")
+OF_FEATURES = ("spectrum", "tsne", "lookalikes", "confusion")
+OF_NETWORKS = ("attention", "reconstructions", "gate")
 
 
-@pytest.mark.parametrize("name", OF_FEATURES)
+@pytest.mark.parametrize("name", [*OF_FEATURES, *OF_NETWORKS])
 def test_features_and_images_must_be_there(out: Out, embedded: Embedded, name: str) -> None:
     reason = "no run that is done keeps features of images that are there"
     with pytest.raises(NotDrawnError, match=reason):

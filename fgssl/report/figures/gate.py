@@ -1,0 +1,78 @@
+"""Gates of the noise: which dimensions of a feature it changes, and how much (*Synthesized Pairs*, Fig. 2)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgssl.report.figures import style
+from fgssl.report.figures.records import Embedding, evenly_spaced, with_noise, with_weights
+from fgssl.settings.noise import VARIANTS, QuantileThreshold
+from fgssl.store.plan import PlanRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+needs = ("plan", "embeddings")
+
+TITLES = ("spread $v$", r"low-variance gate $1-\tilde{v}$, 0 above $\tau$", r"Grad-CAM gate $1-\tilde{G}$")
+IMAGES = 32
+"""Test images over which the Grad-CAM gate is shown."""
+
+
+@style.house_style
+def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
+    """Draw the spread of the dimensions and both gates, for the first seed of each cell with noise."""
+    from fgssl.report.networks import Chosen, gates
+
+    shown = with_weights(with_noise(list(embeddings)), "encoder")
+    images = shown[0].images["test"]
+    chosen = Chosen(images, evenly_spaced(len(images), IMAGES))
+    figure, grid = style.panels(1, 3, width=style.TWO_COLUMNS, panel_height=1.9)
+    spread, low_variance, grad_cam = grid[0]
+    looks, handles = style.looks(cell.cell for cell in plan.cells), dict[str, Any]()
+    for one in shown:
+        found, look = gates(one, chosen), {**looks[one.cell], "marker": "none"}
+        order = np.argsort(-found.spread, kind="stable")
+        handles[one.cell] = _line(spread, found.spread[order], look)
+        if _has(one, "low_variance"):
+            _line(low_variance, found.low_variance[order], look)
+            _threshold(spread, one, look)
+        if _has(one, "grad_cam"):
+            _line(grad_cam, np.sort(found.grad_cam, axis=None), look)
+    for axes, title in zip(grid[0], TITLES, strict=True):
+        axes.set_title(title)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("dimensions (%)")
+    spread.set_ylim(bottom=0)
+    low_variance.set_ylim(-0.03, 1.03)
+    grad_cam.set_ylim(-0.03, 1.03)
+    style.letter(grid[0])
+    note = (
+        "Each gate multiplies the standard deviation of its noise: 0 is no noise. (a) and (b): dimensions from the "
+        "largest spread over training images to the smallest; dashed: threshold τ. (c): dimensions of "
+        f"{len(chosen)} test images from the lowest gate to the highest, with scores of the cosine to augmented views, "
+        "since finished runs keep no heads. First seed of each cell."
+    )
+    return style.finish(figure, [handles], note)
+
+
+def _line(axes: Any, values: NDArray[np.float32], look: Mapping[str, Any]) -> Any:
+    """Draw values in their order against the share of them in percent."""
+    (line,) = axes.plot((np.arange(len(values)) + 0.5) / len(values) * 100, values, **look)
+    return line
+
+
+def _threshold(axes: Any, one: Embedding, look: Mapping[str, Any]) -> None:
+    assert one.noise is not None
+    tau = one.noise.threshold
+    if not isinstance(tau, QuantileThreshold) and math.isfinite(tau):
+        axes.axhline(tau, color=look["color"], linewidth=0.8, linestyle=(0, (3, 2)))
+
+
+def _has(one: Embedding, term: str) -> bool:
+    """Return whether the noise has a term; `random` has the mean square of both."""
+    assert one.noise is not None
+    return bool(VARIANTS[one.noise.variant].keys() & {term, "random"})

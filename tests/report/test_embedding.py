@@ -1,0 +1,29 @@
+"""Neighborhoods of an embedding against slow loops and scikit-learn."""
+
+import numpy as np
+import pytest
+
+from fgssl.report.centroids import unit_rows
+from fgssl.report.embedding import NEIGHBORS, neighborhoods
+
+
+def test_neighbors_and_trustworthiness_equal_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifold = pytest.importorskip("sklearn.manifold")
+    monkeypatch.setattr("fgssl.report.embedding.IMAGES_AT_ONCE", 17)
+    random = np.random.default_rng(0)
+    features = random.normal(size=(80, 6)).astype(np.float32)
+    points = (features[:, :2] + random.normal(scale=0.3, size=(80, 2))).astype(np.float32)
+    neighbors, distances, trustworthiness = neighborhoods(features, points)
+    cosine = unit_rows(features) @ unit_rows(features).T
+    np.fill_diagonal(cosine, -np.inf)
+    np.testing.assert_array_equal(neighbors, np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBORS])
+    np.testing.assert_allclose(distances, 1 - np.take_along_axis(cosine, neighbors, 1), atol=1e-6)
+    expected = manifold.trustworthiness(features, points, n_neighbors=NEIGHBORS, metric="cosine")
+    assert trustworthiness == pytest.approx(expected, abs=1e-9)
+    assert trustworthiness < 0.99
+
+
+def test_few_images_have_few_neighbors() -> None:
+    neighbors, distances, trustworthiness = neighborhoods(np.eye(5), np.eye(5, 2, dtype=np.float32))
+    assert neighbors.shape == distances.shape == (5, 2)
+    assert 0 <= trustworthiness <= 1
