@@ -66,13 +66,15 @@ def _line(axes: Any, values: NDArray[np.float32], look: Mapping[str, Any]) -> An
 
 
 def _threshold(axes: Any, one: Embedding, look: Mapping[str, Any]) -> None:
-    assert one.noise is not None
-    tau = one.noise.threshold
+    noise = one.config.method.added_noise
+    assert noise is not None
+    tau = noise.threshold
     if not isinstance(tau, QuantileThreshold) and math.isfinite(tau):
         axes.axhline(tau, color=look["color"], linewidth=0.8, linestyle=(0, (3, 2)))
 
 
 def _has(one: Embedding, term: str) -> bool:
     """Return whether the noise has a term; `random` has the mean square of both."""
-    assert one.noise is not None
-    return bool(VARIANTS[one.noise.variant].keys() & {term, "random"})
+    noise = one.config.method.added_noise
+    assert noise is not None
+    return bool(VARIANTS[noise.variant].keys() & {term, "random"})
