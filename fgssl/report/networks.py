@@ -19,11 +19,10 @@ from fgssl.decoders.build import build_decoder
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.weights import load_weights
 from fgssl.noises.grad_cam import grad_cam_scores, normalized_scores
-from fgssl.noises.low_variance import low_variance_deviation, low_variance_dimensions, spread
+from fgssl.noises.low_variance import REFERENCE_ROWS, low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.perturbation import Perturbation
 from fgssl.report.figures.records import Embedding, NotDrawnError, evenly_spaced
 from fgssl.settings.config import Config
-from fgssl.settings.methods import SynthesizedSettings
 from fgssl.views.crops import resized
 from fgssl.views.maker import ViewMaker
 from fgssl.views.normalization import by_channel
@@ -109,7 +108,7 @@ def _last_fine(maps: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 
 def gates(one: Embedding, chosen: Chosen) -> Gates:
     """Return the gates of a run's noise."""
-    noise = one.noise
+    noise = one.config.method.added_noise
     assert noise is not None
     features, gradient = _features_and_gradient(one.config, _encoder(one), chosen)
     found = spread(_bank(one), noise.statistic, noise.normalization)
@@ -124,14 +123,14 @@ def gates(one: Embedding, chosen: Chosen) -> Gates:
 
 def reconstructions(one: Embedding, chosen: Chosen) -> Reconstructions:
     """Return what the decoder of a run makes of features, and of their copies with its noise of step 0."""
-    config, encoder = one.config, _encoder(one)
+    config, encoder, noise = one.config, _encoder(one), one.config.method.added_noise
     assert config.decoder is not None
-    assert one.noise is not None
+    assert noise is not None
     group = config.encoder.batch_norm_group_size
     decoder = build_decoder(config.decoder, feature_width(encoder), config.views.image_size, group)
     load_weights(decoder, one.folder.decoder)
     features, gradient = _features_and_gradient(config, encoder, chosen)
-    perturbation, rows = Perturbation(one.noise, config.seed), torch.arange(len(chosen))
+    perturbation, rows = Perturbation(noise, config.seed), torch.arange(len(chosen))
     delta = perturbation(features, gradient, _bank(one), step=0, indices=rows).delta
     return Reconstructions(*(_images(config, decoder.eval(), given) for given in (features, features + delta)))
 
@@ -151,9 +150,8 @@ def _encoder(one: Embedding) -> nn.Module:
 
 def _bank(one: Embedding) -> Tensor:
     """Return features (K, D) of training images in place of the bank, which a finished run does not keep."""
-    method, features = one.config.method, one.features("train")
-    assert isinstance(method, SynthesizedSettings)
-    return torch.from_numpy(features[evenly_spaced(len(features), method.bank_size)]).float()
+    features = one.features("train")
+    return torch.from_numpy(features[evenly_spaced(len(features), REFERENCE_ROWS)]).float()
 
 
 def _originals(config: Config, chosen: Chosen) -> Tensor:

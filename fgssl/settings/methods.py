@@ -80,6 +80,11 @@ class MethodSettings:
         """Level of the labels that the method trains on: its setting `level`, or the finest if it has none."""
         return getattr(self, "level", 0)
 
+    @property
+    def added_noise(self) -> NoiseSettings | None:
+        """Noise that the method adds to features, or None if it adds none."""
+        return None
+
     def canonical(self) -> "MethodSettings":
         """Return the settings in the one spelling that all equivalent settings share."""
         return self
@@ -358,6 +363,11 @@ class SynthesizedSettings(MethodSettings):
     detach_pairs: bool = True
     """Whether the gradient of L_P stops at the synthesized images, which is our choice. Otherwise encoder and decoder
     can lower L_P by a decoder that ignores its input."""
+
+    @property
+    def added_noise(self) -> NoiseSettings | None:
+        """Noise that makes the pairs, or None if they have no weight."""
+        return self.noise if self.pair_weight else None
 
     def canonical(self) -> MethodSettings:
         """Return the base method if the variant is `none`, since there are no pairs to learn from."""

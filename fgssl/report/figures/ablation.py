@@ -25,7 +25,7 @@ WIDE_SPREAD = 8
 
 @style.house_style
 def draw(plan: PlanRecord, table: "pd.DataFrame") -> "Figure":
-    """Draw a panel for each varied setting, with the baseline as a band and published values beside ours."""
+    """Draw a panel for each varied setting, with the baseline as a band, and published values as stars."""
     metric = plan.primary or plan.metrics[0]
     entries = {entry["cell"]: entry for entry in table[table["metric"] == metric].to_dict("records")}
     curves = {key: found for key in plan.grid_keys if (found := _curves(plan, key))}
@@ -128,6 +128,8 @@ def _panel(
     arms: Mapping[str, Mapping[str, Any]],
     handles: dict[str, Any],
 ) -> None:
+    from matplotlib.lines import Line2D
+
     places = positions([cell.grid[key] for cells in curves.values() for cell in cells])
     extent = max(places.at.values()) - min(places.at.values())
     for number, (label, cells) in enumerate(curves.items()):
@@ -144,10 +146,10 @@ def _panel(
         published = [(places.at[_text(c.grid[key])] + shift, entries[c.cell]["reference"]) for c in cells]
         published = [(at, value) for at, value in published if not math.isnan(value)]
         if published:
-            mark = axes.scatter(
-                *zip(*published, strict=True), s=22, facecolors="none", edgecolors=look["color"], marker="*"
-            )
-            handles.setdefault("published", mark)
+            line = "none" if not places.connected else (0, (1, 1.5))
+            star: dict[str, Any] = {"marker": "*", "markersize": 5, "markerfacecolor": "none", "markeredgewidth": 0.8}
+            axes.plot(*zip(*published, strict=True), color=look["color"], linestyle=line, linewidth=0.8, **star)
+            handles.setdefault("published", Line2D([], [], color=style.GRAY, linestyle="none", **star))
     texts = dict(sorted(places.at.items(), key=lambda item: item[1]))
     long = any(len(text) > 6 for text in texts)
     axes.set_xticks(

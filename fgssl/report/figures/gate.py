@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgssl.report.figures import style
+from fgssl.report.figures.pictures import few
 from fgssl.report.figures.records import Embedding, evenly_spaced, with_noise, with_weights
 from fgssl.settings.noise import VARIANTS, QuantileThreshold
 from fgssl.store.plan import PlanRecord
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 needs = ("plan", "embeddings")
 
 TITLES = ("spread $v$", r"low-variance gate $1-\tilde{v}$, 0 above $\tau$", r"Grad-CAM gate $1-\tilde{G}$")
+MOST_CELLS = 9
 IMAGES = 32
 """Test images over which the Grad-CAM gate is shown."""
 
@@ -27,7 +29,7 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     """Draw the spread of the dimensions and both gates, for the first seed of each cell with noise."""
     from fgssl.report.networks import Chosen, gates
 
-    shown = with_weights(with_noise(list(embeddings)), "encoder")
+    shown, more = few(with_weights(with_noise(list(embeddings)), "encoder"), MOST_CELLS, plan.baseline)
     images = shown[0].images["test"]
     chosen = Chosen(images, evenly_spaced(len(images), IMAGES))
     figure, grid = style.panels(1, 3, width=style.TWO_COLUMNS, panel_height=1.9)
@@ -54,7 +56,7 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
         "Each gate multiplies the standard deviation of its noise: 0 is no noise. (a) and (b): dimensions from the "
         "largest spread over training images to the smallest; dashed: threshold τ. (c): dimensions of "
         f"{len(chosen)} test images from the lowest gate to the highest, with scores of the cosine to augmented views, "
-        "since finished runs keep no heads. First seed of each cell."
+        f"since finished runs keep no heads. First seed of each cell.{more}"
     )
     return style.finish(figure, [handles], note)
 
@@ -66,13 +68,15 @@ def _line(axes: Any, values: NDArray[np.float32], look: Mapping[str, Any]) -> An
 
 
 def _threshold(axes: Any, one: Embedding, look: Mapping[str, Any]) -> None:
-    assert one.noise is not None
-    tau = one.noise.threshold
+    noise = one.config.method.added_noise
+    assert noise is not None
+    tau = noise.threshold
     if not isinstance(tau, QuantileThreshold) and math.isfinite(tau):
         axes.axhline(tau, color=look["color"], linewidth=0.8, linestyle=(0, (3, 2)))
 
 
 def _has(one: Embedding, term: str) -> bool:
     """Return whether the noise has a term; `random` has the mean square of both."""
-    assert one.noise is not None
-    return bool(VARIANTS[one.noise.variant].keys() & {term, "random"})
+    noise = one.config.method.added_noise
+    assert noise is not None
+    return bool(VARIANTS[noise.variant].keys() & {term, "random"})

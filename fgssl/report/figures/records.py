@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fgssl.errors import DataError, UserError
 from fgssl.report.images import Outcomes
 from fgssl.settings.config import Config
-from fgssl.settings.methods import SynthesizedSettings
-from fgssl.settings.noise import NoiseSettings
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
@@ -51,12 +49,6 @@ class Embedding:
     def coarse(self) -> int:
         """Label level above the finest, such as genus, or the finest if there is no other."""
         return min(1, len(self.levels) - 1)
-
-    @property
-    def noise(self) -> NoiseSettings | None:
-        """Noise that its method added to features, or None if it made no pairs."""
-        method = self.config.method
-        return method.noise if isinstance(method, SynthesizedSettings) and method.pair_weight else None
 
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
@@ -102,7 +94,7 @@ def with_weights(embeddings: "list[Embedding]", network: str) -> list[Embedding]
 
 def with_noise(embeddings: "list[Embedding]") -> list[Embedding]:
     """Return the embeddings of runs that added noise to features; raise a `NotDrawnError` if there are only others."""
-    found = [one for one in embeddings if one.noise is not None]
+    found = [one for one in embeddings if one.config.method.added_noise is not None]
     if embeddings and not found:
         raise NotDrawnError("no run that is done adds noise to features (method synthesized)")
     return found

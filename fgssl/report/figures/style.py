@@ -4,7 +4,9 @@ import functools
 import io
 import itertools
 import math
+import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
@@ -32,6 +34,26 @@ GRAY, LIGHT = "#777777", "#D8D8D8"
 """Colors of what is not a series: notes and grids."""
 MARKERS, DASHES = "osD^vPX", ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 
+FONT = "DejaVu Sans"
+"""Font of all text: it comes with matplotlib, so that it is the same everywhere."""
+FALLBACK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "SimHei",
+    "Noto Sans Devanagari",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Thai",
+)
+"""Fonts of letters that `FONT` lacks, in the order in which they are tried if they are installed."""
+_CODE = re.compile(r"U\+[0-9A-F…]")
+
 TEXT_POINTS, SMALL_POINTS = 7.0, 6.0
 _LINE_IN = {TEXT_POINTS: 0.145, SMALL_POINTS: 0.115}
 _HANDLE_IN, _LEGEND_GAP_IN, _EDGE_IN = 0.29, 0.13, 0.06
@@ -51,7 +73,6 @@ STYLE: dict[str, Any] = {
     "figure.dpi": 300,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that it is the same everywhere
     "font.size": TEXT_POINTS,
     "grid.color": LIGHT,
     "grid.linewidth": 0.4,
@@ -117,6 +138,7 @@ def _apply() -> None:
     matplotlib = _matplotlib()
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(STYLE)
+    matplotlib.rcParams["font.family"] = list(_fonts())
 
 
 def _matplotlib() -> Any:
@@ -142,11 +164,16 @@ def finish(figure: "Figure", legends: Sequence[Mapping[str, Any]], note: str = "
     """Add legends above the panels, each a mapping from labels to artists, and a note below, and return the figure.
 
     The figure becomes higher by what they need, so that the panels keep their height. Labels are shortened to the
-    figure's width.
+    figure's width. The note explains codes of letters, see `plain`.
     """
+    from matplotlib.text import Text
+
     width, panels_height = figure.get_size_inches()
     blocks = [_columns(handles, width - 2 * _EDGE_IN) for handles in legends if handles]
     heights = [math.ceil(len(labels) / columns) * _LINE_IN[TEXT_POINTS] + _EDGE_IN for labels, columns, _ in blocks]
+    texts = [text.get_text() for text in figure.findobj(Text)] + [label for labels, _, _ in blocks for label in labels]
+    if any(map(_CODE.search, [*texts, plain(note)])):
+        note = f"{note} U+…: letters that no installed font has.".strip()
     lines = _wrapped(note, width - 2 * _EDGE_IN)
     below = len(lines) * _LINE_IN[SMALL_POINTS] + _EDGE_IN if lines else 0.0
     height = panels_height + sum(heights) + below
@@ -224,14 +251,29 @@ def text_width(text: str, points: float = TEXT_POINTS) -> float:
 
 @functools.cache
 def _advance(letter: str) -> float:
-    """Return the width of a letter, relative to the size of the font; one that it lacks is drawn as a square."""
-    from matplotlib.font_manager import findfont, get_font
-
-    font = get_font(findfont("DejaVu Sans"))
-    if not font.get_char_index(ord(letter)):
+    """Return the width of a letter, relative to the size of the font."""
+    font = next((font for font in _fonts().values() if font.get_char_index(ord(letter))), None)
+    if font is None:
         return 1.0
     font.set_size(1000, 72)
     return float(font.load_char(ord(letter)).linearHoriAdvance) / 65536 / 1000
+
+
+@functools.cache
+def _fonts() -> dict[str, Any]:
+    """Return the installed fonts by family, in the order in which matplotlib takes letters from them."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
+
+    installed = {font.name for font in fontManager.ttflist}
+    return {name: get_font(findfont(name)) for name in (FONT, *FALLBACK_FONTS) if name in installed}
+
+
+@functools.cache
+def _drawable(letter: str) -> str:
+    """Return a letter, its code if no installed font has it, or nothing if it is an invisible sign."""
+    if letter.isspace() or any(font.get_char_index(ord(letter)) for font in _fonts().values()):
+        return letter
+    return "" if unicodedata.category(letter) in ("Cc", "Cf", "Mn") else f" U+{ord(letter):04X} "
 
 
 def shortened(text: str, width: float, points: float = TEXT_POINTS) -> str:
@@ -249,8 +291,12 @@ def _middle_cut(text: str, kept: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text such that matplotlib does not read formulas into it."""
-    return text.replace("$", r"\$")
+    """Return the text such that matplotlib reads no formulas into it, and no letter becomes a box.
+
+    Letters that no installed font has become their codes, such as U+6BD2.
+    """
+    letters = "".join(map(_drawable, text))
+    return (text if letters == text else " ".join(letters.split())).replace("$", r"\$")
 
 
 def _wrapped(text: str, width: float) -> list[str]:

@@ -169,7 +169,7 @@ def test_reconstructions_differ_by_the_noise_alone(embedded: Embedded) -> None:
     silent = reconstructions(one, chosen)
     assert (silent.plain == silent.perturbed).all()
     assert silent.plain.shape == (3, 32, 32, 3)
-    method = replace(one.config.method, noise=replace(one.noise, sigma_grad_cam=50.0))  # type: ignore[type-var, call-arg]
+    method = replace(one.config.method, noise=replace(one.config.method.added_noise, sigma_grad_cam=50.0))  # type: ignore[type-var, call-arg]
     noisy = reconstructions(replace(one, config=replace(one.config, method=method)), chosen)
     assert noisy.plain == pytest.approx(silent.plain)
     assert np.abs(noisy.perturbed - noisy.plain).max() > 0.01
