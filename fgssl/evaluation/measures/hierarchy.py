@@ -20,8 +20,8 @@ class Hierarchy(Measure):
     """Accuracy at each level of the labels, agreement of the predictions, and severity of the mistakes.
 
     The prediction at each level is the class of the nearest centroid of training features, as in `outliers`. It needs
-    no further training and no setting, so that all levels are judged alike: the classifiers of `knn` and `linear` know
-    one level, and the learning rate of `linear` is chosen for it.
+    no further training and no setting, so that all levels are judged alike; the classifiers of `knn` and `linear` are
+    made for one level, and the learning rate of `linear` is chosen for it.
     """
 
     levels: Annotated[dict[str, LabelLevel], Field(min_length=2, examples=["{species: 0, genus: 1}"])]
