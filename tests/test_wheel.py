@@ -10,6 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PAGE = {".css", ".html", ".mjs"}
+RENDER = """
+from fgssl.report.page.content import Page
+from fgssl.report.page.render import render
+print(render(Page("title", "summary")).decode())
+"""
 
 
 @pytest.mark.slow
@@ -39,6 +45,10 @@ def test_an_installed_wheel_plans_a_sweep(tmp_path: Path) -> None:
     for package in ("fgssl", "hpc"):
         assert (packages / package / "py.typed").is_file()
     assert (packages / "hpc" / "accelerate" / "one_node.yaml").is_file()
+    of_page = {file.name for file in (ROOT / "fgssl" / "report" / "page").iterdir() if file.suffix in PAGE}
+    assert {Path(name).suffix for name in of_page} == PAGE
+    assert of_page <= {file.name for file in (packages / "fgssl" / "report" / "page").iterdir()}
+    assert run(python, "-c", RENDER).startswith("<!doctype html>")
 
     fgssl, sweeps = venv / "bin" / "fgssl", venv / "share" / "fgssl" / "sweeps"
     assert "sweep" in run(fgssl, "--help")

@@ -20,7 +20,7 @@ from fgssl.progress import shown
     help="Largest size of the page. Thumbnails become smaller to fit, then images are left out.",
 )
 def command(out: Path, other: Path | None, max_megabytes: float) -> None:
-    """Write the report of a sweep: one page with its tables, figures, test images and runs.
+    """Write a page with the tables, figures and images of a sweep.
 
     DIR is the output folder of a sweep, finished or not. The command writes the tables as `fgssl aggregate` does,
     report/index.html, report/figures as PNG, PDF and SVG, and tables of test images as CSV. The page needs no network

@@ -77,7 +77,9 @@ def command(
     wait: bool,
     with_report: bool,
 ) -> int:
-    """Train all runs of a table or figure, and write the table and the report.
+    """Train all runs of a table or figure, and write the table.
+
+    Once all runs are done, it writes the page of `fgssl report` too.
 
     If you run the command again, it starts only the runs that are missing or have failed.
 

@@ -32,9 +32,10 @@ from hpc.cluster.sync import Report, Until, follow
 )
 @REPORT
 def command(out: Path, wait: bool, until_answered: bool, every: float, with_report: bool) -> int:
-    """Submit the missing runs of a sweep, and write its table, and the report once all runs are done.
+    """Submit the missing runs of a sweep, and write its table.
 
-    OUT is the output folder of a sweep that was submitted. The command resubmits jobs that were lost and fills up the
+    OUT is the output folder of a sweep that was submitted. Once all runs are done, the command
+    writes the page of `fgssl report` too. It resubmits jobs that were lost and fills up the
     queue. It is safe to repeat, from any login node; no daemon runs.
 
     The exit code is 1 if a job was refused, the scheduler did not answer, or no run is left in progress and some failed

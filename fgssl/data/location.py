@@ -122,4 +122,5 @@ def toy_manifest(toy: ToySettings) -> Manifest:
             for split, count in images.items()
         },
         attributes=tuple(sorted(field.name for field in dataclasses.fields(Nuisances))),
+        across_groups=dict.fromkeys(images, (0,) * len(LEVELS)),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import JsonValue
 
+from fgssl.data.groups import classes_across_groups
 from fgssl.data.packing_folder import (
     DestinationExistsError,
     PackingFolder,
@@ -41,7 +42,7 @@ from fgssl.data.packing_remarks import (
     shortened,
 )
 from fgssl.data.prepared_image import PreparedImage, batches, prepared
-from fgssl.data.shard_content import finest_labels, shard_content, source_id
+from fgssl.data.shard_content import finest_labels, labels_and_groups, shard_content, source_id
 from fgssl.data.source import Sample, SourceDataset
 from fgssl.errors import DataError
 from fgssl.progress import Advance, Track, silent
@@ -291,7 +292,14 @@ class _Packing:
             class_counts=class_counts,
             attributes=tuple(sorted(self._records[0].attributes)),
             remarks=tuple(self._remarks(class_counts)),
+            across_groups={split: self._across_groups(records) for split, records in splits.items()},
         )
+
+    def _across_groups(self, records: Sequence[ShardRecord]) -> tuple[int, ...]:
+        """Return the number of classes of each level with images in several groups, or zeros if there are no groups."""
+        tables = [labels_and_groups(self._folder.shards / record.shard.file) for record in records]
+        labels, groups = (np.concatenate(parts) for parts in zip(*tables, strict=True))
+        return classes_across_groups(labels, groups)
 
     def _remarks(self, class_counts: ClassCounts) -> list[str]:
         """Return remarks on the images for the user."""

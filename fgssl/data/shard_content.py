@@ -38,6 +38,12 @@ def finest_labels(path: Path) -> NDArray[np.int64]:
         return labels
 
 
+def labels_and_groups(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the labels (n, L) and the groups (n,) of the images of a shard."""
+    with h5py.File(path, "r", locking=False) as file:
+        return file["labels"][:], file["groups"][:]
+
+
 def source_id(path: Path, row: int) -> str:
     """Return the origin of one image of a shard."""
     with h5py.File(path, "r", locking=False) as file:

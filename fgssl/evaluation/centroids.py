@@ -50,14 +50,18 @@ def nearest_classes(
     train_labels: Tensor | NDArray[Any],
     test_features: Tensor | NDArray[Any],
     test_labels: Tensor | NDArray[Any],
+    measure: str = "outliers",
 ) -> Tensor:
-    """Return the class (M,) of the centroid that is nearest to each test image, as `outliers` finds it."""
+    """Return the class (M,) of the centroid that is nearest to each test image, as `outliers` finds it.
+
+    `measure` names the measure in errors.
+    """
     train_features, test_features = torch.as_tensor(train_features), torch.as_tensor(test_features)
     train_labels, labels = (
         torch.as_tensor(given, device=train_features.device) for given in (train_labels, test_labels)
     )
     for split, features, given in (("training", train_features, train_labels), ("test", test_features, labels)):
-        require_images("outliers", split, features, given)
+        require_images(measure, split, features, given)
     classes, class_of_row = train_labels.unique(return_inverse=True)  # ascending
     # Double precision, because features of an untrained encoder nearly coincide. The sum stands in for the mean, whose
     # length has no effect. CUDA adds in any order, which differs by less than TIE.

@@ -13,7 +13,10 @@ from fgssl.progress import Track, silent
 
 
 def retrieval(
-    features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any], track: Track = silent
+    features: Tensor | NDArray[Any],
+    labels: Tensor | NDArray[Any],
+    track: Track = silent,
+    groups: Tensor | NDArray[Any] | None = None,
 ) -> dict[str, float]:
     """Return rank-1, rank-5 and mAP of leave-one-out retrieval, in which each image is a query to all others.
 
@@ -21,24 +24,30 @@ def retrieval(
     with an image of their label among the k nearest. mAP is the mean over queries of the average precision over the
     whole ranking. All three are over the queries that have a positive; images without one stay in the gallery.
 
+    With `groups`, each query's gallery lacks the images of its own group, such as other frames of its track.
+
     Args:
         features: (N, D), any floating-point type, tensor or array; cosines are computed in float64 on its device.
         labels: (N,) integer classes, tensor or array.
         track: Display of progress; none by default.
+        groups: (N,) integers, tensor or array; by default each image is a group of its own.
 
     Returns:
         `rank1`, `rank5` and `mAP` in percent.
 
     Raises:
-        DataError: There are no images, or no two share a label.
+        DataError: There are no images, or no two share a label; with groups, no two of different groups do.
         NonFiniteError: Features hold NaN or infinity.
-        ValueError: Labels have another shape.
+        ValueError: Labels or groups have another shape.
     """
-    return shares(*ranked_queries(features, labels, track))
+    return shares(*ranked_queries(features, labels, track, groups))
 
 
 def ranked_queries(
-    features: Tensor | NDArray[Any], labels: Tensor | NDArray[Any], track: Track
+    features: Tensor | NDArray[Any],
+    labels: Tensor | NDArray[Any],
+    track: Track,
+    groups: Tensor | NDArray[Any] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the rank (N,) of each query's first positive, from 1, and its average precision (N,), float64.
 
@@ -47,16 +56,21 @@ def ranked_queries(
     features = torch.as_tensor(features)
     labels = torch.as_tensor(labels, device=features.device)
     require_images("retrieval", "test", features, labels)
+    rows = torch.arange(len(features), device=features.device)
+    groups = rows if groups is None else torch.as_tensor(groups, device=features.device)
+    if groups.shape != labels.shape:
+        raise ValueError(f"groups of shape {tuple(groups.shape)}: must be (N,) as the labels, {tuple(labels.shape)}")
     found = []
     with track("retrieval", len(features), "images") as advance:
-        for queries in torch.arange(len(features), device=features.device).split(queries_at_once(len(features))):
-            found.append(_of_queries(features, labels, queries))
+        for queries in rows.split(queries_at_once(len(features))):
+            found.append(_of_queries(features, labels, groups, queries))
             advance(len(queries))
     rank, precision = map(torch.cat, zip(*found, strict=True))
     if not rank.any():
         raise DataError(
-            f"retrieval: no two of the {len(features)} test images share a label, so no query has a positive: "
-            "take a coarser evaluation.label_level, or a test split with several images per class"
+            f"retrieval: no two of the {len(features)} test images (in different groups, if there are any) share a "
+            "label, so no query has a positive: take a coarser evaluation.label_level, or a test split with several "
+            "images per class"
         )
     return rank, precision
 
@@ -68,12 +82,12 @@ def shares(rank: Tensor, precision: Tensor) -> dict[str, float]:
     return {**at, "mAP": 100 * float(precision.sum()) / queries}
 
 
-def _of_queries(features: Tensor, labels: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+def _of_queries(features: Tensor, labels: Tensor, groups: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rank of the first positive and the average precision (Q,) of queries (Q,), or 0 without a positive."""
     similarity = cosine(features[queries], features)  # (Q, N)
-    similarity.scatter_(1, queries[:, None], -torch.inf)  # the query itself comes last, and is cut off
-    ranking = similarity.argsort(dim=1, descending=True, stable=True)[:, :-1]
-    hits = labels[ranking] == labels[queries, None]  # (Q, N-1)
+    similarity.masked_fill_(groups == groups[queries, None], -torch.inf)  # the own group comes last, with the query
+    ranked, ranking = (part[:, :-1] for part in similarity.sort(dim=1, descending=True, stable=True))
+    hits = (labels[ranking] == labels[queries, None]) & (ranked > -torch.inf)  # (Q, N-1)
     found = hits.cumsum(dim=1)  # integers, because a cumulative sum of floats is not deterministic on CUDA
     place = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
     precision = (found / place * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)

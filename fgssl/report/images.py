@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fgssl.data.shards import ShardedSplit
 
 Hits = Mapping[int, NDArray[np.float64]]
-"""What each test image (M,) adds to a metric, from 0 to 1 or nan, by seed."""
+"""Contribution (M,) of each test image to a metric, from 0 to 1 or nan, by seed."""
 
 IMAGES = ("cell", "seeds", "images", "mean", "error", "delta_baseline", "delta_error", "gained", "lost", "p_mcnemar")
 CLASSES = ("cell", "level", "class", "images", "mean", "baseline", "delta_baseline")

@@ -31,9 +31,9 @@ from fgssl.store.files import file_sha256
 from fgssl.store.lease import Lease
 from fgssl.store.provenance import environment
 from fgssl.store.records import TRAINED, Environment, Identity, Trained
-from fgssl.store.requirements import cautions
+from fgssl.store.requirements import absent_trackers, cautions
 from fgssl.store.run_folder import RunFolder, start_file
-from fgssl.training import checkpoint
+from fgssl.training import checkpoint, trackers
 from fgssl.training.cpu_convolutions import refuse_wrong_convolutions
 from fgssl.training.engines.build import build_engine
 from fgssl.training.engines.engine import State
@@ -63,6 +63,8 @@ def train_and_export(
     config: Config, starts: Path, world: World, train: ShardedSplit, lease: Lease, last_step: int | None
 ) -> None:
     """Train, and write the networks and, as the last file, trained.json into the run folder."""
+    if lacking := absent_trackers(config):
+        raise UserError("\n".join(lacking))
     start = start_files(config, starts)
     start_sha256 = {name: file_sha256(file) if file else None for name, file in start.items()}
     with lease.publishing():
@@ -137,7 +139,10 @@ def train_share(
             keep = config.resources.keep_checkpoints
             writer = stack.enter_context(checkpoint.Writer(owner.checkpoints, owner.lease, keep))
             title, batch = f"{config.method.name} seed {config.seed}", config.training.global_batch_size
-            listener = stack.enter_context(Reporter(owner.lease, title, trainer.step, trainer.total_steps, batch))
+            settings = fingerprints.to_mapping(config)
+            curves = stack.enter_context(trackers.started(config.resources.trackers, owner.lease.path, settings))
+            reporter = Reporter(owner.lease, title, trainer.step, trainer.total_steps, batch, curves)
+            listener = stack.enter_context(reporter)
 
         def save(state: State) -> None:
             if owner is not None and writer is not None:

@@ -14,8 +14,10 @@ MEASURES = Registry(
     {
         "linear": "fgssl.evaluation.measures.linear:LinearProbe",
         "retrieval": "fgssl.evaluation.measures.retrieval:Retrieval",
+        "retrieval_across": "fgssl.evaluation.measures.retrieval_across:RetrievalAcross",
         "knn": "fgssl.evaluation.measures.knn:KNN",
         "outliers": "fgssl.evaluation.measures.outliers:Outliers",
+        "hierarchy": "fgssl.evaluation.measures.hierarchy:Hierarchy",
         "nuisances": "fgssl.evaluation.measures.nuisances:Nuisances",
         "collapse": "fgssl.evaluation.measures.collapse:Collapse",
         "classifier": "fgssl.evaluation.measures.classifier:ClassifierAccuracy",

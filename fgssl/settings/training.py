@@ -183,3 +183,7 @@ class ResourceSettings:
     """Number of newest checkpoints that are kept. With 2, an older one remains if the newest is damaged."""
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl. The last step is always logged."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Viewers for which the curves of metrics.jsonl are written into the run folder as well, by the trackers of
+    Accelerate. Their packages are not installed with fgssl. W&B runs offline: nothing is sent before you call `wandb
+    sync`. The curves follow metrics.jsonl after an interruption too."""

@@ -59,10 +59,13 @@ class Manifest:
     """Names of the attributes that are recorded for every image, sorted."""
     remarks: tuple[str, ...] = ()
     """Remarks of packing on the images, such as equal images of two splits; they are no part of the version."""
+    across_groups: Mapping[str, tuple[int, ...]] | None = None
+    """Number of classes with images in several groups, by split and then by level; 0 if no group has two images. None
+    if the dataset was packed before this was recorded. It follows from the shards, so it is no part of the version."""
 
     @property
     def version(self) -> str:
-        """SHA-256 over all of the content but the remarks, so that equal data have an equal version."""
+        """SHA-256 over all of the content but the remarks and the groups, so that equal data have an equal version."""
         return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
 
     def count(self, split: str) -> int:
@@ -114,8 +117,9 @@ class Manifest:
                 raise ValueError(f"class_counts of split {split} do not add up to its {self.count(split)} images")
 
     def to_json(self) -> str:
-        """Return the content of manifest.json, with its version and the remarks."""
-        return json.dumps({**self._content(), "version": self.version, "remarks": self.remarks}, indent=1) + "\n"
+        """Return the content of manifest.json, with its version, the remarks and the groups."""
+        beside = {"version": self.version, "remarks": self.remarks, "across_groups": self.across_groups}
+        return json.dumps({**self._content(), **beside}, indent=1) + "\n"
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -138,11 +142,11 @@ class Manifest:
                     for name, split in content["splits"].items()
                 },
                 class_counts={
-                    name: tuple(tuple(counts) for counts in split["class_counts"])
-                    for name, split in content["splits"].items()
+                    name: tuple(map(tuple, split["class_counts"])) for name, split in content["splits"].items()
                 },
                 attributes=tuple(content["attributes"]),
                 remarks=tuple(content.get("remarks", ())),
+                across_groups=_as_tuples(content.get("across_groups")),
             )
             manifest._check_class_counts()
             stated = content["version"]
@@ -160,6 +164,10 @@ class Manifest:
                 "packing: pack the dataset again"
             )
         return manifest
+
+
+def _as_tuples(lists: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:
+    return None if lists is None else {key: tuple(values) for key, values in lists.items()}
 
 
 def verify(folder: Path, track: Track = silent, workers: int = 1) -> Manifest:

@@ -3,6 +3,7 @@
 Only the manifest is read, so that planning a sweep needs neither torch nor h5py.
 """
 
+import importlib.util
 from collections.abc import Mapping
 
 from fgssl.settings.batch_sizes import Supply, fitting_sizes
@@ -27,6 +28,15 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
     return faults
+
+
+def absent_trackers(config: Config) -> list[str]:
+    """Return a line for each tracker of a training whose package is not installed here; it begins with the key."""
+    return [
+        f"resources.trackers: {name} is not installed: pip install {name}, or leave it out"
+        for name in (config.resources.trackers if config.method.trains else ())
+        if importlib.util.find_spec(name) is None
+    ]
 
 
 def cautions(config: Config, manifest: Manifest) -> list[str]:

@@ -4,6 +4,7 @@ config.yaml               resolved settings
 lease, guard              see fgssl.store.lease
 progress.json             step, loss and images/s of the running training
 metrics.jsonl             one line per logged step
+tensorboard/, wandb/      the same curves for viewers (resources.trackers)
 checkpoints/              see fgssl.training.checkpoint
 encoder.safetensors       trained encoder; encoder.json beside it holds the settings for loading it
 decoder.safetensors       trained decoder, if the method has one

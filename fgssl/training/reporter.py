@@ -35,14 +35,26 @@ class Listener:
 class Reporter(Listener):
     """Receiver of a training's progress that writes and shows it, under the run's lease.
 
-    Earlier processes have done `start_step` steps. Metrics that they logged after this step are truncated.
+    Earlier processes have done `start_step` steps. Metrics that they logged after this step are truncated. `trackers`
+    receives the others first, and then the new ones.
     """
 
-    def __init__(self, lease: Lease, title: str, start_step: int, total_steps: int, images_per_step: int) -> None:
+    def __init__(
+        self,
+        lease: Lease,
+        title: str,
+        start_step: int,
+        total_steps: int,
+        images_per_step: int,
+        trackers: Listener = Listener(),  # noqa: B008  # it holds nothing
+    ) -> None:
         self.lease, self.title = lease, title
         self.start_step, self.total_steps, self.images_per_step = start_step, total_steps, images_per_step
         self._file = lease.path / METRICS
-        self.last = _keep_lines_until(self._file, start_step)
+        self._trackers = trackers
+        for step, metrics in _keep_lines_until(self._file, start_step):
+            self.last = metrics
+            trackers.log(step, metrics)
         self._console = Console(file=sys.stderr)
         self._bar: bars.Progress | None = None
         if self._console.is_terminal:
@@ -82,6 +94,7 @@ class Reporter(Listener):
                 file.write(json.dumps({"step": step, **line}) + "\n")
         except OSError as error:
             raise UserError(f"{self._file}: cannot be written: {error.strerror}") from error
+        self._trackers.log(step, metrics)
 
     def advance(self, step: int, loss: float) -> None:
         """Update the bar, or print a line every 10 s, and write progress.json every second."""
@@ -104,19 +117,18 @@ class Reporter(Listener):
             self.lease.write_record(PROGRESS, record, durable=False)
 
 
-def _keep_lines_until(file: Path, step: int) -> dict[str, float]:
-    """Truncate metrics logged after `step`, since those steps are repeated, and return the last record kept."""
-    last: dict[str, float] = {}
+def _keep_lines_until(file: Path, step: int) -> list[tuple[int, dict[str, float]]]:
+    """Truncate metrics logged after `step`, since those steps are repeated, and return the steps and metrics kept."""
     if not file.exists():
-        return last
-    kept = []
+        return []
+    kept, lines = [], []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:  # a killed process left part of a line
             break
-        if record.pop("step") <= step:
-            kept.append(line + "\n")
-            last = {name: math.nan if value is None else value for name, value in record.items()}
-    write_atomically(file, "".join(kept))
-    return last
+        if (logged := record.pop("step")) <= step:
+            lines.append(line + "\n")
+            kept.append((logged, {name: math.nan if value is None else value for name, value in record.items()}))
+    write_atomically(file, "".join(lines))
+    return kept

@@ -1,6 +1,7 @@
 """Inputs of a plan's runs: data and start weights that are missing, doubtful, or changed since runs were made."""
 
 import functools
+import importlib.util
 import itertools
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from fgssl.settings.layers import Layer, Place, locate
 from fgssl.store.files import file_sha256, unreadable
 from fgssl.store.manifest import MANIFEST, Manifest
 from fgssl.store.records import Trained
-from fgssl.store.requirements import cautions, unmet
+from fgssl.store.requirements import absent_trackers, cautions, unmet
 from fgssl.store.run_folder import RunFolder, start_file
 from hpc.sweeps.output_folder import replaced_plan
 from hpc.sweeps.plan import SweepPlan, SweepRun
@@ -46,7 +47,8 @@ def input_problems(
     damaged = functools.cache(_damaged_shards)
     for run in runs:
         folder = run_folder(run, out)
-        done, record, lacking = folder.done(run.config), folder.trained(), list[str]()
+        done, record = folder.done(run.config), folder.trained()
+        lacking = [] if done else _absent_trackers(run.config, gpus)
         if run.config.resources.device == "cuda" and gpus is not None and not gpus and not done:
             lacking.append("resources.device: cuda: this machine has no GPU that jobs may use; take auto or cpu")
         try:
@@ -66,6 +68,12 @@ def input_problems(
             changed += [] if absent else _other_weights(record, role, file, sha256, f"{folder.path} ({run.label})")
         missing += [_placed(line, written, run.config) for line in lacking]
     return _longest([*missing, *changed])
+
+
+def _absent_trackers(config: Config, gpus: Sequence[str] | None) -> list[str]:
+    """Return a line for each tracker that is not installed; none if jobs have another Python, one with torch."""
+    has_torch = gpus is not None or importlib.util.find_spec("torch") is not None
+    return absent_trackers(config) if has_torch else []
 
 
 def _longest(lines: Sequence[str]) -> list[str]:

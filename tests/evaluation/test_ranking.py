@@ -20,14 +20,15 @@ def clustered(images: int, width: int, classes: int, seed: int) -> tuple[torch.T
     return 0.7 * centers[labels] + torch.randn(images, width, generator=random), labels
 
 
-def slow(features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+def slow(features: torch.Tensor, labels: torch.Tensor, groups: torch.Tensor | None = None) -> dict[str, float]:
     """Compute the definition, one query and one rank at a time."""
     rows = features.double().tolist()
+    groups = torch.arange(len(rows)) if groups is None else groups
     hits_1, hits_5, precisions = [], [], []
     for query, vector in enumerate(rows):
         scored = []
         for other, candidate in enumerate(rows):
-            if other != query:
+            if groups[other] != groups[query]:
                 product = sum(a * b for a, b in zip(vector, candidate, strict=True))
                 scored.append((-product / math.hypot(*vector) / math.hypot(*candidate), other))
         relevant = [bool(labels[other] == labels[query]) for _, other in sorted(scored)]
@@ -51,6 +52,35 @@ def test_equals_the_double_loop(seed: int, pairs_at_once: int, monkeypatch: pyte
     features, labels = clustered(images=60, width=8, classes=20, seed=seed)
     labels[0] = 99  # a query without a positive, that stays in the gallery
     assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)
+
+
+@pytest.mark.parametrize("pairs_at_once", [7 * 60, 2**25])
+@pytest.mark.parametrize("seed", range(3))
+def test_across_groups_equals_the_double_loop(seed: int, pairs_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cosine, "PAIRS_AT_ONCE", pairs_at_once)
+    features, labels = clustered(images=60, width=8, classes=10, seed=seed)
+    random = np.random.default_rng(seed)
+    groups = torch.tensor(labels.numpy() * 3 + random.integers(0, 3, 60))  # within a class, as tracks are
+    groups[:4] = groups[4]  # a group of several classes
+    labels[5:8], groups[5:8] = 99, 99  # positives in the query's own group only
+    found = retrieval(features, labels, groups=groups.numpy())
+    assert found == pytest.approx(slow(features, labels, groups), abs=1e-10)
+    assert found != retrieval(features, labels)
+    assert retrieval(features, labels, groups=torch.arange(60)) == retrieval(features, labels)
+
+
+def test_frames_of_one_track_are_no_find() -> None:
+    """Every frame equals those of its track; the other track of its class is the farthest of all."""
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.1], [-1.0, 0.1], [0.0, 1.0], [0.0, 1.0]])
+    labels, groups = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 2, 2])
+    assert retrieval(features, labels) == {"rank1": 100, "rank5": 100, "mAP": pytest.approx(80)}
+    across = retrieval(features, labels, groups=groups)
+    # Behind the two images of class 1 come the positives: precisions 1/3 and 2/4, at all four queries of class 0.
+    assert across == pytest.approx({"rank1": 0, "rank5": 100, "mAP": 100 * (1 / 3 + 1 / 2) / 2})
+    with pytest.raises(DataError, match=r"no two of the 2 test images \(in different groups, if there are any\) share"):
+        retrieval(features[:2], labels[:2], groups=groups[:2])
+    with pytest.raises(ValueError, match=r"groups of shape \(5,\): must be \(N,\)"):
+        retrieval(features, labels, groups=groups[:5])
 
 
 def test_equals_scikit_learn_and_torchmetrics() -> None:

@@ -19,6 +19,8 @@ EVERYTHING = {
     "nuisances": {"light": ["brightness", "warmth"], "pose": ["scale"]},
     "collapse": True,
     "classifier": True,
+    "retrieval_across": True,
+    "hierarchy": {"levels": {"genus": 1, "species": 0}},
 }
 
 
@@ -35,8 +37,20 @@ def names(keys: dict[str, Any]) -> list[str]:
 
 def test_order() -> None:
     assert names(EVERYTHING) == [
-        *("linear_100", "linear_20", "linear_12.5", "rank1", "rank5", "mAP", "knn", "outliers_species"),
-        *("outliers_genus", "nuisance_light", "nuisance_pose", "feature_std", "effective_rank", "accuracy"),
+        *("linear_100", "linear_20", "linear_12.5", "rank1", "rank5", "mAP"),
+        *("rank1_across", "rank5_across", "mAP_across", "knn", "outliers_species"),
+        *(
+            "outliers_genus",
+            "centroid_species",
+            "centroid_genus",
+            "consistency",
+            "mistake_severity",
+            "nuisance_light",
+            "nuisance_pose",
+            "feature_std",
+            "effective_rank",
+            "accuracy",
+        ),
     ]
     assert list(evaluation(EVERYTHING).measures) == list(MEASURES)
 
@@ -50,7 +64,7 @@ def test_what_is_not_asked_for_is_left_out() -> None:
     assert names({"linear": None, "retrieval": False, "classifier": True}) == ["accuracy"]
     off: dict[str, Any] = {"linear": None, "retrieval": False, "nuisances": {}, "knn": None, "collapse": False}
     with pytest.raises(
-        SettingsError, match="no measure is given: set at least one of linear, retrieval, knn, outliers"
+        SettingsError, match="no measure is given: set at least one of linear, retrieval, retrieval_across, knn"
     ):
         evaluation(off)
 
@@ -89,13 +103,13 @@ def test_a_part_without_defaults_names_the_value_to_type(keys: dict[str, Any], t
 def test_units() -> None:
     units = {column.name: column.unit for column in evaluation(EVERYTHING).columns if column.shown}
     assert {name for name in units if units[name] == "count"} == {"outliers_species", "outliers_genus"}
-    assert {name for name in units if units[name] == "number"} == {"feature_std", "effective_rank"}
+    assert {name for name in units if units[name] == "number"} == {"feature_std", "effective_rank", "mistake_severity"}
     assert set(units.values()) == {"percent", "count", "number"}
 
 
 def test_where_less_is_better() -> None:
     assert [column.name for column in evaluation(EVERYTHING).columns if column.lower_is_better] == [
-        *("outliers_species", "outliers_genus", "nuisance_light", "nuisance_pose"),
+        *("outliers_species", "outliers_genus", "mistake_severity", "nuisance_light", "nuisance_pose"),
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fgssl.report.figures import style
+from fgssl.report.figures.pictures import few
 from fgssl.report.figures.records import Embedding, evenly_spaced, with_noise, with_weights
 from fgssl.settings.noise import VARIANTS, QuantileThreshold
 from fgssl.store.plan import PlanRecord
@@ -22,6 +23,7 @@ GATES = {
     "grad_cam": r"Grad-CAM gate $1-\tilde{G}$",
 }
 """Title of the panel of each term of the noise."""
+MOST_CELLS = 9
 IMAGES = 32
 """Test images over which the Grad-CAM gate is shown."""
 
@@ -31,7 +33,7 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     """Draw the spread of the dimensions and both gates, for the first seed of each cell with noise."""
     from fgssl.report.networks import Chosen, gates
 
-    shown = with_weights(with_noise(list(embeddings)), "encoder")
+    shown, more = few(with_weights(with_noise(list(embeddings)), "encoder"), MOST_CELLS, plan.baseline)
     images = shown[0].images["test"]
     chosen = Chosen(images, evenly_spaced(len(images), IMAGES))
     gates_shown = [gate for gate in GATES if any(_has(one, gate) for one in shown)]
@@ -56,7 +58,7 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
         axes.set_xlim(0, 100)
         axes.set_xlabel("dimensions (%)")
     style.letter(grid[0])
-    return style.finish(figure, [handles], _note(gates_shown, len(chosen)))
+    return style.finish(figure, [handles], _note(gates_shown, len(chosen)) + more)
 
 
 def _note(gates_shown: Sequence[str], images: int) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 IMAGES = 6
 """Most test images that are shown."""
-LABEL_IN, SPACE_IN, LARGEST_IN = 1.0, 0.03, 1.0
+LABEL_IN, SPACE_IN, LARGEST_IN = 1.2, 0.03, 1.0
 """Width of the labels, space between images, and largest side of an image."""
 
 
@@ -41,7 +41,7 @@ def draw_rows(rows: Sequence[Pictures], note: str) -> "Figure":
             axes.imshow(image, interpolation="nearest", aspect="auto")
         lines = "\n".join(line for part in row.label.split("\n") for line in _broken(part))
         label = axes_of_row[0].text(-0.06 / side, 0.5, lines, transform=axes_of_row[0].transAxes)
-        label.set(ha="right", va="center", linespacing=1.3, in_layout=False)
+        label.set(ha="right", va="center", fontsize=style.SMALL_POINTS, linespacing=1.3, in_layout=False)
     style.finish(figure, [], note)
     height = figure.get_size_inches()[1]
     for (row_number, column), axes in np.ndenumerate(grid):
@@ -55,11 +55,11 @@ def _broken(text: str) -> list[str]:
     room, lines = LABEL_IN - 0.12, [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if style.text_width(longer) <= room:
+        if style.text_width(longer, style.SMALL_POINTS) <= room:
             lines[-1] = longer
         else:
-            lines.append(style.shortened(word, room))
-    return [style.plain(line) for line in lines if line]
+            lines.append(word)
+    return [style.shortened(line, room, style.SMALL_POINTS) for line in lines if line]
 
 
 def few(cells: Sequence[Embedding], most: int, baseline: str | None) -> tuple[list[Embedding], str]:

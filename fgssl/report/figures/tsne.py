@@ -10,25 +10,28 @@ from numpy.typing import NDArray
 from fgssl.report.centroids import nearest_classes
 from fgssl.report.figures import style
 from fgssl.report.figures.class_colors import class_colors
+from fgssl.report.figures.pictures import few
 from fgssl.report.figures.records import Embedding, NotDrawnError, evenly_spaced, first_of_each_cell
 from fgssl.report.map import FEWEST, feature_map
+from fgssl.store.plan import PlanRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-needs = ("embeddings",)
+needs = ("plan", "embeddings")
 
-MOST_IMAGES = 10_000
+MOST_IMAGES, MOST_CELLS = 10_000, 9
 
 
 @style.house_style
-def draw(embeddings: Sequence[Embedding]) -> "Figure":
+def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     """Draw a map for the first seed of each cell. Outliers, whose nearest centroid is another class's, are crosses."""
     from matplotlib.lines import Line2D
 
-    shown = [one for one in first_of_each_cell(list(embeddings)) if len(one.images["test"]) >= FEWEST]
-    if not shown:
+    large = [one for one in first_of_each_cell(list(embeddings)) if len(one.images["test"]) >= FEWEST]
+    if not large:
         raise NotDrawnError(f"a map needs {FEWEST} test images or more")
+    shown, more = few(large, MOST_CELLS, plan.baseline)
     columns = min(len(shown), 3)
     rows = math.ceil(len(shown) / columns)
     width = style.ONE_COLUMN if columns == 1 else style.TWO_COLUMNS
@@ -45,7 +48,7 @@ def draw(embeddings: Sequence[Embedding]) -> "Figure":
         axes.remove()
     handles["outlier"] = Line2D([], [], color=style.GRAY, marker="x", linestyle="none")
     level = shown[0].levels[shown[0].coarse].name
-    return style.finish(figure, [handles], _note(shown, level))
+    return style.finish(figure, [handles], _note(shown, level) + more)
 
 
 def _maps(shown: Sequence[Embedding]) -> list[NDArray[np.float32]]:

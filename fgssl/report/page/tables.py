@@ -7,7 +7,7 @@ from fgssl.report.page.content import Entry, Table
 def page_tables(layout: Layout, prefix: str = "") -> tuple[Table, ...]:
     """Return the tables of a layout; each entry but an empty one has the name of its cell as key of its provenance.
 
-    `prefix` stands before captions and keys; it tells apart the sweeps of a page.
+    `prefix` stands before captions and keys; it distinguishes the sweeps of a page.
     """
     return tuple(
         Table(

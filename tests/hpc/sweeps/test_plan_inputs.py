@@ -45,6 +45,18 @@ def test_nothing_is_missing_for_the_embedded_set(small):
     check_inputs(small.plan.runs, small.out, ())
 
 
+def test_a_tracker_that_is_not_installed(sweep_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    runs = plan(expand(sweep_file, None, ["resources.trackers=[tensorboard]"])).runs
+    with pytest.raises(UserError) as caught:
+        check_inputs(runs, tmp_path / "out", ())
+    told = "resources.trackers: tensorboard is not installed: pip install tensorboard, or leave it out"
+    assert str(caught.value) == told
+    assert (
+        input_problems(runs, tmp_path / "out", None) == []
+    )  # jobs that have another Python, for this one has no torch
+
+
 def test_everything_missing_at_once(small, sweep_file, tmp_path):
     overrides = [
         "data.dataset=birds",

@@ -122,13 +122,15 @@ def test_a_gate_of_no_cell_has_no_panel(out: Out, embedded: Embedded, tidy: Call
 
 def test_rows_of_few_images_stay_small(tidy: Callable[[Any], None]) -> None:
     figure = style.house_style(draw_rows)(
-        [Pictures("a name that is too_long_for_its_place\nx", [np.zeros((4, 4, 3))])], "A note."
+        [Pictures("a name that is too_long_for_its_place_at_the_left $x$\nx", [np.zeros((4, 4, 3))])], "A note."
     )
     (axes,) = figure.axes
     (label,) = labels(figure)
-    assert label.startswith("a name that is\ntoo_long")
-    assert "…" in label
-    assert label.endswith("\nx")
+    first, second, *others = label.split("\n")
+    assert first == "a name that is"
+    assert second.startswith("too_long")
+    assert "…" in second
+    assert others == [r"\$x\$", "x"]
     width, height = figure.get_size_inches()
     box = axes.get_position()
     assert box.width * width == pytest.approx(1.0)
