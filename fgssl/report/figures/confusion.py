@@ -33,14 +33,15 @@ def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding
     if not groups:
         raise NotDrawnError(f"no {first.levels[first.coarse].name} has test images of two {first.levels[0].name}")
     names = first.levels[0].classes
-    height = 0.17 * max(len(classes) for classes in groups.values()) + 0.45
+    height = 0.17 * max(len(classes) for classes in groups.values()) + 0.6
     width = style.TWO_COLUMNS if len(groups) > 1 else style.TWO_COLUMNS / 2 + 0.4
     figure, grid = style.panels(len(cells), len(groups), width=width, panel_height=height)
     for row, (cell, of_cell) in zip(grid, counts.items(), strict=True):
         for axes, (coarse, classes) in zip(row, groups.items(), strict=True):
             _matrix(axes, of_cell, classes, names)
             group = first.levels[first.coarse].classes[coarse] if len(first.levels) > 1 else "most confused"
-            axes.set_title(style.shortened(f"{cell} · {group}", width / len(groups) - NAME_IN - 0.3))
+            room = width / len(groups) - NAME_IN - 0.3
+            axes.set_title(f"{style.shortened(cell, room)}\n{style.shortened(group, room)}")
     note = (
         f"Percent of the test images of each {first.levels[0].name} by the {first.levels[0].name} whose centroid of "
         f"training features is nearest (letters as in the rows; …: all others). {_of_cells(plan, cells)}"
@@ -67,7 +68,7 @@ def _matrix(axes: Any, counts: NDArray[np.int64], classes: NDArray[np.int64], na
             color = "white" if value > 60 else style.COLORS["black"]
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=style.SMALL_POINTS)
         if row == column:
-            axes.add_patch(Rectangle((column - 0.46, row - 0.42), 0.92, 0.84, fill=False, edgecolor=style.GRAY, lw=0.6))
+            axes.add_patch(Rectangle((column - 0.4, row - 0.42), 0.8, 0.84, fill=False, edgecolor=style.GRAY, lw=0.6))
     letters = "abcdefghijkl"[: len(classes)]
     axes.set_xticks(range(len(classes) + 1), [*letters, "…"])
     labels = [

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 IMAGES = 6
 """Most test images that are shown."""
-LABEL_IN, SPACE_IN, LARGEST_IN = 1.2, 0.03, 1.0
+LABEL_IN, SPACE_IN, LARGEST_IN = 1.3, 0.03, 1.0
 """Width of the labels, space between images, and largest side of an image."""
 
 
