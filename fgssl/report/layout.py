@@ -335,18 +335,24 @@ def _markdown_text(text: str) -> str:
 
 
 def latex(layout: Layout) -> str:
-    """Return the layout as a LaTeX `table` environment, which needs the package booktabs."""
+    """Return the layout as a LaTeX `table` environment, which needs the packages booktabs and graphicx.
+
+    A tabular that is wider than the line is scaled down to it.
+    """
     parts = [r"\begin{table}", r"\centering", rf"\caption{{{_latex_text(layout.title)}}}"]
     for block in layout.blocks:
         parts += [rf"\par\medskip {_latex_text(block.caption)}:\par\smallskip"]
-        parts += [rf"\begin{{tabular}}{{l{'r' * (len(block.header) - 1)}}}", r"\toprule"]
+        parts += [rf"\sbox0{{\begin{{tabular}}{{l{'r' * (len(block.header) - 1)}}}", r"\toprule"]
         lines = _emphasized(
             block, lambda text: rf"\textbf{{{text}}}", lambda text: rf"\underline{{{text}}}", _latex_text
         )
         parts += [_latex_line(map(_latex_text, block.header)), r"\midrule", *map(_latex_line, lines)]
-        parts += [r"\bottomrule", r"\end{tabular}"]
+        parts += [r"\bottomrule", r"\end{tabular}}", _TO_LINE]
     parts += [rf"\par\smallskip\footnotesize {_latex_text(note)}" for note in layout.notes]
     return "\n".join([*parts, r"\end{table}"]) + "\n"
+
+
+_TO_LINE = r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
 
 
 def _latex_line(line: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from fgssl.data.loader import Images, training_batches
 from fgssl.decoders.build import build_decoder
 from fgssl.encoders.build import build_encoder, feature_width
 from fgssl.encoders.weights import load_weights
+from fgssl.errors import DataError
 from fgssl.noises.grad_cam import grad_cam_scores, normalized_scores
 from fgssl.noises.low_variance import REFERENCE_ROWS, low_variance_deviation, low_variance_dimensions, spread
 from fgssl.noises.perturbation import Perturbation
@@ -45,8 +46,13 @@ class Chosen:
         return len(self._rows)
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
-        """Return the upright RGB image (H, W, 3) of one of the rows."""
-        return self._images.pixels(int(self._rows[row]))
+        """Return the upright RGB image (H, W, 3) of one of the rows; raise a `DataError` if it is damaged."""
+        try:
+            return self._images.pixels(int(self._rows[row]))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"image {self.source_ids[row]} cannot be decoded ({error}): repair it, pack again"
+            ) from None
 
     def resized(self, size: int) -> NDArray[np.uint8]:
         """Return all images, resized: (n, size, size, 3)."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fgssl.encoders.build import build_encoder
+from fgssl.errors import DataError
 from fgssl.report import networks
 from fgssl.report.figures.records import Embedding, NotDrawnError, Records
 from fgssl.report.networks import Chosen, attention, gates, reconstructions
@@ -54,6 +55,13 @@ def test_images_are_those_of_the_rows(embedded: Embedded) -> None:
     assert (chosen.pixels(1) == images.pixels(0)).all()
     assert (chosen.labels == images.labels[[5, 0, 11]]).all()
     assert chosen.source_ids == [images.source_ids[row] for row in (5, 0, 11)]
+
+
+def test_a_damaged_image_is_named(embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fgssl.data.shards.ShardedSplit.read", lambda *_: b"no image")
+    name = embedded.images["test"].source_ids[3]
+    with pytest.raises(DataError, match=f"image {name} cannot be decoded"):
+        Chosen(embedded.images["test"], np.array([3])).resized(8)
 
 
 def test_views_keep_the_order_of_the_images(embedded: Embedded) -> None:
