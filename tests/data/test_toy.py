@@ -217,7 +217,8 @@ def test_a_dry_run_on_the_embedded_set_imports_nothing_heavy(tmp_path: Path) -> 
     sweep = Path(__file__).parents[2] / "sweeps" / "smoke.yaml"
     code = (
         "import sys; from fgssl.__main__ import main; "
-        f"code = main(['sweep', {str(sweep)!r}, '--dry-run', '--out', {str(tmp_path)!r}]); print(code, {HEAVY} - {{'numpy'}})"
+        f"code = main(['sweep', {str(sweep)!r}, '--dry-run', '--out', {str(tmp_path)!r}]); "
+        f"print(code, {HEAVY} - {{'numpy'}})"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()[-1] == "0 set()"
 
