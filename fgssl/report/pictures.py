@@ -1,6 +1,7 @@
 """Figures of a sweep as files, and as pictures of its page."""
 
 import inspect
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,19 +35,29 @@ class Pictures:
         ]
 
     def draw(self, records: Records, track: Track = silent) -> "Pictures":
-        """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted."""
+        """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted.
+
+        A figure that raises anything but a `UserError` is not drawn either, and its traceback goes to stderr.
+        """
         with track("figures", len(FIGURES), "figures") as advance:
             for name in FIGURES:
                 try:
                     png, _, svg = save(draw(name, records.out, records), self.folder / name)
+                    picture = _picture(name, png, svg)
                 except UserError as error:
-                    for file in self.folder.glob(f"{name}.*"):
-                        file.unlink()
-                    self.reasons.setdefault(str(error), []).append(name)
+                    self._leave_out(name, str(error))
+                except Exception as error:  # a fault in one figure, which may be from outside, must not cost the page
+                    traceback.print_exc()
+                    self._leave_out(name, f"{type(error).__name__}: {error}")
                 else:
-                    self.drawn.append(_picture(name, png, svg))
+                    self.drawn.append(picture)
                 advance(1)
         return self
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        for file in self.folder.glob(f"{name}.*"):
+            file.unlink()
+        self.reasons.setdefault(reason, []).append(name)
 
 
 def _picture(name: str, png: Path, svg: Path) -> Figure:

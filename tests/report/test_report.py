@@ -193,3 +193,29 @@ def test_figures_of_an_earlier_state_do_not_stay(complete: Embedded) -> None:
             (out.folder(cell, seed) / "features.safetensors").unlink()
     report(out.path, no_jobs)
     assert not (out.path / "report" / "figures" / "tsne.png").exists()
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_a_fault_in_a_figure_does_not_cost_the_page(
+    complete: Embedded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = complete.out.path
+    report(out, no_jobs)
+
+    def draw(**_: Any) -> None:
+        raise IndexError("index 7")
+
+    monkeypatch.setattr("fgssl.report.figures.tsne.draw", draw)
+    complete.finish("sigma=0.5", 0)
+    assert "Figure tsne is not drawn: IndexError: index 7" in text_of(report(out, no_jobs))
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    assert not list((out / "report" / "figures").iterdir())
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_few_images_have_a_page_without_maps(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("map", "figures.tsne"):
+        monkeypatch.setattr(f"fgssl.report.{module}.FEWEST", 49)
+    text = text_of(report(complete.out.path, no_jobs))
+    assert "No interactive embedding: a map needs 49 test images or more" in text
+    assert "Figure tsne is not drawn: a map needs 49 test images or more" in text
