@@ -83,7 +83,7 @@ def _read(file: Path, images: int) -> NDArray[np.float32] | None:
     """Return a kept map, or None, with a warning, if the file is damaged."""
     try:
         found: NDArray[np.float32] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python, which raises many types
         print(f"WARNING: {file}: the map is computed anew, since it cannot be read ({error})", file=sys.stderr)
         return None
     return found if found.shape == (images, 2) else None

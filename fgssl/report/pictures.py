@@ -37,7 +37,8 @@ class Pictures:
     def draw(self, records: Records, track: Track = silent) -> "Pictures":
         """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted.
 
-        A figure that raises anything but a `UserError` is not drawn either, and its traceback goes to stderr.
+        A figure that raises anything but a `UserError` is not drawn either, and its traceback goes to stderr. Paths in
+        the folder of the sweep become relative to it, since the page is sent to others.
         """
         with track("figures", len(FIGURES), "figures") as advance:
             for name in FIGURES:
@@ -45,19 +46,19 @@ class Pictures:
                     png, _, svg = save(draw(name, records.out, records), self.folder / name)
                     picture = _picture(name, png, svg)
                 except UserError as error:
-                    self._leave_out(name, str(error))
+                    self._leave_out(name, records.out, str(error))
                 except Exception as error:  # a fault in one figure, which may be from outside, must not cost the page
                     traceback.print_exc()
-                    self._leave_out(name, f"{type(error).__name__}: {error}")
+                    self._leave_out(name, records.out, f"{type(error).__name__}: {error}")
                 else:
                     self.drawn.append(picture)
                 advance(1)
         return self
 
-    def _leave_out(self, name: str, reason: str) -> None:
+    def _leave_out(self, name: str, out: Path, reason: str) -> None:
         for file in self.folder.glob(f"{name}.*"):
             file.unlink()
-        self.reasons.setdefault(reason, []).append(name)
+        self.reasons.setdefault(reason.replace(f"{out}/", ""), []).append(name)
 
 
 def _picture(name: str, png: Path, svg: Path) -> Figure:

@@ -57,6 +57,15 @@ def test_a_map_is_computed_once(
     assert "the map is computed anew" in capsys.readouterr().err
 
 
+def test_a_damaged_map_is_computed_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn", reason="maps need openTSNE or scikit-learn")
+    first = feature_map(tmp_path, FEATURES)
+    (file,) = tmp_path.glob("map-*.npy")
+    file.write_bytes(file.read_bytes().replace(b"(60, 2)", b"(60, 2 "))  # the header is no Python any more
+    assert np.array_equal(feature_map(tmp_path, FEATURES), first)
+    assert "the map is computed anew" in capsys.readouterr().err
+
+
 def test_a_map_needs_some_images(tmp_path: Path) -> None:
     with pytest.raises(NotDrawnError, match="a map needs 10 test images or more"):
         feature_map(tmp_path, FEATURES[:9])

@@ -60,12 +60,12 @@ class Embedding:
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
         import numpy as np
 
-        kept = read_features(self.folder.features)
+        kept, file = read_features(self.folder.features), f"runs/{self.folder.path.name}/{self.folder.features.name}"
         found = None if kept is None else kept.splits.get(split)
         if found is None or len(found) != len(self.images[split]):
-            raise NotDrawnError(f"{self.folder.features} does not hold the features of the split {split}")
+            raise NotDrawnError(f"{file} does not hold the features of the split {split}")
         if not np.isfinite(found).all():
-            raise NotDrawnError(f"{self.folder.features} holds NaN or infinity in the split {split}")
+            raise NotDrawnError(f"{file} holds NaN or infinity in the split {split}")
         return found
 
 
