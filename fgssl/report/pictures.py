@@ -24,11 +24,15 @@ class Pictures:
     drawn: list[Figure] = field(default_factory=list)
     reasons: dict[str, list[str]] = field(default_factory=dict)
     """Figures that were not drawn, by the reason."""
+    damaged: list[str] = field(default_factory=list)
+    """Files without whose runs the figures were drawn, because they cannot be read."""
 
     @property
     def missing(self) -> list[str]:
-        """Lines about the figures that were not drawn, one for each reason."""
-        return [
+        """Lines about the figures that were not drawn, one for each reason, and about runs that they leave out."""
+        advice = "restore the files, or delete their run folders and train the runs again"
+        without = [f"Figures and the embedding leave out what cannot be read: {', '.join(self.damaged)}: {advice}"]
+        return without * bool(self.damaged) + [
             f"{'Figures' if len(names) > 1 else 'Figure'} {', '.join(names)} {'are' if len(names) > 1 else 'is'} not "
             f"drawn: {reason}"
             for reason, names in self.reasons.items()
@@ -53,6 +57,7 @@ class Pictures:
                 else:
                     self.drawn.append(picture)
                 advance(1)
+        self.damaged = records.damaged
         return self
 
     def _leave_out(self, name: str, out: Path, reason: str) -> None:
