@@ -58,6 +58,12 @@ class Embedding:
             raise NotDrawnError("the test images have no labels")
         return min(1, len(self.levels) - 1)
 
+    @property
+    def known(self) -> str:
+        """Split of the class centroids of outliers: that of the measure `outliers`, or train if it is not measured."""
+        measured = self.config.evaluation and self.config.evaluation.outliers
+        return measured.centroids if measured else "train"
+
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
         import numpy as np
