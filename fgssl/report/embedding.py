@@ -45,7 +45,10 @@ def embed(runs: Sequence[Embedding], most_bytes: int) -> content.Embedding:
     fitted = fit(made, lambda row: images.pixels(int(rows[row])), most_bytes)
     if len(rows) == len(images):
         return fitted
-    fewer = f"The map holds {len(rows):,} of the {len(images):,} test images, at equal distances in the shards."
+    fewer = (
+        f"The map holds {len(rows):,} of the {len(images):,} test images, at equal distances in the shards; "
+        "neighbors are sought among them."
+    )
     return replace(fitted, left_out=f"{fewer} {fitted.left_out}".rstrip())
 
 
