@@ -45,7 +45,10 @@ def embed(runs: Sequence[Embedding], most_bytes: int) -> content.Embedding:
     fitted = fit(made, lambda row: images.pixels(int(rows[row])), most_bytes)
     if len(rows) == len(images):
         return fitted
-    fewer = f"The map holds {len(rows):,} of the {len(images):,} test images, at equal distances in the shards."
+    fewer = (
+        f"The map holds {len(rows):,} of the {len(images):,} test images, at equal distances in the shards; "
+        "neighbors are sought among them."
+    )
     return replace(fitted, left_out=f"{fewer} {fitted.left_out}".rstrip())
 
 
@@ -53,17 +56,18 @@ def _map(one: Embedding, rows: NDArray[np.int64], start: NDArray[np.float32] | N
     features = one.features("test")[rows]
     points = feature_map(one.folder.path, features, start)
     neighbors, distances, trustworthiness = neighborhoods(features, points)
-    train, labels = one.features("train"), one.images["train"].labels
+    known, labels = one.features(one.known), one.images[one.known].labels
     truth = one.images["test"].labels[rows]
-    outliers = [
-        nearest_classes(train, labels[:, level], features) != truth[:, level] for level in range(truth.shape[1])
-    ]
+    measured = one.config.evaluation and one.config.evaluation.outliers
+    outliers = np.zeros(truth.shape, dtype=bool)
+    for level in measured.levels.values() if measured else range(truth.shape[1]):
+        outliers[:, level] = nearest_classes(known, labels[:, level], features) != truth[:, level]
     return content.Map(
         title=f"{one.cell}, seed {one.seed}",
         points=points,
         neighbors=neighbors,
         distances=distances,
-        outliers=np.stack(outliers, axis=1) if outliers else np.zeros((len(rows), 0), dtype=bool),
+        outliers=outliers,
         trustworthiness=trustworthiness,
     )
 

@@ -127,12 +127,22 @@ def _page(sweeps: Sequence[Sweep], jobs: Jobs, folder: Path, pictures: Pictures,
         title=" beside ".join(sweep.title for sweep in sweeps),
         summary=_summary(runs),
         tables=(*tables, *of_images),
-        notes=(*notes, *without_images, *pictures.missing),
+        notes=(*notes, *without_images, *pictures.missing, *_damaged(sweeps)),
         figures=tuple(pictures.drawn),
         runs=tuple(runs),
         provenances=origins,
     )
     return _with_embeddings(page, sweeps, most_megabytes)
+
+
+def _damaged(sweeps: Sequence[Sweep]) -> list[str]:
+    """Return a note about the files that cannot be read, without whose runs figures and embedding are made."""
+    files = []
+    for sweep in sweeps:
+        sweep.records["embeddings"]  # finds the damaged files
+        files += [f"{sweep.prefix}{file}" for file in sweep.records.damaged]
+    advice = "restore the files, or delete their run folders and train the runs again"
+    return [f"Figures and the embedding leave out what cannot be read: {', '.join(files)}: {advice}"] * bool(files)
 
 
 def _runs(sweep: Sweep) -> list[content.Run]:

@@ -1,10 +1,16 @@
 """Neighborhoods of an embedding against slow loops and scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from fgssl.evaluation.centroids import outliers
 from fgssl.report.centroids import unit_rows
-from fgssl.report.embedding import NEIGHBORS, neighborhoods
+from fgssl.report.embedding import NEIGHBORS, embed, neighborhoods
+from fgssl.report.figures.records import Records
+from tests.report.conftest import Out
+from tests.report.figures.conftest import Embedded
 
 
 def test_neighbors_and_trustworthiness_equal_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +27,32 @@ def test_neighbors_and_trustworthiness_equal_scikit_learn(monkeypatch: pytest.Mo
     expected = manifold.trustworthiness(features, points, n_neighbors=NEIGHBORS, metric="cosine")
     assert trustworthiness == pytest.approx(expected, abs=1e-9)
     assert trustworthiness < 0.99
+
+
+@pytest.mark.parametrize("measured", [None, {"levels": {"genus": 1}, "centroids": "test"}])
+def test_outliers_are_those_of_the_measure(out: Out, measured: dict[str, Any] | None) -> None:
+    pytest.importorskip("sklearn", reason="maps need openTSNE or scikit-learn")
+    embedded = Embedded(out)
+    out.measure(("base",), {"outliers": measured}, ["linear_100"])
+    out.measured = {"outliers_genus": 0.0} if measured else {}
+    embedded.finish("base", 0, noise=1.0)
+    found = embed(Records(out.path)["embeddings"], 10_000_000).maps[0].outliers
+    known = measured["centroids"] if measured else "train"
+    centroids, test = (embedded.features(split, 1.0) for split in (known, "test"))
+    labels = {split: images.labels for split, images in embedded.images.items()}
+    expected = [outliers(centroids, labels[known][:, level], test, labels["test"][:, level]) for level in (0, 1)]
+    assert min(expected) > 0
+    assert found.sum(axis=0).tolist() == ([0, expected[1]] if measured else expected)
+
+
+def test_neighbors_are_sought_among_the_images_of_the_map(out: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sklearn", reason="maps need openTSNE or scikit-learn")
+    monkeypatch.setattr("fgssl.report.figures.tsne.MOST_IMAGES", 20)
+    Embedded(out).finish("base", 0)
+    found = embed(Records(out.path)["embeddings"], 10_000_000)
+    assert found.left_out.startswith("The map holds 20 of the 48 test images")
+    assert found.left_out.endswith("neighbors are sought among them.")
+    assert found.maps[0].neighbors.max() < 20
 
 
 def test_few_images_have_few_neighbors() -> None:

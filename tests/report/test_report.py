@@ -280,6 +280,26 @@ def test_notes_name_files_relative_to_the_sweep(complete: Embedded, monkeypatch:
     assert str(complete.out.path) not in text
 
 
+def test_a_damaged_file_costs_one_run(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("tsne", "attention")
+    monkeypatch.setattr("fgssl.report.pictures.FIGURES", Registry("test", {name: FIGURES[name] for name in names}))
+    folders = [complete.out.folder(*place) for place in (("base", 0), ("sigma=0.1", 0))]
+    for cell in CELLS:
+        for seed in (0, 1):
+            complete.add_weights(cell, seed)
+    for folder, name in zip(folders, ("features", "encoder"), strict=True):
+        file = folder / f"{name}.safetensors"
+        file.write_bytes(file.read_bytes()[:-9])
+    text = text_of(report(complete.out.path, no_jobs))
+    assert "base, seed 1" in text  # the embedding
+    assert "is not drawn" not in text
+    first, second = (
+        f"runs/{folder.name}/{name}.safetensors ({cell}, seed 0)"
+        for folder, name, cell in zip(folders, ("features", "encoder"), CELLS, strict=True)
+    )
+    assert f"leave out what cannot be read: {first}, {second}: restore" in text
+
+
 @pytest.mark.usefixtures("one_figure")
 def test_few_images_have_a_page_without_maps(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("map", "figures.tsne"):

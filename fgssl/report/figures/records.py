@@ -39,6 +39,8 @@ class Embedding:
     folder: RunFolder
     images: "Mapping[str, ShardedSplit]"
     """Images by split, in the order of the features: labels, groups, attributes and pixels."""
+    networks: frozenset[str]
+    """Networks whose weights the run folder holds, such as `decoder`."""
 
     @property
     def levels(self) -> "list[Level]":
@@ -55,6 +57,12 @@ class Embedding:
         if not self.levels:
             raise NotDrawnError("the test images have no labels")
         return min(1, len(self.levels) - 1)
+
+    @property
+    def known(self) -> str:
+        """Split of the class centroids of outliers: that of the measure `outliers`, or train if it is not measured."""
+        measured = self.config.evaluation and self.config.evaluation.outliers
+        return measured.centroids if measured else "train"
 
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
@@ -75,6 +83,8 @@ class Records(dict[str, Any]):
     def __init__(self, out: Path) -> None:
         super().__init__(plan=read_plan(out))
         self.out = out
+        self.damaged: list[str] = []
+        """Files of runs that cannot be read, such as features, once the record that needs them is read."""
 
     def __missing__(self, name: str) -> Any:
         found = self[name] = RECORDS[name](self)
@@ -99,8 +109,8 @@ def first_of_each_cell(embeddings: "list[Embedding]") -> list[Embedding]:
 
 
 def with_weights(embeddings: "list[Embedding]", network: str) -> list[Embedding]:
-    """Return the first embedding of each cell whose run folder holds the weights of a network, such as `decoder`."""
-    found = [one for one in embeddings if (one.folder.path / f"{network}.safetensors").is_file()]
+    """Return the first embedding of each cell whose run folder holds the weights of a network."""
+    found = [one for one in embeddings if network in one.networks]
     if embeddings and not found:
         raise NotDrawnError(f"no run that is done holds the weights of its {network} ({network}.safetensors)")
     return first_of_each_cell(found)
@@ -163,8 +173,26 @@ def _embeddings(records: Records) -> list[Embedding]:
             opened[shards] = _images(shards)
         images = opened[shards]
         if images and images["test"].version == measured.data_version:
-            found.append(Embedding(cell, seed, config, folder, images))
+            files = [file for file in (folder.features, folder.encoder, folder.decoder) if file.is_file()]
+            whole = {file.stem for file in files if _is_whole(file)}
+            place = f"runs/{folder.path.name}"
+            records.damaged += [
+                f"{place}/{file.name} ({cell}, seed {seed})" for file in files if file.stem not in whole
+            ]
+            if folder.features.stem in whole:
+                found.append(Embedding(cell, seed, config, folder, images, frozenset(whole)))
     return found
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether a safetensors file has a header, and the size that its header gives."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _outcomes(records: Records) -> MetricOutcomes:

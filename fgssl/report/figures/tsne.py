@@ -62,9 +62,10 @@ def _maps(shown: Sequence[Embedding]) -> list[NDArray[np.float32]]:
 
 def _note(shown: Sequence[Embedding], level: str) -> str:
     seeds = sorted({one.seed for one in shown})
+    known = " or ".join(dict.fromkeys({"train": "training", "test": "test"}[one.known] for one in shown))
     note = (
         f"t-SNE of the test images, seed {', '.join(map(str, seeds))}; all maps start from the first. Outlier: the "
-        f"nearest centroid of training images is that of another {level}."
+        f"nearest centroid of {known} images is that of another {level}."
     )
     fewer = any(len(one.images["test"]) > MOST_IMAGES for one in shown)
     return f"{note} {MOST_IMAGES:,} of the images are shown." if fewer else note
@@ -80,7 +81,7 @@ def _panel(axes: Any, one: Embedding, points: NDArray[np.float32], aspect: float
     """Draw a map, and return the color of each name in the legend."""
     truth = one.images["test"].labels[shown_rows(one), one.coarse]
     nearest = nearest_classes(
-        one.features("train"), one.images["train"].labels[:, one.coarse], one.features("test")[shown_rows(one)]
+        one.features(one.known), one.images[one.known].labels[:, one.coarse], one.features("test")[shown_rows(one)]
     )
     colors, legend = class_colors(truth, one.levels[one.coarse].classes)
     outlier = nearest != truth

@@ -116,7 +116,7 @@ class Map:
     distances: NDArray[np.float32]
     """Their distances (N, K) in feature space."""
     outliers: NDArray[np.bool_]
-    """Whether an image is far from its class, (N, levels)."""
+    """Whether the nearest class centroid is another class's, (N, levels); False at levels that are not measured."""
     trustworthiness: float
     """Share of neighborhoods in the plane that are neighborhoods in feature space, from 0 to 1."""
 

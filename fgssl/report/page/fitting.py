@@ -105,5 +105,5 @@ def _left_out(embedding: Embedding, rows: NDArray[np.int64]) -> str:
     outliers = f"all {number:,} outliers, and " if kept == number else f"{kept:,} of {number:,} outliers, and "
     return (
         f"{len(rows):,} of {len(embedding.ids):,} images are shown, to keep the file small: {outliers * (number > 0)}"
-        "the same share of each class. Neighbors, trustworthiness and change were computed with all images."
+        "the same share of each class. Neighbors, trustworthiness and change were computed with all images of the map."
     )

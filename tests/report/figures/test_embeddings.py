@@ -103,6 +103,19 @@ def test_map_counts_the_outliers_of_the_measure(out: Out, embedded: Embedded, ti
     tidy(figure)
 
 
+def test_map_counts_outliers_of_the_centroids_that_are_measured(out: Out, embedded: Embedded) -> None:
+    pytest.importorskip("sklearn", reason="maps need openTSNE or scikit-learn")
+    out.measure(("base",), {"outliers": {"levels": {"genus": 1}, "centroids": "test"}}, ["linear_100"])
+    out.measured = {"outliers_genus": 0.0}
+    embedded.finish("base", 0, noise=1.0)
+    figure = draw("tsne", out.path)
+    test, labels = embedded.features("test", 1.0), embedded.images["test"].labels[:, 1]
+    count = outliers(test, labels, test, labels)
+    assert count != outliers(embedded.features("train", 1.0), embedded.images["train"].labels[:, 1], test, labels)
+    assert f"\n{count} of 48 outliers" in figure.axes[0].get_title(loc="left")
+    assert "centroid of test images" in " ".join(figure.texts[0].get_text().split())
+
+
 def test_maps_need_some_images(out: Out, embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fgssl.report.figures.tsne.FEWEST", 49)
     embedded.finish("base", 0)

@@ -61,6 +61,7 @@ def test_past_the_smallest_size_images_are_left_out_by_class() -> None:
     assert counts.max() - counts.min() <= 3
     assert f"{len(found.ids):,} of 600 images are shown" in found.left_out
     assert f"all {int(outlier.sum())} outliers, and the same share" in found.left_out
+    assert "were computed with all images of the map." in found.left_out
 
 
 def test_too_little_room_is_an_error() -> None:
