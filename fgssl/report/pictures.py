@@ -91,7 +91,14 @@ class Pictures:
 
 
 def _picture(name: str, png: Path, svg: Path) -> Figure:
-    caption = (inspect.getdoc(FIGURES.load(name)) or name).split("\n\n")[0].replace("\n", " ").replace("*", "")
+    figure = FIGURES.load(name)
+    caption = _first_paragraph(figure) or name
+    description = _first_paragraph(figure.draw).removeprefix("Draw ") or f"figure {name}"
     if svg.stat().st_size <= MOST_BYTES:
-        return Figure(name, caption, "svg", svg.read_bytes(), caption)
-    return Figure(name, caption, "png", png.read_bytes(), caption)
+        return Figure(name, caption, "svg", svg.read_bytes(), description)
+    return Figure(name, caption, "png", png.read_bytes(), description)
+
+
+def _first_paragraph(documented: object) -> str:
+    """Return the first paragraph of a docstring in one line, or nothing if there is none."""
+    return (inspect.getdoc(documented) or "").split("\n\n")[0].replace("\n", " ").replace("*", "")

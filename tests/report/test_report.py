@@ -91,6 +91,15 @@ def test_a_sweep_gives_one_page_figures_and_tables(complete: Embedded) -> None:
 
 
 @pytest.mark.usefixtures("one_figure")
+def test_a_picture_is_described_by_what_is_drawn(complete: Embedded) -> None:
+    text = text_of(report(complete.out.path, no_jobs))
+    (described,) = re.findall(r'<figure><img [^>]*alt="([^"]*)"', text)
+    (caption,) = re.findall(r"<figcaption><b>tsne</b> (.*?)</figcaption>", text)
+    assert described.startswith("a map for the first seed of each cell")
+    assert caption.startswith("Maps of the test images by t-SNE")
+
+
+@pytest.mark.usefixtures("one_figure")
 def test_equal_folders_give_equal_bytes_and_nothing_is_made_twice(complete: Embedded, tmp_path_factory: Any) -> None:
     out = complete.out.path
     copy = tmp_path_factory.mktemp("copy") / "again"
