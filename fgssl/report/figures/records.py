@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import DataError, UserError
-from fgssl.report.images import Outcomes
 from fgssl.settings.config import Config
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fgssl.data.shards import ShardedSplit
+    from fgssl.report.images import Outcomes
     from fgssl.report.rows import Row
     from fgssl.store.manifest import Level
 
@@ -153,8 +153,10 @@ def _embeddings(records: Records) -> list[Embedding]:
     return found
 
 
-def _outcomes(records: Records) -> Outcomes:
+def _outcomes(records: Records) -> "Outcomes":
     """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
+    from fgssl.report.images import Outcomes
+
     plan: PlanRecord = records["plan"]
     found = []
     for cell, seed, config, folder in _runs(records):
