@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fgssl.data.shards import ShardedSplit
-    from fgssl.report.images import Outcomes
+    from fgssl.report.images import MetricOutcomes
     from fgssl.report.rows import Row
     from fgssl.store.manifest import Level
 
@@ -153,9 +153,9 @@ def _embeddings(records: Records) -> list[Embedding]:
     return found
 
 
-def _outcomes(records: Records) -> "Outcomes":
+def _outcomes(records: Records) -> "MetricOutcomes":
     """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
-    from fgssl.report.images import Outcomes
+    from fgssl.report.images import MetricOutcomes
 
     plan: PlanRecord = records["plan"]
     found = []
@@ -173,11 +173,15 @@ def _outcomes(records: Records) -> "Outcomes":
     cells: dict[str, dict[int, NDArray[np.float64]]] = {}
     version = next(version for _, _, _, version, outcomes in found if outcomes.of(metric) is not None)
     shown: ShardedSplit | None = None
+    others: list[str] = []
     for cell, seed, config, of_run, outcomes in found:
-        if of_run == version and (values := outcomes.of(metric)) is not None:
+        values = outcomes.of(metric)
+        if values is not None and of_run == version:
             cells.setdefault(cell, {})[seed] = values
             shown = shown or _test_images(config, records.out, version)
-    return Outcomes(metric, plan.baseline, cells, shown)
+        elif values is not None:
+            others.append(f"{cell} seed {seed}")
+    return MetricOutcomes(metric, plan.columns[metric].unit == "count", plan.baseline, cells, shown, tuple(others))
 
 
 def _test_images(config: Config, out: Path, version: str) -> "ShardedSplit | None":
