@@ -1,6 +1,7 @@
 """Figures of a sweep as files, and as pictures of its page."""
 
 import inspect
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from fgssl.progress import Track, silent
 from fgssl.report.figures import FIGURES, draw
 from fgssl.report.figures.records import Records
 from fgssl.report.figures.style import save
+from fgssl.report.inputs import of_needs
 from fgssl.report.page.content import Figure
+from fgssl.store.files import write_atomically
 
+MADE = "made.json"
+KINDS = ("png", "pdf", "svg")
 MOST_BYTES = 400_000
 """Largest vector picture on a page; a larger one is shown as PNG."""
 
@@ -34,19 +39,45 @@ class Pictures:
         ]
 
     def draw(self, records: Records, track: Track = silent) -> "Pictures":
-        """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted."""
+        """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted.
+
+        Figures whose inputs stayed what they are, by `MADE` in the folder, are not drawn again.
+        """
+        made = self._made()
         with track("figures", len(FIGURES), "figures") as advance:
             for name in FIGURES:
-                try:
-                    png, _, svg = save(draw(name, records.out, records), self.folder / name)
-                except UserError as error:
-                    for file in self.folder.glob(f"{name}.*"):
-                        file.unlink()
-                    self.reasons.setdefault(str(error), []).append(name)
+                digest = of_needs(records, FIGURES.load(name).needs)
+                if not self._is_made(name, made.get(name), digest):
+                    made[name] = [digest, self._drawn(name, records)]
+                if reason := made[name][1]:
+                    self.reasons.setdefault(reason, []).append(name)
                 else:
-                    self.drawn.append(_picture(name, png, svg))
+                    self.drawn.append(_picture(name, *(self.folder / f"{name}.{kind}" for kind in ("png", "svg"))))
                 advance(1)
+        write_atomically(self.folder / MADE, json.dumps({name: made[name] for name in FIGURES}, indent=1) + "\n")
         return self
+
+    def _made(self) -> dict[str, list[str]]:
+        """Return the digest of the inputs of each figure, and the reason why it was not drawn, or nothing."""
+        try:
+            found: dict[str, list[str]] = json.loads((self.folder / MADE).read_text(encoding="utf-8"))
+            return found
+        except (OSError, ValueError):  # there is no report yet, or its file is damaged: all are drawn
+            return {}
+
+    def _is_made(self, name: str, made: list[str] | None, digest: str) -> bool:
+        files = [self.folder / f"{name}.{kind}" for kind in KINDS]
+        return made is not None and made[0] == digest and (bool(made[1]) or all(file.is_file() for file in files))
+
+    def _drawn(self, name: str, records: Records) -> str:
+        """Draw a figure, and return nothing, or the reason why it does not apply."""
+        try:
+            save(draw(name, records.out, records), self.folder / name)
+            return ""
+        except UserError as error:
+            for file in self.folder.glob(f"{name}.*"):
+                file.unlink()
+            return str(error)
 
 
 def _picture(name: str, png: Path, svg: Path) -> Figure:

@@ -144,7 +144,7 @@ def _embeddings(records: Records) -> list[Embedding]:
         measured = None if config.evaluation is None else folder.evaluation(config)
         if measured is None or not folder.features.is_file():
             continue
-        shards = _shards(config, records.out)
+        shards = shards_of(config, records.out)
         if shards not in opened:
             opened[shards] = _images(shards)
         images = opened[shards]
@@ -186,11 +186,11 @@ def _outcomes(records: Records) -> "MetricOutcomes":
 
 def _test_images(config: Config, out: Path, version: str) -> "ShardedSplit | None":
     """Return the test images of a run, or None if its shards are not there or have another version."""
-    images = _images(_shards(config, out)).get("test")
+    images = _images(shards_of(config, out)).get("test")
     return images if images is not None and images.version == version else None
 
 
-def _shards(config: Config, out: Path) -> Path | None:
+def shards_of(config: Config, out: Path) -> Path | None:
     """Return the folder of a run's shards, or None if they are not where the run found them."""
     from fgssl.data.location import shards_folder
 
