@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,14 +42,15 @@ class Pictures:
     def draw(self, records: Records, track: Track = silent) -> "Pictures":
         """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted.
 
-        Figures whose inputs stayed what they are, by `MADE` in the folder, are not drawn again.
+        Figures whose inputs stayed what they are, by `MADE` in the folder, are not drawn again. A figure that raises
+        anything but a `UserError` is not drawn either, and its traceback goes to stderr.
         """
         made = self._made()
         with track("figures", len(FIGURES), "figures") as advance:
             for name in FIGURES:
                 digest = of_needs(records, FIGURES.load(name).needs)
                 if not self._is_made(name, made.get(name), digest):
-                    made[name] = [digest, self._drawn(name, records)]
+                    made[name] = self._drawn(name, records, digest)
                 if reason := made[name][1]:
                     self.reasons.setdefault(reason, []).append(name)
                 else:
@@ -69,15 +71,23 @@ class Pictures:
         files = [self.folder / f"{name}.{kind}" for kind in KINDS]
         return made is not None and made[0] == digest and (bool(made[1]) or all(file.is_file() for file in files))
 
-    def _drawn(self, name: str, records: Records) -> str:
-        """Draw a figure, and return nothing, or the reason why it does not apply."""
+    def _drawn(self, name: str, records: Records, digest: str) -> list[str]:
+        """Draw a figure, and return the digest and nothing, or the reason why there is none.
+
+        A fault has no digest, so that it is tried again. Paths in the folder of the sweep become relative to it, since
+        the page is sent to others.
+        """
         try:
             save(draw(name, records.out, records), self.folder / name)
-            return ""
+            return [digest, ""]
         except UserError as error:
-            for file in self.folder.glob(f"{name}.*"):
-                file.unlink()
-            return str(error)
+            reason = str(error)
+        except Exception as error:  # a fault in one figure, which may be from outside, must not cost the page
+            traceback.print_exc()
+            digest, reason = "", f"{type(error).__name__}: {error}"
+        for file in self.folder.glob(f"{name}.*"):
+            file.unlink()
+        return [digest, reason.replace(f"{records.out}/", "")]
 
 
 def _picture(name: str, png: Path, svg: Path) -> Figure:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from fgssl.__main__ import main
+from fgssl.encoders.weights import weights_bytes
 from fgssl.errors import UserError
 from fgssl.registries import Registry
 from fgssl.report.figures import FIGURES, draw
@@ -243,3 +245,45 @@ def test_the_images_may_come_back(complete: Embedded, tmp_path_factory: Any) -> 
     shutil.move(away, complete.shards)
     assert "No interactive embedding" not in text_of(report(out.path, no_jobs))
     assert (out.path / "report" / "figures" / "tsne.png").is_file()
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_a_fault_in_a_figure_does_not_cost_the_page(
+    complete: Embedded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = complete.out.path
+    report(out, no_jobs)
+
+    def draw(**_: Any) -> None:
+        raise IndexError("index 7")
+
+    monkeypatch.setattr("fgssl.report.figures.tsne.draw", draw)
+    complete.finish("sigma=0.5", 0)
+    assert "Figure tsne is not drawn: IndexError: index 7" in text_of(report(out, no_jobs))
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    assert not list((out / "report" / "figures").glob("tsne*"))
+
+
+def test_notes_name_files_relative_to_the_sweep(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("tsne", "attention")
+    monkeypatch.setattr("fgssl.report.pictures.FIGURES", Registry("test", {name: FIGURES[name] for name in names}))
+    for cell in CELLS:
+        file = complete.out.folder(cell, 0) / "encoder.safetensors"
+        file.write_bytes(weights_bytes(nn.Linear(1, 1)))
+        for seed in SEEDS:
+            complete.finish(cell, seed, {"test": np.full((48, 8), np.nan, np.float32)})
+    text = text_of(report(complete.out.path, no_jobs))
+    run = complete.out.folder("base", 0).name
+    assert f"Figure tsne is not drawn: runs/{run}/features.safetensors holds NaN" in text
+    assert f"No interactive embedding: runs/{run}/features.safetensors holds NaN" in text
+    assert f"Figure attention is not drawn: runs/{run}/encoder.safetensors: weights of another" in text
+    assert str(complete.out.path) not in text
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_few_images_have_a_page_without_maps(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("map", "figures.tsne"):
+        monkeypatch.setattr(f"fgssl.report.{module}.FEWEST", 49)
+    text = text_of(report(complete.out.path, no_jobs))
+    assert "No interactive embedding: a map needs 49 test images or more" in text
+    assert "Figure tsne is not drawn: a map needs 49 test images or more" in text

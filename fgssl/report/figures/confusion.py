@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fgssl.report.centroids import nearest_classes
 from fgssl.report.figures import style
-from fgssl.report.figures.records import Embedding, NotDrawnError, first_of_each_cell
+from fgssl.report.figures.records import Embedding, NotDrawnError, compared_metric, first_of_each_cell
 from fgssl.store.plan import PlanRecord
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ NAME_IN = 1.05
 def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding]) -> "Figure":
     """Draw the shares of the test images of a class that lie nearest to the centroid of each class of its group."""
     first = first_of_each_cell(list(embeddings))[0]
-    cells = _compared(plan, table, embeddings)
+    coarse_level, cells = first.levels[first.coarse], _compared(plan, table, embeddings)
     counts = {cell: np.sum([confusions(one) for one in of_cell], axis=0) for cell, of_cell in cells.items()}
     groups = most_confused(np.sum(list(counts.values()), axis=0), _coarse(first))
     if not groups:
-        raise NotDrawnError(f"no {first.levels[first.coarse].name} has test images of two {first.levels[0].name}")
+        raise NotDrawnError(f"no {coarse_level.name} has test images of two {first.levels[0].name}")
     names = first.levels[0].classes
     height = 0.17 * max(len(classes) for classes in groups.values()) + 0.6
     width = style.TWO_COLUMNS if len(groups) > 1 else style.TWO_COLUMNS / 2 + 0.4
@@ -39,7 +39,7 @@ def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding
     for row, (cell, of_cell) in zip(grid, counts.items(), strict=True):
         for axes, (coarse, classes) in zip(row, groups.items(), strict=True):
             _matrix(axes, of_cell, classes, names)
-            group = first.levels[first.coarse].classes[coarse] if len(first.levels) > 1 else "most confused"
+            group = coarse_level.classes[coarse] if len(first.levels) > 1 else "most confused"
             room = width / len(groups) - NAME_IN - 0.3
             axes.set_title(f"{style.shortened(cell, room)}\n{style.shortened(group, room)}")
     note = (
@@ -52,7 +52,7 @@ def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding
 def _of_cells(plan: PlanRecord, cells: Mapping[str, Sequence[Embedding]]) -> str:
     seeds = max(map(len, cells.values()))
     which = "The baseline and the best other cell" if plan.baseline in cells else "The best cells"
-    return f"{which} by {plan.primary or plan.metrics[0]}, {f'all {seeds} seeds' if seeds > 1 else 'one seed'}."
+    return f"{which} by {compared_metric(plan)}, {f'all {seeds} seeds' if seeds > 1 else 'one seed'}."
 
 
 def _matrix(axes: Any, counts: NDArray[np.int64], classes: NDArray[np.int64], names: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ def most_confused(counts: NDArray[np.int64], coarse: NDArray[np.int64]) -> dict[
 
 def _compared(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding]) -> dict[str, list[Embedding]]:
     """Return all seeds of the baseline and of the best other cell, or of the best two cells, by cell."""
-    metric = plan.primary or plan.metrics[0]
+    metric = compared_metric(plan)
     there = dict.fromkeys(one.cell for one in embeddings)
     means = table[(table["metric"] == metric) & table["cell"].isin(list(there)) & (table["n"] > 0)]
     ordered = means.sort_values("mean", ascending=plan.columns[metric].lower_is_better, kind="stable")

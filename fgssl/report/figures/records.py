@@ -47,19 +47,25 @@ class Embedding:
 
     @property
     def coarse(self) -> int:
-        """Label level above the finest, such as genus, or the finest if there is no other."""
+        """Label level above the finest, such as genus, or the finest if there is no other.
+
+        Raises:
+            NotDrawnError: The test images have no labels.
+        """
+        if not self.levels:
+            raise NotDrawnError("the test images have no labels")
         return min(1, len(self.levels) - 1)
 
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
         import numpy as np
 
-        kept = read_features(self.folder.features)
+        kept, file = read_features(self.folder.features), f"runs/{self.folder.path.name}/{self.folder.features.name}"
         found = None if kept is None else kept.splits.get(split)
         if found is None or len(found) != len(self.images[split]):
-            raise NotDrawnError(f"{self.folder.features} does not hold the features of the split {split}")
+            raise NotDrawnError(f"{file} does not hold the features of the split {split}")
         if not np.isfinite(found).all():
-            raise NotDrawnError(f"{self.folder.features} holds NaN or infinity in the split {split}")
+            raise NotDrawnError(f"{file} holds NaN or infinity in the split {split}")
         return found
 
 
@@ -73,6 +79,14 @@ class Records(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         found = self[name] = RECORDS[name](self)
         return found
+
+
+def compared_metric(plan: PlanRecord) -> str:
+    """Return the primary metric, or else the first one; raise a `NotDrawnError` if the table shows none."""
+    metric = plan.primary or next(iter(plan.metrics), None)
+    if metric is None:
+        raise NotDrawnError("the table shows no metric")
+    return metric
 
 
 def first_of_each_cell(embeddings: "list[Embedding]") -> list[Embedding]:
