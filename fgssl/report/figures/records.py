@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import DataError, UserError
-from fgssl.report.images import MetricOutcomes
 from fgssl.settings.config import Config
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fgssl.data.shards import ShardedSplit
+    from fgssl.report.images import MetricOutcomes
     from fgssl.report.rows import Row
     from fgssl.store.manifest import Level
 
@@ -195,8 +195,10 @@ def _is_whole(file: Path) -> bool:
         return False
 
 
-def _outcomes(records: Records) -> MetricOutcomes:
+def _outcomes(records: Records) -> "MetricOutcomes":
     """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
+    from fgssl.report.images import MetricOutcomes
+
     plan: PlanRecord = records["plan"]
     found = []
     for cell, seed, config, folder in _runs(records):
