@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from fgssl.__main__ import COMMANDS
+from fgssl.report.images import CLASSES, FLIPPED, IMAGES
+from fgssl.report.tables import COLUMNS
 from fgssl.settings.config import Config
 from fgssl.settings.evaluation import MEASURES
 from fgssl.settings.methods import METHODS
@@ -59,6 +61,21 @@ def test_every_sweep_is_listed() -> None:
 def test_every_method_and_measure_is_listed() -> None:
     assert _listed("docs/reference/methods.md") - {"method.name"} == set(METHODS)
     assert set(MEASURES) <= _listed("docs/reference/measures.md")
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"),
+    [
+        ("## Columns of `table.csv`", COLUMNS),
+        ("| column of `images.csv`", IMAGES),
+        ("| column of `classes.csv`", CLASSES),
+        ("| column of `flipped.csv`", FLIPPED),
+    ],
+)
+def test_every_column_is_explained(heading: str, columns: tuple[str, ...]) -> None:
+    (_, after) = text("docs/reference/measures.md").split(heading)
+    lines = after[after.index("|---|---|") :].split("\n\n")[0].splitlines()[1:]
+    assert [name for line in lines for name in re.findall(r"`(\w+)`", line.split("|")[1])] == list(columns)
 
 
 def test_every_command_is_in_the_reference() -> None:

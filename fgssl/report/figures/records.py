@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import DataError, UserError
-from fgssl.report.images import Outcomes
+from fgssl.report.images import MetricOutcomes
 from fgssl.settings.config import Config
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
@@ -168,7 +168,7 @@ def _embeddings(records: Records) -> list[Embedding]:
         measured = None if config.evaluation is None else folder.evaluation(config)
         if measured is None or not folder.features.is_file():
             continue
-        shards = _shards(config, records.out)
+        shards = shards_of(config, records.out)
         if shards not in opened:
             opened[shards] = _images(shards)
         images = opened[shards]
@@ -195,7 +195,7 @@ def _is_whole(file: Path) -> bool:
         return False
 
 
-def _outcomes(records: Records) -> Outcomes:
+def _outcomes(records: Records) -> MetricOutcomes:
     """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
     plan: PlanRecord = records["plan"]
     found = []
@@ -213,20 +213,24 @@ def _outcomes(records: Records) -> Outcomes:
     cells: dict[str, dict[int, NDArray[np.float64]]] = {}
     version = next(version for _, _, _, version, outcomes in found if outcomes.of(metric) is not None)
     shown: ShardedSplit | None = None
+    others: list[str] = []
     for cell, seed, config, of_run, outcomes in found:
-        if of_run == version and (values := outcomes.of(metric)) is not None:
+        values = outcomes.of(metric)
+        if values is not None and of_run == version:
             cells.setdefault(cell, {})[seed] = values
             shown = shown or _test_images(config, records.out, version)
-    return Outcomes(metric, plan.baseline, cells, shown)
+        elif values is not None:
+            others.append(f"{cell} seed {seed}")
+    return MetricOutcomes(metric, plan.columns[metric].unit == "count", plan.baseline, cells, shown, tuple(others))
 
 
 def _test_images(config: Config, out: Path, version: str) -> "ShardedSplit | None":
     """Return the test images of a run, or None if its shards are not there or have another version."""
-    images = _images(_shards(config, out)).get("test")
+    images = _images(shards_of(config, out)).get("test")
     return images if images is not None and images.version == version else None
 
 
-def _shards(config: Config, out: Path) -> Path | None:
+def shards_of(config: Config, out: Path) -> Path | None:
     """Return the folder of a run's shards, or None if they are not where the run found them."""
     from fgssl.data.location import shards_folder
 

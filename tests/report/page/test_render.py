@@ -4,10 +4,12 @@ import base64
 import gzip
 import hashlib
 import html.parser
+import itertools
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 
@@ -110,6 +112,26 @@ def test_entries_lead_to_their_origin() -> None:
     asked = [one["data-origin"] for one in elements.tags("button") if "data-origin" in one]
     assert len(asked) == 2
     assert set(asked) == origins
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of `#rrggbb`, as WCAG 2 defines it."""
+    shares = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    red, green, blue = (one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_states_can_be_read_in_both_themes() -> None:
+    css = files("fgssl.report.page").joinpath("page.css").read_text()
+    themes = [dict(re.findall(r"--(\w+): (#\w{6});", block)) for block in re.findall(r"--paper: .*?\}", css, re.S)]
+    assert len(themes) == 3  # light, and dark by the system or by choice
+    assert themes[1] == themes[2]
+    states = re.findall(r"^\.state\b.*[ {]color: var\(--(\w+)\);", css, re.M)
+    assert states == ["soft", "done", "accent", "warning"]
+    for theme in themes:
+        for text, background in itertools.product(states, ("paper", "wash")):  # a line's background, and when hovered
+            low, high = sorted((luminance(theme[text]), luminance(theme[background])))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, theme[text], theme[background])  # WCAG's AA
 
 
 def test_a_sweep_without_a_finished_run_has_a_page() -> None:
