@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IMAGES_AT_ONCE = 4096
+IMAGES_AT_ONCE = 1024
 TIE = 1e-12
 """Largest difference of two cosines that counts as a tie, as in `fgssl.evaluation.centroids`."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from fgssl.report.centroids import nearest_classes
 from fgssl.report.figures import style
@@ -28,8 +29,8 @@ def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding
     """Draw the shares of the test images of a class that lie nearest to the centroid of each class of its group."""
     first = first_of_each_cell(list(embeddings))[0]
     coarse_level, cells = first.levels[first.coarse], _compared(plan, table, embeddings)
-    counts = {cell: np.sum([confusions(one) for one in of_cell], axis=0) for cell, of_cell in cells.items()}
-    groups = most_confused(np.sum(list(counts.values()), axis=0), _coarse(first))
+    counts = {cell: sum(map(confusions, of_cell)) for cell, of_cell in cells.items()}
+    groups = most_confused(sum(counts.values()), _coarse(first))
     if not groups:
         raise NotDrawnError(f"no {coarse_level.name} has test images of two {first.levels[0].name}")
     names = first.levels[0].classes
@@ -55,12 +56,12 @@ def _of_cells(plan: PlanRecord, cells: Mapping[str, Sequence[Embedding]]) -> str
     return f"{which} by {compared_metric(plan)}, {f'all {seeds} seeds' if seeds > 1 else 'one seed'}."
 
 
-def _matrix(axes: Any, counts: NDArray[np.int64], classes: NDArray[np.int64], names: Sequence[str]) -> None:
+def _matrix(axes: Any, counts: csr_array, classes: NDArray[np.int64], names: Sequence[str]) -> None:
     """Draw the shares of some classes, with a last column for all other classes."""
     from matplotlib.patches import Rectangle
 
-    within = counts[np.ix_(classes, classes)]
-    total = counts[classes].sum(axis=1, keepdims=True)
+    of_classes = counts[classes]
+    within, total = of_classes[:, classes].toarray(), of_classes.sum(axis=1).reshape(-1, 1)
     percent = 100 * np.hstack([within, total - within.sum(axis=1, keepdims=True)]) / np.maximum(total, 1)
     axes.imshow(percent, cmap="Blues", vmin=0, vmax=110, aspect="auto", interpolation="nearest")
     for (row, column), value in np.ndenumerate(percent):
@@ -90,13 +91,14 @@ def _coarse(one: Embedding) -> NDArray[np.int64]:
     return found
 
 
-def most_confused(counts: NDArray[np.int64], coarse: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+def most_confused(counts: csr_array, coarse: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
     """Return the classes by coarse class, given the counts (C, C) of `confusions`, where confusions are most frequent.
 
     They are at most `CLASSES` of `GROUPS` coarse classes; a coarse class of one class is left out.
     """
-    wrong = counts * ((coarse[:, None] == coarse[None, :]) & ~np.eye(len(coarse), dtype=bool))
-    involved = wrong.sum(axis=0) + wrong.sum(axis=1)
+    pairs = counts.tocoo()
+    wrong = pairs.data * ((pairs.row != pairs.col) & (coarse[pairs.row] == coarse[pairs.col]))
+    involved = np.bincount(np.concatenate([pairs.row, pairs.col]), np.tile(wrong, 2), minlength=len(coarse))
     members = {group: np.flatnonzero(coarse == group) for group in np.unique(coarse[coarse >= 0]).tolist()}
     several = [group for group, classes in members.items() if len(classes) > 1]
     chosen = sorted(several, key=lambda group: -int(involved[members[group]].sum()))[:GROUPS]
@@ -117,8 +119,11 @@ def _compared(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embe
     return {cell: [one for one in embeddings if one.cell == cell] for cell in chosen}
 
 
-def confusions(one: Embedding) -> NDArray[np.int64]:
-    """Return the number of test images (C, C) of each class by the class whose centroid is nearest."""
+def confusions(one: Embedding) -> csr_array:
+    """Return the number of test images (C, C) of each class by the class whose centroid is nearest.
+
+    The counts are sparse, since a dense matrix of 10,000 species takes 800 MB.
+    """
     labels, classes = one.images["test"].labels[:, 0], len(one.levels[0].classes)
     nearest = nearest_classes(one.features("train"), one.images["train"].labels[:, 0], one.features("test"))
-    return np.bincount(labels * classes + nearest, minlength=classes**2).reshape(classes, classes)
+    return csr_array((np.ones(len(labels), dtype=np.int64), (labels, nearest)), shape=(classes, classes))

@@ -1,10 +1,13 @@
 """Confusion within genera: counts against a slow loop, and which genera, classes and cells are shown."""
 
+import tracemalloc
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from fgssl.report.figures import confusion, draw
 from fgssl.report.figures.confusion import confusions, most_confused
@@ -28,7 +31,22 @@ def test_counts_equal_a_slow_loop(out: Out, embedded: Embedded) -> None:
         centers.append(mean / np.linalg.norm(mean))
     for row, label in zip(test, labels["test"], strict=True):
         expected[label, int(np.argmax([center @ row for center in centers]))] += 1
-    assert (found == expected).all()
+    assert (found.toarray() == expected).all()
+
+
+def test_thousands_of_classes_fit_into_memory() -> None:
+    classes, random = 4000, np.random.default_rng(0)
+    labels = random.permutation(classes)[:500, None]
+    features = random.normal(size=(500, 4)).astype(np.float32)
+    images = dict.fromkeys(("train", "test"), SimpleNamespace(labels=labels))
+    levels = [SimpleNamespace(classes=range(classes))]
+    one: Any = SimpleNamespace(images=images, levels=levels, features=lambda split: features)
+    tracemalloc.start()
+    counts = confusions(one)
+    most_confused(counts + counts, np.arange(classes) // 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * classes**2 / 4  # a dense matrix takes four times as much
 
 
 def test_the_most_confused_groups_and_classes_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,11 +55,11 @@ def test_the_most_confused_groups_and_classes_are_shown(monkeypatch: pytest.Monk
     counts = np.diag(np.full(10, 9))
     counts[0, 7] = 9  # of another group
     counts[2, 5], counts[5, 3], counts[8, 7] = 3, 1, 2
-    found = most_confused(counts, coarse)
+    found = most_confused(csr_array(counts), coarse)
     assert list(found) == [1, 3]
     assert found[1].tolist() == [2, 3, 5]
     assert found[3].tolist() == [7, 8]
-    assert most_confused(counts, np.arange(10)) == {}
+    assert most_confused(csr_array(counts), np.arange(10)) == {}
 
 
 def test_baseline_and_best_cell_are_compared(out: Out, embedded: Embedded, tidy: Callable[[Any], None]) -> None:
@@ -52,7 +70,7 @@ def test_baseline_and_best_cell_are_compared(out: Out, embedded: Embedded, tidy:
     figure = draw("confusion", out.path)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert [title.split("\n")[0] for title in titles] == ["base", "base", "sigma=0.5", "sigma=0.5"]
-    counts = np.sum([confusions(one) for one in Records(out.path)["embeddings"] if one.cell == "base"], axis=0)
+    counts = sum(confusions(one).toarray() for one in Records(out.path)["embeddings"] if one.cell == "base")
     genus = embedded.images["test"].levels[1].classes.index(titles[0].split("\n")[1])
     species = np.unique(embedded.images["test"].labels[embedded.images["test"].labels[:, 1] == genus, 0])
     percent = np.asarray(figure.axes[0].images[0].get_array())
