@@ -72,7 +72,7 @@ def write_sweep(out: Path, cells: int, test: int, width: int) -> None:
     out.mkdir(parents=True)
     file = out / "many.yaml"
     values = [round(0.2 + 0.01 * cell, 2) for cell in range(cells - 1)]
-    file.write_text(SWEEP.format(seeds=list(range(SEEDS)), train=8, test=test, values=values))
+    file.write_text(SWEEP.format(seeds=list(range(SEEDS)), train=8, test=test, values=values), encoding="utf-8")
     planned = plan(expand(file, None, []))
     write_atomically(out / PLAN, record_json(planned.record()))
     images: dict[str, ShardedSplit] = {}
@@ -113,7 +113,7 @@ def finish(
             Evaluation(measures=dict(measures), wall_s=5.0, code_version="c", data_version=version, device="cpu"),
         )
     lines = "".join(f'{{"step": {step}, "loss": {5 - step / 100}}}\n' for step in range(1, 101))
-    folder.metrics.write_text(lines)
+    folder.metrics.write_text(lines, encoding="utf-8")
 
 
 def features(images: ShardedSplit, width: int, random: np.random.Generator) -> NDArray[np.float16]:
