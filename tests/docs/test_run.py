@@ -193,7 +193,7 @@ def test_the_page_of_the_first_sweep_opens(
         browser.open(file)
         assert browser.run("document.title") == "Strength of each noise (ablation_sigma, preset demo)"
         assert browser.run("document.querySelectorAll('#tables table').length") >= 6
-        assert browser.run("Array.from(document.images, (image) => image.naturalWidth > 0).every(Boolean)")
+        browser.wait("Array.from(document.querySelectorAll('#figures img')).every((image) => image.naturalWidth > 0)")
         browser.screenshot(tmp_path / f"{program}-top.png")
         browser.run("document.querySelector('button[data-origin]').click()")
         assert "mocov2: 3 of 3 runs are done" in browser.run("document.querySelector('dialog[open]').textContent")
@@ -214,6 +214,6 @@ def test_output_folder_is_as_described(clone_for: Callable[[str], Path]) -> None
     assert tree
     described = {name for line in tree[1].splitlines() for name in line.strip().split("  ")[0].split()}
     out = clone_for("README.md") / "outputs" / "ablation_sigma-demo"
-    for name in described - {"failure.txt"}:
+    for name in described - {"failure.txt", "tensorboard/", "wandb/"}:  # of failed runs, and of trackers
         pattern = re.sub(r"<\w+>", "*", name.rstrip("/"))
         assert [*out.glob(pattern), *out.glob(f"runs/*/{pattern}")], name
