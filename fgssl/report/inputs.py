@@ -1,5 +1,6 @@
 """Digests of what a report is made of, so that only what changed is made again."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -25,11 +26,48 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def of_needs(records: Records, needs: Collection[str]) -> str:
-    """Return the digest of the records that a figure needs; files of runs count by their size and time."""
-    tables = [records["rows"]] if OF_TABLES & {*needs} - {"plan"} else []
-    files = [] if {*needs} <= OF_TABLES else [_files(records), _shards(records)]
-    return digest(asdict(records["plan"]), tables, files)
+class Inputs:
+    """Digests of the records of a sweep; each is computed once, however many figures need it."""
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    def of_needs(self, needs: Collection[str]) -> str:
+        """Return the digest of the records that a figure needs; files of runs count by their size and time."""
+        tables = self._rows if OF_TABLES & {*needs} - {"plan"} else ""
+        files = "" if {*needs} <= OF_TABLES else self._files
+        return digest(self._plan, tables, files)
+
+    @functools.cached_property
+    def _plan(self) -> str:
+        return digest(asdict(self.records["plan"]))
+
+    @functools.cached_property
+    def _rows(self) -> str:
+        return digest(self.records["rows"])
+
+    @functools.cached_property
+    def _files(self) -> str:
+        """Digest of the files of the runs that are trained, and of the manifests of their shards."""
+        stamps: dict[str, tuple[int, int] | None] = {}
+        for run in (run for cell in self.records["plan"].cells for run in cell.runs):
+            shards = shards_of(run.config, self.records.out)
+            if shards is not None:
+                stamps[str(run.config.data.folder or shards.name)] = _stamp(shards / MANIFEST)
+            folder = RunFolder.in_output(self.records.out, run.run)
+            if folder.trained() is not None:
+                files = [file for file in folder.path.glob("[!.]*.*") if file.suffix in _READ]
+                stamps |= {f"{run.run}/{file.name}": _stamp(file) for file in files if file.name != "progress.json"}
+        return digest(stamps)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    """Return the size and time of a file, or None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _libraries() -> dict[str, str | None]:
@@ -40,33 +78,3 @@ def _libraries() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[library] = None
     return found
-
-
-def _files(records: Records) -> list[tuple[str, int, int]]:
-    """Return the size and time of each file of the runs that are trained."""
-    stamps = []
-    for cell in records["plan"].cells:
-        for run in cell.runs:
-            folder = RunFolder.in_output(records.out, run.run)
-            if folder.trained() is None:
-                continue
-            for file in sorted(folder.path.glob("[!.]*.*")):
-                if file.suffix in _READ and file.name != "progress.json":
-                    stamps.append((str(file.relative_to(records.out)), file.stat().st_size, file.stat().st_mtime_ns))
-    return stamps
-
-
-def _shards(records: Records) -> dict[str, tuple[int, int] | None]:
-    """Return the size and time of the manifest in each folder of shards, or None if there is none."""
-    found: dict[str, tuple[int, int] | None] = {}
-    for cell in records["plan"].cells:
-        for run in cell.runs:
-            folder = shards_of(run.config, records.out)
-            file = None if folder is None else folder / MANIFEST
-            there = file is not None and file.is_file()
-            found[str(run.config.data.folder)] = _stamp(file) if there and file is not None else None
-    return found
-
-
-def _stamp(file: Path) -> tuple[int, int]:
-    return file.stat().st_size, file.stat().st_mtime_ns

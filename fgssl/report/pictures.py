@@ -11,7 +11,7 @@ from fgssl.progress import Track, silent
 from fgssl.report.figures import FIGURES, draw
 from fgssl.report.figures.records import Records
 from fgssl.report.figures.style import save
-from fgssl.report.inputs import of_needs
+from fgssl.report.inputs import Inputs
 from fgssl.report.page.content import Figure
 from fgssl.store.files import write_atomically
 
@@ -39,7 +39,7 @@ class Pictures:
             for reason, names in self.reasons.items()
         ]
 
-    def draw(self, records: Records, track: Track = silent) -> "Pictures":
+    def draw(self, inputs: Inputs, track: Track = silent) -> "Pictures":
         """Draw each figure as PNG, PDF and SVG, and return these pictures; files of figures not drawn are deleted.
 
         Figures whose inputs stayed what they are, by `MADE` in the folder, are not drawn again. A figure that raises
@@ -48,9 +48,9 @@ class Pictures:
         made = self._made()
         with track("figures", len(FIGURES), "figures") as advance:
             for name in FIGURES:
-                digest = of_needs(records, FIGURES.load(name).needs)
+                digest = inputs.of_needs(FIGURES.load(name).needs)
                 if not self._is_made(name, made.get(name), digest):
-                    made[name] = self._drawn(name, records, digest)
+                    made[name] = self._drawn(name, inputs.records, digest)
                 if reason := made[name][1]:
                     self.reasons.setdefault(reason, []).append(name)
                 else:

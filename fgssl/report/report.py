@@ -4,6 +4,7 @@ It is a function of the files in the output folder: the same ones give the same 
 stay what they are.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,9 +15,9 @@ from fgssl.errors import UserError
 from fgssl.progress import Track, silent
 from fgssl.report.aggregate import aggregate
 from fgssl.report.embedding import embed
-from fgssl.report.figures.records import Embedding, NotDrawnError, Records
+from fgssl.report.figures.records import Embedding, NotDrawnError, Records, compared_metric
 from fgssl.report.image_tables import image_tables
-from fgssl.report.inputs import digest, of_needs
+from fgssl.report.inputs import Inputs, digest
 from fgssl.report.layout import lay_out
 from fgssl.report.page import content
 from fgssl.report.page.render import render
@@ -43,6 +44,11 @@ class Sweep:
     records: Records
     name: str = ""
     """Name on a page of two sweeps; empty on a page of one."""
+
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """Digests of its records."""
+        return Inputs(self.records)
 
     @property
     def prefix(self) -> str:
@@ -82,13 +88,13 @@ def report(
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    inputs = digest(most_megabytes, *(_inputs(sweep, jobs) for sweep in sweeps))
-    mark, pictures = page.with_suffix(".inputs"), Pictures(folder / "figures").draw(sweeps[0].records, track)
-    if page.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == inputs:
+    mark, pictures = page.with_suffix(".inputs"), Pictures(folder / "figures").draw(sweeps[0].inputs, track)
+    shown = digest(most_megabytes, *(_shown(sweep, jobs) for sweep in sweeps))
+    if page.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == shown:
         return page
     mark.unlink(missing_ok=True)
     write_atomically(page, _page(sweeps, jobs, folder, pictures, most_megabytes))
-    write_atomically(mark, inputs)
+    write_atomically(mark, shown)
     return page
 
 
@@ -103,10 +109,10 @@ def _named(out: Path, other: Path | None) -> list[Sweep]:
     return [Sweep(path, Records(path), name) for path, name in zip((out, other), names, strict=True)]
 
 
-def _inputs(sweep: Sweep, jobs: Jobs) -> list[object]:
+def _shown(sweep: Sweep, jobs: Jobs) -> list[object]:
     """Return what the page shows of a sweep: its rows and files, how far its runs are, and their jobs."""
     found = {run: asdict(of_run) for run, of_run in jobs(sweep.plan, sweep.out).items()}
-    return [sweep.name, of_needs(sweep.records, ("table", "embeddings")), list(map(asdict, _runs(sweep))), found]
+    return [sweep.name, sweep.inputs.of_needs(("table", "embeddings")), list(map(asdict, _runs(sweep))), found]
 
 
 def _page(sweeps: Sequence[Sweep], jobs: Jobs, folder: Path, pictures: Pictures, most_megabytes: float) -> bytes:
@@ -220,8 +226,7 @@ def _ranked(sweep: Sweep) -> dict[str, list[Embedding]]:
             f"no run of {plan.sweep} that is done keeps features of images that are there: see "
             "evaluation.keep_features and data.folder"
         )
-    metric = plan.primary or next(iter(plan.metrics), None)
-    of_metric = table[table["metric"] == metric].set_index("cell")
+    of_metric = table[table["metric"] == compared_metric(plan)].set_index("cell")
     worse = {cell: 0.0 for cell in of_cells}
     for cell in of_cells:
         if cell in of_metric.index and of_metric.loc[cell, "n"]:

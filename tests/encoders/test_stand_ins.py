@@ -1,4 +1,4 @@
-"""What is measured in place of an encoder's features: pixels, and random numbers."""
+"""Stand-ins that are measured in place of an encoder: pixels, and random numbers."""
 
 from collections.abc import Callable
 
