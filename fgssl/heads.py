@@ -1,6 +1,8 @@
 """Heads: small networks between features and loss."""
 
-from torch import nn
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 
 def projector(feature_width: int, hidden_width: int, projection_width: int, batch_norm: bool = False) -> nn.Sequential:
@@ -48,3 +50,49 @@ def predictor(projection_width: int, hidden_width: int) -> nn.Sequential:
         nn.ReLU(),
         nn.Linear(hidden_width, projection_width),
     )
+
+
+def expander(feature_width: int, hidden_width: int, projection_width: int) -> nn.Sequential:
+    """Build the projector (N, D) -> (N, P) of Barlow Twins and VICReg, three layers without BatchNorm at the end.
+
+    VICReg's first two layers have biases, which the BatchNorm after them cancels (arXiv:2103.03230, 2105.04906).
+    """
+    return nn.Sequential(
+        nn.Linear(feature_width, hidden_width, bias=False),
+        nn.BatchNorm1d(hidden_width),
+        nn.ReLU(),
+        nn.Linear(hidden_width, hidden_width, bias=False),
+        nn.BatchNorm1d(hidden_width),
+        nn.ReLU(),
+        nn.Linear(hidden_width, projection_width, bias=False),
+    )
+
+
+class Prototypes(nn.Linear):
+    """Last layer of DINO's head: cosines (N, K) of rows (N, P) to K learned directions, in fp32 or finer.
+
+    It is the weight normalization of Salimans and Kingma (2016) with all lengths fixed at 1.
+    """
+
+    def __init__(self, width: int, number: int) -> None:
+        super().__init__(width, number, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the cosine of each row to each direction."""
+        with torch.autocast(input.device.type, enabled=False):
+            rows = F.normalize(input.to(self.weight.dtype), dim=1)
+            return F.linear(rows, F.normalize(self.weight, dim=1))
+
+
+def dino_head(feature_width: int, hidden_width: int, bottleneck_width: int, prototypes: int) -> nn.Sequential:
+    """Build DINO's head (N, D) -> (N, K), three layers without BatchNorm and then `Prototypes` (arXiv:2104.14294)."""
+    layers = [
+        nn.Linear(feature_width, hidden_width),
+        nn.Linear(hidden_width, hidden_width),
+        nn.Linear(hidden_width, bottleneck_width),
+    ]
+    for layer in layers:
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(layer.bias)
+    first, second, third = layers
+    return nn.Sequential(first, nn.GELU(), second, nn.GELU(), third, Prototypes(bottleneck_width, prototypes))
