@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 import torch
 from lightly.loss import BarlowTwinsLoss, VICRegLoss
+from ruamel.yaml import YAML
 from torch import Tensor
 
 from fgssl.batch import Batch
 from fgssl.errors import SettingsError
 from fgssl.heads import Prototypes
 from fgssl.interruption import Interrupted
-from fgssl.methods.build import RANDOM_START, build_method
+from fgssl.methods.build import RANDOM_START, build_method, start_encoder
 from fgssl.run.execution import execute
 from fgssl.schedules import Schedule
+from fgssl.settings import config as configs
 from fgssl.training import checkpoint
+from tests.docs.pages import block
 from tests.multi_crop import RECIPES
 from tests.one_process import accumulate_gradient, global_target
 
@@ -170,6 +173,14 @@ def test_settings_that_do_not_fit_are_named(dino: Make, tiny_config: Make) -> No
         dino("method.prototypes_frozen_epochs=2")
     with pytest.raises(SettingsError, match="the moving average of dino needs all weights on every process"):
         dino("resources.engine=zero3")
+
+
+@pytest.mark.parametrize("file", ["dino_vit.yaml", "dino_resnet.yaml"])
+def test_the_recipes_of_the_explanation_build_their_encoder(file: str) -> None:
+    """At both sizes of view, on blank images."""
+    config = configs.parse(YAML(typ="safe").load(block("docs/explanation/methods.md", "yaml", f"# {file}\n")), file)
+    assert config.views.num_recipes == 10
+    assert start_encoder(config, RANDOM_START).training
 
 
 @pytest.mark.parametrize(
