@@ -130,8 +130,8 @@ def _bare_loop(images: Path, folder: Path, view: View, cores: int) -> Batches:
             for position, row in enumerate(rows.tolist()):
                 image = split.pixels(row)
                 for out, cut_by, colored in zip(batch, numbers, colors, strict=True):
-                    crop = crops.random_resized_crop(image, cut_by[position], AREA, SIZE)
-                    out[position] = on_cpu.changed(crop, colored, position, recipe)
+                    crops.random_resized_crop(image, cut_by[position], AREA, SIZE, out[position])
+                    on_cpu.change(out[position], colored, position, recipe)
             yield batch
 
 

@@ -53,8 +53,8 @@ class RawBatch:
     """Crops and the resized image, each (n, H, W, C); their sizes may differ."""
 
 
-Crop = Callable[[NDArray[np.uint8], int, int], NDArray[np.uint8]]
-"""Function from a decoded image, its position in the batch and the number of the view to pixels (H, W, C)."""
+Crop = Callable[[NDArray[np.uint8], int, int, NDArray[np.uint8]], object]
+"""Function of a decoded image, its position in the batch and the number of the view that fills pixels (H, W, C)."""
 Job = tuple[RawBatch, Crop]
 """Batch whose images are still empty, and the function that crops them once per array of the batch."""
 
@@ -97,15 +97,17 @@ def training_batches(
             for view, recipe in enumerate(recipes)
         ]
 
-        def crop(image: NDArray[np.uint8], position: int, number: int) -> NDArray[np.uint8]:
+        def crop(image: NDArray[np.uint8], position: int, number: int, out: NDArray[np.uint8]) -> None:
             if number == num_views:
-                return crops.resized(image, views.image_size)
+                crops.resized(image, views.image_size, out)
+                return
             recipe, colored = recipes[number], colors[number]
-            cut = crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size)
-            return cut if colored is None else on_cpu.changed(cut, colored, position, recipe)
+            crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size, out)
+            if colored is not None:
+                on_cpu.change(out, colored, position, recipe)
 
-        out = _empty(rows, sizes, pinned)
-        return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], out), crop
+        empty = _empty(rows, sizes, pinned)
+        return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], empty), crop
 
     return _filled(images, map(job, steps), threads)
 
@@ -128,12 +130,14 @@ def evaluation_batches(
             numbers = crops.crop_numbers(seed, "probe", random_view_epoch, 0, rows)
             flips = randomness.uniform(seed, "flip", random_view_epoch, rows=rows, columns=1)[:, 0] < 0.5
 
-        def crop(image: NDArray[np.uint8], position: int, number: int) -> NDArray[np.uint8]:
-            if numbers is not None:
-                # The linear protocol of MoCo takes RandomResizedCrop's default area.
-                cut = crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size)
-                return cut[:, ::-1] if views.horizontal_flip and flips[position] else cut
-            return crops.evaluation_crop(image, views)
+        def crop(image: NDArray[np.uint8], position: int, number: int, out: NDArray[np.uint8]) -> None:
+            if numbers is None:
+                out[...] = crops.evaluation_crop(image, views)
+                return
+            # The linear protocol of MoCo takes RandomResizedCrop's default area.
+            crops.random_resized_crop(image, numbers[position], (0.08, 1.0), views.image_size, out)
+            if views.horizontal_flip and flips[position]:
+                on_cpu.flip(out)
 
         return _one_crop_each(images, views, step, rows), crop
 
@@ -145,8 +149,8 @@ def original_batches(
 ) -> Iterator[RawBatch]:
     """Yield the resized images of `rows`, in their order."""
 
-    def crop(image: NDArray[np.uint8], position: int, number: int) -> NDArray[np.uint8]:
-        return crops.resized(image, views.image_size)
+    def crop(image: NDArray[np.uint8], position: int, number: int, out: NDArray[np.uint8]) -> None:
+        crops.resized(image, views.image_size, out)
 
     chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     jobs = ((_one_crop_each(images, views, step, chunk), crop) for step, chunk in enumerate(chunks))
@@ -189,7 +193,7 @@ def _result(batch: RawBatch, parts: list[Future[None]]) -> RawBatch:
 
 
 def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int64]) -> None:
-    for position in positions:
+    for position in positions.tolist():
         row = int(batch.rows[position])
         try:
             image = images.pixels(row)
@@ -200,4 +204,4 @@ def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int
                 f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}: repair it and pack again"
             ) from error
         for number, filling in enumerate(batch.images):
-            filling[position] = crop(image, int(position), number)
+            crop(image, position, number, filling[position])

@@ -3,6 +3,7 @@
 Classes (N, L) are given with the finest level first, and form a tree: each class lies in one class of the next level.
 """
 
+import math
 from typing import TypeAlias
 
 import numpy as np
@@ -32,8 +33,8 @@ def consistency(predicted: Classes, labels: Classes) -> float:
     return 100 * float((paths(predicted[:, 0], labels) == predicted).all(axis=1).mean())
 
 
-def mistake_severity(predicted: Classes, truth: Classes, labels: Classes) -> float:
-    """Return the mean height of the lowest common ancestor of prediction and truth among mistakes, 0 without any.
+def hierarchical_distance(predicted: Classes, truth: Classes, labels: Classes) -> float:
+    """Return the mean height of the lowest common ancestor of prediction and truth, which is 0 if they are equal.
 
     A mistake within a class of the next level has height 1, and one that shares no class has height L, the height of
     the root above the last level (Bertinetto et al. 2020, arXiv:1912.09393).
@@ -43,6 +44,17 @@ def mistake_severity(predicted: Classes, truth: Classes, labels: Classes) -> flo
         truth: (M, L) true classes.
         labels: (N, L) classes of the training images.
     """
-    heights = (paths(predicted, labels) != truth).sum(axis=1)
-    mistakes = heights[predicted != truth[:, 0]]
-    return float(mistakes.mean()) if len(mistakes) else 0.0
+    return float(_heights(predicted, truth, labels).mean())
+
+
+def mistake_severity(predicted: Classes, truth: Classes, labels: Classes) -> float:
+    """Return the mean height among mistakes alone, nan if there are none; arguments as in `hierarchical_distance`.
+
+    Further mistakes of low height lower it, so it compares encoders of equal accuracy only (Karthik et al., ICLR 2021).
+    """
+    heights = _heights(predicted, truth, labels)
+    return float(heights[heights > 0].mean()) if heights.any() else math.nan
+
+
+def _heights(predicted: Classes, truth: Classes, labels: Classes) -> Classes:
+    return (paths(predicted, labels) != truth).sum(axis=1)

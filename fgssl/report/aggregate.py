@@ -18,7 +18,9 @@ def aggregate(out: Path, track: Track = silent, show: Callable[[str], None] | No
     `show` receives the text of table.md before anything is written, since `out` may belong to somebody else. Raise a
     `UserError` if `out` holds no plan or cannot be written to.
     """
-    from fgssl.report.layout import latex, lay_out, markdown  # imports pandas, which a wrong setting must not wait for
+    from fgssl.report.latex import latex
+    from fgssl.report.layout import lay_out  # imports pandas, which a wrong setting must not wait for
+    from fgssl.report.markdown import markdown
     from fgssl.report.rows import collect_rows, write_rows
     from fgssl.report.tables import tabulate, write_table
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from fgssl.report.figures.records import NotDrawnError, Records
-from fgssl.report.images import Outcomes, class_table, flipped_table, image_table
-from fgssl.report.layout import EMPTY
+from fgssl.report.images import MetricOutcomes, class_table, flipped_table, image_table
+from fgssl.report.layout import EMPTY, probability
 from fgssl.report.page.content import Entry, Table
 from fgssl.report.tables import write_table
 
@@ -40,7 +40,7 @@ def image_tables(records: Records, folder: Path) -> tuple[list[Table], list[str]
     If the runs keep no outcomes, the files are deleted, and the note gives the reason.
     """
     try:
-        outcomes: Outcomes = records["outcomes"]
+        outcomes: MetricOutcomes = records["outcomes"]
     except NotDrawnError as error:
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
@@ -54,10 +54,11 @@ def image_tables(records: Records, folder: Path) -> tuple[list[Table], list[str]
         for level in outcomes.images.levels:
             shown += _of_classes(of_classes[of_classes["level"] == level.name], level.name, outcomes)
         shown += _flipped(flipped, outcomes)
-    return shown, []
+    left_out = f"Not in the tables of test images, since they measured other images: {', '.join(outcomes.left_out)}"
+    return shown, [left_out] * bool(outcomes.left_out)
 
 
-def _of_images(table: pd.DataFrame, outcomes: Outcomes) -> Table:
+def _of_images(table: pd.DataFrame, outcomes: MetricOutcomes) -> Table:
     header = ("cell", "mean", "difference", "gained", "lost", "p (McNemar)")
     lines = [
         (
@@ -66,16 +67,21 @@ def _of_images(table: pd.DataFrame, outcomes: Outcomes) -> Table:
             Entry(_number(entry["delta_baseline"], "+.2f", entry["delta_error"])),
             Entry(_number(entry["gained"], ".1f")),
             Entry(_number(entry["lost"], ".1f")),
-            Entry(_number(entry["p_mcnemar"], ".3f")),
+            Entry(probability(entry["p_mcnemar"])),
         )
         for entry in _entries(table)
     ]
-    against = f"; differences, gained and lost images per seed against {outcomes.baseline}" if outcomes.baseline else ""
-    caption = f"{outcomes.metric} over test images, percent: mean ± standard error over images (images.csv){against}"
+    share = "percent of the images" if outcomes.counts_wrong else "percent"
+    caption = f"{outcomes.metric} over test images (images.csv), {share}: mean ± standard error over images"
+    if outcomes.baseline is not None:
+        caption += (
+            f"; images per seed that are right here and wrong in {outcomes.baseline} (gained), or the converse (lost); "
+            "p: the largest of the seeds, exploratory and not corrected"
+        )
     return Table(caption, header, tuple(lines))
 
 
-def _of_classes(table: pd.DataFrame, level: str, outcomes: Outcomes) -> list[Table]:
+def _of_classes(table: pd.DataFrame, level: str, outcomes: MetricOutcomes) -> list[Table]:
     """Return the classes of one level whose mean differs most from the baseline's, or nothing without a baseline."""
     compared = table[table["delta_baseline"].notna()]
     if compared.empty:
@@ -88,14 +94,15 @@ def _of_classes(table: pd.DataFrame, level: str, outcomes: Outcomes) -> list[Tab
     return [_listed(caption, compared.loc[order], _CLASSES)]
 
 
-def _flipped(table: pd.DataFrame, outcomes: Outcomes) -> list[Table]:
+def _flipped(table: pd.DataFrame, outcomes: MetricOutcomes) -> list[Table]:
     if table.empty:
         return []
     caption = (
-        f"Test images that {outcomes.baseline} gets wrong and a cell right at most seeds, or the converse: "
+        f"Test images that {outcomes.baseline} gets wrong and a cell right in most seeds, or the converse: "
         f"{min(MOST_LINES, len(table))} of {len(table):,} (flipped.csv)"
     )
-    return [_listed(caption, table.head(MOST_LINES), _FLIPPED)]
+    first = table.assign(place=table.groupby("cell").cumcount()).sort_values("place", kind="stable")  # of each cell
+    return [_listed(caption, first.head(MOST_LINES), _FLIPPED)]
 
 
 def _listed(caption: str, table: pd.DataFrame, columns: Mapping[str, str]) -> Table:

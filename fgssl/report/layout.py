@@ -1,8 +1,7 @@
-"""Table for readers, one row per cell and one column per metric, as Markdown and as LaTeX."""
+"""Table for readers, one row per cell and one column per metric."""
 
 import math
-import re
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -126,11 +125,11 @@ def _tested(plan: PlanRecord, entries: Sequence[Entry]) -> Block:
         found = [
             _difference(entry),
             EMPTY if _absent(entry["delta_low"]) else f"{low} to {high}",
-            _probability(entry["p"]),
-            _probability(entry["p_holm"]),
+            probability(entry["p"]),
+            probability(entry["p_holm"]),
             f"{entry['wins']} of {entry['delta_n']}" if entry["delta_n"] else EMPTY,
             EMPTY if _absent(entry["smallest_difference"]) else _number(entry, "smallest_difference"),
-            _probability(entry["p_equivalent"]),
+            probability(entry["p_equivalent"]),
         ]
         return [entry["cell"], *found[: len(header) - 1]]
 
@@ -138,7 +137,8 @@ def _tested(plan: PlanRecord, entries: Sequence[Entry]) -> Block:
     return Block(caption, header, [line(entry) for entry in entries])
 
 
-def _probability(p: float) -> str:
+def probability(p: float) -> str:
+    """Return a p value as text."""
     return EMPTY if _absent(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -168,19 +168,20 @@ def _reading(
     """Return how to read the tests and the emphasis."""
     notes = []
     if bold or underlined:
-        notes.append(
-            "bold: best mean of the primary measure, if p (Holm) < 0.05; underlined: other best and second best means"
-        )
+        best = "" if plan.primary is None else f"bold: best mean of {plan.primary}, if its p (Holm) < 0.05; "
+        notes.append(f"{best}underlined: {'other ' if best else ''}best and second best means")
     if plan.primary is not None and plan.baseline is not None:
         notes.append(
-            f"p: two-sided paired t test; Holm: corrected for all {plan.comparisons} comparisons of {plan.primary}"
+            f"p: two-sided paired t test; Holm: corrected for all {plan.comparisons} comparisons of {plan.primary}; "
+            "the intervals are not corrected"
         )
         chance = f"of {plan.primary} that as many pairs would find with a chance of 80 %"
         span = _could_show([entries[plan.primary] for entries in by_cell.values()])
         notes.append(f"could show: smallest difference {chance}{span}")
         if plan.equivalent_within is not None:
             notes.append(
-                f"p (equivalent): two one-sided t tests that the difference lies within ±{plan.equivalent_within:g}"
+                f"p (equivalent): two one-sided t tests that the difference lies within ±{plan.equivalent_within:g}, "
+                "not corrected for the number of comparisons"
             )
         notes.append("all measures but the primary one are exploratory: their differences are not tested")
     return notes
@@ -289,7 +290,7 @@ def _spread(entry: Entry, column: str) -> str:
     return "" if _absent(entry[column]) else f" ± {_number(entry, column)}"
 
 
-def _emphasized(
+def emphasized(
     block: Block, bold: Callable[[str], str], underline: Callable[[str], str], escape: Callable[[str], str] = str
 ) -> list[list[str]]:
     """Return the block's lines, escaped, with its emphasis as markup."""
@@ -301,97 +302,3 @@ def _emphasized(
         return underline(escaped) if (line, column) in block.underlined else escaped
 
     return [[text(line, column) for column in range(len(block.header))] for line in range(len(block.lines))]
-
-
-# ------------------------------------------------------------------------------------------- Markdown
-
-
-def markdown(layout: Layout) -> str:
-    """Return the layout as Markdown, with columns padded for reading in a terminal."""
-    parts = [f"# {layout.title}", ""]
-    for block in layout.blocks:
-        parts += [f"{block.caption}:", "", *_markdown_table(block), ""]
-    parts += [f"- {note}" for note in map(_markdown_text, layout.notes)]
-    return "\n".join(parts).rstrip("\n") + "\n"
-
-
-def _markdown_table(block: Block) -> list[str]:
-    marked = _emphasized(block, lambda text: f"**{text}**", lambda text: f"_{text}_")
-    grid = [[_markdown_text(text) for text in line] for line in [block.header, *marked]]
-    widths = [max(len(line[column]) for line in grid) for column in range(len(block.header))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    padded = [
-        [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
-        for line in grid
-    ]
-    return [f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]]]
-
-
-def _markdown_text(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-# ---------------------------------------------------------------------------------------------- LaTeX
-
-
-def latex(layout: Layout) -> str:
-    """Return the layout as a LaTeX `table` environment, which needs the packages booktabs and graphicx.
-
-    A tabular that is wider than the line is scaled down to it.
-    """
-    parts = [r"\begin{table}", r"\centering", rf"\caption{{{_latex_text(layout.title)}}}"]
-    for block in layout.blocks:
-        parts += [rf"\par\medskip {_latex_text(block.caption)}:\par\smallskip"]
-        parts += [rf"\sbox0{{\begin{{tabular}}{{l{'r' * (len(block.header) - 1)}}}", r"\toprule"]
-        lines = _emphasized(
-            block, lambda text: rf"\textbf{{{text}}}", lambda text: rf"\underline{{{text}}}", _latex_text
-        )
-        parts += [_latex_line(map(_latex_text, block.header)), r"\midrule", *map(_latex_line, lines)]
-        parts += [r"\bottomrule", r"\end{tabular}}", _TO_LINE]
-    parts += [rf"\par\smallskip\footnotesize {_latex_text(note)}" for note in layout.notes]
-    return "\n".join([*parts, r"\end{table}"]) + "\n"
-
-
-_TO_LINE = r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi"
-
-
-def _latex_line(line: Iterable[str]) -> str:
-    return " & ".join(line) + r" \\"
-
-
-_GREEK = (
-    *("alpha", "beta", "gamma", "delta", "varepsilon", "eta", "theta", "kappa", "lambda", "mu", "nu", "pi", "rho"),
-    *("sigma", "tau", "varphi", "chi", "psi", "omega"),
-)
-_LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "{": r"\{",
-        "}": r"\}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "[": "{[}",  # at the start of a line it would be an argument of the line before
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "`": r"\textasciigrave{}",
-        "−": "$-$",
-        "\N{WORD JOINER}": "{}",
-        "±": r"$\pm$",
-        "–": "--",
-        MARKER: r"\dag{}",
-        OTHER_PROTOCOL: r"\ddag{}",
-        "∞": r"$\infty$",
-        "×": r"$\times$",
-        **{letter: rf"$\{name}$" for letter, name in zip("αβγδεηθκλμνπρστφχψω", _GREEK, strict=True)},
-    }
-)
-
-
-def _latex_text(text: str) -> str:
-    minus = re.sub(r"(?<![\w-])-(?=\d)", "−", text)
-    return re.sub("-(?=-)", "-\N{WORD JOINER}", minus).translate(_LATEX)  # -- would become a dash

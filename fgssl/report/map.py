@@ -19,6 +19,7 @@ from scipy.linalg import eigh
 
 from fgssl.errors import UserError
 from fgssl.report.centroids import unit_rows
+from fgssl.report.figures.records import NotDrawnError
 from fgssl.store.files import write_atomically
 
 COMPONENTS, PERPLEXITY, SEED = 50, 30, 0
@@ -35,9 +36,13 @@ def feature_map(folder: Path, features: NDArray[Any], start: NDArray[np.float32]
 
     A map that begins at `start`, the map of the same images by another encoder, can be compared with it: what both
     encoders see alike lies in the same place. A folder that cannot be written to gets a warning.
+
+    Raises:
+        NotDrawnError: There are fewer than `FEWEST` images.
+        UserError: No library that computes maps is installed.
     """
     if len(features) < FEWEST:
-        raise ValueError(f"a map needs {FEWEST} images or more, not {len(features)}")
+        raise NotDrawnError(f"a map needs {FEWEST} test images or more")
     files = {library: folder / f"map-{_key(library, features, start)}.npy" for library in LIBRARIES}
     for file in files.values():
         if file.is_file() and (found := _read(file, len(features))) is not None:
@@ -78,7 +83,7 @@ def _read(file: Path, images: int) -> NDArray[np.float32] | None:
     """Return a kept map, or None, with a warning, if the file is damaged."""
     try:
         found: NDArray[np.float32] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy parses the header as Python, which raises many types
         print(f"WARNING: {file}: the map is computed anew, since it cannot be read ({error})", file=sys.stderr)
         return None
     return found if found.shape == (images, 2) else None

@@ -4,10 +4,8 @@ It is a function of the files in the output folder: the same ones give the same 
 stay what they are.
 """
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -18,6 +16,7 @@ from fgssl.report.aggregate import aggregate
 from fgssl.report.embedding import embed
 from fgssl.report.figures.records import Embedding, NotDrawnError, Records
 from fgssl.report.image_tables import image_tables
+from fgssl.report.inputs import digest, of_needs
 from fgssl.report.layout import lay_out
 from fgssl.report.page import content
 from fgssl.report.page.render import render
@@ -26,8 +25,6 @@ from fgssl.report.pictures import Pictures
 from fgssl.report.provenance import RunJobs, provenances, run_states
 from fgssl.store.files import write_atomically
 from fgssl.store.plan import PlanRecord
-from fgssl.store.provenance import code_version
-from fgssl.store.run_folder import RunFolder
 
 MOST_MEGABYTES = 25.0
 """Largest size of the page unless another one is given; mail servers refuse larger attachments."""
@@ -44,7 +41,20 @@ class Sweep:
 
     out: Path
     records: Records
-    prefix: str = ""
+    name: str = ""
+    """Name on a page of two sweeps; empty on a page of one."""
+
+    @property
+    def prefix(self) -> str:
+        """Beginning of its captions, notes and cells on a page of two sweeps."""
+        return f"{self.name}: " if self.name else ""
+
+    @property
+    def title(self) -> str:
+        """Title of the page, or its part of the title."""
+        preset = f", preset {self.plan.preset}" if self.plan.preset else ""
+        name = self.name or f"{self.plan.sweep}{preset}"
+        return f"{self.plan.title} ({name})" if self.plan.title else name
 
     @property
     def plan(self) -> PlanRecord:
@@ -60,48 +70,46 @@ def report(
 
     The page is report/index.html; beside it lie figures as PNG, PDF and SVG, and the tables of test images as CSV. With
     `other`, another sweep's folder, the page holds both, links an embedding of each, and is report/beside-<name>.html.
+    A page that would be too large has less: smaller thumbnails, then fewer images, then fewer figures.
 
     Raises:
-        UserError: A folder holds no sweep, nothing can be written to `out`, or the page does not fit.
+        UserError: A folder holds no sweep, or nothing can be written to `out`.
     """
     aggregate(out, track)
-    folder = out / "report"
-    page = folder / ("index.html" if other is None else f"beside-{other.absolute().name}.html")
-    sweeps = [Sweep(out, Records(out))]
-    if other is not None:
-        sweeps.append(Sweep(other, Records(other), f"{other.absolute().name}: "))
+    folder, sweeps = out / "report", _named(out, other)
+    page = folder / ("index.html" if other is None else f"beside-{sweeps[1].name.replace('/', '-')}.html")
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
-    digest = _digest([most_megabytes, *(_inputs(sweep, jobs) for sweep in sweeps)])
-    mark = page.with_suffix(".inputs")
-    if page.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == digest:
+    inputs = digest(most_megabytes, *(_inputs(sweep, jobs) for sweep in sweeps))
+    mark, pictures = page.with_suffix(".inputs"), Pictures(folder / "figures").draw(sweeps[0].records, track)
+    if page.is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == inputs:
         return page
     mark.unlink(missing_ok=True)
-    write_atomically(page, _page(sweeps, jobs, folder, most_megabytes, track))
-    write_atomically(mark, digest)
+    write_atomically(page, _page(sweeps, jobs, folder, pictures, most_megabytes))
+    write_atomically(mark, inputs)
     return page
 
 
+def _named(out: Path, other: Path | None) -> list[Sweep]:
+    """Return the sweeps, each of two with the name of its folder, or with that of the folder above too if equal."""
+    if other is None:
+        return [Sweep(out, Records(out))]
+    paths = [out.resolve(), other.resolve()]
+    names = [path.name for path in paths]
+    if names[0] == names[1]:
+        names = [f"{path.parent.name}/{path.name}" for path in paths]
+    return [Sweep(path, Records(path), name) for path, name in zip((out, other), names, strict=True)]
+
+
 def _inputs(sweep: Sweep, jobs: Jobs) -> list[object]:
-    """Return what the page is made of: the rows, and the size and time of each file of the runs."""
-    runs = [run.run for cell in sweep.plan.cells for run in cell.runs]
-    files = [file for run in runs for file in sorted(RunFolder.in_output(sweep.out, run).path.glob("[!.]*.*"))]
-    made_by_figures = [file for file in files if not file.name.startswith("map-")]
-    stamps = [
-        (str(file.relative_to(sweep.out)), file.stat().st_size, file.stat().st_mtime_ns) for file in made_by_figures
-    ]
+    """Return what the page shows of a sweep: its rows and files, how far its runs are, and their jobs."""
     found = {run: asdict(of_run) for run, of_run in jobs(sweep.plan, sweep.out).items()}
-    return [sweep.prefix, asdict(sweep.plan), sweep.records["rows"], found, stamps]
+    return [sweep.name, of_needs(sweep.records, ("table", "embeddings")), list(map(asdict, _runs(sweep))), found]
 
 
-def _digest(inputs: Iterable[object]) -> str:
-    text = json.dumps([code_version(), *inputs], default=str, sort_keys=True)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _page(sweeps: Sequence[Sweep], jobs: Jobs, folder: Path, most_megabytes: float, track: Track) -> bytes:
+def _page(sweeps: Sequence[Sweep], jobs: Jobs, folder: Path, pictures: Pictures, most_megabytes: float) -> bytes:
     """Return the bytes of the page. Figures and tables of images are those of the first sweep."""
     first = sweeps[0]
     tables: list[content.Table] = []
@@ -114,10 +122,9 @@ def _page(sweeps: Sequence[Sweep], jobs: Jobs, folder: Path, most_megabytes: flo
         of_cells = provenances(sweep.plan, sweep.records["rows"], sweep.out, jobs(sweep.plan, sweep.out))
         origins |= {f"{sweep.prefix}{cell}": origin for cell, origin in of_cells.items()}
     of_images, without_images = image_tables(first.records, folder)
-    pictures = Pictures(folder / "figures").draw(first.records, track)
     runs = [run for sweep in sweeps for run in _runs(sweep)]
     page = content.Page(
-        title=" beside ".join(_title(sweep.plan) for sweep in sweeps),
+        title=" beside ".join(sweep.title for sweep in sweeps),
         summary=_summary(runs),
         tables=(*tables, *of_images),
         notes=(*notes, *without_images, *pictures.missing),
@@ -126,11 +133,6 @@ def _page(sweeps: Sequence[Sweep], jobs: Jobs, folder: Path, most_megabytes: flo
         provenances=origins,
     )
     return _with_embeddings(page, sweeps, most_megabytes)
-
-
-def _title(plan: PlanRecord) -> str:
-    name = f"{plan.sweep}, preset {plan.preset}" if plan.preset else plan.sweep
-    return f"{plan.title} ({name})" if plan.title else name
 
 
 def _runs(sweep: Sweep) -> list[content.Run]:
@@ -147,6 +149,7 @@ def _summary(runs: Sequence[content.Run]) -> str:
 def _with_embeddings(page: content.Page, sweeps: Sequence[Sweep], most_megabytes: float) -> bytes:
     """Return the rendered page with the embeddings that fit into the room that is left."""
     most_bytes = int(most_megabytes * 1e6)
+    page = _with_fewer_figures(page, most_bytes)
     without = render(page)
     room = most_bytes - len(without) - 20_000
     try:
@@ -159,9 +162,21 @@ def _with_embeddings(page: content.Page, sweeps: Sequence[Sweep], most_megabytes
         embeddings = tuple(embed(runs, room // len(chosen)) for runs in chosen)
     except UserError as error:
         return render(replace(page, notes=(*page.notes, f"No interactive embedding: {error}")))
-    found = render(replace(page, embeddings=embeddings))
-    assert len(found) <= most_bytes
-    return found
+    return render(replace(page, embeddings=embeddings))
+
+
+def _with_fewer_figures(page: content.Page, most_bytes: int) -> content.Page:
+    """Return the page without its largest figures, as many as do not fit, and a note that names them."""
+    left_out: list[str] = []
+    figures = list(page.figures)
+    while figures and len(render(replace(page, figures=tuple(figures)))) > most_bytes:
+        largest = max(figures, key=lambda figure: len(figure.content))
+        figures.remove(largest)
+        left_out.append(largest.name)
+    if not left_out:
+        return page
+    note = f"Only in the folder figures, since the page would be too large (--max-megabytes): {', '.join(left_out)}"
+    return replace(page, figures=tuple(figures), notes=(*page.notes, note))
 
 
 def _chosen(sweeps: Sequence[Sweep]) -> list[list[Embedding]]:

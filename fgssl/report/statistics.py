@@ -14,13 +14,15 @@ from scipy import optimize, stats
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
+ROUNDING = 1e-9
+"""Difference of two measures, in percent or images, below which they are equal."""
 POWER = 0.8
 """Probability with which a difference of the smallest size that n pairs can show is found."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean of n values with its spread; a number that n is too small for is nan."""
+    """Mean of n values with its spread; a number that needs more values, or a spread, is nan."""
 
     n: int
     mean: float
@@ -32,21 +34,24 @@ class Estimate:
     """Upper end of it."""
     p: float
     """Probability of a mean at least as far from 0, if the true one is 0: two-sided t test. Of differences paired by
-    seed, it is the paired t test. It is nan if all values are equal, since they show no spread."""
+    seed, it is the paired t test."""
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """Return mean, spread, t interval and t test of values (n,)."""
+    """Return mean, spread, t interval and t test of values (n,).
+
+    Values that differ by less than `ROUNDING` are equal. They show no spread, so nothing can be tested: differences of
+    shares, such as 69.67 - 69.33, are rarely equal to the last bit, and a spread of rounding would prove anything.
+    """
     found: NDArray[np.float64] = np.asarray(values, dtype=np.float64)
     n = len(found)
     mean = float(found.mean()) if n else math.nan
-    std = float(found.std(ddof=1)) if n > 1 else math.nan
-    half = std / math.sqrt(n) * float(stats.t.ppf(1 - ALPHA / 2, n - 1)) if n > 1 else math.nan
-    return Estimate(n, mean, std, mean - half, mean + half, _two_sided(mean, std, n))
-
-
-def _two_sided(mean: float, std: float, n: int) -> float:
-    return 2 * float(stats.t.sf(abs(mean) / std * math.sqrt(n), n - 1)) if n > 1 and std > 0 else math.nan
+    if n < 2 or np.ptp(found) < ROUNDING:
+        return Estimate(n, mean, 0.0 if n > 1 else math.nan, math.nan, math.nan, math.nan)
+    std = float(found.std(ddof=1))
+    error = std / math.sqrt(n)
+    half = error * float(stats.t.ppf(1 - ALPHA / 2, n - 1))
+    return Estimate(n, mean, std, mean - half, mean + half, 2 * float(stats.t.sf(abs(mean) / error, n - 1)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -78,9 +83,9 @@ def smallest_difference(std: float, n: int, comparisons: int = 1) -> float:
     """Return the difference that n pairs find with probability `POWER`, in the unit of `std`.
 
     `std` is the standard deviation of the differences. The test is the two-sided paired t test at .05 over the number
-    of comparisons in the family, the hardest step of Holm's. It is nan for n < 2.
+    of comparisons in the family, the hardest step of Holm's. It is nan for n < 2, or without a spread.
     """
-    if n < 2:
+    if n < 2 or not std > 0:
         return math.nan
     excess = lambda effect: _power(effect, n, comparisons) - POWER  # noqa: E731
     highest = 1.0

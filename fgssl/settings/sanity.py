@@ -22,7 +22,7 @@ class PixelsSettings(MethodSettings):
     name: Literal["pixels"] = "pixels"
     side: PositiveInt = 32
     """Side in pixels to which larger images are averaged. 32 gives 3,072 features, about as many as a ResNet-50 has;
-    the 150,528 of an image of 224 pixels would fill the memory, and take a linear probe days."""
+    the 150,528 of an image of 224 pixels would take 7 GB for the 11,788 images of CUB-200."""
 
 
 @settings

@@ -7,7 +7,6 @@ torch.
 import io
 import re
 import sys
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -87,7 +86,7 @@ def read_outcomes(file: Path) -> Outcomes | None:
             for key in arrays.files:
                 kind, name = key.split("/", 1)
                 getattr(outcomes, kind)[name] = arrays[key]
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile and zlib each raise types of their own
         print(f"WARNING: {file}: ignored, since its outcomes cannot be read ({error})", file=sys.stderr)
         return None
     return outcomes

@@ -1,38 +1,53 @@
 """Square uint8 crops of decoded images (H, W, 3), on the CPU."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from fgssl import randomness
 from fgssl.settings.views import ViewSettings
 
 _TRIES = 10
+_interpolate: Callable[..., torch.Tensor] = torch._C._nn._upsample_bilinear2d_aa
+"""Operation behind torch's `interpolate`, which has no argument for a tensor that takes the result."""
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom of a part of an image, in pixels; right and bottom lie outside."""
 
 
-def _scaled(pixels: NDArray[np.uint8], height: int, width: int, box: Box | None = None) -> NDArray[np.uint8]:
-    """Return pixels (H, W, 3), or what is in a box of them, at another size: bilinear interpolation with antialiasing.
+def _scaled(pixels: NDArray[np.uint8], out: NDArray[np.uint8], box: Box | None = None) -> NDArray[np.uint8]:
+    """Fill `out` with pixels (H, W, 3), or with what is in a box of them: bilinear interpolation with antialiasing.
 
     torch computes it in integers: the bits are the same on every processor, and those of Pillow but for a rounding.
     """
-    # numpy rearranges the axes, since torch hands the interpreter to another thread at each of its operations.
-    images = pixels.reshape(1, *pixels.shape).transpose(0, 3, 1, 2)  # channels last: for torch twice as fast
     if box is not None:
         left, top, right, bottom = box
-        images = images[..., top:bottom, left:right]
-    if images.shape[2:] != (height, width):
-        images = F.interpolate(torch.from_numpy(images), (height, width), mode="bilinear", antialias=True).numpy()
-    return images[0].transpose(1, 2, 0)
+        pixels = pixels[top:bottom, left:right]
+    if pixels.shape == out.shape:
+        out[...] = pixels
+    else:
+        _interpolate(_as_tensor(pixels), out.shape[:2], False, out=_as_tensor(out))
+    return out
 
 
-def resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return the whole image as (size, size, 3)."""
-    return _scaled(pixels, size, size)
+def _empty(height: int, width: int) -> NDArray[np.uint8]:
+    return np.empty((height, width, 3), dtype=np.uint8)
+
+
+def _as_tensor(pixels: NDArray[np.uint8]) -> torch.Tensor:
+    """Return a tensor (1, 3, H, W) over the memory of pixels (H, W, 3).
+
+    numpy rearranges the axes, since torch hands the interpreter to another thread at each of its operations. Channels
+    that are last in memory are for torch twice as fast.
+    """
+    return torch.from_numpy(pixels.transpose(2, 0, 1)[None])
+
+
+def resized(pixels: NDArray[np.uint8], size: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+    """Return the whole image as (size, size, 3), in `out` if it is given."""
+    return _scaled(pixels, _empty(size, size) if out is None else out)
 
 
 def center_cropped(pixels: NDArray[np.uint8], shorter_side: int, size: int) -> NDArray[np.uint8]:
@@ -42,7 +57,7 @@ def center_cropped(pixels: NDArray[np.uint8], shorter_side: int, size: int) -> N
     # Rounded down, as in torchvision.
     height, width = height * shorter_side // shorter, width * shorter_side // shorter
     top, left = round((height - size) / 2), round((width - size) / 2)
-    return _scaled(pixels, height, width)[top : top + size, left : left + size]
+    return _scaled(pixels, _empty(height, width))[top : top + size, left : left + size]
 
 
 def evaluation_crop(pixels: NDArray[np.uint8], views: ViewSettings) -> NDArray[np.uint8]:
@@ -65,7 +80,7 @@ def random_crop_box(width: int, height: int, numbers: NDArray[np.float64], area:
     (tries, 4) fits into the image, the box is in the middle, as in torchvision.
     """
     low, high = math.log(3 / 4), math.log(4 / 3)
-    for share, ratio, across, down in numbers:
+    for share, ratio, across, down in numbers.tolist():
         crop_area = width * height * (area[0] + (area[1] - area[0]) * share)
         aspect = math.exp(low + (high - low) * ratio)
         crop_width, crop_height = round(math.sqrt(crop_area * aspect)), round(math.sqrt(crop_area / aspect))
@@ -79,8 +94,13 @@ def random_crop_box(width: int, height: int, numbers: NDArray[np.float64], area:
 
 
 def random_resized_crop(
-    pixels: NDArray[np.uint8], numbers: NDArray[np.float64], area: tuple[float, float], size: int
+    pixels: NDArray[np.uint8],
+    numbers: NDArray[np.float64],
+    area: tuple[float, float],
+    size: int,
+    out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a random crop of the image, resized to (size, size, 3)."""
+    """Return a random crop of the image, resized to (size, size, 3), in `out` if it is given."""
     height, width = pixels.shape[:2]
-    return _scaled(pixels, size, size, random_crop_box(width, height, numbers, area))
+    box = random_crop_box(width, height, numbers, area)
+    return _scaled(pixels, _empty(size, size) if out is None else out, box)

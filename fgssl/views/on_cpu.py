@@ -14,15 +14,20 @@ Pixels = NDArray[np.float32]
 """Image (H, W, 3) in [0, 1]."""
 
 
-def changed(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe: ViewRecipe) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) after the changes at `position`, rounded once at the end."""
-    colored = _colored(pixels, changes, position, recipe)
-    return colored[:, ::-1] if changes.flipped[position] else colored
+def change(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe: ViewRecipe) -> None:
+    """Make the changes at `position` in the pixels (H, W, 3) of an image, which are rounded once at the end."""
+    if changes.colored[position]:
+        _color(pixels, changes, position, recipe)
+    if changes.flipped[position]:
+        flip(pixels)
 
 
-def _colored(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe: ViewRecipe) -> NDArray[np.uint8]:
-    if not changes.colored[position]:
-        return pixels
+def flip(pixels: NDArray[np.uint8]) -> None:
+    """Mirror the pixels (H, W, 3) of an image left to right; numpy would take ten times as long."""
+    cv2.flip(pixels, 1, dst=pixels)
+
+
+def _color(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe: ViewRecipe) -> None:
     blends, turn, sigma = changes.blends[position], float(changes.turns[position]), float(changes.sigma[position])
     gray, solarized = changes.gray[position], changes.solarized[position]
     image: Pixels = np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
@@ -38,8 +43,7 @@ def _colored(pixels: NDArray[np.uint8], changes: Changes, position: int, recipe:
         image = _blurred(image, sigma, recipe.blur_sigma[1])
     if solarized:
         image = np.where(image >= recipe.solarize_threshold, 1 - image, image)
-    rounded: NDArray[np.uint8] = cv2.convertScaleAbs(image, alpha=255)
-    return rounded
+    cv2.convertScaleAbs(image, dst=pixels, alpha=255)
 
 
 def _blended(image: Pixels, factor: float, of_mean: float, of_gray: float) -> Pixels:

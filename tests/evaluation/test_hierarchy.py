@@ -1,6 +1,7 @@
 """Hierarchical measures against walks up a tree, and as a measure of a run."""
 
 import itertools
+import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,14 @@ import pytest
 
 from fgssl.data.shards import ShardedSplit
 from fgssl.errors import DataError, SettingsError
-from fgssl.evaluation.hierarchy import Classes, consistency, mistake_severity, paths, several_parents
+from fgssl.evaluation.hierarchy import (
+    Classes,
+    consistency,
+    hierarchical_distance,
+    mistake_severity,
+    paths,
+    several_parents,
+)
 from fgssl.evaluation.measures.hierarchy import Hierarchy
 from fgssl.run.execution import execute
 from fgssl.settings.config import Config
@@ -57,6 +65,7 @@ def test_equals_walks_up_the_tree(seed: int) -> None:
     heights = [height(int(one), int(own), parents) for one, own in zip(predicted[:, 0], truth[:, 0], strict=True)]
     mistakes = [one for one in heights if one]
     assert mistake_severity(predicted[:, 0], truth, labels) == pytest.approx(sum(mistakes) / len(mistakes))
+    assert hierarchical_distance(predicted[:, 0], truth, labels) == pytest.approx(sum(heights) / 50)
     agreeing = [ancestors(row[0], parents) == row for row in predicted.tolist()]
     assert consistency(predicted, labels) == pytest.approx(100 * sum(agreeing) / 50)
     assert 30 <= sum(agreeing) < 50
@@ -65,9 +74,28 @@ def test_equals_walks_up_the_tree(seed: int) -> None:
 
 def test_severity_without_mistakes_and_of_the_worst() -> None:
     labels = np.array([[0, 0], [1, 0], [2, 1]])
-    assert mistake_severity(np.array([0, 1, 2]), labels, labels) == 0
+    assert math.isnan(mistake_severity(np.array([0, 1, 2]), labels, labels))
+    assert hierarchical_distance(np.array([0, 1, 2]), labels, labels) == 0
     assert mistake_severity(np.array([1, 0, 2]), labels, labels) == 1  # within the genus
     assert mistake_severity(np.array([2, 2, 0]), labels, labels) == 2  # another genus
+
+
+def test_mild_mistakes_beside_the_severe_ones_are_no_improvement() -> None:
+    labels = np.array([[0, 0], [1, 0], [2, 1], [3, 1]])
+    truth = np.tile(labels[0], (100, 1))
+    severe, worse = np.zeros(100, dtype=np.int64), np.ones(100, dtype=np.int64)
+    severe[:10] = worse[:10] = 2
+    assert hierarchical_distance(severe, truth, labels) == pytest.approx(0.2)
+    assert hierarchical_distance(worse, truth, labels) == pytest.approx(1.1)
+    assert mistake_severity(severe, truth, labels) > mistake_severity(worse, truth, labels)
+
+
+def test_an_undefined_severity_is_explained() -> None:
+    measure = Hierarchy(levels={"species": 0, "genus": 1})
+    assert measure.remarks({"mistake_severity": math.nan}) == [
+        "mistake_severity: undefined, since the nearest class centroid gives every test image its true species"
+    ]
+    assert measure.remarks({"mistake_severity": 1.5}) == measure.remarks({}) == []
 
 
 def test_a_test_species_without_training_images_is_a_mistake() -> None:
@@ -111,15 +139,17 @@ def test_a_run_is_measured(tiny_config: Make, tmp_path: Path) -> None:
         centroids /= np.linalg.norm(centroids, axis=1, keepdims=True)
         predicted.append(classes[(unit["test"] @ centroids.T).argmax(axis=1)])
     genus_of = {int(species): int(genus) for species, genus in train}
-    wrong = [row for row in range(len(test)) if predicted[0][row] != test[row, 0]]
+    heights = [
+        0 if found == own else 1 if genus_of[int(found)] == genus else 2
+        for found, (own, genus) in zip(predicted[0], test, strict=True)
+    ]
     assert {name: value for name, value in record.measures.items() if "outliers" not in name} == pytest.approx(
         {
             "centroid_species": 100 * (predicted[0] == test[:, 0]).mean(),
             "centroid_genus": 100 * (predicted[1] == test[:, 1]).mean(),
             "consistency": 100 * np.mean([genus_of[int(a)] == b for a, b in zip(*predicted, strict=True)]),
-            "mistake_severity": np.mean(
-                [1 if genus_of[int(predicted[0][row])] == test[row, 1] else 2 for row in wrong]
-            ),
+            "hierarchical_distance": np.mean(heights),
+            "mistake_severity": np.mean([one for one in heights if one]),
         }
     )
     outlying = 100 * record.measures["outliers_species"] / len(test)

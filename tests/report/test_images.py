@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fgssl.report.images import Outcomes, class_table, flipped_table, image_table
+from fgssl.report.images import MetricOutcomes, class_table, flipped_table, image_table
 from fgssl.report.statistics import mcnemar
 from fgssl.store.manifest import Level
 
@@ -23,9 +23,9 @@ def shards(groups: list[int] | None = None) -> Any:
     )
 
 
-def outcomes(images: Any, **cells: Any) -> Outcomes:
+def outcomes(images: Any, **cells: Any) -> MetricOutcomes:
     by_seed = {cell: {seed: np.array(values) for seed, values in enumerate(seeds)} for cell, seeds in cells.items()}
-    return Outcomes("linear_100", "base", by_seed, images)
+    return MetricOutcomes("linear_100", False, "base", by_seed, images)
 
 
 def test_means_differences_and_mcnemar() -> None:
@@ -40,6 +40,26 @@ def test_means_differences_and_mcnemar() -> None:
     assert other["p_mcnemar"] == pytest.approx(2 * (1 + 5) / 32)
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(8, 0) == pytest.approx(2 / 2**8)
+
+
+def test_outliers_are_a_share_of_images_that_falls() -> None:
+    right = {"base": {0: np.array([1.0, 0, 0, 1, 0, 0])}, "other": {0: np.array([1.0, 1, 1, 1, 0, 1])}}
+    found = MetricOutcomes("outliers_genus", True, "base", right, shards())
+    base, other = image_table(found).to_dict("records")
+    assert (base["mean"], other["mean"]) == pytest.approx((100 * 4 / 6, 100 / 6))
+    assert other["delta_baseline"] == pytest.approx(-50)
+    assert (other["gained"], other["lost"]) == (3, 0)
+    (of_genus,) = class_table(found).query("cell == 'other' and `class` == 'A'").to_dict("records")
+    assert (of_genus["mean"], of_genus["baseline"], of_genus["delta_baseline"]) == pytest.approx((0, 50, -50))
+
+
+def test_a_track_counts_once_in_mcnemars_test() -> None:
+    base, other = [0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 0]
+    alone = image_table(outcomes(shards(), base=[base], other=[other])).to_dict("records")[1]
+    tracks = image_table(outcomes(shards([7, 7, 7, 7, 8, 9]), base=[base], other=[other])).to_dict("records")[1]
+    assert alone["p_mcnemar"] == pytest.approx(2 * (1 + 5) / 32)  # 4 gained, 1 lost
+    assert tracks["p_mcnemar"] == 1.0  # 1 gained, 1 lost
+    assert (tracks["gained"], tracks["lost"]) == (4, 1)
 
 
 def test_images_of_a_group_count_as_one_observation() -> None:

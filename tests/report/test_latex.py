@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fgssl.report.layout import Block, Layout, latex
+from fgssl.report.latex import latex
+from fgssl.report.layout import Block, Layout
 
 ODD = r"a_b & 50 % #1 $x$ {y} ~z ^2 \w <v> `u` --out"
 IN_PDF = str.maketrans({"~": "˜", "^": "ˆ", "_": None, " ": None})

@@ -7,6 +7,7 @@ import pytest
 
 from fgssl.evaluation.centroids import outliers
 from fgssl.report.centroids import nearest_classes
+from fgssl.report.figures.records import NotDrawnError
 from fgssl.report.map import LIBRARIES, _computed, feature_map, principal_components
 
 CENTERS = np.random.default_rng(0).normal(size=(3, 12))
@@ -54,6 +55,20 @@ def test_a_map_is_computed_once(
         file.write_bytes(b"damaged")
     assert np.array_equal(feature_map(tmp_path, FEATURES), first)
     assert "the map is computed anew" in capsys.readouterr().err
+
+
+def test_a_damaged_map_is_computed_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn", reason="maps need openTSNE or scikit-learn")
+    first = feature_map(tmp_path, FEATURES)
+    (file,) = tmp_path.glob("map-*.npy")
+    file.write_bytes(file.read_bytes().replace(b"(60, 2)", b"(60, 2 "))  # the header is no Python any more
+    assert np.array_equal(feature_map(tmp_path, FEATURES), first)
+    assert "the map is computed anew" in capsys.readouterr().err
+
+
+def test_a_map_needs_some_images(tmp_path: Path) -> None:
+    with pytest.raises(NotDrawnError, match="a map needs 10 test images or more"):
+        feature_map(tmp_path, FEATURES[:9])
 
 
 def test_components_hold_the_distances_of_unit_rows() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fgssl.report.layout import markdown
+from fgssl.report.markdown import markdown
 from fgssl.report.rows import collect_rows
 from fgssl.report.tables import remarks, warnings
 from fgssl.store.plan import read_plan

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from fgssl.__main__ import main
+from fgssl.encoders.weights import weights_bytes
 from fgssl.errors import UserError
 from fgssl.registries import Registry
-from fgssl.report.figures import FIGURES
+from fgssl.report.figures import FIGURES, draw
 from fgssl.report.report import report
 from fgssl.settings import config as configs
 from fgssl.store.outcomes import Outcomes
@@ -112,6 +114,7 @@ def test_two_sweeps_share_a_page_and_an_embedding(complete: Embedded, tmp_path_f
     assert page.name == "beside-other.html"
     text = text_of(page)
     assert "18 runs: 12 done, 6 missing" in text
+    assert f"{out.name}: Percent" in text
     assert "other: Percent" in text
     assert "other: base, seed 0" in text
     assert text.count('class="explorer"') == 1
@@ -127,7 +130,7 @@ def test_an_unfinished_sweep_shows_what_is_there(embedded: Embedded) -> None:
     assert "<script>document" not in text
     assert "No interactive embedding: no run of ablation_sigma that is done keeps features" in text
     assert "No tables of test images: no run that is done keeps outcomes" in text
-    assert not list((out.path / "report" / "figures").iterdir())
+    assert not list((out.path / "report" / "figures").glob("*.p*"))
 
 
 @pytest.mark.usefixtures("one_figure")
@@ -166,6 +169,10 @@ def test_the_page_stays_below_its_size(complete: Embedded) -> None:
     out = complete.out.path
     small = report(out, no_jobs, most_megabytes=1.0)
     assert small.stat().st_size <= 1e6
+    smaller = report(out, no_jobs, most_megabytes=0.1)
+    assert smaller.stat().st_size <= 1e5
+    assert "since the page would be too large (--max-megabytes): tsne" in text_of(smaller)
+    assert "No interactive embedding: no room is left for it" in text_of(smaller)
 
 
 @pytest.mark.usefixtures("one_figure")
@@ -193,3 +200,90 @@ def test_figures_of_an_earlier_state_do_not_stay(complete: Embedded) -> None:
             (out.folder(cell, seed) / "features.safetensors").unlink()
     report(out.path, no_jobs)
     assert not (out.path / "report" / "figures" / "tsne.png").exists()
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of the figures that are drawn."""
+    names: list[str] = []
+
+    def note(name: str, *given: Any) -> Any:
+        names.append(name)
+        return draw(name, *given)
+
+    monkeypatch.setattr("fgssl.report.pictures.draw", note)
+    return names
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_only_what_changed_is_drawn_again(
+    complete: Embedded, drawn: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = complete.out
+    report(out.path, no_jobs)
+    (out.folder("base", 0) / "progress.json").touch()
+    out.fail("sigma=0.5", 0, "RuntimeError: boom")
+    assert "1 failed" in text_of(report(out.path, no_jobs))
+    report(out.path, no_jobs, most_megabytes=2.0)
+    assert drawn == ["tsne"]
+    shutil.rmtree(out.path / "report" / "figures")
+    report(out.path, no_jobs)
+    assert drawn == ["tsne", "tsne"]
+    complete.finish("sigma=0.5", 1)
+    report(out.path, no_jobs)
+    assert len(drawn) == 3
+    monkeypatch.setattr("fgssl.report.inputs._libraries", lambda: {"matplotlib": "another"})
+    report(out.path, no_jobs)
+    assert len(drawn) == 4
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_the_images_may_come_back(complete: Embedded, tmp_path_factory: Any) -> None:
+    out, away = complete.out, tmp_path_factory.mktemp("away") / "shards"
+    shutil.move(complete.shards, away)
+    assert "No interactive embedding" in text_of(report(out.path, no_jobs))
+    shutil.move(away, complete.shards)
+    assert "No interactive embedding" not in text_of(report(out.path, no_jobs))
+    assert (out.path / "report" / "figures" / "tsne.png").is_file()
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_a_fault_in_a_figure_does_not_cost_the_page(
+    complete: Embedded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = complete.out.path
+    report(out, no_jobs)
+
+    def draw(**_: Any) -> None:
+        raise IndexError("index 7")
+
+    monkeypatch.setattr("fgssl.report.figures.tsne.draw", draw)
+    complete.finish("sigma=0.5", 0)
+    assert "Figure tsne is not drawn: IndexError: index 7" in text_of(report(out, no_jobs))
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    assert not list((out / "report" / "figures").glob("tsne*"))
+
+
+def test_notes_name_files_relative_to_the_sweep(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("tsne", "attention")
+    monkeypatch.setattr("fgssl.report.pictures.FIGURES", Registry("test", {name: FIGURES[name] for name in names}))
+    for cell in CELLS:
+        file = complete.out.folder(cell, 0) / "encoder.safetensors"
+        file.write_bytes(weights_bytes(nn.Linear(1, 1)))
+        for seed in SEEDS:
+            complete.finish(cell, seed, {"test": np.full((48, 8), np.nan, np.float32)})
+    text = text_of(report(complete.out.path, no_jobs))
+    run = complete.out.folder("base", 0).name
+    assert f"Figure tsne is not drawn: runs/{run}/features.safetensors holds NaN" in text
+    assert f"No interactive embedding: runs/{run}/features.safetensors holds NaN" in text
+    assert f"Figure attention is not drawn: runs/{run}/encoder.safetensors: weights of another" in text
+    assert str(complete.out.path) not in text
+
+
+@pytest.mark.usefixtures("one_figure")
+def test_few_images_have_a_page_without_maps(complete: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("map", "figures.tsne"):
+        monkeypatch.setattr(f"fgssl.report.{module}.FEWEST", 49)
+    text = text_of(report(complete.out.path, no_jobs))
+    assert "No interactive embedding: a map needs 49 test images or more" in text
+    assert "Figure tsne is not drawn: a map needs 49 test images or more" in text

@@ -26,8 +26,13 @@ def test_numbers_that_too_few_values_do_not_have_are_nan(values: list[float]) ->
 
 
 def test_equal_differences_show_no_spread_and_prove_nothing() -> None:
-    assert math.isnan(estimate([1.0, 1.0, 1.0]).p)
-    assert math.isnan(equivalence([0.1, 0.1], 0.5))
+    gains = np.array([100 * (right + 2) / 600 - 100 * right / 600 for right in (400, 417, 431)])
+    assert np.ptp(gains) > 0  # two images more at each seed, but not to the last bit
+    for values in ([1.0, 1.0, 1.0], gains):
+        found = estimate(values)
+        assert found.std == 0
+        assert all(math.isnan(number) for number in (found.low, found.high, found.p, equivalence(values, 0.5)))
+    assert math.isnan(smallest_difference(0.0, 3))
 
 
 def test_holm_by_hand() -> None:

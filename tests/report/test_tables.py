@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 
 from fgssl.errors import UserError
-from fgssl.report.layout import Layout, latex, lay_out, markdown
+from fgssl.report.latex import latex
+from fgssl.report.layout import Layout, lay_out
+from fgssl.report.markdown import markdown
 from fgssl.report.rows import collect_rows
 from fgssl.report.statistics import equivalence, smallest_difference
 from fgssl.report.tables import COLUMNS, tabulate, write_table
@@ -222,7 +224,7 @@ def test_readable_table(finished: Finished) -> None:
         "| sigma=0.1 | +2.00 ± 1.41 (n = 2) † | +0.00 ± 0.00 (n = 2) † |\n"
         "| sigma=0.5 |                    – † |                    – † |\n"
         "\n"
-        "- bold: best mean of the primary measure, if p (Holm) < 0.05; underlined: other best and second best means\n"
+        "- underlined: best and second best means\n"
         "- † base: 2 of 3 seeds: seed 1 FAILED: RuntimeError: boom \\| bang\n"
         "- † sigma=0.5: 1 of 3 seeds: seeds 0, 2 MISSING: not run yet\n"
     )

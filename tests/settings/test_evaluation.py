@@ -44,7 +44,7 @@ def test_order() -> None:
             "centroid_species",
             "centroid_genus",
             "consistency",
-            "mistake_severity",
+            "hierarchical_distance",
             "nuisance_light",
             "nuisance_pose",
             "feature_std",
@@ -103,13 +103,16 @@ def test_a_part_without_defaults_names_the_value_to_type(keys: dict[str, Any], t
 def test_units() -> None:
     units = {column.name: column.unit for column in evaluation(EVERYTHING).columns if column.shown}
     assert {name for name in units if units[name] == "count"} == {"outliers_species", "outliers_genus"}
-    assert {name for name in units if units[name] == "number"} == {"feature_std", "effective_rank", "mistake_severity"}
+    assert {name for name in units if units[name] == "number"} == {
+        *("feature_std", "effective_rank", "hierarchical_distance")
+    }
     assert set(units.values()) == {"percent", "count", "number"}
 
 
 def test_where_less_is_better() -> None:
     assert [column.name for column in evaluation(EVERYTHING).columns if column.lower_is_better] == [
-        *("outliers_species", "outliers_genus", "mistake_severity", "nuisance_light", "nuisance_pose"),
+        *("outliers_species", "outliers_genus", "hierarchical_distance", "mistake_severity"),
+        *("nuisance_light", "nuisance_pose"),
     ]
 
 

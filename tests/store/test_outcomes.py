@@ -51,6 +51,13 @@ def test_the_file_is_small_and_the_same_each_time(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read.of(column), many.of(column))
 
 
+def test_no_damaged_byte_ends_the_reader(tmp_path: Path) -> None:
+    file, whole = tmp_path / "outcomes-0.npz", outcomes().to_bytes()
+    for place in range(0, len(whole), 3):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        read_outcomes(file)  # None, or all that is not damaged
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", outcomes().to_bytes()[:300]])
 def test_a_damaged_file_is_ignored_with_a_warning(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]

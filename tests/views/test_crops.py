@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import v2
@@ -66,6 +67,17 @@ def test_pixels_are_torchvisions_but_for_a_rounding() -> None:
         expected = v2.functional.resized_crop(image, top, left, bottom - top, right - left, [24, 24])
         close(crops.random_resized_crop(np.array(image), one, (0.2, 1.0), 24), expected)
     close(crops.resized(np.array(image), 24), v2.functional.resize(image, [24, 24]))
+
+
+def test_a_crop_can_be_written_into_a_batch() -> None:
+    """The bits are those of torch's public function, whose operation the crops call."""
+    image, batch = np.array(picture(57, 43)), np.zeros((3, 24, 24, 3), dtype=np.uint8)
+    expected = F.interpolate(torch.tensor(image).permute(2, 0, 1)[None], (24, 24), mode="bilinear", antialias=True)
+    assert crops.resized(image, 24, batch[1]).base is batch
+    assert (batch[1] == expected[0].permute(1, 2, 0).numpy()).all()
+    assert not batch[[0, 2]].any()
+    crops.resized(batch[1], 24, batch[2])
+    assert (batch[2] == batch[1]).all()
 
 
 def close(found: NDArray[np.uint8], expected: Image.Image) -> None:

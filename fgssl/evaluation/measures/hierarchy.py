@@ -1,5 +1,7 @@
 """Measure `hierarchy`: predictions at several levels of the labels, and how bad mistakes are."""
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @settings
 class Hierarchy(Measure):
-    """Accuracy at each level of the labels, agreement of the predictions, and severity of the mistakes.
+    """Accuracy at each level of the labels, agreement of the predictions, and height of the mistakes.
 
     The prediction at each level is the class of the nearest centroid of training features, as in `outliers`. It needs
     no further training and no setting, so that all levels are judged alike; the classifiers of `knn` and `linear` are
@@ -38,15 +40,33 @@ class Hierarchy(Measure):
         return dict(sorted(self.levels.items(), key=lambda item: item[1]))
 
     def columns(self) -> list[Column]:
-        """Return `centroid_<name>` and `consistency`, in percent, and `mistake_severity`, of which less is better."""
+        """Return `centroid_<name>`, `consistency`, `hierarchical_distance`, and `mistake_severity`, which is not shown.
+
+        Severity is hidden, since an encoder that makes further mild mistakes looks better by it.
+        """
         accuracy = "percent of the test images whose nearest class centroid is their own class's"
         one_path = f"percent of the test images whose predicted {' and '.join(self.ordered)} belong together"
         finest = next(iter(self.ordered))
-        height = f"mean height of the lowest common ancestor of predicted and true {finest} among mistakes"
+        height = f"mean height of the lowest common ancestor of predicted and true {finest}"
+        among = (
+            f"{height} among mistakes; further mild mistakes lower it, so compare it at equal centroid_{finest} only"
+        )
         return [
             *(Column(name=f"centroid_{name}", unit="percent", note=accuracy) for name in self.ordered),
             Column(name="consistency", unit="percent", note=one_path),
-            Column(name="mistake_severity", unit="number", note=height, lower_is_better=True),
+            Column(
+                name="hierarchical_distance", unit="number", note=f"{height}, 0 if they are equal", lower_is_better=True
+            ),
+            Column(name="mistake_severity", unit="number", note=among, lower_is_better=True, shown=False),
+        ]
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Return a remark if the severity is nan."""
+        if not math.isnan(values.get("mistake_severity", 0.0)):
+            return []
+        finest = next(iter(self.ordered))
+        return [
+            f"mistake_severity: undefined, since the nearest class centroid gives every test image its true {finest}"
         ]
 
     def label_levels(self, label_level: int) -> dict[str, int]:
@@ -82,7 +102,7 @@ class Hierarchy(Measure):
         import numpy as np
 
         from fgssl.evaluation.centroids import nearest_classes
-        from fgssl.evaluation.hierarchy import consistency, mistake_severity
+        from fgssl.evaluation.hierarchy import consistency, hierarchical_distance, mistake_severity
 
         labels, truth = self._of(features.train.labels), self._of(features.test.labels)
         found, predicted = dict[str, float](), np.empty_like(truth)
@@ -92,8 +112,10 @@ class Hierarchy(Measure):
             predicted[:, place] = nearest.cpu().numpy()
             features.outcomes.classified(f"centroid_{name}", predicted[:, place], own[1])
             found[f"centroid_{name}"] = 100 * float((predicted[:, place] == own[1]).mean())
-        severity = mistake_severity(predicted[:, 0], truth, labels)
-        return {**found, "consistency": consistency(predicted, labels), "mistake_severity": severity}
+        found["consistency"] = consistency(predicted, labels)
+        found["hierarchical_distance"] = hierarchical_distance(predicted[:, 0], truth, labels)
+        found["mistake_severity"] = mistake_severity(predicted[:, 0], truth, labels)
+        return found
 
     def _of(self, labels: "NDArray[int64]") -> "NDArray[int64]":
         """Return the columns of labels (N, all levels) at these levels, finest first."""

@@ -1,5 +1,6 @@
 """Measure `retrieval_across`: ranks of the test images of a query's class that lie in other groups than the query."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fgssl.settings.declare import settings
@@ -9,8 +10,10 @@ if TYPE_CHECKING:
     from fgssl.evaluation.features import Features, Splits
     from fgssl.store.manifest import Manifest
 
-SUFFIX = "_across"
-"""Last part of the columns' names, after those of `retrieval`."""
+_NAMES = ("rank1", "rank5", "mAP")
+_ACROSS, _WITH_GROUP = "_across", "_with_group"
+"""Last parts of the columns' names, after those of `retrieval`: without and with the own group in the gallery."""
+_QUERIES = "queries_across"
 _NO_QUERY = (
     "has a positive in another group, since no group has two test images, or each class lies in one: pack test images "
     "with their groups (such as a column `group` of `fgssl pack csv`), take a coarser evaluation.label_level, or set "
@@ -23,13 +26,32 @@ class RetrievalAcross(Measure):
     """Retrieval as `retrieval` has it, but the test images of the query's own group are left out of its gallery.
 
     Images of one group, such as the frames of a track, are found by what they share beside the class: the same animal,
-    the same background. The difference from `rank1` and `mAP` shows how much of these is that.
+    the same background. How much that adds is the difference of `rank1_with_group` from `rank1_across`: both are over
+    the queries with a positive in another group. `rank1` of `retrieval` is over all queries with a positive, of which
+    `queries_across` is their share.
     """
 
     def columns(self) -> list[Column]:
-        """Return the columns `rank1_across`, `rank5_across` and `mAP_across`, in percent."""
-        note = "percent; the test images of the query's own group are left out"
-        return [Column(name=f"{name}{SUFFIX}", unit="percent", note=note) for name in ("rank1", "rank5", "mAP")]
+        """Return rank-1, rank-5 and mAP across groups, the same with the own group, and the share of the queries."""
+        across = "percent; the test images of the query's own group are left out"
+        same = "percent of the queries that the columns `_across` count; their own group is not left out"
+        share = "percent of the queries of `retrieval` that have a positive in another group"
+        return [
+            *(Column(name=f"{name}{_ACROSS}", unit="percent", note=across) for name in _NAMES),
+            *(Column(name=f"{name}{_WITH_GROUP}", unit="percent", note=same, shown=False) for name in _NAMES),
+            Column(name=_QUERIES, unit="percent", note=share, shown=False),
+        ]
+
+    def remarks(self, values: Mapping[str, float]) -> list[str]:
+        """Return a remark if `retrieval` counts further queries."""
+        share = values.get(_QUERIES, 100.0)
+        if share == 100:
+            return []
+        return [
+            f"rank1_across, rank5_across, mAP_across: {share:.2f} percent of the queries of retrieval have a positive "
+            "in another group and count: compare with rank1_with_group, rank5_with_group and mAP_with_group over the "
+            "same queries (evaluation.shown_columns puts them into tables), not with rank1, rank5 and mAP"
+        ]
 
     def lacks(self, manifest: "Manifest", label_level: int) -> list[str]:
         """Return a message if no test image has one of its class in another group, or if all are of one class.
@@ -51,10 +73,15 @@ class RetrievalAcross(Measure):
             raise DataError(f"evaluation.retrieval_across: no test image {_NO_QUERY}")
 
     def value(self, features: "Features") -> dict[str, float]:
-        """Return all three columns, as `retrieval` does with groups."""
+        """Return the value of each column; those with a rank are as `retrieval` has them."""
         from fgssl.evaluation.ranking import ranked_queries, shares
 
-        groups = features.test.groups
-        rank, precision = ranked_queries(features.of_test, features.test_labels, features.track, groups)
-        features.outcomes.ranked(rank.cpu().numpy(), precision.cpu().numpy(), SUFFIX)
-        return {f"{name}{SUFFIX}": value for name, value in shares(rank, precision).items()}
+        images = features.of_test, features.test_labels, features.track
+        across, every = ranked_queries(*images, features.test.groups), ranked_queries(*images)
+        counted = across[0] > 0
+        values = {_QUERIES: 100 * int(counted.sum()) / int((every[0] > 0).sum())}
+        for suffix, found in ((_ACROSS, across), (_WITH_GROUP, every)):
+            rank, precision = (part * counted for part in found)
+            features.outcomes.ranked(rank.cpu().numpy(), precision.cpu().numpy(), suffix)
+            values |= {f"{name}{suffix}": value for name, value in shares(rank, precision).items()}
+        return values

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from fgssl.report.figures import style
-from fgssl.report.figures.records import NotDrawnError
+from fgssl.report.figures.records import NotDrawnError, compared_metric
 from fgssl.report.layout import Entry
 from fgssl.store.plan import PlannedCell, PlanRecord
 
@@ -26,7 +26,7 @@ WIDE_SPREAD = 8
 @style.house_style
 def draw(plan: PlanRecord, table: "pd.DataFrame") -> "Figure":
     """Draw a panel for each varied setting, with the baseline as a band, and published values as stars."""
-    metric = plan.primary or plan.metrics[0]
+    metric = compared_metric(plan)
     entries = {entry["cell"]: entry for entry in table[table["metric"] == metric].to_dict("records")}
     curves = {key: found for key in plan.grid_keys if (found := _curves(plan, key))}
     if not curves:

@@ -1,4 +1,4 @@
-"""Confusion between classes of one coarse class, such as the species of a genus, for the baseline and the best cell."""
+"""Confusion between classes of one coarse class, such as species of a genus, for the baseline and the best cell."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fgssl.report.centroids import nearest_classes
 from fgssl.report.figures import style
-from fgssl.report.figures.records import Embedding, NotDrawnError, first_of_each_cell
+from fgssl.report.figures.records import Embedding, NotDrawnError, compared_metric, first_of_each_cell
 from fgssl.store.plan import PlanRecord
 
 if TYPE_CHECKING:
@@ -27,20 +27,21 @@ NAME_IN = 1.05
 def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding]) -> "Figure":
     """Draw the shares of the test images of a class that lie nearest to the centroid of each class of its group."""
     first = first_of_each_cell(list(embeddings))[0]
-    cells = _compared(plan, table, embeddings)
+    coarse_level, cells = first.levels[first.coarse], _compared(plan, table, embeddings)
     counts = {cell: np.sum([confusions(one) for one in of_cell], axis=0) for cell, of_cell in cells.items()}
     groups = most_confused(np.sum(list(counts.values()), axis=0), _coarse(first))
     if not groups:
-        raise NotDrawnError(f"no {first.levels[first.coarse].name} has test images of two {first.levels[0].name}")
+        raise NotDrawnError(f"no {coarse_level.name} has test images of two {first.levels[0].name}")
     names = first.levels[0].classes
-    height = 0.17 * max(len(classes) for classes in groups.values()) + 0.45
+    height = 0.17 * max(len(classes) for classes in groups.values()) + 0.6
     width = style.TWO_COLUMNS if len(groups) > 1 else style.TWO_COLUMNS / 2 + 0.4
     figure, grid = style.panels(len(cells), len(groups), width=width, panel_height=height)
     for row, (cell, of_cell) in zip(grid, counts.items(), strict=True):
         for axes, (coarse, classes) in zip(row, groups.items(), strict=True):
             _matrix(axes, of_cell, classes, names)
-            group = first.levels[first.coarse].classes[coarse] if len(first.levels) > 1 else "most confused"
-            axes.set_title(style.shortened(f"{cell} · {group}", width / len(groups) - NAME_IN - 0.3))
+            group = coarse_level.classes[coarse] if len(first.levels) > 1 else "most confused"
+            room = width / len(groups) - NAME_IN - 0.3
+            axes.set_title(f"{style.shortened(cell, room)}\n{style.shortened(group, room)}")
     note = (
         f"Percent of the test images of each {first.levels[0].name} by the {first.levels[0].name} whose centroid of "
         f"training features is nearest (letters as in the rows; …: all others). {_of_cells(plan, cells)}"
@@ -50,8 +51,8 @@ def draw(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding
 
 def _of_cells(plan: PlanRecord, cells: Mapping[str, Sequence[Embedding]]) -> str:
     seeds = max(map(len, cells.values()))
-    which = "The baseline and the best cell" if len(cells) > 1 and plan.baseline in cells else "The best cell"
-    return f"{which} by {plan.primary or plan.metrics[0]}, {f'all {seeds} seeds' if seeds > 1 else 'one seed'}."
+    which = "The baseline and the best other cell" if plan.baseline in cells else "The best cells"
+    return f"{which} by {compared_metric(plan)}, {f'all {seeds} seeds' if seeds > 1 else 'one seed'}."
 
 
 def _matrix(axes: Any, counts: NDArray[np.int64], classes: NDArray[np.int64], names: Sequence[str]) -> None:
@@ -67,7 +68,7 @@ def _matrix(axes: Any, counts: NDArray[np.int64], classes: NDArray[np.int64], na
             color = "white" if value > 60 else style.COLORS["black"]
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=color, fontsize=style.SMALL_POINTS)
         if row == column:
-            axes.add_patch(Rectangle((column - 0.46, row - 0.42), 0.92, 0.84, fill=False, edgecolor=style.GRAY, lw=0.6))
+            axes.add_patch(Rectangle((column - 0.4, row - 0.42), 0.8, 0.84, fill=False, edgecolor=style.GRAY, lw=0.6))
     letters = "abcdefghijkl"[: len(classes)]
     axes.set_xticks(range(len(classes) + 1), [*letters, "…"])
     labels = [
@@ -106,13 +107,14 @@ def most_confused(counts: NDArray[np.int64], coarse: NDArray[np.int64]) -> dict[
 
 
 def _compared(plan: PlanRecord, table: "pd.DataFrame", embeddings: Sequence[Embedding]) -> dict[str, list[Embedding]]:
-    """Return all seeds of the baseline, or of the first cell, and of the cell with the best mean, by cell."""
-    metric = plan.primary or plan.metrics[0]
-    there = {one.cell: None for one in embeddings}
+    """Return all seeds of the baseline and of the best other cell, or of the best two cells, by cell."""
+    metric = compared_metric(plan)
+    there = dict.fromkeys(one.cell for one in embeddings)
     means = table[(table["metric"] == metric) & table["cell"].isin(list(there)) & (table["n"] > 0)]
     ordered = means.sort_values("mean", ascending=plan.columns[metric].lower_is_better, kind="stable")
-    chosen = [plan.baseline if plan.baseline in there else next(iter(there)), *ordered["cell"].head(1)]
-    return {cell: [one for one in embeddings if one.cell == cell] for cell in dict.fromkeys(chosen)}
+    first = [cell for cell in there if cell == plan.baseline]
+    chosen = list(dict.fromkeys([*first, *ordered["cell"], *there]))[:2]
+    return {cell: [one for one in embeddings if one.cell == cell] for cell in chosen}
 
 
 def confusions(one: Embedding) -> NDArray[np.int64]:

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 needs = ("plan", "embeddings")
 
-TITLES = ("spread $v$", r"low-variance gate $1-\tilde{v}$, 0 above $\tau$", r"Grad-CAM gate $1-\tilde{G}$")
+GATES = {
+    "low_variance": r"low-variance gate $1-\tilde{v}$, 0 above $\tau$",
+    "grad_cam": r"Grad-CAM gate $1-\tilde{G}$",
+}
+"""Title of the panel of each term of the noise."""
 MOST_CELLS = 9
 IMAGES = 32
 """Test images over which the Grad-CAM gate is shown."""
@@ -32,33 +36,41 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     shown, more = few(with_weights(with_noise(list(embeddings)), "encoder"), MOST_CELLS, plan.baseline)
     images = shown[0].images["test"]
     chosen = Chosen(images, evenly_spaced(len(images), IMAGES))
-    figure, grid = style.panels(1, 3, width=style.TWO_COLUMNS, panel_height=1.9)
-    spread, low_variance, grad_cam = grid[0]
+    gates_shown = [gate for gate in GATES if any(_has(one, gate) for one in shown)]
+    figure, grid = style.panels(1, 1 + len(gates_shown), width=style.TWO_COLUMNS, panel_height=1.9)
+    spread, panels = grid[0, 0], dict(zip(gates_shown, grid[0, 1:], strict=True))
     looks, handles = style.looks(cell.cell for cell in plan.cells), dict[str, Any]()
     for one in shown:
         found, look = gates(one, chosen), {**looks[one.cell], "marker": "none"}
         order = np.argsort(-found.spread, kind="stable")
         handles[one.cell] = _line(spread, found.spread[order], look)
         if _has(one, "low_variance"):
-            _line(low_variance, found.low_variance[order], look)
+            _line(panels["low_variance"], found.low_variance[order], look)
             _threshold(spread, one, look)
         if _has(one, "grad_cam"):
-            _line(grad_cam, np.sort(found.grad_cam, axis=None), look)
-    for axes, title in zip(grid[0], TITLES, strict=True):
-        axes.set_title(title)
+            _line(panels["grad_cam"], np.sort(found.grad_cam, axis=None), look)
+    spread.set_title("spread $v$")
+    spread.set_ylim(bottom=0)
+    for gate, axes in panels.items():
+        axes.set_title(GATES[gate])
+        axes.set_ylim(-0.03, 1.03)
+    for axes in grid[0]:
         axes.set_xlim(0, 100)
         axes.set_xlabel("dimensions (%)")
-    spread.set_ylim(bottom=0)
-    low_variance.set_ylim(-0.03, 1.03)
-    grad_cam.set_ylim(-0.03, 1.03)
     style.letter(grid[0])
-    note = (
-        "Each gate multiplies the standard deviation of its noise: 0 is no noise. (a) and (b): dimensions from the "
-        "largest spread over training images to the smallest; dashed: threshold τ. (c): dimensions of "
-        f"{len(chosen)} test images from the lowest gate to the highest, with scores of the cosine to augmented views, "
-        f"since finished runs keep no heads. First seed of each cell.{more}"
-    )
-    return style.finish(figure, [handles], note)
+    return style.finish(figure, [handles], _note(gates_shown, len(chosen)) + more)
+
+
+def _note(gates_shown: Sequence[str], images: int) -> str:
+    order = "Spread: dimensions from the largest spread over training images to the smallest"
+    if "low_variance" in gates_shown:
+        order += "; dashed: threshold τ. Low-variance gate: in the same order"
+    if "grad_cam" in gates_shown:
+        order += (
+            f". Grad-CAM gate: dimensions of {images} test images from the lowest gate to the highest, with scores of "
+            "the cosine to augmented views, since finished runs keep no heads"
+        )
+    return f"Each gate multiplies the standard deviation of its noise: 0 is no noise. {order}. First seed of each cell."
 
 
 def _line(axes: Any, values: NDArray[np.float32], look: Mapping[str, Any]) -> Any:

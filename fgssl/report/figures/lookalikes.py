@@ -43,7 +43,7 @@ def draw(plan: PlanRecord, embeddings: Sequence[Embedding]) -> "Figure":
     cells = first_of_each_cell(list(embeddings))
     one = next((one for one in cells if one.cell == plan.baseline), cells[0])
     if len(one.levels) < 2:
-        raise NotDrawnError("the images have one level of labels only, so there are no classes of two genera")
+        raise NotDrawnError("the images have fewer than two levels of labels, so there are no classes of two genera")
     pairs = nearest_pairs(one)
     if not pairs:
         raise NotDrawnError(f"no two classes of different {one.levels[1].name} have training and test images")

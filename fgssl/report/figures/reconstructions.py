@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 needs = ("plan", "embeddings")
 
-MOST_CELLS = 3
+MOST_CELLS = 2
 GAINS = (100, 50, 20, 10, 5, 2, 1)
 """Factors by which differences may be made brighter, so that they can be seen."""
 

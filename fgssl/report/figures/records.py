@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgssl.errors import DataError, UserError
-from fgssl.report.images import Outcomes
+from fgssl.report.images import MetricOutcomes
 from fgssl.settings.config import Config
 from fgssl.store.features import KeptFeatures, read_features
 from fgssl.store.plan import PlanRecord, read_plan
@@ -47,19 +47,25 @@ class Embedding:
 
     @property
     def coarse(self) -> int:
-        """Label level above the finest, such as genus, or the finest if there is no other."""
+        """Label level above the finest, such as genus, or the finest if there is no other.
+
+        Raises:
+            NotDrawnError: The test images have no labels.
+        """
+        if not self.levels:
+            raise NotDrawnError("the test images have no labels")
         return min(1, len(self.levels) - 1)
 
     def features(self, split: str) -> "NDArray[Any]":
         """Return the features (N, D) of a split, read anew, or raise a `NotDrawnError` if they cannot be used."""
         import numpy as np
 
-        kept = read_features(self.folder.features)
+        kept, file = read_features(self.folder.features), f"runs/{self.folder.path.name}/{self.folder.features.name}"
         found = None if kept is None else kept.splits.get(split)
         if found is None or len(found) != len(self.images[split]):
-            raise NotDrawnError(f"{self.folder.features} does not hold the features of the split {split}")
+            raise NotDrawnError(f"{file} does not hold the features of the split {split}")
         if not np.isfinite(found).all():
-            raise NotDrawnError(f"{self.folder.features} holds NaN or infinity in the split {split}")
+            raise NotDrawnError(f"{file} holds NaN or infinity in the split {split}")
         return found
 
 
@@ -73,6 +79,14 @@ class Records(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         found = self[name] = RECORDS[name](self)
         return found
+
+
+def compared_metric(plan: PlanRecord) -> str:
+    """Return the primary metric, or else the first one; raise a `NotDrawnError` if the table shows none."""
+    metric = plan.primary or next(iter(plan.metrics), None)
+    if metric is None:
+        raise NotDrawnError("the table shows no metric")
+    return metric
 
 
 def first_of_each_cell(embeddings: "list[Embedding]") -> list[Embedding]:
@@ -144,7 +158,7 @@ def _embeddings(records: Records) -> list[Embedding]:
         measured = None if config.evaluation is None else folder.evaluation(config)
         if measured is None or not folder.features.is_file():
             continue
-        shards = _shards(config, records.out)
+        shards = shards_of(config, records.out)
         if shards not in opened:
             opened[shards] = _images(shards)
         images = opened[shards]
@@ -153,7 +167,7 @@ def _embeddings(records: Records) -> list[Embedding]:
     return found
 
 
-def _outcomes(records: Records) -> Outcomes:
+def _outcomes(records: Records) -> MetricOutcomes:
     """Return the outcomes of the primary metric, or of the first that has any, of runs with the same test images."""
     plan: PlanRecord = records["plan"]
     found = []
@@ -171,20 +185,24 @@ def _outcomes(records: Records) -> Outcomes:
     cells: dict[str, dict[int, NDArray[np.float64]]] = {}
     version = next(version for _, _, _, version, outcomes in found if outcomes.of(metric) is not None)
     shown: ShardedSplit | None = None
+    others: list[str] = []
     for cell, seed, config, of_run, outcomes in found:
-        if of_run == version and (values := outcomes.of(metric)) is not None:
+        values = outcomes.of(metric)
+        if values is not None and of_run == version:
             cells.setdefault(cell, {})[seed] = values
             shown = shown or _test_images(config, records.out, version)
-    return Outcomes(metric, plan.baseline, cells, shown)
+        elif values is not None:
+            others.append(f"{cell} seed {seed}")
+    return MetricOutcomes(metric, plan.columns[metric].unit == "count", plan.baseline, cells, shown, tuple(others))
 
 
 def _test_images(config: Config, out: Path, version: str) -> "ShardedSplit | None":
     """Return the test images of a run, or None if its shards are not there or have another version."""
-    images = _images(_shards(config, out)).get("test")
+    images = _images(shards_of(config, out)).get("test")
     return images if images is not None and images.version == version else None
 
 
-def _shards(config: Config, out: Path) -> Path | None:
+def shards_of(config: Config, out: Path) -> Path | None:
     """Return the folder of a run's shards, or None if they are not where the run found them."""
     from fgssl.data.location import shards_folder
 

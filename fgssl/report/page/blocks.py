@@ -26,7 +26,7 @@ class Blocks:
 
     def text(self, value: object) -> Reference:
         """Add what JSON can hold."""
-        return self._add(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(), "json")
+        return self._add(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"), "json")
 
     def picture(self, content: bytes) -> Reference:
         """Add a file that is compressed already."""

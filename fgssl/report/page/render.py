@@ -51,7 +51,7 @@ def render(page: Page) -> bytes:
         ),
         script=script,
     )
-    return text.encode()
+    return text.encode(errors="replace")  # a path that is not UTF-8 holds surrogates, which cannot be encoded
 
 
 def bundle() -> str:

@@ -51,9 +51,9 @@ def test_baseline_and_best_cell_are_compared(out: Out, embedded: Embedded, tidy:
     embedded.finish("sigma=0.5", 0, noise=0.1, linear_100=60.0)
     figure = draw("confusion", out.path)
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert [title.split(" · ")[0] for title in titles] == ["base", "base", "sigma=0.5", "sigma=0.5"]
+    assert [title.split("\n")[0] for title in titles] == ["base", "base", "sigma=0.5", "sigma=0.5"]
     counts = np.sum([confusions(one) for one in Records(out.path)["embeddings"] if one.cell == "base"], axis=0)
-    genus = embedded.images["test"].levels[1].classes.index(titles[0].split(" · ")[1])
+    genus = embedded.images["test"].levels[1].classes.index(titles[0].split("\n")[1])
     species = np.unique(embedded.images["test"].labels[embedded.images["test"].labels[:, 1] == genus, 0])
     percent = np.asarray(figure.axes[0].images[0].get_array())
     assert percent[:, :4] == pytest.approx(100 * counts[np.ix_(species, species)] / 4)  # two images, two seeds
@@ -67,7 +67,18 @@ def test_best_is_lowest_if_lower_is_better(out: Out, embedded: Embedded) -> None
         out.measured = {"outliers_genus": outliers}
         embedded.finish(cell, 0)
     titles = [axes.get_title(loc="left") for axes in draw("confusion", out.path).axes]
-    assert titles[-1].startswith("sigma=0.1 · ")
+    assert titles[-1].startswith("sigma=0.1\n")
+
+
+def test_without_a_baseline_the_best_two_cells_are_compared(out: Out, embedded: Embedded) -> None:
+    out.content["baseline"] = None
+    out.write_plan()
+    for cell, value in (("base", 10.0), ("sigma=0.1", 40.0), ("sigma=0.5", 60.0)):
+        embedded.finish(cell, 0, linear_100=value)
+    figure = draw("confusion", out.path)
+    titles = [axes.get_title(loc="left").split("\n")[0] for axes in figure.axes]
+    assert list(dict.fromkeys(titles)) == ["sigma=0.5", "sigma=0.1"]
+    assert " ".join(figure.texts[0].get_text().split()).endswith("The best cells by linear_100, one seed.")
 
 
 def test_a_group_of_one_class_has_no_confusion(out: Out, embedded: Embedded, monkeypatch: pytest.MonkeyPatch) -> None:

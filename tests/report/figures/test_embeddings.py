@@ -136,8 +136,25 @@ def test_look_alikes_need_two_levels(out: Out, embedded: Embedded, monkeypatch: 
     one_level = embedded.images["test"].levels[:1]
     monkeypatch.setattr("fgssl.data.shards.ShardedSplit.levels", property(lambda _: one_level))
     monkeypatch.setattr("fgssl.data.shards.ShardedSplit._read_table", lambda *_: None)
-    with pytest.raises(NotDrawnError, match="one level of labels only"):
+    with pytest.raises(NotDrawnError, match="fewer than two levels of labels"):
         draw("lookalikes", out.path)
+
+
+@pytest.mark.parametrize("name", OF_FEATURES)
+def test_images_must_have_labels(out: Out, embedded: Embedded, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedded.finish("base", 0)
+    monkeypatch.setattr("fgssl.data.shards.ShardedSplit.levels", property(lambda _: []))
+    monkeypatch.setattr("fgssl.data.shards.ShardedSplit._read_table", lambda *_: None)
+    with pytest.raises(NotDrawnError, match=r"the test images have no labels|fewer than two levels of labels"):
+        draw(name, out.path)
+
+
+@pytest.mark.parametrize("name", ["ablation", "confusion"])
+def test_the_table_must_show_a_metric(out: Out, embedded: Embedded, name: str) -> None:
+    out.measure((), {}, [])
+    embedded.finish("base", 0)
+    with pytest.raises(NotDrawnError, match="the table shows no metric"):
+        draw(name, out.path)
 
 
 def test_two_hundred_classes_share_a_legend() -> None:

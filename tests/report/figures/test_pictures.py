@@ -70,6 +70,7 @@ def test_of_many_cells_the_first_and_the_baseline_are_shown(out: Out, embedded: 
     found, more = few(cells, 2, "sigma=0.5")
     assert [one.cell for one in found] == ["base", "sigma=0.5"]
     assert more == " 1 more cell is not shown."
+    assert [one.cell for one in few(cells, 2, None)[0]] == ["base", "sigma=0.5"]
     assert [one.cell for one in few(cells, 1, None)[0]] == ["base"]
     assert few(cells, 1, None)[1] == " 2 more cells are not shown."
 
@@ -99,7 +100,7 @@ def test_gates_are_drawn_for_the_noises_of_each_cell(out: Out, embedded: Embedde
     finish(embedded, *CELLS)
     figure = draw("gate", out.path)
     spread, low_variance, grad_cam = figure.axes
-    assert [len(axes.lines) for axes in figure.axes] == [3, 1, 2]  # with the threshold of one cell
+    assert [len(axes.lines) for axes in figure.axes] == [3, 1, 2]  # the first with the threshold of one cell
     assert list(spread.lines[-1].get_ydata()) == [0.003] * 2
     (one,) = [one for one in Records(out.path)["embeddings"] if one.cell == "sigma=0.5"]
     found = gates(one, Chosen(embedded.images["test"], np.linspace(0, 47, 32).round().astype(int)))
@@ -109,11 +110,27 @@ def test_gates_are_drawn_for_the_noises_of_each_cell(out: Out, embedded: Embedde
     tidy(figure)
 
 
+def test_a_gate_of_no_cell_has_no_panel(out: Out, embedded: Embedded, tidy: Callable[[Any], None]) -> None:
+    out.planned("sigma=0.1", 1)["config"]["method"]["noise"] |= {"variant": "grad_cam"}
+    out.write_plan()
+    finish(embedded, "sigma=0.1")
+    figure = draw("gate", out.path)
+    assert [axes.get_title(loc="left")[:12] for axes in figure.axes] == ["(a) spread $", "(b) Grad-CAM"]
+    assert "τ" not in figure.texts[0].get_text()
+    tidy(figure)
+
+
 def test_rows_of_few_images_stay_small(tidy: Callable[[Any], None]) -> None:
     figure = style.house_style(draw_rows)(
-        [Pictures("a name that is too long for its place", [np.zeros((4, 4, 3))])], "A note."
+        [Pictures("a name that is too_long_for_its_place_at_the_left $x$\nx", [np.zeros((4, 4, 3))])], "A note."
     )
     (axes,) = figure.axes
+    (label,) = labels(figure)
+    first, second, *others = label.split("\n")
+    assert first == "a name that is"
+    assert second.startswith("too_long")
+    assert "…" in second
+    assert others == [r"\$x\$", "x"]
     width, height = figure.get_size_inches()
     box = axes.get_position()
     assert box.width * width == pytest.approx(1.0)

@@ -79,6 +79,14 @@ def test_no_name_becomes_markup() -> None:
     }
 
 
+def test_text_that_is_not_utf_8_is_replaced() -> None:
+    embedding = toy_embedding()
+    embedding = replace(embedding, ids=("a\udcff", *embedding.ids[1:]))
+    page = replace(toy_page(embedding), notes=("/h\udcff/runs",))
+    text = render(page).decode()
+    assert "<li>/h?/runs</li>" in text
+
+
 def test_blocks_hold_the_arrays() -> None:
     embedding = toy_embedding()
     scripts = Elements(render(toy_page(embedding)).decode()).scripts

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from fgssl.report.layout import EMPTY, lay_out, markdown
+from fgssl.report.layout import EMPTY, lay_out
+from fgssl.report.markdown import markdown
 from fgssl.report.page.content import Entry, Page
 from fgssl.report.page.render import render
 from fgssl.report.page.tables import page_tables
