@@ -22,8 +22,8 @@ class DINOSettings(MethodSettings):
     solarize_probability: 0.2}, {count: 8, image_size: 96, crop_area: [0.05, 0.25]}]}` for a ViT, and areas of
     [0.14, 1.0] and [0.05, 0.14] for a ResNet. docs/explanation/methods.md gives both recipes whole.
 
-    The exported encoder is the teacher's. Prototypes of 65,536 and ten views take 3 MB an image of the *global* batch
-    on every process, and as much again for their gradient: lower `prototypes` for large batches.
+    The exported encoder is the teacher's. Every process holds the logits of the global batch: the loss of ten views
+    with 65,536 prototypes takes about 10 MB for each of its images. Lower `prototypes` if that is too much.
     """
 
     implementation = "fgssl.methods.dino:DINO"
