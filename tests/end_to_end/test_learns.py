@@ -45,6 +45,7 @@ HEAD = {"hidden_width": 128, "projection_width": 64}
 MOCO = {"name": "mocov2", **HEAD, "queue_size": 512, "momentum": 0.99}
 SIMSIAM = {"name": "simsiam", "hidden_width": 128, "projection_width": 128, "predictor_width": 32}
 BALANCED = {"images_per_class": 4}
+EXPANDED = {"hidden_width": 128, "projection_width": 128}
 LONGER = {"epochs": 12, "optimizer": {"name": "adamw", "learning_rate": 0.002}}  # without negatives
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cross_entropy": ({"name": "cross_entropy"}, BALANCED),
@@ -55,6 +56,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mocov2": (MOCO, {}),
     "simsiam": (SIMSIAM, LONGER),
     "byol": ({"name": "byol", **HEAD, "momentum": 0.99}, LONGER),
+    "barlow_twins": ({"name": "barlow_twins", **EXPANDED}, LONGER),
+    "vicreg": ({"name": "vicreg", **EXPANDED}, LONGER),
     "synthesized on mocov2": ({"name": "synthesized", "base": MOCO, "bank_size": 256}, {}),
     "synthesized on simsiam": ({"name": "synthesized", "base": SIMSIAM, "bank_size": 256}, LONGER),
 }
