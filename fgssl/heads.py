@@ -84,15 +84,20 @@ class Prototypes(nn.Linear):
             return F.linear(rows, F.normalize(self.weight, dim=1))
 
 
-def dino_head(feature_width: int, hidden_width: int, bottleneck_width: int, prototypes: int) -> nn.Sequential:
-    """Build DINO's head (N, D) -> (N, K), three layers without BatchNorm and then `Prototypes` (arXiv:2104.14294)."""
-    layers = [
-        nn.Linear(feature_width, hidden_width),
-        nn.Linear(hidden_width, hidden_width),
-        nn.Linear(hidden_width, bottleneck_width),
-    ]
+def dino_head(
+    feature_width: int, hidden_width: int, bottleneck_width: int, prototypes: int, batch_norm: bool = False
+) -> nn.Sequential:
+    """Build DINO's head (N, D) -> (N, K): three layers, then `Prototypes` (Caron et al. 2021, arXiv:2104.14294).
+
+    BatchNorm follows the first two layers if `batch_norm` is set; the paper has none.
+    """
+    layers: list[nn.Module] = []
+    for in_width, out_width in ((feature_width, hidden_width), (hidden_width, hidden_width)):
+        norm = [nn.BatchNorm1d(out_width)] if batch_norm else []
+        layers += [nn.Linear(in_width, out_width), *norm, nn.GELU()]
+    layers.append(nn.Linear(hidden_width, bottleneck_width))
     for layer in layers:
-        nn.init.trunc_normal_(layer.weight, std=0.02)
-        nn.init.zeros_(layer.bias)
-    first, second, third = layers
-    return nn.Sequential(first, nn.GELU(), second, nn.GELU(), third, Prototypes(bottleneck_width, prototypes))
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+    return nn.Sequential(*layers, Prototypes(bottleneck_width, prototypes))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from fgssl import losses
 from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
+from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import dino_head
 from fgssl.methods.build import Parts
 from fgssl.methods.ema import update_ema
@@ -30,7 +31,8 @@ class DINO(Method):
         self.online_views = tuple(range(parts.config.views.num_recipes))
         self.encoder = parts.encoder
         widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
-        self.head = dino_head(*widths, settings.prototypes)
+        head = dino_head(*widths, settings.prototypes, settings.head_batch_norm)
+        self.head = group_batch_norms(head, parts.group_size)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("center", torch.zeros(settings.prototypes))  # (K,)
@@ -72,7 +74,7 @@ class DINO(Method):
 
     def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
         """Return weights, biases and scales without weight decay, and the prototypes, fixed in the first epochs."""
-        (prototypes,) = self.head[-1].parameters()
+        *_, prototypes = self.head.parameters()  # the last layer has one parameter, its weight
         others = [one for one in self.trained_parameters() if one is not prototypes]
         delayed = replace(learning_rate, delay=self.settings.prototypes_frozen_epochs / self.epochs)
         return [

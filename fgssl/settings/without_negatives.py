@@ -32,7 +32,10 @@ class DINOSettings(MethodSettings):
 
     name: Literal["dino"] = "dino"
     hidden_width: PositiveInt = 2048
-    """Width of both hidden layers of the head, which has three layers without BatchNorm."""
+    """Width of both hidden layers of the head, which has three layers."""
+    head_batch_norm: bool = False
+    """Whether BatchNorm follows both hidden layers of the head. The paper does without; the official code offers it.
+    Without it all embeddings start in nearly one direction, which short trainings of small encoders may not leave."""
     projection_width: PositiveInt = 256
     """Width of the bottleneck of the head, whose rows are compared with the prototypes."""
     prototypes: PositiveInt = 65536
