@@ -21,9 +21,13 @@ class Schedule:
     warm_up: float = 0.0
     """Share of training in which the value rises linearly from 0. It multiplies the shape, which runs over the whole of
     training."""
+    delay: float = 0.0
+    """Share of training in which the value is 0, before it takes the course of the other fields."""
 
     def at(self, progress: float) -> float:
         """Return the value at `progress` in [0, 1]."""
+        if progress < self.delay:
+            return 0.0
         rise = min(1.0, progress / self.warm_up) if self.warm_up > 0 else 1.0
         if self.shape == "constant":
             return self.start * rise

@@ -96,6 +96,7 @@ def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
 
 
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
+TWO_RECIPES = "views.recipes=[{crop_area: [0.25, 1.0], blur_probability: 1.0}, {solarize_probability: 0.2}]"
 HEAD = "hidden_width: 16, projection_width: 8"
 EVERY_METHOD = {
     "cross_entropy": ("method={name: cross_entropy}",),
@@ -108,6 +109,9 @@ EVERY_METHOD = {
     "mocov2": ("method.noise.variant=none",),
     "simsiam": (f"method={SIMSIAM}",),
     "byol": (f"method={{name: byol, {HEAD}}}",),
+    "dino": (f"method={{name: dino, prototypes: 24, prototypes_frozen_epochs: 0.5, {HEAD}}}", TWO_RECIPES),
+    "barlow_twins": (f"method={{name: barlow_twins, {HEAD}}}",),
+    "vicreg": (f"method={{name: vicreg, {HEAD}}}",),
     "both": ("method.noise.threshold={quantile: 0.5}",),
     "random": ("method.noise.variant=random",),
     "attached": ("method.detach_pairs=false",),

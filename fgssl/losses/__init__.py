@@ -1,9 +1,12 @@
 """Losses as pure functions of tensors, one formula per file.
 
-Every loss l2-normalizes its embeddings itself and computes in float32 even under autocast (in float64 if the embeddings
-are float64). It returns a scalar tensor, except `info_nce_per_row`, which returns one number per row.
+Every loss computes in float32 even under autocast, or in float64 if the embeddings are float64. Losses of cosines
+l2-normalize their embeddings themselves. A loss returns a scalar tensor, except `info_nce_per_row`, which returns one
+number per row, and `vicreg_terms`, which returns three terms to weight.
 """
 
+from fgssl.losses.barlow_twins import barlow_twins
+from fgssl.losses.dino import centered_softmax, dino
 from fgssl.losses.hcl import hcl, target_mass
 from fgssl.losses.info_nce import info_nce_per_row
 from fgssl.losses.n_pairs import n_pairs
@@ -11,9 +14,13 @@ from fgssl.losses.negative_cosine import negative_cosine
 from fgssl.losses.nt_xent import nt_xent
 from fgssl.losses.precision import at_least_fp32
 from fgssl.losses.supcon import supcon
+from fgssl.losses.vicreg import vicreg_terms
 
 __all__ = [
     "at_least_fp32",
+    "barlow_twins",
+    "centered_softmax",
+    "dino",
     "hcl",
     "info_nce_per_row",
     "n_pairs",
@@ -21,4 +28,5 @@ __all__ = [
     "nt_xent",
     "supcon",
     "target_mass",
+    "vicreg_terms",
 ]

@@ -24,6 +24,16 @@ def require_pairs(first: Tensor, second: Tensor) -> None:
         raise NoPositivesError("an empty batch has no positive pair: give at least one row")
 
 
+def require_two_rows(rows: Tensor) -> None:
+    """Require at least two rows, over which the spread of each dimension is taken.
+
+    Raises:
+        ValueError: There is one row.
+    """
+    if len(rows) < 2:
+        raise ValueError("a batch of one image has no spread: give at least two rows")
+
+
 def require_labels(labels: Tensor, rows: int, levels: int | None = None) -> None:
     """Require labels (rows,), or (rows, levels) if `levels` is given.
 

@@ -17,8 +17,19 @@ LARGE_GROUPS = ("encoder.batch_norm_group_size=16", "training.global_batch_size=
 """Overrides for large groups, since statistics of few, similar images magnify rounding errors."""
 MOMENTUM_IS_GRADIENT = ("training.optimizer={name: sgd, weight_decay: 0}",)
 """Overrides with which SGD's momentum equals the gradient after one step."""
-SEVERAL_KINDS = ("cross_entropy", "simclr", "hcl", "simsiam", "mocov2", "byol", "both", "both on simsiam")
-NOT_ON_ZERO_3 = ("mocov2", "byol", "both", "random", "attached", "no pairs")
+SEVERAL_KINDS = (
+    "cross_entropy",
+    "simclr",
+    "hcl",
+    "simsiam",
+    "mocov2",
+    "byol",
+    "dino",
+    "vicreg",
+    "both",
+    "both on simsiam",
+)
+NOT_ON_ZERO_3 = ("mocov2", "byol", "dino", "both", "random", "attached", "no pairs")
 """Methods with an EMA network."""
 
 CALM = "training.optimizer.learning_rate=0.001"

@@ -26,6 +26,8 @@ VARIED = {
     "both": ("training.optimizer={name: adam, learning_rate: 0.001}",),
     "hcl": ("training.images_per_class=2", "training.exact_shard_size=8", *TWICE_THE_IMAGES),
     "byol": ("training.precision=bf16",),
+    "dino": ("training.optimizer={name: adamw, learning_rate: 0.001}", "training.weight_decay_end=0.4"),
+    "vicreg": ("training.optimizer.learning_rate=0.001",),
     "supcon": ("resources.activation_checkpointing=true",),
 }
 

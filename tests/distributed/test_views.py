@@ -15,7 +15,7 @@ EXACT = ("encoder.batch_norm_group_size=4", "training.global_batch_size=16", "tr
 SHORT = ("data.toy.train_images_per_species=2", "training.epochs=2")  # six steps
 LARGE_AND_SMALL = "views.recipes=[{crop_area: [0.25, 1.0]}, {crop_area: [0.05, 0.25], image_size: 8}]"
 METHODS = {
-    "multi_crop": ("method={name: multi_crop}", RECIPES),
+    "dino": (*EVERY_METHOD["dino"], RECIPES),
     "mocov2": (*EVERY_METHOD["mocov2"], LARGE_AND_SMALL),  # the small view to the target branch
     "byol": (*EVERY_METHOD["byol"], LARGE_AND_SMALL),  # both to both branches
 }

@@ -14,14 +14,12 @@ from fgssl.interruption import Interrupted
 from fgssl.processes import Processes
 from fgssl.run.execution import execute
 from fgssl.settings import config as configs
-from fgssl.settings.methods import METHODS
 from tests.conftest import TINY
 
 
 def main() -> None:
     rank, world_size, local_rank, local_world_size = (int(os.environ.get(*item)) for item in _VARIABLES.items())
     processes = Processes(rank, world_size, local_rank, local_world_size, launcher="torchrun")
-    METHODS["multi_crop"] = "tests.multi_crop:MultiCropSettings"
     for cell in json.loads(Path(sys.argv[1]).read_text()):
         mapping = configs.overridden(TINY, cell["overrides"])
         with contextlib.suppress(Interrupted):  # after the last step

@@ -7,7 +7,17 @@ import torch
 from torch import Tensor
 
 from fgssl.errors import NoPositivesError, UserError
-from fgssl.losses import at_least_fp32, hcl, info_nce_per_row, n_pairs, negative_cosine, nt_xent, supcon
+from fgssl.losses import (
+    at_least_fp32,
+    barlow_twins,
+    hcl,
+    info_nce_per_row,
+    n_pairs,
+    negative_cosine,
+    nt_xent,
+    supcon,
+    vicreg_terms,
+)
 
 Loss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
@@ -39,7 +49,11 @@ LOSSES: dict[str, Loss] = {
     "n_pairs": labeled(n_pairs),
     "hcl_pair": labeled(hcl, [1.0, 0.1], "pair"),
     "hcl_mass": labeled(hcl, [1.0, 0.1], "mass"),
+    "barlow_twins": lambda first, second, labels, temperature: barlow_twins(first, second, 0.005),
+    "vicreg": lambda first, second, labels, temperature: torch.stack(vicreg_terms(first, second)).sum(),
 }
+OF_DIMENSIONS = ("barlow_twins", "vicreg")
+"""Losses of columns, over the batch: not of cosines, and without a temperature."""
 
 
 @pytest.fixture(params=LOSSES)
@@ -94,7 +108,9 @@ def test_neither_the_order_of_the_images_nor_of_the_views_matters(loss: Loss) ->
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
 
 
-def test_the_length_of_a_row_does_not_matter(loss: Loss) -> None:
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in OF_DIMENSIONS])
+def test_the_length_of_a_row_does_not_matter(name: str) -> None:
+    loss = LOSSES[name]
     first, second = views(torch.float64)
     lengths = torch.logspace(-3, 3, IMAGES, dtype=torch.float64)[:, None]
     expected = loss(first, second, SPECIES_AND_GENUS, 0.1)
@@ -123,7 +139,7 @@ def test_an_empty_batch_raises(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, -0.1, float("nan")])
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "negative_cosine"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("negative_cosine", *OF_DIMENSIONS)])
 def test_a_temperature_that_is_not_above_0(name: str, temperature: float) -> None:
     with pytest.raises(ValueError, match=f"temperature {temperature}: must be above 0"):
         LOSSES[name](*views(torch.float32), SPECIES_AND_GENUS, temperature)
@@ -136,8 +152,9 @@ def test_wrong_shapes_are_named() -> None:
             two_views(rows, rows[:1], 0.1)
     with pytest.raises(ValueError, match=r"\(8,\) and \(8,\)"):
         negative_cosine(rows[0], rows[1])
-    with pytest.raises(ValueError, match=r"\(6, 8\) and \(6, 7\)"):
-        negative_cosine(rows, rows[:, :7])
+    for of_pairs in (negative_cosine, vicreg_terms, lambda first, second: barlow_twins(first, second, 0.005)):
+        with pytest.raises(ValueError, match=r"\(6, 8\) and \(6, 7\)"):
+            of_pairs(rows, rows[:, :7])
     with pytest.raises(ValueError, match=r"queue of shape \(6, 7\).*\(K, 8\)"):
         info_nce_per_row(rows, rows, rows[:, :7], 0.1)
     for by_label in (supcon, n_pairs):

@@ -10,8 +10,9 @@ from ruamel.yaml import YAML
 from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
-from fgssl.settings.methods import METHODS, BYOLSettings
+from fgssl.settings.methods import BYOLSettings, MethodSettings
 from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
+from fgssl.settings.without_negatives import DINOSettings, VICRegSettings
 
 MULTI_CROP = [{"count": 2, "crop_area": [0.25, 1.0]}, {"count": 8, "crop_area": [0.05, 0.25], "image_size": 96}]
 
@@ -48,11 +49,28 @@ def test_asymmetric_colors() -> None:
     assert (second.blur_probability, second.solarize_probability, second.saturation) == (0.5, 0.2, 0.2)
 
 
+def own_views(settings: type[MethodSettings]) -> ViewSettings:
+    """Return the views of a method's paper, as the docstring of its settings gives them."""
+    (given,) = re.findall(r"`(views: [^`]*)`", " ".join((settings.__doc__ or "").split()))
+    return views(settings.name, **YAML(typ="safe").load(given)["views"])
+
+
 def test_byols_own_views_are_as_its_settings_give_them() -> None:
-    (given,) = re.findall(r"`(views: .*)`", " ".join((BYOLSettings.__doc__ or "").split()))
-    first, second = views(**YAML(typ="safe").load(given)["views"]).of_each(2)
+    first, second = own_views(BYOLSettings).of_each(2)
     assert first == ViewRecipe(crop_area=(0.08, 1.0), saturation=0.2, blur_probability=1.0)
     assert second == dataclasses.replace(first, blur_probability=0.1, solarize_probability=0.2)
+
+
+def test_dinos_own_views_are_as_its_settings_give_them() -> None:
+    first, second, *small = own_views(DINOSettings).of_each(10)
+    assert first == ViewRecipe(crop_area=(0.25, 1.0), saturation=0.2, blur_probability=1.0)
+    assert second == dataclasses.replace(first, blur_probability=0.1, solarize_probability=0.2)
+    assert small == [dataclasses.replace(first, blur_probability=0.5, crop_area=(0.05, 0.25), image_size=96)] * 8
+
+
+def test_vicregs_own_views_are_as_its_settings_give_them() -> None:
+    expected = ViewSettings(crop_area=(0.08, 1.0), saturation=0.2, solarize_probability=0.1)
+    assert own_views(VICRegSettings) == expected
 
 
 def test_a_method_that_takes_no_views_takes_any_recipes() -> None:
@@ -81,10 +99,9 @@ def test_the_method_says_how_many_views_it_takes() -> None:
     )
 
 
-def test_a_method_of_any_number_of_views_needs_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(METHODS, "multi_crop", "tests.multi_crop:MultiCropSettings")
-    assert "method multi_crop takes its views from views.recipes: give at least one recipe" in problems("multi_crop")
-    assert views("multi_crop", recipes=[{"count": 3}]).num_recipes == 3
+def test_a_method_of_any_number_of_views_needs_recipes() -> None:
+    assert "method dino takes its views from views.recipes: give at least one recipe" in problems("dino")
+    assert views("dino", recipes=[{"count": 3}]).num_recipes == 3
 
 
 def test_recipes_that_change_nothing_are_none() -> None:

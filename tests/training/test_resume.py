@@ -19,6 +19,7 @@ from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.reporter import Reporter
+from tests.conftest import EVERY_METHOD
 
 NETWORKS = ("encoder.safetensors", "decoder.safetensors")
 
@@ -54,6 +55,8 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, ("method.noise.variant=random", "training.precision=bf16")),
         (1, ("method={name: simclr, hidden_width: 16, projection_width: 8}", "training.precision=fp16")),
         (1, ("method={name: byol, hidden_width: 16, projection_width: 8}", "training.optimizer.name=adamw")),
+        (1, (*EVERY_METHOD["dino"], "training.optimizer.name=adamw", "resources.micro_batch_size=16")),
+        (1, (*EVERY_METHOD["vicreg"], "training.optimizer.learning_rate=0.001")),
         (1, ("method={name: hcl, hidden_width: 16, projection_width: 8}", "training.images_per_class=2")),
         (1, ("method={name: cross_entropy}", "encoder.frozen=[conv1, bn1, layer1]", "training.images_per_class=4")),
         (1, ("method.base={name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}",)),
@@ -66,6 +69,8 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
             "random in bf16",
             "simclr in fp16",
             "byol by adamw",
+            "dino by adamw in micro-batches",
+            "vicreg",
             "hcl in balanced batches",
         ),
         *("cross_entropy, partly frozen", "both on simsiam"),

@@ -45,6 +45,12 @@ def test_warm_up_rises_linearly_on_top_of_the_shape() -> None:
     assert Schedule(1.0, end=0.5, warm_up=0.2).at(0.1) == pytest.approx((0.5 + 0.5 * cosine(0.1)) / 2)
 
 
+def test_a_delayed_value_is_0_at_first_and_then_as_without_delay() -> None:
+    plain, delayed = Schedule(1.0, warm_up=0.5), Schedule(1.0, warm_up=0.5, delay=0.25)
+    assert [delayed.at(progress) for progress in (0.0, 0.1, 0.2499)] == [0.0, 0.0, 0.0]
+    assert [delayed.at(progress) for progress in (0.25, 0.4, 1.0)] == [plain.at(one) for one in (0.25, 0.4, 1.0)]
+
+
 def test_the_bits_of_rate_and_momentum_are_those_of_their_formulas() -> None:
     for step in range(997):
         progress, warm_up = step / 997, 0.13

@@ -1,0 +1,88 @@
+"""DINO: a student matches, on small views too, a teacher that is its own slow average (Caron et al. 2021)."""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from fgssl import losses
+from fgssl.batch import Batch, Embeddings, Output
+from fgssl.collapse import normalized_std
+from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.heads import dino_head
+from fgssl.methods.build import Parts
+from fgssl.methods.ema import update_ema
+from fgssl.methods.method import Method, ParameterGroup
+from fgssl.schedules import Schedule
+from fgssl.settings.without_negatives import DINOSettings
+
+
+class DINO(Method):
+    """Student on all views, teacher on the first two, and the center of the teacher's logits."""
+
+    target_views = (0, 1)
+    center: Tensor
+
+    def __init__(self, settings: DINOSettings, parts: Parts) -> None:
+        super().__init__()
+        self.settings = settings
+        self.epochs = parts.config.training.epochs
+        self.online_views = tuple(range(parts.config.views.num_recipes))
+        self.encoder = parts.encoder
+        widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
+        head = dino_head(*widths, settings.prototypes, settings.head_batch_norm)
+        self.head = group_batch_norms(head, parts.group_size)
+        self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.target_head = copy.deepcopy(self.head).requires_grad_(False)
+        self.register_buffer("center", torch.zeros(settings.prototypes))  # (K,)
+
+    @torch.no_grad()
+    def target(self, *views: Tensor) -> Tensor:
+        """Return the teacher's logits of both views side by side, (N, 2K)."""
+        return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2K)
+
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return the student's logits (N, K) of each view, by its number."""
+        return {str(number): self.head(self.encoder(view)) for number, view in enumerate(batch.views)}
+
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the cross-entropy over all pairs of a view of the teacher with another view of the student."""
+        assert target is not None
+        temperature = self._teacher_temperature(progress)
+        teacher = [losses.centered_softmax(logits, self.center, temperature) for logits in target.chunk(2, dim=1)]
+        loss = losses.dino(list(online.values()), teacher, self.settings.temperature)
+        # Collapse to the uniform distribution has the entropy log K, collapse to one prototype has 0.
+        entropy = torch.special.entr(teacher[0]).sum(dim=1).mean()
+        return Output(loss, {"teacher_entropy": entropy, "projection_std": normalized_std(online["0"].detach())})
+
+    def _teacher_temperature(self, progress: float) -> float:
+        settings = self.settings
+        warm_up = settings.teacher_warm_up_epochs / self.epochs
+        rising = Schedule(settings.teacher_temperature_start, end=settings.teacher_temperature, shape="linear")
+        return rising.at(progress / warm_up if progress < warm_up else 1.0)
+
+    @torch.no_grad()
+    def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
+        """Move the teacher towards the student, and the center towards the mean of the teacher's logits (Eq. 4)."""
+        assert target is not None
+        momentum = Schedule(self.settings.momentum, end=1.0).at(progress)
+        update_ema(self.encoder, self.target_encoder, momentum)
+        update_ema(self.head, self.target_head, momentum)
+        mean = torch.stack(target.chunk(2, dim=1)).mean(dim=(0, 1))  # (K,)
+        self.center.lerp_(mean.to(self.center.dtype), 1 - self.settings.center_momentum)
+
+    def parameter_groups(self, learning_rate: Schedule, weight_decay: Schedule) -> list[ParameterGroup]:
+        """Return weights, biases and scales without weight decay, and the prototypes, fixed in the first epochs."""
+        *_, prototypes = self.head.parameters()  # the last layer has one parameter, its weight
+        others = [one for one in self.trained_parameters() if one is not prototypes]
+        delayed = replace(learning_rate, delay=self.settings.prototypes_frozen_epochs / self.epochs)
+        return [
+            ParameterGroup([one for one in others if one.ndim > 1], learning_rate, weight_decay),
+            ParameterGroup([one for one in others if one.ndim <= 1], learning_rate, Schedule(0.0, shape="constant")),
+            ParameterGroup([prototypes], delayed, weight_decay),
+        ]
+
+    def exports(self) -> dict[str, nn.Module]:
+        """Return the encoder of the teacher, whose features the paper measures."""
+        return {"encoder": self.target_encoder}

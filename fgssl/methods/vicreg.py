@@ -1,0 +1,47 @@
+"""VICReg: views agree, while their embeddings keep their variance and no covariance (Bardes et al. 2022)."""
+
+from torch import Tensor
+
+from fgssl import losses
+from fgssl.batch import Batch, Embeddings, Output
+from fgssl.collapse import normalized_std
+from fgssl.encoders.batch_norm import group_batch_norms
+from fgssl.heads import expander
+from fgssl.methods.build import Parts
+from fgssl.methods.method import Method
+from fgssl.settings.without_negatives import VICRegSettings
+
+
+class VICReg(Method):
+    """Encoder and expander, trained by the weighted sum of `losses.vicreg_terms`."""
+
+    online_views = (0, 1)
+
+    def __init__(self, settings: VICRegSettings, parts: Parts) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = parts.encoder
+        head = expander(parts.feature_width, settings.hidden_width, settings.projection_width)
+        self.head = group_batch_norms(head, parts.group_size)
+
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `first` and `second`, the projections (N, P) of both views."""
+        first, second = (self.head(self.encoder(view)) for view in batch.views)  # (N, P) each
+        return {"first": first, "second": second}
+
+    def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
+        """Return the weighted sum of the invariance, the variance and the covariance of the batch (Eq. 6)."""
+        settings = self.settings
+        invariance, variance, covariance = losses.vicreg_terms(online["first"], online["second"])
+        loss = (
+            settings.invariance_weight * invariance
+            + settings.variance_weight * variance
+            + settings.covariance_weight * covariance
+        )
+        metrics = {
+            "loss_invariance": invariance.detach(),
+            "loss_variance": variance.detach(),
+            "loss_covariance": covariance.detach(),
+            "projection_std": normalized_std(online["first"].detach()),
+        }
+        return Output(loss, metrics)
