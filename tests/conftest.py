@@ -97,6 +97,9 @@ def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
 
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
 HEAD = "hidden_width: 16, projection_width: 8"
+TWO_BY_TWO = "encoder.arguments.output_stride=8"
+"""Override for a feature map of more than one position."""
+MOCO = f"{{name: mocov2, {HEAD}, queue_size: 128, momentum: 0.9}}"
 EVERY_METHOD = {
     "cross_entropy": ("method={name: cross_entropy}",),
     "cross_entropy on a frozen encoder": ("method={name: cross_entropy}", "encoder.frozen=[all]"),
@@ -108,6 +111,9 @@ EVERY_METHOD = {
     "mocov2": ("method.noise.variant=none",),
     "simsiam": (f"method={SIMSIAM}",),
     "byol": (f"method={{name: byol, {HEAD}}}",),
+    "lcr": (f"method={{name: lcr, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
+    "lcr on byol": (f"method={{name: lcr, parts: 4, gradient_sign: -1, base: {{name: byol, {HEAD}}}}}", TWO_BY_TWO),
+    "sam_ssl_bilinear": (f"method={{name: sam_ssl_bilinear, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
     "both": ("method.noise.threshold={quantile: 0.5}",),
     "random": ("method.noise.variant=random",),
     "attached": ("method.detach_pairs=false",),

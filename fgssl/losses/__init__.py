@@ -1,9 +1,10 @@
 """Losses as pure functions of tensors, one formula per file.
 
 Every loss l2-normalizes its embeddings itself and computes in float32 even under autocast (in float64 if the embeddings
-are float64). It returns a scalar tensor, except `info_nce_per_row`, which returns one number per row.
+are float64). It returns a scalar tensor, except those named `per_row`, which return one number per row.
 """
 
+from fgssl.losses.attention_divergence import attention_divergence_per_row
 from fgssl.losses.hcl import hcl, target_mass
 from fgssl.losses.info_nce import info_nce_per_row
 from fgssl.losses.n_pairs import n_pairs
@@ -14,6 +15,7 @@ from fgssl.losses.supcon import supcon
 
 __all__ = [
     "at_least_fp32",
+    "attention_divergence_per_row",
     "hcl",
     "info_nce_per_row",
     "n_pairs",

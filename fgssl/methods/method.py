@@ -80,8 +80,12 @@ class Method(nn.Module, ABC):
         return self.online(batch, target)
 
 
-class Pairable(Method):
-    """Method on which *Synthesized Pairs* can be built."""
+class Contrasted(Method):
+    """Method whose embeddings are functions of the online views' features, with a loss for each image of its own."""
+
+    @abstractmethod
+    def embed(self, *features: Tensor) -> Embeddings:
+        """Return the embeddings from the features (N, D) of each online view."""
 
     @abstractmethod
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
@@ -89,6 +93,14 @@ class Pairable(Method):
 
         `online` and `target` are this method's results for the same images.
         """
+
+    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+        """Return `embed` of the features of the online views."""
+        return self.embed(*(self.encoder(view) for view in batch.views[: len(self.online_views)]))
+
+
+class Pairable(Contrasted):
+    """Method on which *Synthesized Pairs* can be built."""
 
     @abstractmethod
     def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgssl import losses, randomness
-from fgssl.batch import Batch, Embeddings, Output
+from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.heads import projector
 from fgssl.methods.build import Parts
@@ -43,9 +43,9 @@ class MoCoV2(Pairable):
         keys = self.key_head(self.key_encoder(views[0]))  # (N, P)
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+    def embed(self, *features: Tensor) -> Embeddings:
         """Return `query` (N, P)."""
-        return {"query": self.head(self.encoder(batch.views[0]))}  # queries: (N, P)
+        return {"query": self.head(features[0])}  # queries: (N, P)
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the mean InfoNCE loss of the queries against their keys and the queue."""
@@ -69,7 +69,7 @@ class MoCoV2(Pairable):
         self.queue.index_copy_(0, rows, target.to(self.queue.dtype))
         self.queue_position.add_(len(target)).remainder_(len(self.queue))
 
-    # ------------------------------------------------------------------------- as a base of Synthesized Pairs
+    # ---------------------------------------------------------------------------------- as a base of other methods
 
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """Return the InfoNCE loss (N,) of each feature's projection against the key of its image."""

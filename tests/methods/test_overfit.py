@@ -51,6 +51,7 @@ def of_targets(name: str) -> Callable[[Embeddings, Tensor], float]:
 
 
 HEAD = "hidden_width: 32, projection_width: 16"
+MOCO = f"{{name: mocov2, {HEAD}, queue_size: 8, momentum: 0.9}}"
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_width: 16}"
 
 
@@ -69,6 +70,8 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         ("method.noise.variant=none", of_targets("query")),
         (f"method={SIMSIAM}", of_views("p1", "z2")),
         (f"method={{name: byol, momentum: 0.9, {HEAD}}}", of_targets("prediction_first")),
+        (f"method={{name: lcr, parts: 4, base: {MOCO}}}", of_targets("query")),
+        (f"method={{name: sam_ssl_bilinear, parts: 4, base: {MOCO}}}", of_targets("query")),
         ("method.noise.variant=both", of_targets("query")),
         (f"method.base={SIMSIAM}", of_views("p1", "z2")),
     ],
@@ -77,7 +80,8 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
 def test_overfits(
     override: str, separation: Callable[[Embeddings, Tensor | None], float], tiny_method: Callable[..., Any]
 ) -> None:
-    small = ("encoder.batch_norm_group_size=8", "training.global_batch_size=8")
+    fine = ("encoder.arguments.output_stride=8",) if "parts" in override else ()
+    small = (*fine, "encoder.batch_norm_group_size=8", "training.global_batch_size=8")
     queue = () if "method=" in override or "method.base=" in override else ("method.base.queue_size=8",)
     method = tiny_method(*small, *queue, override)
     batch = blotches()

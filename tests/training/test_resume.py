@@ -19,6 +19,7 @@ from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.reporter import Reporter
+from tests.conftest import EVERY_METHOD
 
 NETWORKS = ("encoder.safetensors", "decoder.safetensors")
 
@@ -56,6 +57,8 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, ("method={name: byol, hidden_width: 16, projection_width: 8}", "training.optimizer.name=adamw")),
         (1, ("method={name: hcl, hidden_width: 16, projection_width: 8}", "training.images_per_class=2")),
         (1, ("method={name: cross_entropy}", "encoder.frozen=[conv1, bn1, layer1]", "training.images_per_class=4")),
+        (1, (*EVERY_METHOD["lcr"], "training.optimizer.name=adamw")),
+        (1, EVERY_METHOD["sam_ssl_bilinear"]),
         (1, ("method.base={name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}",)),
     ],
     ids=[
@@ -68,7 +71,7 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
             "byol by adamw",
             "hcl in balanced batches",
         ),
-        *("cross_entropy, partly frozen", "both on simsiam"),
+        *("cross_entropy, partly frozen", "lcr by adamw", "sam_ssl_bilinear", "both on simsiam"),
     ],
 )
 def test_interrupted_and_resumed_equals_straight(
