@@ -11,13 +11,13 @@ from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.methods.build import Parts
+from fgssl.methods.contrasted import Followed
 from fgssl.methods.ema import update_ema
-from fgssl.methods.method import Contrasted
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import BYOLSettings
 
 
-class BYOL(Contrasted):
+class BYOL(Followed):
     """Online network with a predictor, and a target network that follows it as a moving average."""
 
     online_views = (0, 1)
@@ -33,10 +33,15 @@ class BYOL(Contrasted):
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 
+    @property
+    def slow_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Target networks."""
+        return self.target_encoder, self.target_head
+
     @torch.no_grad()
-    def target(self, *views: Tensor) -> Tensor:
+    def embed_target(self, *features: Tensor) -> Tensor:
         """Return the target projections of both views side by side, (N, 2P)."""
-        return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2P)
+        return torch.cat([self.target_head(one) for one in features], dim=1)  # (N, 2P)
 
     def embed(self, *features: Tensor) -> Embeddings:
         """Return `prediction_first` and `prediction_second`, (N, P) each."""

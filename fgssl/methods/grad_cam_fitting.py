@@ -11,7 +11,8 @@ from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.encoders.feature_maps import as_map, grad_cam, unpooled
 from fgssl.losses import at_least_fp32, attention_divergence_per_row
-from fgssl.methods.method import Contrasted, Method, ParameterGroup
+from fgssl.methods.contrasted import Contrasted
+from fgssl.methods.method import Method, ParameterGroup
 from fgssl.pooling import PartPooling
 from fgssl.schedules import Schedule
 from fgssl.settings.feature_maps import GradCAMFittingSettings

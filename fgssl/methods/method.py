@@ -78,34 +78,3 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, target: Tensor | None) -> Embeddings:
         """Return `online`, so that a wrapper such as DDP can call the method as a module."""
         return self.online(batch, target)
-
-
-class Contrasted(Method):
-    """Method whose embeddings are functions of the online views' features, with a loss for each image of its own."""
-
-    @abstractmethod
-    def embed(self, *features: Tensor) -> Embeddings:
-        """Return the embeddings from the features (N, D) of each online view."""
-
-    @abstractmethod
-    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
-        """Return the contrastive loss (N,) of each image's feature (N, D) against an augmented view of the image.
-
-        `online` and `target` are this method's results for the same images.
-        """
-
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
-        """Return `embed` of the features of the online views."""
-        return self.embed(*(self.encoder(view) for view in batch.views[: len(self.online_views)]))
-
-
-class Pairable(Contrasted):
-    """Method on which *Synthesized Pairs* can be built."""
-
-    @abstractmethod
-    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
-        """Return embeddings for `pair_loss` from features (N, D) of paired images; their names begin with `pair_`."""
-
-    @abstractmethod
-    def pair_loss(self, online: Embeddings) -> Tensor:
-        """Return the scalar loss of all pairs of the global batch."""

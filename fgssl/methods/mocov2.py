@@ -5,19 +5,19 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgssl import losses, randomness
 from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.heads import projector
 from fgssl.methods.build import Parts
+from fgssl.methods.contrasted import Followed, Pairable
 from fgssl.methods.ema import update_ema
-from fgssl.methods.method import Pairable
 from fgssl.settings.methods import MoCoV2Settings
 
 
-class MoCoV2(Pairable):
+class MoCoV2(Pairable, Followed):
     """Query and key encoders with projectors, and a queue of past keys as negatives."""
 
     online_views = (0,)
@@ -37,10 +37,15 @@ class MoCoV2(Pairable):
         self.register_buffer("queue", F.normalize(torch.from_numpy(start).float(), dim=1))  # (K, P)
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def slow_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Key networks."""
+        return self.key_encoder, self.key_head
+
     @torch.no_grad()
-    def target(self, *views: Tensor) -> Tensor:
+    def embed_target(self, *features: Tensor) -> Tensor:
         """Return the normalized keys (N, P)."""
-        keys = self.key_head(self.key_encoder(views[0]))  # (N, P)
+        keys = self.key_head(features[0])  # (N, P)
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
     def embed(self, *features: Tensor) -> Embeddings:

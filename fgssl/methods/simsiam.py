@@ -9,7 +9,8 @@ from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import normalized_projector, predictor
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Pairable, ParameterGroup
+from fgssl.methods.contrasted import Pairable
+from fgssl.methods.method import ParameterGroup
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import SimSiamSettings
 

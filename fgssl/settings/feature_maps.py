@@ -5,8 +5,8 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fgssl.registries import Registry
-from fgssl.settings.declare import ChosenByName, NonNegativeFloat, PositiveFloat, PositiveInt, settings
-from fgssl.settings.methods import METHODS, MethodSettings, MoCoV2Settings
+from fgssl.settings.declare import ChosenByName, Fraction, NonNegativeFloat, PositiveFloat, PositiveInt, settings
+from fgssl.settings.methods import METHODS, BYOLSettings, MethodSettings, MoCoV2Settings
 
 if TYPE_CHECKING:
     from fgssl.settings.config import Config
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CONTRASTED = Registry(f"{__file__}: CONTRASTED", {name: METHODS[name] for name in ("mocov2", "simsiam", "byol")})
 """Methods with a loss for each image, whose Grad-CAM an attention can fit."""
+FOLLOWED = Registry(f"{__file__}: FOLLOWED", {name: METHODS[name] for name in ("byol", "mocov2")})
+"""Methods with a slow copy of encoder and head, to which LEWEL adds aligned embeddings."""
 
 
 @settings
@@ -77,3 +79,39 @@ class SAMSSLBilinearSettings(GradCAMFittingSettings):
     parts: PositiveInt = 16
     """Number K of parts, which makes bilinear features K times as wide as the feature map. 16 as in SAM's official
     code; LCR's has up to 32."""
+
+
+@settings
+class LEWELSettings(MethodSettings):
+    """LEWEL, which aligns embeddings of learned regions beside those of images (Huang et al. 2022, arXiv:2203.14898).
+
+    The official code is for BYOL. The form on MoCo v2 follows the paper's idea; its queue of aligned keys is our choice
+    and holds the mean over an image's regions, as the second queue of DenseCL does (Wang et al. 2021). Unlike in the
+    official code, the BatchNorm of BYOL's head normalizes positions apart from pooled features.
+    """
+
+    implementation = "fgssl.methods.lewel:LEWEL"
+
+    name: Literal["lewel"] = "lewel"
+    base: Annotated[MethodSettings, ChosenByName(FOLLOWED, default="byol")] = field(default_factory=BYOLSettings)
+    """Method whose head makes the maps and whose loss is taken twice, chosen by its `name`: byol (the default, as in
+    the official code) or mocov2."""
+    groups: PositiveInt = 4
+    """Number of groups of channels, each of which has maps of its own. It must divide `base.projection_width`, which it
+    divides into as many regions, and the channels of the feature map. 4 as in the official script."""
+    temperature: PositiveFloat = 1.0
+    """Temperature of the softmax over positions that turns projections of unit length into maps. 1 as in the official
+    script."""
+    aligned_weight: Fraction = 0.5
+    """Weight of the aligned loss; that of the base's loss on images is one minus it. 0.5 as in the official script."""
+
+    def faults(self, config: "Config") -> Iterator[str]:
+        """Yield a message for each setting of `config` that does not fit the base method or the groups."""
+        yield from self.base.faults(config)
+        width: int = self.base.projection_width  # type: ignore[attr-defined]  # of all methods in `FOLLOWED`
+        if width % self.groups:
+            yield f"method.groups {self.groups} must divide method.base.projection_width {width}"
+
+    def cautions(self, manifest: "Manifest") -> Iterator[str]:
+        """Yield the warnings of the base method."""
+        yield from self.base.cautions(manifest)

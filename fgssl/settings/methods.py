@@ -43,6 +43,7 @@ METHODS = Registry(
         "synthesized": "fgssl.settings.methods:SynthesizedSettings",
         "lcr": "fgssl.settings.feature_maps:LCRSettings",
         "sam_ssl_bilinear": "fgssl.settings.feature_maps:SAMSSLBilinearSettings",
+        "lewel": "fgssl.settings.feature_maps:LEWELSettings",
         "decoder": "fgssl.settings.methods:DecoderPretrainingSettings",
         "pixels": "fgssl.settings.sanity:PixelsSettings",
         "chance": "fgssl.settings.sanity:ChanceSettings",

@@ -50,6 +50,11 @@ def of_targets(name: str) -> Callable[[Embeddings, Tensor], float]:
     return lambda online, target: margin(online[name], target[:, -online[name].shape[1] :], EACH)
 
 
+def of_first(name: str, start: int, stop: int) -> Callable[[Embeddings, Tensor], float]:
+    """Return the margin against these columns of the target, which regions follow."""
+    return lambda online, target: margin(online[name], target[:, start:stop], EACH)
+
+
 HEAD = "hidden_width: 32, projection_width: 16"
 MOCO = f"{{name: mocov2, {HEAD}, queue_size: 8, momentum: 0.9}}"
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_width: 16}"
@@ -72,6 +77,8 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         (f"method={{name: byol, momentum: 0.9, {HEAD}}}", of_targets("prediction_first")),
         (f"method={{name: lcr, parts: 4, base: {MOCO}}}", of_targets("query")),
         (f"method={{name: sam_ssl_bilinear, parts: 4, base: {MOCO}}}", of_targets("query")),
+        (f"method={{name: lewel, base: {{name: byol, momentum: 0.9, {HEAD}}}}}", of_first("prediction_first", 16, 32)),
+        (f"method={{name: lewel, base: {MOCO}}}", of_first("query", 0, 16)),
         ("method.noise.variant=both", of_targets("query")),
         (f"method.base={SIMSIAM}", of_views("p1", "z2")),
     ],
@@ -80,7 +87,7 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
 def test_overfits(
     override: str, separation: Callable[[Embeddings, Tensor | None], float], tiny_method: Callable[..., Any]
 ) -> None:
-    fine = ("encoder.arguments.output_stride=8",) if "parts" in override else ()
+    fine = ("encoder.arguments.output_stride=8",) if "parts" in override or "lewel" in override else ()
     small = (*fine, "encoder.batch_norm_group_size=8", "training.global_batch_size=8")
     queue = () if "method=" in override or "method.base=" in override else ("method.base.queue_size=8",)
     method = tiny_method(*small, *queue, override)
