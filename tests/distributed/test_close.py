@@ -18,7 +18,10 @@ LARGE_GROUPS = ("encoder.batch_norm_group_size=16", "training.global_batch_size=
 MOMENTUM_IS_GRADIENT = ("training.optimizer={name: sgd, weight_decay: 0}",)
 """Overrides with which SGD's momentum equals the gradient after one step."""
 SEVERAL_KINDS = ("cross_entropy", "simclr", "hcl", "simsiam", "mocov2", "byol", "both", "both on simsiam")
-NOT_ON_ZERO_3 = ("mocov2", "byol", "both", "random", "attached", "no pairs")
+NOT_ON_ZERO_3 = (
+    *("mocov2", "byol", "lcr", "lcr on byol", "sam_ssl_bilinear", "lewel", "lewel on mocov2"),
+    *("both", "random", "attached", "no pairs"),
+)
 """Methods with an EMA network."""
 
 CALM = "training.optimizer.learning_rate=0.001"
