@@ -1,7 +1,7 @@
 """SAM-SSL-Bilinear: contrast bilinear features of parts that fit Grad-CAM (Shu et al. 2022, arXiv:2208.00617).
 
-SAM is a method with labels. LCR (Shu et al. 2023) compares itself with this form of it, in which the loss of a
-self-supervised method replaces cross-entropy.
+SAM is a method with labels. In this form, a row of Table 3 in *Synthesized Pairs*, the loss of a self-supervised method
+replaces cross-entropy.
 """
 
 from dataclasses import replace

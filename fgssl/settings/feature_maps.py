@@ -29,8 +29,8 @@ class GradCAMFittingSettings(MethodSettings):
     """Number of parts, the channels of the 1x1 convolution whose strongest one is the attention. 32 as in LCR's
     official code; few parts keep what the images have in common."""
     attention_weight: NonNegativeFloat = 0.01
-    """Weight of the divergence of the attention from the Grad-CAM, summed over the images of the batch as in the
-    official codes of LCR and SAM, where a batch has 128 images."""
+    """Weight of the divergence of the attention from the Grad-CAM, summed over the images of the batch. 0.01
+    and the sum are those of SAM's and LCR's official codes; LCR's batches have 128 images."""
     temperature: PositiveFloat = 1.0
     """Temperature of the softmax over positions, of the attention and of the Grad-CAM. LCR has none, which is 1."""
     gradient_sign: Literal[-1, 1] = 1
@@ -65,8 +65,8 @@ class LCRSettings(GradCAMFittingSettings):
 class SAMSSLBilinearSettings(GradCAMFittingSettings):
     """SAM-SSL-Bilinear, a base method on bilinear features of parts (Shu et al. 2022, arXiv:2208.00617).
 
-    The parts pool the feature map under `evaluation.pooling: bilinear`. SAM's official code is for labels; its form
-    without labels follows the text of LCR (arXiv:2303.01669), which compares itself with it.
+    The parts pool the feature map under `evaluation.pooling: bilinear`. SAM's official code is for labels, and no code of
+    the form without labels is public. That the base contrasts bilinear features is our reading of the name.
     """
 
     implementation = "fgssl.methods.sam_ssl_bilinear:SAMSSLBilinear"
@@ -78,7 +78,7 @@ class SAMSSLBilinearSettings(GradCAMFittingSettings):
     code."""
     parts: PositiveInt = 16
     """Number K of parts, which makes bilinear features K times as wide as the feature map. 16 as in SAM's official
-    code; LCR's has up to 32."""
+    code."""
 
 
 @settings
