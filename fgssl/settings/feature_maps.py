@@ -65,8 +65,8 @@ class LCRSettings(GradCAMFittingSettings):
 class SAMSSLBilinearSettings(GradCAMFittingSettings):
     """SAM-SSL-Bilinear, a base method on bilinear features of parts (Shu et al. 2022, arXiv:2208.00617).
 
-    The parts pool the feature map under `evaluation.pooling: bilinear`. SAM's official code is for labels, and no code of
-    the form without labels is public. That the base contrasts bilinear features is our reading of the name.
+    The parts pool the feature map under `evaluation.pooling: bilinear`. SAM's official code is for labels, and no code
+    of the form without labels is public. That the base contrasts bilinear features is our reading of the name.
     """
 
     implementation = "fgssl.methods.sam_ssl_bilinear:SAMSSLBilinear"
