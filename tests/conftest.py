@@ -98,6 +98,9 @@ def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
 TWO_RECIPES = "views.recipes=[{crop_area: [0.25, 1.0], blur_probability: 1.0}, {solarize_probability: 0.2}]"
 HEAD = "hidden_width: 16, projection_width: 8"
+TWO_BY_TWO = "encoder.arguments.output_stride=8"
+"""Override for a feature map of more than one position."""
+MOCO = f"{{name: mocov2, {HEAD}, queue_size: 128, momentum: 0.9}}"
 EVERY_METHOD = {
     "cross_entropy": ("method={name: cross_entropy}",),
     "cross_entropy on a frozen encoder": ("method={name: cross_entropy}", "encoder.frozen=[all]"),
@@ -112,6 +115,11 @@ EVERY_METHOD = {
     "dino": (f"method={{name: dino, prototypes: 24, prototypes_frozen_epochs: 0.5, {HEAD}}}", TWO_RECIPES),
     "barlow_twins": (f"method={{name: barlow_twins, {HEAD}}}",),
     "vicreg": (f"method={{name: vicreg, {HEAD}}}",),
+    "lcr": (f"method={{name: lcr, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
+    "lcr on byol": (f"method={{name: lcr, parts: 4, gradient_sign: -1, base: {{name: byol, {HEAD}}}}}", TWO_BY_TWO),
+    "sam_ssl_bilinear": (f"method={{name: sam_ssl_bilinear, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
+    "lewel": (f"method={{name: lewel, base: {{name: byol, {HEAD}}}}}", TWO_BY_TWO),
+    "lewel on mocov2": (f"method={{name: lewel, base: {MOCO}}}", TWO_BY_TWO),
     "both": ("method.noise.threshold={quantile: 0.5}",),
     "random": ("method.noise.variant=random",),
     "attached": ("method.detach_pairs=false",),

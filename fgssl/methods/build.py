@@ -11,6 +11,7 @@ from fgssl import randomness
 from fgssl.decoders.build import build_decoder
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.build import build_encoder, feature_width
+from fgssl.encoders.feature_maps import map_channels
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import Problem, SettingsError
 from fgssl.heads import projector
@@ -48,6 +49,11 @@ class Parts:
     def group_size(self) -> int:
         """Number of samples that share BatchNorm statistics."""
         return self.config.encoder.batch_norm_group_size
+
+    @property
+    def map_channels(self) -> int:
+        """Channels C of the encoder's feature map; raises a `SettingsError` if it has none of several positions."""
+        return map_channels(self.encoder, self.config.views.image_size)
 
     def method(self, settings: MethodSettings) -> Method:
         """Build the method of `settings` from these parts; a method builds its base by it."""

@@ -3,20 +3,21 @@
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgssl import losses
-from fgssl.batch import Batch, Embeddings, Output
+from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.methods.build import Parts
+from fgssl.methods.contrasted import Followed
 from fgssl.methods.ema import update_ema
-from fgssl.methods.method import Method
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import BYOLSettings
 
 
-class BYOL(Method):
+class BYOL(Followed):
     """Online network with a predictor, and a target network that follows it as a moving average."""
 
     online_views = (0, 1)
@@ -32,14 +33,19 @@ class BYOL(Method):
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 
-    @torch.no_grad()
-    def target(self, *views: Tensor) -> Tensor:
-        """Return the target projections of both views side by side, (N, 2P)."""
-        return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2P)
+    @property
+    def slow_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Target networks."""
+        return self.target_encoder, self.target_head
 
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+    @torch.no_grad()
+    def embed_target(self, *features: Tensor) -> Tensor:
+        """Return the target projections of both views side by side, (N, 2P)."""
+        return torch.cat([self.target_head(one) for one in features], dim=1)  # (N, 2P)
+
+    def embed(self, *features: Tensor) -> Embeddings:
         """Return `prediction_first` and `prediction_second`, (N, P) each."""
-        first, second = (self.predictor(self.head(self.encoder(view))) for view in batch.views)  # (N, P) each
+        first, second = (self.predictor(self.head(one)) for one in features)  # (N, P) each
         return {"prediction_first": first, "prediction_second": second}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
@@ -56,6 +62,14 @@ class BYOL(Method):
         momentum = Schedule(self.settings.momentum, end=1.0).at(progress)
         update_ema(self.encoder, self.target_encoder, momentum)
         update_ema(self.head, self.target_head, momentum)
+
+    # ---------------------------------------------------------------------------------- as a base of other methods
+
+    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
+        """Return the squared distance (N,) of each feature's prediction to the second view's target projection."""
+        assert target is not None
+        prediction = losses.at_least_fp32(self.predictor(self.head(features)))
+        return 2 - 2 * F.cosine_similarity(prediction, losses.at_least_fp32(target.chunk(2, dim=1)[1]), dim=1)
 
 
 def _two_layers(width: int, hidden_width: int, out_width: int) -> nn.Sequential:

@@ -78,22 +78,3 @@ class Method(nn.Module, ABC):
     def forward(self, batch: Batch, target: Tensor | None) -> Embeddings:
         """Return `online`, so that a wrapper such as DDP can call the method as a module."""
         return self.online(batch, target)
-
-
-class Pairable(Method):
-    """Method on which *Synthesized Pairs* can be built."""
-
-    @abstractmethod
-    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
-        """Return the contrastive loss (N,) of each image's feature (N, D) against an augmented view of the image.
-
-        `online` and `target` are this method's results for the same images.
-        """
-
-    @abstractmethod
-    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
-        """Return embeddings for `pair_loss` from features (N, D) of paired images; their names begin with `pair_`."""
-
-    @abstractmethod
-    def pair_loss(self, online: Embeddings) -> Tensor:
-        """Return the scalar loss of all pairs of the global batch."""

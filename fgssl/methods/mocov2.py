@@ -5,19 +5,19 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgssl import losses, randomness
-from fgssl.batch import Batch, Embeddings, Output
+from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.heads import projector
 from fgssl.methods.build import Parts
+from fgssl.methods.contrasted import Followed, Pairable
 from fgssl.methods.ema import update_ema
-from fgssl.methods.method import Pairable
 from fgssl.settings.methods import MoCoV2Settings
 
 
-class MoCoV2(Pairable):
+class MoCoV2(Pairable, Followed):
     """Query and key encoders with projectors, and a queue of past keys as negatives."""
 
     online_views = (0,)
@@ -37,15 +37,20 @@ class MoCoV2(Pairable):
         self.register_buffer("queue", F.normalize(torch.from_numpy(start).float(), dim=1))  # (K, P)
         self.register_buffer("queue_position", torch.zeros((), dtype=torch.int64))
 
+    @property
+    def slow_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Key networks."""
+        return self.key_encoder, self.key_head
+
     @torch.no_grad()
-    def target(self, *views: Tensor) -> Tensor:
+    def embed_target(self, *features: Tensor) -> Tensor:
         """Return the normalized keys (N, P)."""
-        keys = self.key_head(self.key_encoder(views[0]))  # (N, P)
+        keys = self.key_head(features[0])  # (N, P)
         return F.normalize(losses.at_least_fp32(keys), dim=1)
 
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+    def embed(self, *features: Tensor) -> Embeddings:
         """Return `query` (N, P)."""
-        return {"query": self.head(self.encoder(batch.views[0]))}  # queries: (N, P)
+        return {"query": self.head(features[0])}  # queries: (N, P)
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the mean InfoNCE loss of the queries against their keys and the queue."""
@@ -69,7 +74,7 @@ class MoCoV2(Pairable):
         self.queue.index_copy_(0, rows, target.to(self.queue.dtype))
         self.queue_position.add_(len(target)).remainder_(len(self.queue))
 
-    # ------------------------------------------------------------------------- as a base of Synthesized Pairs
+    # ---------------------------------------------------------------------------------- as a base of other methods
 
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """Return the InfoNCE loss (N,) of each feature's projection against the key of its image."""

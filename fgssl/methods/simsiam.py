@@ -4,12 +4,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fgssl import losses
-from fgssl.batch import Batch, Embeddings, Output
+from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import normalized_projector, predictor
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Pairable, ParameterGroup
+from fgssl.methods.contrasted import Pairable
+from fgssl.methods.method import ParameterGroup
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import SimSiamSettings
 
@@ -28,9 +29,9 @@ class SimSiam(Pairable):
         self.head = group_batch_norms(head, parts.group_size)
         self.predictor = group_batch_norms(predictor(width, settings.predictor_width), parts.group_size)
 
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+    def embed(self, *features: Tensor) -> Embeddings:
         """Return projections `z1`, `z2` and predictions `p1`, `p2`, (N, P) each."""
-        z1, z2 = (self.head(self.encoder(view)) for view in batch.views)  # (N, P)
+        z1, z2 = (self.head(one) for one in features)  # (N, P)
         return {"z1": z1, "z2": z2, "p1": self.predictor(z1), "p2": self.predictor(z2)}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
@@ -51,7 +52,7 @@ class SimSiam(Pairable):
             ParameterGroup(predictor, constant, weight_decay),
         ]
 
-    # ------------------------------------------------------------------------- as a base of Synthesized Pairs
+    # ---------------------------------------------------------------------------------- as a base of other methods
 
     def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
         """Return the negative cosine (N,) of each feature's prediction to the second view's projection."""

@@ -16,7 +16,8 @@ from fgssl.batch import Batch, Embeddings, Output
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.losses import at_least_fp32
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Method, Pairable, ParameterGroup
+from fgssl.methods.contrasted import Pairable
+from fgssl.methods.method import Method, ParameterGroup
 from fgssl.noises.perturbation import Perturbation
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import SynthesizedSettings

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fgssl.data.loader import Images, training_batches
 from fgssl.decoders.build import build_decoder
 from fgssl.encoders.build import build_encoder, feature_width
+from fgssl.encoders.feature_maps import as_map, grad_cam
 from fgssl.encoders.weights import load_weights
 from fgssl.errors import DataError
 from fgssl.noises.grad_cam import grad_cam_scores, normalized_scores
@@ -93,10 +94,8 @@ def attention(one: Embedding, chosen: Chosen) -> NDArray[np.float32]:
     features = encoder(_originals(config, chosen).requires_grad_())
     gradients = torch.autograd.grad(_similarity(features, views).sum(), maps, allow_unused=True, materialize_grads=True)
     pairs = zip(maps, gradients, strict=True)
-    found, gradient = _last_fine(
-        [(_channels_last(one.detach(), encoder), _channels_last(by, encoder)) for one, by in pairs]
-    )
-    scores = (gradient.mean(dim=(1, 2), keepdim=True) * found).sum(dim=3).clamp_min(0)  # (n, h, w)
+    found, gradient = _last_fine([(as_map(one.detach(), encoder), as_map(by, encoder)) for one, by in pairs])
+    scores = grad_cam(found, gradient)  # (n, h, w)
     scaled = normalized_scores(scores.flatten(1)).view_as(scores) * (scores > 0)
     size = (config.views.image_size, config.views.image_size)
     smooth: Tensor = F.interpolate(scaled[:, None], size, mode="bilinear")[:, 0]
@@ -104,12 +103,12 @@ def attention(one: Embedding, chosen: Chosen) -> NDArray[np.float32]:
 
 
 def _last_fine(maps: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return the last feature map (n, h, w, C) with a gradient and enough positions, or the one with the most."""
+    """Return the last feature map (n, C, h, w) with a gradient and enough positions, or the one with the most."""
     used = [one for one in maps if one[1].any()]
     if not used:
         raise NotDrawnError("the similarity to augmented views depends on none of the encoder's feature maps")
-    most = min(FEWEST_POSITIONS, max(min(one[0].shape[1:3]) for one in used))
-    return next(one for one in reversed(used) if min(one[0].shape[1:3]) >= most)
+    most = min(FEWEST_POSITIONS, max(min(one[0].shape[2:]) for one in used))
+    return next(one for one in reversed(used) if min(one[0].shape[2:]) >= most)
 
 
 def gates(one: Embedding, chosen: Chosen) -> Gates:
@@ -215,12 +214,3 @@ def _of_feature_maps(encoder: nn.Module) -> Iterator[nn.Module]:
     """Yield the modules whose outputs timm lists as the encoder's feature maps, from fine to coarse."""
     for entry in encoder.feature_info:  # type: ignore[union-attr]
         yield encoder.get_submodule(entry["module"])
-
-
-def _channels_last(found: Tensor, encoder: nn.Module) -> Tensor:
-    """Return a feature map, or the patch tokens of a ViT, as (n, h, w, C)."""
-    if found.ndim == 3:
-        patches = found[:, int(getattr(encoder, "num_prefix_tokens", 0)) :]
-        side = round(patches.shape[1] ** 0.5)
-        return patches.unflatten(1, (side, side))
-    return found if getattr(encoder, "output_fmt", "NCHW") == "NHWC" else found.permute(0, 2, 3, 1)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from fgssl.encoders.weights import load_weights, read_weights
 from fgssl.evaluation.features import Features
 from fgssl.evaluation.measure import measure
 from fgssl.methods.build import RANDOM_START, build_method
+from fgssl.pooling import POOLINGS, PartPooling, Pooled
 from fgssl.progress import shown
 from fgssl.run.data import open_splits
 from fgssl.run.training import classes_of
@@ -39,7 +41,10 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measur
     method = build_method(config, RANDOM_START, classes_of(train))
     method.load_state_dict(found.state["method"])
     networks = method.exports()
-    features = _features(config, networks["encoder"], train, test, device, networks.get("classifier"), {})
+    encoder = networks["encoder"]
+    if (pooling := _wanted(config).pooling) != "gap":
+        encoder = Pooled(encoder, cast(PartPooling, networks[pooling]))
+    features = _features(config, encoder, train, test, device, networks.get("classifier"), {})
     return measure(_wanted(config), features)
 
 
@@ -49,11 +54,14 @@ def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: Sharded
     encoder = measured_encoder(config)
     load_weights(encoder, folder.encoder)
     origin = Origin(data_version=train.version, encoder_sha256=file_sha256(folder.encoder))
-    kept = read_features(folder.features, origin, ("F32",))
+    if (pooling := _wanted(config).pooling) == "gap":
+        kept = read_features(folder.features, origin, ("F32",))
+    else:
+        encoder, kept = Pooled(encoder, _exported_pooling(folder, pooling)), None
     known = {} if kept is None else {name: torch.from_numpy(one).to(device) for name, one in kept.splits.items()}
     features = _features(config, encoder, train, test, device, _exported_classifier(folder), known)
     measures = measure(_wanted(config), features)
-    if dtype := _wanted(config).keep_features:
+    if (dtype := _wanted(config).keep_features) and pooling == "gap":
         _keep(features, getattr(torch, dtype), origin, lease)
     lease.write(outcomes_file(config), features.outcomes.to_bytes())
     record = Evaluation(
@@ -109,6 +117,15 @@ def _exported_classifier(folder: RunFolder) -> nn.Linear | None:
     classifier = nn.Linear(width, classes)
     classifier.load_state_dict(weights)
     return classifier
+
+
+def _exported_pooling(folder: RunFolder, name: str) -> PartPooling:
+    """Return a pooling that the method exported, one of `POOLINGS`."""
+    file = folder.path / f"{name}.safetensors"
+    parts, channels = read_weights(file)["convolution.weight"].shape[:2]
+    pooling = POOLINGS[name](channels, parts)
+    load_weights(pooling, file)
+    return pooling
 
 
 def _keep(features: Features, dtype: torch.dtype, origin: Origin, lease: Lease) -> None:

@@ -107,6 +107,11 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             f"evaluation.classifier: method {method.name} trains no classifier: take one that does, such as "
             "cross_entropy"
         )
+    if config.evaluation is not None and (pooling := config.evaluation.pooling) not in ("gap", *method.poolings):
+        yield (
+            f"evaluation.pooling: method {method.name} trains no pooling by {pooling}: take "
+            f"{' or '.join(('gap', *method.poolings))}"
+        )
     if method.trains:
         if faults := list(_batch_faults(config)):
             advice = fitting_sizes(config)

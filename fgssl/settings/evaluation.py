@@ -6,7 +6,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from fgssl.registries import Registry
-from fgssl.settings.declare import FIRST_DEFAULT, NOT_SCIENTIFIC, LabelLevel, settings
+from fgssl.settings.declare import FIRST_DEFAULT, NOT_SCIENTIFIC, LabelLevel, added_later, settings
 from fgssl.settings.measure import Column, Measure
 
 MEASURES = Registry(
@@ -57,6 +57,10 @@ class EvaluationSettings:
 
     label_level: LabelLevel = 0
     """Level of the labels for all measures but the outliers, which name their own. 0 is the finest (species)."""
+    pooling: Literal["gap", "attention", "bilinear"] = added_later(default="gap")
+    """Pooling of the feature map to the features that are measured. `gap` is the encoder's own, global average pooling
+    in a ResNet. `attention` is learned by `lcr` and `bilinear` by `sam_ssl_bilinear`. A sweep measures several by one
+    arm each, which share one training. `keep_features` keeps features of `gap` only."""
     keep_features: Literal["float16", "float32"] | None = field(default="float16", metadata=NOT_SCIENTIFIC)
     """Type of the features that are kept in the run folder (features.safetensors); if empty, none are. Measures are
     computed before rounding. A later evaluation with other measures reads `float32` features, which are exact, and

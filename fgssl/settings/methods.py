@@ -44,6 +44,9 @@ METHODS = Registry(
         "barlow_twins": "fgssl.settings.without_negatives:BarlowTwinsSettings",
         "vicreg": "fgssl.settings.without_negatives:VICRegSettings",
         "synthesized": "fgssl.settings.methods:SynthesizedSettings",
+        "lcr": "fgssl.settings.feature_maps:LCRSettings",
+        "sam_ssl_bilinear": "fgssl.settings.feature_maps:SAMSSLBilinearSettings",
+        "lewel": "fgssl.settings.feature_maps:LEWELSettings",
         "decoder": "fgssl.settings.methods:DecoderPretrainingSettings",
         "pixels": "fgssl.settings.sanity:PixelsSettings",
         "chance": "fgssl.settings.sanity:ChanceSettings",
@@ -64,6 +67,9 @@ class MethodSettings:
     networks: ClassVar[tuple[str, ...]] = ("encoder",)
     """Networks that the method exports and can start from, by their keys in `start`. A method with `decoder` among them
     needs the section `decoder`."""
+    poolings: ClassVar[tuple[str, ...]] = ()
+    """Poolings of the feature map that the method exports besides the encoder, by their names in
+    `evaluation.pooling`."""
     trains: ClassVar[bool] = True
     """Whether the method trains anything."""
     stand_in: ClassVar[str] = ""

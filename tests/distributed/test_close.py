@@ -29,7 +29,10 @@ SEVERAL_KINDS = (
     "both",
     "both on simsiam",
 )
-NOT_ON_ZERO_3 = ("mocov2", "byol", "dino", "both", "random", "attached", "no pairs")
+NOT_ON_ZERO_3 = (
+    *("both", "random", "attached", "no pairs", "mocov2", "byol", "dino"),
+    *("lcr", "lcr on byol", "sam_ssl_bilinear", "lewel", "lewel on mocov2"),
+)
 """Methods with an EMA network."""
 
 CALM = "training.optimizer.learning_rate=0.001"

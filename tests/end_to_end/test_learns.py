@@ -61,6 +61,10 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dino": (DINO | {"momentum": 0.98}, LONGER),
     "barlow_twins": ({"name": "barlow_twins", **EXPANDED}, LONGER),
     "vicreg": ({"name": "vicreg", **EXPANDED}, LONGER),
+    "lcr": ({"name": "lcr", "base": MOCO}, {}),
+    "sam_ssl_bilinear": ({"name": "sam_ssl_bilinear", "base": MOCO}, LONGER),
+    "lewel on byol": ({"name": "lewel", "base": {"name": "byol", **HEAD, "momentum": 0.99}}, LONGER),
+    "lewel on mocov2": ({"name": "lewel", "base": MOCO}, {}),
     "synthesized on mocov2": ({"name": "synthesized", "base": MOCO, "bank_size": 256}, {}),
     "synthesized on simsiam": ({"name": "synthesized", "base": SIMSIAM, "bank_size": 256}, LONGER),
 }

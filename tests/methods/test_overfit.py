@@ -62,8 +62,14 @@ def of_centered_views(online: Embeddings, target: Tensor | None) -> float:
     return margin(first, second, EACH)
 
 
+def of_first(name: str, start: int, stop: int) -> Callable[[Embeddings, Tensor], float]:
+    """Return the margin against these columns of the target, which regions follow."""
+    return lambda online, target: margin(online[name], target[:, start:stop], EACH)
+
+
 HEAD = "hidden_width: 32, projection_width: 16"
 DINO = "method={name: dino, prototypes: 64, momentum: 0.9, hidden_width: 128, projection_width: 32}"
+MOCO = f"{{name: mocov2, {HEAD}, queue_size: 8, momentum: 0.9}}"
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_width: 16}"
 
 
@@ -85,6 +91,10 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         (DINO, of_distributions),
         (f"method={{name: barlow_twins, {HEAD}}}", of_centered_views),
         (f"method={{name: vicreg, {HEAD}}}", of_centered_views),
+        (f"method={{name: lcr, parts: 4, base: {MOCO}}}", of_targets("query")),
+        (f"method={{name: sam_ssl_bilinear, parts: 4, base: {MOCO}}}", of_targets("query")),
+        (f"method={{name: lewel, base: {{name: byol, momentum: 0.9, {HEAD}}}}}", of_first("prediction_first", 16, 32)),
+        (f"method={{name: lewel, base: {MOCO}}}", of_first("query", 0, 16)),
         ("method.noise.variant=both", of_targets("query")),
         (f"method.base={SIMSIAM}", of_views("p1", "z2")),
     ],
@@ -93,7 +103,8 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
 def test_overfits(
     override: str, separation: Callable[[Embeddings, Tensor | None], float], tiny_method: Callable[..., Any]
 ) -> None:
-    small = ("encoder.batch_norm_group_size=8", "training.global_batch_size=8")
+    fine = ("encoder.arguments.output_stride=8",) if "parts" in override or "lewel" in override else ()
+    small = (*fine, "encoder.batch_norm_group_size=8", "training.global_batch_size=8")
     queue = () if "method=" in override or "method.base=" in override else ("method.base.queue_size=8",)
     recipes = ("views.recipes=[{}, {}]",) if "dino" in override else ()
     method = tiny_method(*small, *queue, *recipes, override)

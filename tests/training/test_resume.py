@@ -59,6 +59,9 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, (*EVERY_METHOD["vicreg"], "training.optimizer.learning_rate=0.001")),
         (1, ("method={name: hcl, hidden_width: 16, projection_width: 8}", "training.images_per_class=2")),
         (1, ("method={name: cross_entropy}", "encoder.frozen=[conv1, bn1, layer1]", "training.images_per_class=4")),
+        (1, (*EVERY_METHOD["lcr"], "training.optimizer.name=adamw")),
+        (1, EVERY_METHOD["sam_ssl_bilinear"]),
+        (1, EVERY_METHOD["lewel on mocov2"]),
         (1, ("method.base={name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}",)),
     ],
     ids=[
@@ -73,7 +76,7 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
             "vicreg",
             "hcl in balanced batches",
         ),
-        *("cross_entropy, partly frozen", "both on simsiam"),
+        *("cross_entropy, partly frozen", "lcr by adamw", "sam_ssl_bilinear", "lewel on mocov2", "both on simsiam"),
     ],
 )
 def test_interrupted_and_resumed_equals_straight(

@@ -165,7 +165,9 @@ def _embeddings(records: Records) -> list[Embedding]:
     opened: dict[Path | None, Mapping[str, ShardedSplit]] = {}
     found = []
     for cell, seed, config, folder in _runs(records):
-        measured = None if config.evaluation is None else folder.evaluation(config)
+        if config.evaluation is None or config.evaluation.pooling != "gap":
+            continue  # features of other poolings are not kept
+        measured = folder.evaluation(config)
         if measured is None or not folder.features.is_file():
             continue
         shards = shards_of(config, records.out)

@@ -130,19 +130,19 @@ def test_feature_maps_of_all_kinds_of_encoders(
 
     monkeypatch.setattr(networks, "_last_fine", noting)
     found = attention(SimpleNamespace(config=config), Chosen(embedded.images["test"], np.arange(2)))  # type: ignore[arg-type]
-    assert [tuple(one.shape[1:3]) for one, _ in seen] == shapes
+    assert [tuple(one.shape[2:]) for one, _ in seen] == shapes
     assert found.shape == (2, 64, 64)
     assert found.max() > 0.5
 
 
 def test_the_last_map_that_is_fine_enough_and_used_is_taken() -> None:
     maps = [
-        (torch.full((1, side, side, 1), float(side)), torch.tensor(used))
+        (torch.full((1, 1, side, side), float(side)), torch.tensor(used))
         for side, used in [(8, 1), (4, 1), (4, 0), (2, 1)]
     ]
     assert networks._last_fine(maps)[0][0, 0, 0, 0] == 4
     assert networks._last_fine(maps)[1] == 1
-    assert networks._last_fine(maps[3:])[0].shape[1] == 2
+    assert networks._last_fine(maps[3:])[0].shape[2] == 2
     with pytest.raises(NotDrawnError, match="depends on none of the encoder's feature maps"):
         networks._last_fine(maps[2:3])
 
