@@ -5,6 +5,7 @@ are float64). It returns a scalar tensor, except `info_nce_per_row`, which retur
 """
 
 from fgssl.losses.hcl import hcl, target_mass
+from fgssl.losses.himulcone import himulcone
 from fgssl.losses.info_nce import info_nce_per_row
 from fgssl.losses.n_pairs import n_pairs
 from fgssl.losses.negative_cosine import negative_cosine
@@ -15,6 +16,7 @@ from fgssl.losses.supcon import supcon
 __all__ = [
     "at_least_fp32",
     "hcl",
+    "himulcone",
     "info_nce_per_row",
     "n_pairs",
     "negative_cosine",

@@ -106,9 +106,8 @@ class Trainer:
 
             # ------------------------------------------------------------------ report
             monitored = self.monitor(self.step)
-            if self.step % self.log_every_steps == 0 or self.step == self.total_steps or monitored:
-                rate = self.groups[0].learning_rate.at(progress)
-                listener.log(self.step, {**self._metrics(raw, output), "learning_rate": rate, **monitored})
+            if monitored or self.step % self.log_every_steps == 0 or self.step == self.total_steps:
+                listener.log(self.step, self._metrics(raw, output, progress) | monitored)
             listener.advance(self.step, self._finite.loss)
 
             # ------------------------------------------------------------------ save: all processes, or none
@@ -129,12 +128,13 @@ class Trainer:
         for part in [steps] if self.crop_boxes is None else self.crop_boxes.periods(steps):
             yield from batches(part)
 
-    def _metrics(self, raw: RawBatch, output: Output) -> dict[str, float]:
+    def _metrics(self, raw: RawBatch, output: Output, progress: float) -> dict[str, float]:
         finite = self._finite
         finite.now()
         metrics = {name: float(value) for name, value in output.metrics.items()}
         skipped = {"skipped_steps": finite.skipped_steps} if self._skips else {}
-        return {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm, **skipped}
+        step = {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm, **skipped}
+        return {**step, "learning_rate": self.groups[0].learning_rate.at(progress)}
 
     def _schedule(self, progress: float) -> None:
         """Set the learning rate and the weight decay of each parameter group."""

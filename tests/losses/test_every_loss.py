@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fgssl.errors import NoPositivesError, UserError
-from fgssl.losses import at_least_fp32, hcl, info_nce_per_row, n_pairs, negative_cosine, nt_xent, supcon
+from fgssl.losses import at_least_fp32, hcl, himulcone, info_nce_per_row, n_pairs, negative_cosine, nt_xent, supcon
 
 Loss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
@@ -39,6 +39,10 @@ LOSSES: dict[str, Loss] = {
     "n_pairs": labeled(n_pairs),
     "hcl_pair": labeled(hcl, [1.0, 0.1], "pair"),
     "hcl_mass": labeled(hcl, [1.0, 0.1], "mass"),
+    "hcl_ignore": labeled(hcl, [1.0, 0.1], "ignore"),
+    "himulcone": lambda first, second, labels, temperature: himulcone(
+        torch.cat([first, second]), labels.repeat(2, 1), [2.0, 1.4], temperature
+    ),
 }
 
 
