@@ -15,7 +15,8 @@ from fgssl.__main__ import COMMANDS, main
 from fgssl.errors import UserError
 from fgssl.noises.perturbation import Perturbation
 from fgssl.registries import REGISTRIES, Registry, files_outside, load, load_implementation
-from fgssl.settings.methods import METHODS, HCLSettings, MethodSettings
+from fgssl.settings.hierarchy import HCLSettings
+from fgssl.settings.methods import METHODS, MethodSettings
 from fgssl.settings.noise import VARIANTS, NoiseSettings
 from fgssl.settings.training import OPTIMIZERS
 from fgssl.store.provenance import code_version

@@ -72,12 +72,14 @@ def training_batches(
     threads: int,
     share: slice = slice(None),
     pinned: bool = False,
+    boxes: NDArray[np.float32] | None = None,
 ) -> Iterator[RawBatch]:
     """Yield the `share` of each global batch: a random crop per view, then the resized image if `with_original`.
 
     Crops, and their colors unless `views.colors_on` is the device, are a function of (seed, epoch, view, dataset row).
     With `images_per_class`, which can draw an image twice per epoch, the step takes the place of the epoch. With
-    `pinned`, images lie in memory from which a GPU copies by itself.
+    `boxes` (images, 4), crops lie around the objects as `views.contrastive_crop` states. With `pinned`, images lie in
+    memory from which a GPU copies by itself.
     """
     recipes = views.of_each(num_views)
     sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
@@ -92,6 +94,7 @@ def training_batches(
         rows = global_rows[share]
         view_key = step if images_per_class else epoch
         numbers = [crops.crop_numbers(seed, "training", view_key, view, rows) for view in range(num_views)]
+        places = [_places(boxes, views, seed, view_key, view, rows) for view in range(num_views)]
         colors = [
             changes.drawn(recipe, seed, view_key, view, rows) if views.colors_on == "cpu" else None
             for view, recipe in enumerate(recipes)
@@ -102,7 +105,8 @@ def training_batches(
                 crops.resized(image, views.image_size, out)
                 return
             recipe, colored = recipes[number], colors[number]
-            crops.random_resized_crop(image, numbers[number][position], recipe.crop_area, recipe.image_size, out)
+            random, place = numbers[number][position], places[number][position]
+            crops.random_resized_crop(image, random, recipe.crop_area, recipe.image_size, out, place)
             if colored is not None:
                 on_cpu.change(out, colored, position, recipe)
 
@@ -110,6 +114,22 @@ def training_batches(
         return RawBatch(step, epoch, view_key, rows, global_rows, images.labels[rows], empty), crop
 
     return _filled(images, map(job, steps), threads)
+
+
+def _places(
+    boxes: NDArray[np.float32] | None,
+    views: ViewSettings,
+    seed: int,
+    view_key: int,
+    view: int,
+    rows: NDArray[np.int64],
+) -> Sequence[NDArray[np.float64] | None]:
+    """Return the place of each crop around its object, or None for each without `boxes`."""
+    if boxes is None:
+        return [None] * len(rows)
+    assert views.contrastive_crop is not None
+    places = crops.places_around(boxes[rows], views.contrastive_crop.alpha, seed, view_key, view, rows)
+    return list(places)
 
 
 def evaluation_batches(

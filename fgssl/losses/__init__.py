@@ -9,6 +9,7 @@ from fgssl.losses.attention_divergence import attention_divergence_per_row
 from fgssl.losses.barlow_twins import barlow_twins
 from fgssl.losses.dino import centered_softmax, dino
 from fgssl.losses.hcl import hcl, target_mass
+from fgssl.losses.himulcone import himulcone
 from fgssl.losses.info_nce import info_nce_per_row
 from fgssl.losses.n_pairs import n_pairs
 from fgssl.losses.negative_cosine import negative_cosine
@@ -24,6 +25,7 @@ __all__ = [
     "centered_softmax",
     "dino",
     "hcl",
+    "himulcone",
     "info_nce_per_row",
     "n_pairs",
     "negative_cosine",

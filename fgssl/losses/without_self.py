@@ -7,14 +7,17 @@ from fgssl.errors import NoPositivesError
 from fgssl.losses.cosine_logits import cosine_logits
 
 
-def log_softmax_without_self(embeddings: Tensor, temperature: float) -> Tensor:
+def log_softmax_without_self(embeddings: Tensor, temperature: float, ignored: Tensor | None = None) -> Tensor:
     """Return log p_ij, (M, M), of the softmax of `cosine_logits` of embeddings (M, D) over all j != i.
 
-    The diagonal has no probability. It is 0, so that a target of 0 there adds nothing.
+    Pairs in the mask `ignored` (M, M) are left out too. They and the diagonal have no probability. They are 0, so that
+    a target of 0 there adds nothing.
     """
     logits = cosine_logits(embeddings, temperature)  # (M, M)
-    self_pairs = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    return logits.masked_fill(self_pairs, -torch.inf).log_softmax(dim=1).masked_fill(self_pairs, 0)
+    left_out = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    if ignored is not None:
+        left_out = left_out | ignored
+    return logits.masked_fill(left_out, -torch.inf).log_softmax(dim=1).masked_fill(left_out, 0)
 
 
 def equal_labels(labels: Tensor) -> Tensor:

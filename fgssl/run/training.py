@@ -24,6 +24,7 @@ from fgssl.interruption import Interrupted, Interruption
 from fgssl.methods.build import RANDOM_START, Start, build_method, start_encoder
 from fgssl.methods.method import Method
 from fgssl.progress import Track, shown, silent
+from fgssl.run.encoding import crop_boxes, monitor
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
@@ -131,6 +132,7 @@ def train_share(
     others return None.
     """
     trainer = make_trainer(config, world, method, len(train))
+    trainer.crop_boxes, trainer.monitor = crop_boxes(config, trainer, train), monitor(config, trainer, train)
     with contextlib.ExitStack() as stack:
         environments = _begin(config, world, trainer, train, owner)
         writer: checkpoint.Writer | None = None
@@ -150,7 +152,7 @@ def train_share(
 
         interruption = stack.enter_context(Interruption())
         try:
-            trainer.train(_batches(config, method, train, world), listener, save, interruption, last_step)
+            trainer.train(_batches(config, trainer, train), listener, save, interruption, last_step)
         except Interrupted:
             _wait_for_all(writer, world)
             raise
@@ -265,11 +267,9 @@ def _shard_size(config: Config, world: World) -> int:
     return unit if exact or config.resources.micro_batch_size else training.global_batch_size // world.size
 
 
-def _batches(
-    config: Config, method: Method, train: ShardedSplit, world: World
-) -> Callable[[range], Iterator[RawBatch]]:
+def _batches(config: Config, trainer: Trainer, train: ShardedSplit) -> Callable[[range], Iterator[RawBatch]]:
     """Return a function from a range of steps to this process's shares of their batches."""
-    training = config.training
+    training, method, world, crops = config.training, trainer.engine.method, trainer.world, trainer.crop_boxes
     return lambda steps: training_batches(
         train,
         config.views,
@@ -282,6 +282,7 @@ def _batches(
         threads=config.resources.loader_threads,
         share=world.share(training.global_batch_size),
         pinned=world.device.type == "cuda",
+        boxes=None if crops is None else crops.boxes,
     )
 
 

@@ -121,6 +121,8 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
         engine, precision = config.resources.engine, config.training.precision
         if engine != "ddp" and precision in ("fp16", "fp64"):
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
+        if engine == "zero3":
+            yield from _zero3_faults(config)
     made = config.views.num_recipes
     if method.num_views is None and not made:
         yield f"method {method.name} takes its views from views.recipes: give at least one recipe"
@@ -150,6 +152,20 @@ def _batch_faults(config: Config) -> Iterator[str]:
         )
     if balanced is not None and batch % balanced:
         yield f"training.global_batch_size {batch} must be a multiple of training.images_per_class {balanced}"
+
+
+def _zero3_faults(config: Config) -> Iterator[str]:
+    """Yield a message for each setting that encodes images during training, for which zero3 has no whole encoder."""
+    crop = config.views.contrastive_crop
+    for key, given in (
+        ("views.contrastive_crop", crop is not None and crop.boxes == "activations"),
+        ("resources.monitor_every_epochs", config.resources.monitor_every_epochs is not None),
+    ):
+        if given:
+            yield (
+                f"{key}: encodes images between two steps, but resources.engine zero3 divides the encoder among the "
+                "processes: take ddp or zero0 to zero2"
+            )
 
 
 def _exact_faults(config: Config) -> Iterator[str]:
@@ -261,6 +277,9 @@ def canonical(config: Config) -> Config:
     views = config.views
     if method.num_views == 0 or (method.num_views is not None and views.alike):
         views = dataclasses.replace(views, recipes=())
+    if views.contrastive_crop is not None:
+        crop = views.contrastive_crop.canonical() if method.num_views != 0 else None
+        views = dataclasses.replace(views, contrastive_crop=crop)
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)

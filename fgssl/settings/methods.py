@@ -4,12 +4,9 @@ A class holds the settings of its method and the traits that are needed without 
 the code that computes.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
-
-from pydantic import Field
 
 from fgssl.registries import Registry
 from fgssl.settings.batch_sizes import fitting_sizes
@@ -35,7 +32,8 @@ METHODS = Registry(
         "cross_entropy": "fgssl.settings.methods:CrossEntropySettings",
         "simclr": "fgssl.settings.methods:SimCLRSettings",
         "supcon": "fgssl.settings.methods:SupConSettings",
-        "hcl": "fgssl.settings.methods:HCLSettings",
+        "hcl": "fgssl.settings.hierarchy:HCLSettings",
+        "hmlc": "fgssl.settings.hierarchy:HMLCSettings",
         "n_pairs": "fgssl.settings.methods:NPairsSettings",
         "mocov2": "fgssl.settings.methods:MoCoV2Settings",
         "simsiam": "fgssl.settings.methods:SimSiamSettings",
@@ -293,39 +291,6 @@ class SupConSettings(ProjectedSettings):
     name: Literal["supcon"] = "supcon"
     level: NonNegativeInt = 0
     """Level of the labels whose classes are separated. 0 is the finest (species)."""
-
-
-@settings
-class HCLSettings(ProjectedSettings):
-    """HCL, supervised contrastive learning on several levels of labels with soft positive pairs (Chamidullin)."""
-
-    implementation = "fgssl.methods.hcl:HCL"
-    needs_labels = True
-
-    name: Literal["hcl"] = "hcl"
-    level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (1.0, 0.1)
-    """Weight of a pair by the finest level that its images share, finest first: (1, lambda) for species and genus. The
-    first must be above 0, and no weight may exceed the one before it. No lambda is published; 0.1 is our choice."""
-    weighting: Literal["pair", "mass"] = "pair"
-    """Meaning of the weights. Under `pair` each pair has its weight, so many positives of the genus outweigh few of the
-    species. Under `mass` the loss is a mean over levels, (1 - lambda) SupCon on species + lambda SupCon on genus,
-    whatever the number of positives. `pair` is closest to the published description."""
-
-    def __post_init__(self) -> None:
-        weights = self.level_weights
-        if not weights[0] or any(finer < coarser for finer, coarser in itertools.pairwise(weights)):
-            raise ValueError(f"level_weights {list(weights)}: must begin above 0 and never rise, e.g. [1.0, 0.1]")
-
-    def lacks(self, manifest: "Manifest") -> Iterator[str]:
-        """Yield a message for each thing that the dataset lacks: labels, or a level for each weight."""
-        weights, levels = list(self.level_weights), len(manifest.levels)
-        if 0 < levels < len(weights):
-            yield (
-                f"method.level_weights: {weights} are {len(weights)} weights, but {manifest.listed_levels}: give one "
-                f"weight per level, finest first, {levels} at most"
-            )
-        else:
-            yield from super().lacks(manifest)
 
 
 @settings

@@ -2,9 +2,12 @@
 
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+
 from fgssl.registries import Registry
 from fgssl.schedules import Schedule
 from fgssl.settings.declare import (
+    NUMBER,
     ChosenByName,
     Fraction,
     NonNegativeFloat,
@@ -183,6 +186,14 @@ class ResourceSettings:
     """Number of newest checkpoints that are kept. With 2, an older one remains if the newest is damaged."""
     log_every_steps: PositiveInt = 10
     """Steps between two lines of metrics.jsonl. The last step is always logged."""
+    monitor_every_epochs: PositiveInt | None = None
+    """Epochs between two looks at the features, which add `monitor_knn`, `monitor_feature_std` and
+    `monitor_effective_rank` to a line of metrics.jsonl (docs/reference/output-folder.md). kNN classifies one half of
+    `monitor_images` by the other. These are training images, so the numbers show a trend and are no results. If empty,
+    nothing is monitored. The engine zero3 cannot monitor."""
+    monitor_images: Annotated[int, Field(ge=4), NUMBER] = 2048
+    """Largest number of training images that are monitored, chosen by the seed. 2,048 take a fraction of an epoch, and
+    the rank of the features cannot exceed their number."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Viewers for which the curves of metrics.jsonl are written into the run folder as well, by the trackers of
     Accelerate. Their packages are not installed with fgssl. W&B runs offline: nothing is sent before you call `wandb

@@ -8,7 +8,9 @@ from pydantic import Field
 from fgssl.settings.declare import (
     FiniteFloat,
     Fraction,
+    FractionBelowOne,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     added_later,
@@ -102,9 +104,40 @@ class RecipeSettings:
 
 
 @settings
+class ContrastiveCropSettings:
+    """ContrastiveCrop (Peng et al. 2022, arXiv:2202.03278): random crops whose centers lie in a box around the object.
+
+    Size and aspect ratio are drawn as for any random crop.
+    """
+
+    boxes: Literal["activations", "center"] = "activations"
+    """Origin of the boxes. `activations` finds one for each training image, in the encoder's last feature map. `center`
+    is SimCCrop of the authors' code: the middle half of the width and of the height, which needs no encoder and holds
+    from the first epoch on."""
+    alpha: PositiveFloat = 0.6
+    """Parameter of the distribution Beta(alpha, alpha) of the center along each side of the box. Below 1 it prefers the
+    edges, so that two views of an image differ more; 1 is uniform. The paper takes 0.6."""
+    threshold: FractionBelowOne = 0.1
+    """Smallest activation inside a box, where the sum over the channels of the feature map is scaled to [0, 1]. 0.1 is
+    the paper's. Only for `activations`."""
+    warm_up_epochs: NonNegativeInt = 20
+    """Epochs of plain random crops before the first boxes, since an untrained encoder finds no object. The authors wait
+    for a fifth of the training, which is 20 of 100 epochs. Only for `activations`."""
+    every_epochs: PositiveInt = 20
+    """Epochs between two searches for boxes. The authors search every fifth of the training. Each search takes one
+    forward pass of all training images. Only for `activations`."""
+
+    def canonical(self) -> "ContrastiveCropSettings":
+        """Return the settings with the defaults in place of those that are not used."""
+        return self if self.boxes == "activations" else ContrastiveCropSettings(boxes="center", alpha=self.alpha)
+
+
+@settings
 class ViewSettings(ViewRecipe):
     """Views of an image for training, and its resized original. `image_size` is also the encoder's input size."""
 
+    contrastive_crop: ContrastiveCropSettings | None = added_later(default=None)
+    """Crops of all views around the object, with any method. If empty, crops lie anywhere."""
     recipes: tuple[RecipeSettings, ...] = added_later(default=())
     """Recipes of the method's views, in the order of the views. If empty, the keys above make all views. DINO's
     multi-crop is `[{count: 2, crop_area: [0.25, 1.0]}, {count: 8, crop_area: [0.05, 0.25], image_size: 96}]`."""

@@ -52,8 +52,9 @@ class Reporter(Listener):
         self.start_step, self.total_steps, self.images_per_step = start_step, total_steps, images_per_step
         self._file = lease.path / METRICS
         self._trackers = trackers
+        self._seen = ""
         for step, metrics in _keep_lines_until(self._file, start_step):
-            self.last = metrics
+            self.last, self._seen = metrics, _seen(metrics) or self._seen
             trackers.log(step, metrics)
         self._console = Console(file=sys.stderr)
         self._bar: bars.Progress | None = None
@@ -62,13 +63,15 @@ class Reporter(Listener):
                 bars.TextColumn("{task.description}"),
                 bars.BarColumn(),
                 bars.MofNCompleteColumn(),
-                bars.TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} images/s"),
+                bars.TextColumn("loss {task.fields[loss]:.4f}{task.fields[seen]} · {task.fields[rate]:.0f} images/s"),
                 bars.TimeElapsedColumn(),
                 bars.TextColumn("ETA"),
                 bars.TimeRemainingColumn(),
                 console=self._console,
             )
-            self._task = self._bar.add_task(title, total=total_steps, completed=start_step, loss=float("nan"), rate=0.0)
+            self._task = self._bar.add_task(
+                title, total=total_steps, completed=start_step, loss=float("nan"), rate=0.0, seen=""
+            )
         self._began = self._said = self._progressed = 0.0
 
     def __enter__(self) -> Self:
@@ -87,7 +90,7 @@ class Reporter(Listener):
         Raises:
             UserError: The file cannot be written.
         """
-        self.last = metrics
+        self.last, self._seen = metrics, _seen(metrics) or self._seen
         line = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         try:
             with self.lease.publishing(), self._file.open("a", encoding="utf-8") as file:
@@ -101,12 +104,13 @@ class Reporter(Listener):
         now = time.monotonic()
         rate = (step - self.start_step) * self.images_per_step / max(now - self._began, 1e-9)
         if self._bar:
-            self._bar.update(self._task, completed=step, loss=loss, rate=rate)
+            self._bar.update(self._task, completed=step, loss=loss, rate=rate, seen=self._seen)
         elif now - self._said > _PLAIN_LINE_EVERY_S or step == self.total_steps:
             self._said = now
             eta_s = (self.total_steps - step) * self.images_per_step / rate
             line = (
-                f"{self.title}: step {step}/{self.total_steps}, loss {loss:.4f}, {rate:.0f} images/s, ETA {eta_s:.0f} s"
+                f"{self.title}: step {step}/{self.total_steps}, loss {loss:.4f}{self._seen}, {rate:.0f} images/s, "
+                f"ETA {eta_s:.0f} s"
             )
             print(line, file=sys.stderr, flush=True)
         if now - self._progressed > _PROGRESS_EVERY_S or step == self.total_steps:
@@ -115,6 +119,12 @@ class Reporter(Listener):
                 step=step, total_steps=self.total_steps, loss=loss, images_per_s=rate, updated=time.time()
             )
             self.lease.write_record(PROGRESS, record, durable=False)
+
+
+def _seen(metrics: dict[str, float]) -> str:
+    """Return the monitored numbers for the progress line, with the text between them; empty if there are none."""
+    shown = {"kNN": "monitor_knn", "rank": "monitor_effective_rank", "std": "monitor_feature_std"}
+    return "".join(f", {name} {metrics[key]:.3g}" for name, key in shown.items() if key in metrics)
 
 
 def _keep_lines_until(file: Path, step: int) -> list[tuple[int, dict[str, float]]]:

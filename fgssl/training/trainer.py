@@ -1,7 +1,7 @@
 """Training loop, which is given objects and reads no settings file."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +14,21 @@ from fgssl.encoders.freezing import train_unfrozen
 from fgssl.interruption import Interruption
 from fgssl.methods.method import ParameterGroup
 from fgssl.settings.training import TrainingSettings
+from fgssl.training.crop_boxes import CropBoxes
 from fgssl.training.engines.engine import Engine, State
 from fgssl.training.finite import FiniteCheck
 from fgssl.training.grad_cache import Autocast, GradCache, Shuffled
 from fgssl.training.reporter import Listener
 from fgssl.upload import upload
 from fgssl.views.maker import ViewMaker
+
+Monitor = Callable[[int], dict[str, float]]
+"""Function from the number of steps done to further metrics, or to none; all processes call it after every step."""
+
+
+def no_monitor(step: int) -> dict[str, float]:
+    """Return no metrics."""
+    return {}
 
 
 @dataclass
@@ -39,6 +48,9 @@ class Trainer:
     autocast: Autocast
     log_every_steps: int
     checkpoint_every_s: float
+    crop_boxes: CropBoxes | None = None
+    """Boxes around the objects, in which views are cropped; None if they are cropped anywhere."""
+    monitor: Monitor = no_monitor
     step: int = 0
     """Number of steps done."""
     wall_s: float = 0.0
@@ -77,7 +89,7 @@ class Trainer:
         if last_step is not None and last_step <= self.step < self.total_steps:
             interruption.ask()
             interruption.leave(interruption.received)
-        for raw in batches(range(self.step, self.total_steps)):
+        for raw in self._batches(batches):
             # ------------------------------------------------------------------ images to the device, views
             batch, shuffled = self._batch(raw), self._shuffled(raw)
 
@@ -93,9 +105,9 @@ class Trainer:
             self.wall_s = time.monotonic() - began
 
             # ------------------------------------------------------------------ report
-            if self.step % self.log_every_steps == 0 or self.step == self.total_steps:
-                rate = self.groups[0].learning_rate.at(progress)
-                listener.log(self.step, {**self._metrics(raw, output), "learning_rate": rate})
+            monitored = self.monitor(self.step)
+            if monitored or self.step % self.log_every_steps == 0 or self.step == self.total_steps:
+                listener.log(self.step, self._metrics(raw, output, progress) | monitored)
             listener.advance(self.step, self._finite.loss)
 
             # ------------------------------------------------------------------ save: all processes, or none
@@ -110,12 +122,19 @@ class Trainer:
             interruption.leave(stop)
         self._finite.finish(self.total_steps)
 
-    def _metrics(self, raw: RawBatch, output: Output) -> dict[str, float]:
+    def _batches(self, batches: Callable[[range], Iterable[RawBatch]]) -> Iterator[RawBatch]:
+        """Yield the batches of all steps to do; those whose crops need new boxes are begun when these are found."""
+        steps = range(self.step, self.total_steps)
+        for part in [steps] if self.crop_boxes is None else self.crop_boxes.periods(steps):
+            yield from batches(part)
+
+    def _metrics(self, raw: RawBatch, output: Output, progress: float) -> dict[str, float]:
         finite = self._finite
         finite.now()
         metrics = {name: float(value) for name, value in output.metrics.items()}
         skipped = {"skipped_steps": finite.skipped_steps} if self._skips else {}
-        return {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm, **skipped}
+        step = {"epoch": raw.epoch, "loss": finite.loss, **metrics, "gradient_norm": finite.gradient_norm, **skipped}
+        return {**step, "learning_rate": self.groups[0].learning_rate.at(progress)}
 
     def _schedule(self, progress: float) -> None:
         """Set the learning rate and the weight decay of each parameter group."""
@@ -127,7 +146,9 @@ class Trainer:
         """Return the state after the steps done so far; all processes must call it."""
         finite = self._finite
         skipped = {"skipped": (finite.skipped_steps, finite.skipped_in_a_row)} if self._skips else {}
-        return {**self.engine.state(), "wall_s": self.wall_s, **skipped}
+        boxes = None if self.crop_boxes is None else self.crop_boxes.boxes
+        found = {} if boxes is None else {"crop_boxes": torch.from_numpy(boxes)}
+        return {**self.engine.state(), "wall_s": self.wall_s, **skipped, **found}
 
     def resume(self, step: int, state: State) -> None:
         """Continue after `step` steps from a `state`."""
@@ -135,6 +156,8 @@ class Trainer:
         self.step, self.wall_s = step, state["wall_s"]
         if "skipped" in state:
             self._finite.skipped_steps, self._finite.skipped_in_a_row = state["skipped"]
+        if self.crop_boxes is not None and "crop_boxes" in state:
+            self.crop_boxes.boxes = state["crop_boxes"].numpy()
 
     # ------------------------------------------------------------------------------- images of both branches
 

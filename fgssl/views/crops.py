@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import special
 
 from fgssl import randomness
 from fgssl.settings.views import ViewSettings
@@ -93,14 +94,49 @@ def random_crop_box(width: int, height: int, numbers: NDArray[np.float64], area:
     return left, top, left + crop_width, top + crop_height
 
 
+def places_around(
+    boxes: NDArray[np.float32], alpha: float, seed: int, view_key: int, view: int, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return boxes (N, 4) around the objects of dataset rows (N,), and a place across and down in each, as (N, 6).
+
+    Boxes are left, top, right and bottom as shares of the image's sides. Places in [0, 1] are drawn from
+    Beta(alpha, alpha).
+    """
+    numbers = randomness.uniform(seed, "contrastive crop", view_key, view, rows=rows, columns=2)
+    return np.concatenate([boxes, special.betaincinv(alpha, alpha, numbers)], axis=1)
+
+
+def moved_into(width: int, height: int, crop: Box, place: NDArray[np.float64]) -> Box:
+    """Return a crop of an image with its center moved to one of the `places_around` (6,), as in ContrastiveCrop.
+
+    Both ends of the box are moved so far into the image that the crop fits there (Peng et al. 2022, official code).
+    """
+    left, top, right, bottom, across, down = place.tolist()
+    crop_width, crop_height = crop[2] - crop[0], crop[3] - crop[1]
+    new_left = _first_pixel(width, crop_width, left, right, across)
+    new_top = _first_pixel(height, crop_height, top, bottom, down)
+    return new_left, new_top, new_left + crop_width, new_top + crop_height
+
+
+def _first_pixel(length: int, crop_length: int, first: float, last: float, place: float) -> int:
+    """Return where a crop begins along one side of an image, from both ends of the box and the place between them."""
+    low, high = (min(max(int(length * end) - crop_length // 2, 0), length - crop_length) for end in (first, last))
+    return low + int((high - low) * place)
+
+
 def random_resized_crop(
     pixels: NDArray[np.uint8],
     numbers: NDArray[np.float64],
     area: tuple[float, float],
     size: int,
     out: NDArray[np.uint8] | None = None,
+    place: NDArray[np.float64] | None = None,
 ) -> NDArray[np.uint8]:
-    """Return a random crop of the image, resized to (size, size, 3), in `out` if it is given."""
+    """Return a random crop of the image, resized to (size, size, 3), in `out` if it is given.
+
+    With a `place` (6,), the crop lies around the image's object.
+    """
     height, width = pixels.shape[:2]
-    box = random_crop_box(width, height, numbers, area)
+    crop = random_crop_box(width, height, numbers, area)
+    box = crop if place is None else moved_into(width, height, crop, place)
     return _scaled(pixels, _empty(size, size) if out is None else out, box)

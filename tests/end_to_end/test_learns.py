@@ -53,6 +53,8 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cross_entropy": ({"name": "cross_entropy"}, BALANCED),
     "supcon": ({"name": "supcon", **HEAD}, BALANCED),
     "hcl": ({"name": "hcl", **HEAD}, BALANCED),
+    "hcl ignore": ({"name": "hcl", "weighting": "ignore", **HEAD}, BALANCED),
+    "hmlc": ({"name": "hmlc", **HEAD}, BALANCED),
     "n_pairs": ({"name": "n_pairs"}, BALANCED),
     "simclr": ({"name": "simclr", **HEAD}, {}),
     "mocov2": (MOCO, {}),

@@ -11,6 +11,7 @@ from fgssl.losses import (
     at_least_fp32,
     barlow_twins,
     hcl,
+    himulcone,
     info_nce_per_row,
     n_pairs,
     negative_cosine,
@@ -51,6 +52,10 @@ LOSSES: dict[str, Loss] = {
     "hcl_mass": labeled(hcl, [1.0, 0.1], "mass"),
     "barlow_twins": lambda first, second, labels, temperature: barlow_twins(first, second, 0.005),
     "vicreg": lambda first, second, labels, temperature: torch.stack(vicreg_terms(first, second)).sum(),
+    "hcl_ignore": labeled(hcl, [1.0, 0.1], "ignore"),
+    "himulcone": lambda first, second, labels, temperature: himulcone(
+        torch.cat([first, second]), labels.repeat(2, 1), [2.0, 1.4], temperature
+    ),
 }
 OF_DIMENSIONS = ("barlow_twins", "vicreg")
 """Losses of columns, over the batch: not of cosines, and without a temperature."""

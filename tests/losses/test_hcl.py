@@ -149,5 +149,35 @@ def test_weights_that_rise_or_do_not_begin_above_0_are_named(
 
 
 def test_an_unknown_weighting_is_named() -> None:
-    with pytest.raises(ValueError, match=r"'both'.*'pair' or 'mass'"):
+    with pytest.raises(ValueError, match=r"'both'.*'pair', 'mass' or 'ignore'"):
         hcl(torch.randn(10, 6), LABELS[:, :2], [1.0, 0.1], 0.1, "both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.1], [1.0, 1.0, 0.3], [1.0, 0.2, 0.0]])
+@pytest.mark.parametrize("labels", [LABELS, CROSSED])
+def test_ignored_pairs_are_neither_positives_nor_negatives(labels: Tensor, weights: list[float]) -> None:
+    embeddings, labels = torch.randn(len(labels), 6, dtype=torch.float64), labels[:, : len(weights)]
+    rows = [[x / math.hypot(*row) for x in row] for row in embeddings.tolist()]
+    anchors = []
+    for i, anchor in enumerate(rows):
+        logits, positives = dict[int, float](), list[int]()
+        for j, other in enumerate(rows):
+            same = [labels[i, level] == labels[j, level] and weight > 0 for level, weight in enumerate(weights)]
+            if j != i and (same[0] or not any(same)):
+                logits[j] = sum(a * b for a, b in zip(anchor, other, strict=True)) / 0.1
+                positives += [j] * bool(same[0])
+        if positives:
+            log_total = math.log(sum(map(math.exp, logits.values())))
+            anchors.append(sum(log_total - logits[j] for j in positives) / len(positives))
+    found = hcl(embeddings, labels, weights, 0.1, "ignore")
+    assert found.item() == pytest.approx(sum(anchors) / len(anchors), rel=1e-12)
+
+
+def test_ignored_pairs_have_no_gradient() -> None:
+    """Rows 0 and 1 are one species; all others are of their genus alone, so that their rows have no pair left."""
+    embeddings = torch.randn(5, 6, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[0, 0], [0, 0], [1, 0], [2, 0], [3, 0]])
+    hcl(embeddings, labels, [1.0, 0.1], 0.1, "ignore").backward()
+    assert embeddings.grad is not None
+    assert embeddings.grad.isfinite().all()
+    assert (embeddings.grad[2:] == 0).all()

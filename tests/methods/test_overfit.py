@@ -41,6 +41,11 @@ def of_projections(online: Embeddings, target: Tensor | None) -> float:
     return margin(online["projections"][:, 0], online["projections"][:, 1], SPECIES)
 
 
+def of_genera(online: Embeddings, target: Tensor | None) -> float:
+    """Return the margin between genera, since a loss may ignore the species of a genus, or pull them together."""
+    return margin(online["projections"][:, 0], online["projections"][:, 1], GENUS)
+
+
 def of_views(first: str, second: str) -> Callable[[Embeddings, Tensor], float]:
     return lambda online, target: margin(online[first], online[second], EACH)
 
@@ -81,6 +86,8 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         (f"method={{name: supcon, {HEAD}}}", of_projections),
         (f"method={{name: hcl, {HEAD}}}", of_projections),
         (f"method={{name: hcl, weighting: mass, {HEAD}}}", of_projections),
+        (f"method={{name: hcl, weighting: ignore, {HEAD}}}", of_genera),
+        (f"method={{name: hmlc, {HEAD}}}", of_genera),
         (
             "method={name: n_pairs, projection_width: 16}",
             lambda online, _: margin(online["embeddings"], online["embeddings"], SPECIES),

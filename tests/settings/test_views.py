@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from ruamel.yaml import YAML
 from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
-from fgssl.settings.methods import BYOLSettings, MethodSettings
+from fgssl.settings.config import Config
+from fgssl.settings.methods import BYOLSettings
 from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
 from fgssl.settings.without_negatives import DINOSettings, VICRegSettings
 
@@ -114,3 +116,24 @@ def test_recipes_come_back_from_yaml_and_are_in_the_fingerprint() -> None:
     assert configs.parse(fingerprints.to_mapping(config), "x") == config
     plain = configs.parse({"method": {"name": "byol"}}, "x")
     assert fingerprints.training_fingerprint(config) != fingerprints.training_fingerprint(plain)
+
+
+def test_contrastive_crop_keeps_only_what_it_uses(tiny_config: Callable[..., Config]) -> None:
+    """Equal runs share a folder: a fixed box is never searched, and a method without views crops nothing."""
+    simclr = "method={name: simclr, hidden_width: 16, projection_width: 8}"
+    center, other = (
+        tiny_config(simclr, f"views.contrastive_crop={{boxes: center, every_epochs: {every}}}") for every in (5, 20)
+    )
+    assert center == other
+    assert tiny_config(simclr, "views.contrastive_crop={every_epochs: 5}").views.contrastive_crop != (
+        tiny_config(simclr, "views.contrastive_crop=true").views.contrastive_crop
+    )
+    plain = tiny_config("method={name: decoder}")
+    assert tiny_config("method={name: decoder}", "views.contrastive_crop=true") == plain
+
+
+def test_hcl_ignores_the_size_of_weights_that_it_does_not_use(tiny_config: Callable[..., Config]) -> None:
+    ignoring = "method={name: hcl, hidden_width: 16, projection_width: 8, weighting: ignore}"
+    found = [tiny_config(ignoring, f"method.level_weights={weights}") for weights in ([1, 0.1], [1, 0.7], [1, 0])]
+    assert found[0] == found[1]
+    assert found[0] != found[2]

@@ -1,0 +1,113 @@
+"""Passes of the encoder over training images between two steps, divided among the processes."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fgssl import randomness
+from fgssl.collapse import effective_rank, normalized_std
+from fgssl.data.loader import original_batches
+from fgssl.data.sampling import steps_per_epoch
+from fgssl.data.shards import ShardedSplit
+from fgssl.encoders.freezing import train_unfrozen
+from fgssl.errors import Problem, SettingsError
+from fgssl.evaluation.knn import weighted_knn
+from fgssl.settings.config import Config
+from fgssl.training.crop_boxes import MIDDLE, CropBoxes, boxes_of_activations
+from fgssl.training.trainer import Monitor, Trainer, no_monitor
+
+_NEIGHBORS = 20
+
+
+@torch.no_grad()
+def encoded(
+    config: Config, trainer: Trainer, train: ShardedSplit, rows: NDArray[np.int64], encode: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Return `encode` of the resized images of dataset `rows`, (len(rows), ...), on every process.
+
+    All images go through it in groups of equal size, whatever the number of processes, with the encoder in evaluation
+    mode.
+    """
+    world, group, method = trainer.world, trainer.shard_size, trainer.engine.method
+    length = math.ceil(len(rows) / (group * world.size)) * group * world.size
+    padded = np.pad(rows, (0, length - len(rows)), mode="edge")
+    method.eval()
+    batches = original_batches(train, config.views, padded[world.share(length)], group, config.resources.loader_threads)
+    own = [encode(trainer.views.original(torch.from_numpy(raw.images[0]).to(world.device))) for raw in batches]
+    train_unfrozen(method)
+    return world.gather({"encoded": torch.cat(own)})["encoded"][: len(rows)]
+
+
+def crop_boxes(config: Config, trainer: Trainer, train: ShardedSplit) -> CropBoxes | None:
+    """Return the boxes of `views.contrastive_crop`, or None without it."""
+    settings = config.views.contrastive_crop
+    if settings is None:
+        return None
+    steps = steps_per_epoch(len(train), config.training.global_batch_size)
+    if settings.boxes == "center":
+        return CropBoxes(settings, steps, search=None, boxes=np.tile(MIDDLE, (len(train), 1)))
+    encoder, size, rows = trainer.engine.method.encoder, config.views.image_size, np.arange(len(train))
+
+    def boxes(images: Tensor) -> Tensor:
+        return boxes_of_activations(_convolutional_map(encoder, images), settings.threshold, size)
+
+    return CropBoxes(settings, steps, lambda: encoded(config, trainer, train, rows, boxes))
+
+
+def _convolutional_map(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Return the encoder's last feature map (N, C, H, W).
+
+    Raises:
+        SettingsError: It is not a convolution's, or it has a single position.
+    """
+    found: Tensor = encoder.forward_features(images)  # type: ignore[operator]
+    if found.ndim != 4 or getattr(encoder, "output_fmt", "NCHW") != "NCHW":
+        message = (
+            f"activations are searched in the feature map of a convolutional network, but {type(encoder).__name__} "
+            "normalizes its last features, whose sum shows no object: take center, or a ResNet"
+        )
+        raise SettingsError([Problem("config", "views.contrastive_crop.boxes", message)])
+    if found.shape[2] * found.shape[3] == 1:
+        message = (
+            f"the feature map of an image of {images.shape[-1]} px has one position, in which no object can be found: "
+            "give larger images, or a smaller output_stride in encoder.arguments"
+        )
+        raise SettingsError([Problem("config", "views.image_size", message)])
+    return found
+
+
+def monitor(config: Config, trainer: Trainer, train: ShardedSplit) -> Monitor:
+    """Return the function that measures features after every `resources.monitor_every_epochs`."""
+    every, encoder = config.resources.monitor_every_epochs, trainer.engine.method.encoder
+    if every is None:
+        return no_monitor
+    every_steps = every * steps_per_epoch(len(train), config.training.global_batch_size)
+    rows = randomness.permutation(config.seed, "monitor", length=len(train))[: config.resources.monitor_images]
+
+    def monitored(step: int) -> dict[str, float]:
+        if step % every_steps:
+            return {}
+        features = encoded(config, trainer, train, rows, encoder)
+        return of_features(features.float(), train.labels[rows])
+
+    return monitored
+
+
+def of_features(features: Tensor, labels: NDArray[np.int64]) -> dict[str, float]:
+    """Return the monitored numbers of features (N, D) with labels (N, L); they are NaN if the features are not finite.
+
+    The second half of the images is classified by the first, in percent, on the finest level.
+    """
+    half = len(features) // 2
+    names = ["monitor_feature_std", "monitor_effective_rank", *["monitor_knn"] * labels.shape[1]]
+    if not features.isfinite().all():
+        return dict.fromkeys(names, math.nan)
+    found = {names[0]: float(normalized_std(features.double())), names[1]: float(effective_rank(features))}
+    if labels.shape[1]:
+        voters, queries = (features[:half], labels[:half, 0]), (features[half:], labels[half:, 0])
+        found["monitor_knn"] = weighted_knn(*voters, *queries, neighbors=min(_NEIGHBORS, half))
+    return found
