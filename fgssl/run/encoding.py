@@ -13,6 +13,7 @@ from fgssl.collapse import effective_rank, normalized_std
 from fgssl.data.loader import original_batches
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
+from fgssl.encoders.feature_maps import unpooled
 from fgssl.encoders.freezing import train_unfrozen
 from fgssl.errors import Problem, SettingsError
 from fgssl.evaluation.knn import weighted_knn
@@ -64,7 +65,7 @@ def _convolutional_map(encoder: nn.Module, images: Tensor) -> Tensor:
     Raises:
         SettingsError: It is not a convolution's, or it has a single position.
     """
-    found: Tensor = encoder.forward_features(images)  # type: ignore[operator]
+    found = unpooled(encoder, images)
     if found.ndim != 4 or getattr(encoder, "output_fmt", "NCHW") != "NCHW":
         message = (
             f"activations are searched in the feature map of a convolutional network, but {type(encoder).__name__} "

@@ -12,7 +12,7 @@ from fgssl.errors import SettingsError
 from fgssl.settings import config as configs
 from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
-from fgssl.settings.methods import BYOLSettings
+from fgssl.settings.methods import BYOLSettings, MethodSettings
 from fgssl.settings.views import RecipeSettings, ViewRecipe, ViewSettings
 from fgssl.settings.without_negatives import DINOSettings, VICRegSettings
 
