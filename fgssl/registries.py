@@ -21,6 +21,8 @@ REGISTRIES = (
     "fgssl.report.figures:FIGURES",
     "fgssl.settings.decoder:DECODERS",
     "fgssl.settings.evaluation:MEASURES",
+    "fgssl.settings.feature_maps:CONTRASTED",
+    "fgssl.settings.feature_maps:FOLLOWED",
     "fgssl.settings.methods:BASES",
     "fgssl.settings.methods:METHODS",
     "fgssl.settings.noise:VARIANTS",
