@@ -56,14 +56,15 @@ class Parts:
         return map_channels(self.encoder, self.config.views.image_size)
 
     def method(self, settings: MethodSettings) -> Method:
-        """Build the method of `settings` from these parts; a method builds its base by it."""
+        """Build the method of `settings` from these parts, with BatchNorm in groups; a method builds its base by it."""
         method: Method = load_implementation(settings)(settings, self)
+        group_batch_norms(method, self.group_size)
         return method
 
     def projector(self, settings: ProjectedSettings) -> nn.Module:
         """Return the projection head of `settings`, from features (N, D) to projections (N, P)."""
         widths = (self.feature_width, settings.hidden_width, settings.projection_width)
-        return group_batch_norms(projector(*widths, settings.head_batch_norm), self.group_size)
+        return projector(*widths, settings.head_batch_norm)
 
     def decoder(self) -> nn.Module:
         """Return the decoder that training starts from, with the weights of `start` or random ones."""

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from fgssl import losses
 from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
-from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.methods.build import Parts
 from fgssl.methods.contrasted import Followed
 from fgssl.methods.ema import update_ema
@@ -28,8 +27,8 @@ class BYOL(Followed):
         self.settings = settings
         self.encoder = parts.encoder
         hidden, width = settings.hidden_width, settings.projection_width
-        self.head = group_batch_norms(_two_layers(parts.feature_width, hidden, width), parts.group_size)
-        self.predictor = group_batch_norms(_two_layers(width, hidden, width), parts.group_size)
+        self.head = _two_layers(parts.feature_width, hidden, width)
+        self.predictor = _two_layers(width, hidden, width)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from fgssl import losses
 from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
-from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import dino_head
 from fgssl.methods.build import Parts
 from fgssl.methods.ema import update_ema
@@ -31,8 +30,7 @@ class DINO(Method):
         self.online_views = tuple(range(parts.config.views.num_recipes))
         self.encoder = parts.encoder
         widths = (parts.feature_width, settings.hidden_width, settings.projection_width)
-        head = dino_head(*widths, settings.prototypes, settings.head_batch_norm)
-        self.head = group_batch_norms(head, parts.group_size)
+        self.head = dino_head(*widths, settings.prototypes, settings.head_batch_norm)
         self.target_encoder = copy.deepcopy(self.encoder).requires_grad_(False)
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("center", torch.zeros(settings.prototypes))  # (K,)

@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.feature_maps import pooled
 from fgssl.methods.build import Parts
 from fgssl.methods.grad_cam_fitting import GradCAMFitting
@@ -16,7 +15,6 @@ class LCR(GradCAMFitting):
     def __init__(self, settings: LCRSettings, parts: Parts) -> None:
         super().__init__(settings, parts.method(settings.base))
         self.pooling = AttentionPooling(parts.map_channels, settings.parts)
-        group_batch_norms(self.pooling, parts.group_size)
 
     @property
     def encoder(self) -> nn.Module:  # type: ignore[override]

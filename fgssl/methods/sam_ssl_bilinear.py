@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
-from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.encoders.feature_maps import as_map
 from fgssl.methods.build import Parts
 from fgssl.methods.grad_cam_fitting import GradCAMFitting
@@ -21,7 +20,6 @@ class SAMSSLBilinear(GradCAMFitting):
 
     def __init__(self, settings: SAMSSLBilinearSettings, parts: Parts) -> None:
         pooling = BilinearPooling(parts.map_channels, settings.parts)
-        group_batch_norms(pooling, parts.group_size)
         base = replace(parts, encoder=Pooled(parts.encoder, pooling)).method(settings.base)
         super().__init__(settings, base)
 

@@ -6,7 +6,6 @@ from torch import Tensor
 from fgssl import losses
 from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
-from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import normalized_projector, predictor
 from fgssl.methods.build import Parts
 from fgssl.methods.contrasted import Pairable
@@ -25,9 +24,8 @@ class SimSiam(Pairable):
         self.settings = settings
         self.encoder = parts.encoder
         width = settings.projection_width
-        head = normalized_projector(parts.feature_width, settings.hidden_width, width)
-        self.head = group_batch_norms(head, parts.group_size)
-        self.predictor = group_batch_norms(predictor(width, settings.predictor_width), parts.group_size)
+        self.head = normalized_projector(parts.feature_width, settings.hidden_width, width)
+        self.predictor = predictor(width, settings.predictor_width)
 
     def embed(self, *features: Tensor) -> Embeddings:
         """Return projections `z1`, `z2` and predictions `p1`, `p2`, (N, P) each."""

@@ -5,7 +5,6 @@ from torch import Tensor
 from fgssl import losses
 from fgssl.batch import Batch, Embeddings, Output
 from fgssl.collapse import normalized_std
-from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.heads import expander
 from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
@@ -21,8 +20,7 @@ class VICReg(Method):
         super().__init__()
         self.settings = settings
         self.encoder = parts.encoder
-        head = expander(parts.feature_width, settings.hidden_width, settings.projection_width)
-        self.head = group_batch_norms(head, parts.group_size)
+        self.head = expander(parts.feature_width, settings.hidden_width, settings.projection_width)
 
     def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
         """Return `first` and `second`, the projections (N, P) of both views."""

@@ -113,6 +113,20 @@ def test_a_method_trains(tmp_path, alignment: None, tiny_config: Callable[..., C
     assert folder.encoder.is_file()
 
 
+def test_its_batch_norms_are_grouped(module, tiny_config, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fgssl.encoders.batch_norm import GroupedBatchNorm1d
+    from fgssl.methods.build import RANDOM_START, build_method
+
+    linear = "nn.Linear(parts.feature_width, settings.width)"
+    text = ALIGNMENT.replace(linear, f"nn.Sequential({linear}, nn.BatchNorm1d(settings.width))")
+    module("normalized", text.replace("fgssl.methods.alignment:", "normalized:"))
+    monkeypatch.setitem(METHODS, "alignment", "normalized:AlignmentSettings")
+    config = tiny_config("method={name: alignment, width: 4}", "encoder.batch_norm_group_size=8")
+    _, layer = build_method(config, RANDOM_START, ()).head
+    assert isinstance(layer, GroupedBatchNorm1d)
+    assert layer.group_size == 8
+
+
 def test_its_faults_are_told_with_their_keys(alignment: None, tiny_config) -> None:
     for given, message in (
         ("{name: alignmnt}", r"method\.name: unknown name 'alignmnt': did you mean 'alignment'\?"),
