@@ -14,7 +14,8 @@ def himulcone(embeddings: Tensor, labels: Tensor, level_weights: Sequence[float]
 
     With C_0 = SupCon_0 and C_l = max(SupCon_l, C_{l-1}) it is sum_l w_l C_l / L. The constraint follows the authors'
     code, which compares the losses of whole levels; the paper writes it for pairs. Their code also thins the batch out
-    to one row per class after each level; here every level takes all rows, as in the paper.
+    to one row per class after each level; here every level takes all rows, as in the paper. It divides by L + 1, as it
+    counts the level of single images, which has no loss; here the divisor is L, as in the paper.
 
     Args:
         embeddings: (M, D), any floating-point type; l2-normalized here. Each view of an image is a row.

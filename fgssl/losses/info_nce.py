@@ -34,6 +34,5 @@ def info_nce_per_row(query: Tensor, key: Tensor, queue: Tensor, temperature: flo
     with torch.autocast(query.device.type, enabled=False):  # autocast would take the product in half precision
         query, key, queue = (F.normalize(at_least_fp32(rows), dim=1) for rows in (query, key, queue))
         positive = (query * key).sum(dim=1, keepdim=True)  # (N, 1)
-        negative = query @ queue.T  # (N, K)
-        logits = torch.cat([positive, negative], dim=1) / temperature  # (N, 1+K)
+        logits = torch.cat([positive, query @ queue.T], dim=1).div_(temperature)  # (N, 1+K); in place, it may be large
     return torch.logsumexp(logits, dim=1) - logits[:, 0]
