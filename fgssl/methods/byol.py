@@ -11,13 +11,13 @@ from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.encoders.batch_norm import group_batch_norms
 from fgssl.methods.build import Parts
-from fgssl.methods.contrasted import Followed
+from fgssl.methods.contrasted import Followed, Pairable
 from fgssl.methods.ema import update_ema
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import BYOLSettings
 
 
-class BYOL(Followed):
+class BYOL(Pairable, Followed):
     """Online network with a predictor, and a target network that follows it as a moving average."""
 
     online_views = (0, 1)
@@ -52,10 +52,9 @@ class BYOL(Followed):
         """Return the squared distance of each prediction to the other view's target projection, summed over both."""
         assert target is not None
         first, second = target.chunk(2, dim=1)
-        # Eq. 2 and its mirror image: |p - z|^2 of unit vectors is 2 - 2 cos
-        one = 2 + 2 * losses.negative_cosine(online["prediction_first"], second)
-        other = 2 + 2 * losses.negative_cosine(online["prediction_second"], first)
-        return Output(one + other, {"projection_std": normalized_std(first)})
+        # Eq. 2 and its mirror image
+        loss = _distance(online["prediction_first"], second) + _distance(online["prediction_second"], first)
+        return Output(loss, {"projection_std": normalized_std(first)})
 
     def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
         """Move the target network towards the online one; the momentum rises to 1 along a cosine."""
@@ -70,6 +69,24 @@ class BYOL(Followed):
         assert target is not None
         prediction = losses.at_least_fp32(self.predictor(self.head(features)))
         return 2 - 2 * F.cosine_similarity(prediction, losses.at_least_fp32(target.chunk(2, dim=1)[1]), dim=1)
+
+    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
+        """Return projections and predictions of both images of each pair, (N, P) each."""
+        z1, z2 = self.head(first), self.head(second)
+        return {"pair_z1": z1, "pair_z2": z2, "pair_p1": self.predictor(z1), "pair_p2": self.predictor(z2)}
+
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
+        """Return the loss of BYOL on the pairs, whose targets are the online projections, without gradient.
+
+        This is our choice; the target network would have to see both images of each pair too.
+        """
+        z1, z2 = online["pair_z1"].detach(), online["pair_z2"].detach()
+        return _distance(online["pair_p1"], z2) + _distance(online["pair_p2"], z1)
+
+
+def _distance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared distance of paired rows at unit length (Eq. 2), which is 2 - 2 cos."""
+    return 2 + 2 * losses.negative_cosine(prediction, target)
 
 
 def _two_layers(width: int, hidden_width: int, out_width: int) -> nn.Sequential:

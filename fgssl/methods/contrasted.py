@@ -57,5 +57,5 @@ class Pairable(Contrasted):
         """Return embeddings for `pair_loss` from features (N, D) of paired images; their names begin with `pair_`."""
 
     @abstractmethod
-    def pair_loss(self, online: Embeddings) -> Tensor:
-        """Return the scalar loss of all pairs of the global batch."""
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
+        """Return the scalar loss of all pairs of the global batch; `progress` is that of `loss`."""
