@@ -2,7 +2,6 @@
 
 import copy
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,11 +37,6 @@ class BYOL(Pairable, Followed):
         """Target networks."""
         return self.target_encoder, self.target_head
 
-    @torch.no_grad()
-    def embed_target(self, *features: Tensor) -> Tensor:
-        """Return the target projections of both views side by side, (N, 2P)."""
-        return torch.cat([self.target_head(one) for one in features], dim=1)  # (N, 2P)
-
     def embed(self, *features: Tensor) -> Embeddings:
         """Return `prediction_first` and `prediction_second`, (N, P) each."""
         first, second = (self.predictor(self.head(one)) for one in features)  # (N, P) each
@@ -51,7 +45,7 @@ class BYOL(Pairable, Followed):
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the squared distance of each prediction to the other view's target projection, summed over both."""
         assert target is not None
-        first, second = target.chunk(2, dim=1)
+        first, second = target.chunk(2, dim=1)  # projections (N, P) by the target network
         # Eq. 2 and its mirror image
         loss = _distance(online["prediction_first"], second) + _distance(online["prediction_second"], first)
         return Output(loss, {"projection_std": normalized_std(first)})

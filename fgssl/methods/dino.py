@@ -43,11 +43,6 @@ class DINO(Pairable, Followed):
         """Networks of the teacher."""
         return self.target_encoder, self.target_head
 
-    @torch.no_grad()
-    def embed_target(self, *features: Tensor) -> Tensor:
-        """Return the teacher's logits of both views side by side, (N, 2K)."""
-        return torch.cat([self.target_head(one) for one in features], dim=1)  # (N, 2K)
-
     def embed(self, *features: Tensor) -> Embeddings:
         """Return the student's logits (N, K) of each view, by its number."""
         return {str(number): self.head(one) for number, one in enumerate(features)}
@@ -114,8 +109,10 @@ class DINO(Pairable, Followed):
     def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
         """Return the cross-entropy of each image of a pair under the other, mean over both; our choice.
 
-        The student takes the teacher's part without gradient, with the teacher's center and temperature.
+        The student takes the teacher's part without gradient. Its center is the mean over all pairs of the batch, since
+        under the center of views, which look otherwise, most rebuilt images come to share few prototypes.
         """
         student, temperature = [online["pair_first"], online["pair_second"]], self._teacher_temperature(progress)
-        teacher = [losses.centered_softmax(logits.detach(), self.center, temperature) for logits in student]
+        fixed = torch.stack(student).detach()  # (2, N, K)
+        teacher = [losses.centered_softmax(logits, fixed.mean(dim=(0, 1)), temperature) for logits in fixed]
         return losses.dino(student, teacher, self.settings.temperature)
