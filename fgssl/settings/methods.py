@@ -323,9 +323,9 @@ class SynthesizedSettings(MethodSettings):
     name: Literal["synthesized"] = "synthesized"
     base: Annotated[MethodSettings, ChosenByName(BASES, default="mocov2")] = field(default_factory=MoCoV2Settings)
     """Method whose contrastive loss is L_C, chosen by its `name`: mocov2 (the default, as in the paper's Table 1),
-    simsiam (in its Table 3), byol or dino. The last two are not in the paper, and their L_P is our choice: BYOL's loss
-    with the other image's projection as the target, and the cross-entropy of DINO with the student in its teacher's
-    place. Neither target gets a gradient."""
+    simsiam (in its Table 3), byol or dino. The last two are not in the paper, and their L_P is our choice: the loss of
+    the base between both images of a pair, where the image that is to be matched gets no gradient. Its projection is
+    that of the trained network, not of the slow copy. docs/explanation/methods.md gives the reasons."""
     noise: NoiseSettings = NoiseSettings()
     """Perturbation that turns a feature vector into the second one of a pair."""
     reconstruction_weight: NonNegativeFloat = 0.5
