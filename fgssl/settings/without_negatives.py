@@ -68,7 +68,7 @@ class DINOSettings(MethodSettings):
             )
         if self.prototypes_frozen_epochs >= config.training.epochs:
             yield (
-                f"method.prototypes_frozen_epochs {self.prototypes_frozen_epochs:g} must be less than training.epochs "
+                f"prototypes_frozen_epochs {self.prototypes_frozen_epochs:g} must be less than training.epochs "
                 f"{config.training.epochs}: the prototypes would never be trained"
             )
 

@@ -44,9 +44,17 @@ SETTINGS: dict[str, Any] = {
 HEAD = {"hidden_width": 128, "projection_width": 64}
 MOCO = {"name": "mocov2", **HEAD, "queue_size": 512, "momentum": 0.99}
 SIMSIAM = {"name": "simsiam", "hidden_width": 128, "projection_width": 128, "predictor_width": 32}
+BYOL = {"name": "byol", **HEAD, "momentum": 0.99}
 BALANCED = {"images_per_class": 4}
 EXPANDED = {"hidden_width": 128, "projection_width": 128}
-DINO = {"name": "dino", "hidden_width": 256, "projection_width": 64, "head_batch_norm": True, "prototypes": 1024}
+DINO = {
+    "name": "dino",
+    "hidden_width": 256,
+    "projection_width": 64,
+    "head_batch_norm": True,
+    "prototypes": 1024,
+    "momentum": 0.98,
+}
 CROPS = [{"count": 2}, {"count": 2, "image_size": 16, "crop_area": [0.25, 0.5]}]
 LONGER = {"epochs": 12, "optimizer": {"name": "adamw", "learning_rate": 0.002}}  # without negatives
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -59,16 +67,18 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "simclr": ({"name": "simclr", **HEAD}, {}),
     "mocov2": (MOCO, {}),
     "simsiam": (SIMSIAM, LONGER),
-    "byol": ({"name": "byol", **HEAD, "momentum": 0.99}, LONGER),
-    "dino": (DINO | {"momentum": 0.98}, LONGER),
+    "byol": (BYOL, LONGER),
+    "dino": (DINO, LONGER),
     "barlow_twins": ({"name": "barlow_twins", **EXPANDED}, LONGER),
     "vicreg": ({"name": "vicreg", **EXPANDED}, LONGER),
     "lcr": ({"name": "lcr", "base": MOCO}, {}),
     "sam_ssl_bilinear": ({"name": "sam_ssl_bilinear", "base": MOCO}, LONGER),
-    "lewel on byol": ({"name": "lewel", "base": {"name": "byol", **HEAD, "momentum": 0.99}}, LONGER),
+    "lewel on byol": ({"name": "lewel", "base": BYOL}, LONGER),
     "lewel on mocov2": ({"name": "lewel", "base": MOCO}, {}),
     "synthesized on mocov2": ({"name": "synthesized", "base": MOCO, "bank_size": 256}, {}),
     "synthesized on simsiam": ({"name": "synthesized", "base": SIMSIAM, "bank_size": 256}, LONGER),
+    "synthesized on byol": ({"name": "synthesized", "base": BYOL, "bank_size": 256}, LONGER),
+    "synthesized on dino": ({"name": "synthesized", "base": DINO, "bank_size": 256}, LONGER),
 }
 
 Measure = Callable[..., dict[str, float]]
@@ -80,7 +90,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measure:
     out = tmp_path_factory.mktemp("learns")
 
     def measure(method: dict[str, Any], training: dict[str, Any], seed: int) -> dict[str, float]:
-        own = {"views": {"recipes": CROPS}} if method["name"] == "dino" else {}
+        own = {"views": {"recipes": CROPS}} if "dino" in (method["name"], method.get("base", {}).get("name")) else {}
         given = {"seed": seed, "method": method, "training": training, **own}
         mapping = Layer(SETTINGS).merge(given, configs.CHOICES)
         config = configs.parse(mapping, "test")

@@ -20,6 +20,7 @@ from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.reporter import Reporter
 from tests.conftest import EVERY_METHOD
+from tests.multi_crop import RECIPES
 
 NETWORKS = ("encoder.safetensors", "decoder.safetensors")
 
@@ -64,6 +65,8 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, EVERY_METHOD["sam_ssl_bilinear"]),
         (1, EVERY_METHOD["lewel on mocov2"]),
         (1, ("method.base={name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}",)),
+        (1, (*EVERY_METHOD["both on byol"], "training.optimizer.name=adamw")),
+        (1, (*EVERY_METHOD["both on dino"], RECIPES, "resources.micro_batch_size=16")),
     ],
     ids=[
         *(
@@ -79,6 +82,7 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
             "hmlc",
         ),
         *("cross_entropy, partly frozen", "lcr by adamw", "sam_ssl_bilinear", "lewel on mocov2", "both on simsiam"),
+        *("both on byol by adamw", "both on dino in micro-batches"),
     ],
 )
 def test_interrupted_and_resumed_equals_straight(
