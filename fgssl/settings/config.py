@@ -123,6 +123,8 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
         if engine == "zero3":
             yield from _zero3_faults(config)
+        if (crop := config.views.contrastive_crop) is not None and method.num_views != 0:
+            yield from crop.faults(config.training.epochs)
     made = config.views.num_recipes
     if method.num_views is None and not made:
         yield f"method {method.name} takes its views from views.recipes: give at least one recipe"

@@ -1,6 +1,7 @@
 """Section `views`: the way from an image to the input of the encoder."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -122,10 +123,20 @@ class ContrastiveCropSettings:
     the paper's. Only for `activations`."""
     warm_up_epochs: NonNegativeInt = 20
     """Epochs of plain random crops before the first boxes, since an untrained encoder finds no object. The authors wait
-    for a fifth of the training, which is 20 of 100 epochs. Only for `activations`."""
+    for a fifth of the training, which is 20 of 100 epochs. It must be below `training.epochs`. Only for
+    `activations`."""
     every_epochs: PositiveInt = 20
     """Epochs between two searches for boxes. The authors search every fifth of the training. Each search takes one
-    forward pass of all training images. Only for `activations`."""
+    forward pass of all training images; with more epochs than the training has, there is one. Only for
+    `activations`."""
+
+    def faults(self, epochs: int) -> Iterator[str]:
+        """Yield a message if no box is found in a training of `epochs`."""
+        if self.boxes == "activations" and self.warm_up_epochs >= epochs:
+            yield (
+                f"views.contrastive_crop.warm_up_epochs {self.warm_up_epochs} must be below training.epochs {epochs}, "
+                f"or no box is ever searched: give a fifth, {epochs // 5}, or boxes: center, which needs no warm-up"
+            )
 
     def canonical(self) -> "ContrastiveCropSettings":
         """Return the settings with the defaults in place of those that are not used."""

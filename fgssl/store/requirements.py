@@ -43,7 +43,7 @@ def cautions(config: Config, manifest: Manifest) -> list[str]:
     """Return a warning for each thing that makes training on the dataset doubtful, though possible."""
     if "train" not in manifest.splits:
         return []
-    return [*config.method.cautions(manifest), *_of_mirrored_views(config, manifest)]
+    return [*config.method.cautions(manifest), *_of_mirrored_views(config, manifest), *_of_monitor(config)]
 
 
 def _of_mirrored_views(config: Config, manifest: Manifest) -> list[str]:
@@ -55,6 +55,14 @@ def _of_mirrored_views(config: Config, manifest: Manifest) -> list[str]:
         f"views.horizontal_flip: views of {manifest.title} are mirrored, but a mirrored traffic sign is another sign "
         "(keep left, keep right): set views.horizontal_flip=false"
     ]
+
+
+def _of_monitor(config: Config) -> list[str]:
+    """Return a warning if the training ends before its features are looked at."""
+    every, epochs = config.resources.monitor_every_epochs, config.training.epochs
+    if every is None or every <= epochs or not config.method.trains:
+        return []
+    return [f"resources.monitor_every_epochs: {every} exceeds training.epochs {epochs}: nothing will be monitored"]
 
 
 # ------------------------------------------------------------------------------------------ training

@@ -89,6 +89,17 @@ def test_more_weights_than_levels() -> None:
     assert text.endswith("2 at most")
 
 
+def test_several_levels_of_data_with_one() -> None:
+    species = dataclasses.replace(
+        fungi(), levels=fungi().levels[:1], class_counts={"train": ((40, 40, 40, 40),), "test": ((5, 5, 5, 5),)}
+    )
+    assert fault(species, method={"name": "hmlc"}) == (
+        "method.level_weights: [2.0, 1.4142] are 2 weights, but dataset 'fungi' has 1 label level: 0 (species): give "
+        "one weight per level, finest first, 1 at most"
+    )
+    assert faults(species, method={"name": "hmlc", "level_weights": [1.0]}) == []
+
+
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_one_class_only(method: dict[str, Any]) -> None:
     one = fungi(train=((0, 160, 0, 0), (160, 0)))  # of four classes that the dataset names
@@ -211,6 +222,16 @@ def test_a_queue_larger_than_the_data(base: bool) -> None:
 def test_methods_without_a_queue() -> None:
     assert told(fungi(), {"name": "simclr"}) == []
     assert told(fungi(), {"name": "synthesized", "base": {"name": "simsiam"}}) == []
+
+
+def test_a_monitor_that_never_looks() -> None:
+    def monitored(every: int, name: str = "simclr") -> list[str]:
+        settings = {"training": {"epochs": 10}, "resources": {"monitor_every_epochs": every}}
+        config = {"views": {"image_size": 32}, "method": {"name": name}} | settings
+        return cautions(configs.parse(config, "test"), fungi())
+
+    assert monitored(10) == monitored(11, "start_encoder") == []
+    assert monitored(11) == ["resources.monitor_every_epochs: 11 exceeds training.epochs 10: nothing will be monitored"]
 
 
 # ---------------------------------------------------------------------------------------- evaluation
