@@ -98,6 +98,7 @@ def tiny_method(tiny_config: Callable[..., Config]) -> Callable[..., Method]:
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}"
 TWO_RECIPES = "views.recipes=[{crop_area: [0.25, 1.0], blur_probability: 1.0}, {solarize_probability: 0.2}]"
 HEAD = "hidden_width: 16, projection_width: 8"
+DINO = f"name: dino, prototypes: 24, prototypes_frozen_epochs: 0.5, {HEAD}"
 TWO_BY_TWO = "encoder.arguments.output_stride=8"
 """Override for a feature map of more than one position."""
 MOCO = f"{{name: mocov2, {HEAD}, queue_size: 128, momentum: 0.9}}"
@@ -114,7 +115,8 @@ EVERY_METHOD = {
     "mocov2": ("method.noise.variant=none",),
     "simsiam": (f"method={SIMSIAM}",),
     "byol": (f"method={{name: byol, {HEAD}}}",),
-    "dino": (f"method={{name: dino, prototypes: 24, prototypes_frozen_epochs: 0.5, {HEAD}}}", TWO_RECIPES),
+    "dino": (f"method={{{DINO}}}", TWO_RECIPES),
+    "dino with BatchNorm": (f"method={{{DINO}, head_batch_norm: true}}", TWO_RECIPES),
     "barlow_twins": (f"method={{name: barlow_twins, {HEAD}}}",),
     "vicreg": (f"method={{name: vicreg, {HEAD}}}",),
     "lcr": (f"method={{name: lcr, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
