@@ -117,6 +117,7 @@ EVERY_METHOD = {
     "simsiam": (f"method={SIMSIAM}",),
     "byol": (f"method={BYOL}",),
     "dino": (f"method={DINO}", TWO_RECIPES),
+    "dino with BatchNorm": (f"method={DINO}", "method.head_batch_norm=true", TWO_RECIPES),
     "barlow_twins": (f"method={{name: barlow_twins, {HEAD}}}",),
     "vicreg": (f"method={{name: vicreg, {HEAD}}}",),
     "lcr": (f"method={{name: lcr, parts: 4, base: {MOCO}}}", TWO_BY_TWO),

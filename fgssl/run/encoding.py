@@ -65,8 +65,8 @@ def crop_boxes(config: Config, trainer: Trainer, train: ShardedSplit) -> CropBox
 
 
 def monitor(config: Config, trainer: Trainer, train: ShardedSplit) -> Monitor:
-    """Return the function that measures features after every `resources.monitor_every_epochs`."""
-    every, encoder = config.resources.monitor_every_epochs, trainer.engine.method.encoder
+    """Return the function that measures the exported encoder after every `resources.monitor_every_epochs`."""
+    every, encoder = config.resources.monitor_every_epochs, trainer.engine.method.exports()["encoder"]
     if every is None:
         return no_monitor
     every_steps = every * steps_per_epoch(len(train), config.training.global_batch_size)
