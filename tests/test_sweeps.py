@@ -61,7 +61,7 @@ def test_expands_and_plans(file, preset):
     assert grid.settings.baseline in {cell.cell for cell in record.cells}
     assert grid.settings.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
     assert expand(file).preset == "demo"
-    assert len(file.read_text().splitlines()) <= (140 if file.stem == "sota" else 55)  # a screen; sota has 15 arms
+    assert len(file.read_text().splitlines()) <= (150 if file.stem == "sota" else 55)  # a screen; sota has 18 arms
     assert file.read_text().startswith("#")
     starts_from_a_file = any(cell.config.start.encoder and cell.config.start.encoder.file for cell in grid.cells)
     assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
@@ -176,6 +176,23 @@ def test_the_rows_of_table_3_that_there_are():
         "contrastive_crop": 64.23, "sam_ssl_bilinear_parts": 64.94, "lcr_attention": 65.24,
         "synthesized_simsiam": 57.80, "synthesized": 66.17
     }  # fmt: skip
+
+
+def test_published_encoders_are_measured_on_the_images_that_they_expect():
+    import timm
+
+    rows = {cell.name: cell.config for cell in _grid("sota", "foundations").cells}
+    for name in ("dinov2", "dinov3", "clip"):
+        encoder, views, start = rows[name].encoder, rows[name].views, rows[name].start.encoder
+        published = timm.get_pretrained_cfg(encoder.name)
+        assert published is not None
+        assert (views.mean, views.std) == (published.mean, published.std)
+        assert (views.image_size, views.evaluation_resize) == (224, 256)  # as all rows
+        assert start is not None
+        assert start.file == f"weights/{encoder.name}.safetensors"
+        assert not rows[name].method.trains
+    of_paper = {cell.name: cell.config for cell in _grid("sota", "paper").cells}
+    assert {name: rows[name] for name in of_paper} == of_paper
 
 
 @pytest.mark.parametrize("preset", ["demo", "gtsrb", "paper"])
