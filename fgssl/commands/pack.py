@@ -134,7 +134,7 @@ def _pack(source: Source, arguments: Sequence[str]) -> None:
     options, packing = _settings(given, source.settings)
     *images, destination = map(Path, paths)
     dataset = source.read(*images, options)
-    if dataset.drawn and (unused := given.keys() & packing.arguments.keys()):
+    if dataset.drawn and (unused := given.keys() & {*packing.arguments, "masks"}):
         raise UserError(f"{min(unused)}: source {source.name} draws its images and stores them as they are: remove it")
     with _leaving_on_term():
         manifest = pack(dataset, destination, packing, track=shown, remark=_print_remark)
