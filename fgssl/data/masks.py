@@ -103,5 +103,8 @@ def encoded_mask(mask: Mask) -> bytes:
 
 
 def decoded_mask(encoded: bytes) -> Mask:
-    """Return a stored mask (H, W); raise an `OSError` or `ValueError` if it is damaged."""
-    return np.asarray(Image.open(io.BytesIO(encoded)), dtype=np.bool_)
+    """Return a stored mask (H, W); raise a `ValueError` if it is damaged."""
+    values = cv2.imdecode(np.frombuffer(encoded, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)  # half the time of Pillow's
+    if values is None:
+        raise ValueError("the mask is no PNG file")
+    return np.asarray(values) > 0

@@ -128,7 +128,7 @@ class ShardedSplit:
         return found
 
     def mask(self, row: int) -> Mask:
-        """Return the mask (H, W) of one row; raise an `OSError` or `ValueError` if it is damaged.
+        """Return the mask (H, W) of one row; raise a `ValueError` if it is damaged.
 
         Raises:
             DataError: The dataset has no masks, or the shard cannot be read.

@@ -84,7 +84,8 @@ def without_object(pixels: Pixels, mask: Mask) -> Pixels:
     height, width = mask.shape
     reach = 2 * max(1, min(height, width) // _OUTLINE) + 1
     known = cv2.dilate(mask.view(np.uint8), np.ones((reach, reach), dtype=np.uint8)) == 0
-    sums = cv2.integral(pixels * known[..., None], sdepth=cv2.CV_64F)  # (H + 1, W + 1, 3), exact up to 2^53
+    background = pasted(pixels, known, np.zeros_like(pixels))
+    sums = cv2.integral(background, sdepth=cv2.CV_64F)  # (H + 1, W + 1, 3), exact up to 2^53
     counts = cv2.integral(known.view(np.uint8), sdepth=cv2.CV_64F)[..., None]
     cells = gray(128, 1, 1)
     for side in _FILLING:
