@@ -225,7 +225,8 @@ def _summary(manifest: Manifest, folder: Path) -> str:
     from fgssl.data.shards import ShardedSplit
 
     levels = [f"{len(level.classes)} x {level.name}" for level in manifest.levels]
-    lines = [f"dataset {manifest.dataset}, {', '.join(levels) if levels else 'unlabeled'}"]
+    masks = ", with masks" if manifest.masks else ""
+    lines = [f"dataset {manifest.dataset}, {', '.join(levels) if levels else 'unlabeled'}{masks}"]
     for split, shards in manifest.splits.items():
         size = sum(shard.bytes for shard in shards) / 2**20
         images, files = _counted(manifest.count(split), "image"), _counted(len(shards), "shard")

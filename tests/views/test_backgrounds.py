@@ -1,6 +1,8 @@
 """Other backgrounds: the object's pixels stay, and all others are those of a paste that is written as loops."""
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,9 @@ from numpy.typing import NDArray
 
 from fgssl import randomness
 from fgssl.data.loader import RawBatch, training_batches
+from fgssl.interruption import Interrupted
+from fgssl.run.execution import execute
+from fgssl.settings.config import Config
 from fgssl.settings.views import BackgroundSettings, ViewSettings
 from fgssl.views import backgrounds, crops
 
@@ -27,7 +32,7 @@ class Objects:
         return len(self.labels)
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
-        return np.random.default_rng(row).integers(0, 256, self._shape(row) + (3,), dtype=np.uint8)
+        return np.random.default_rng(row).integers(0, 256, (*self._shape(row), 3), dtype=np.uint8)
 
     def mask(self, row: int) -> NDArray[np.bool_]:
         height, width = self._shape(row)
@@ -62,9 +67,7 @@ def slow_filled(pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[n
         cells = np.empty((side, side, 3), dtype=np.uint8)
         for y in range(side):
             for x in range(side):
-                part = np.s_[
-                    y * height // side : (y + 1) * height // side, x * width // side : (x + 1) * width // side
-                ]
+                part = np.s_[y * height // side : (y + 1) * height // side, x * width // side : (x + 1) * width // side]
                 known = pixels[part][~near[part]].astype(int)
                 cells[y, x] = [round(c) for c in known.mean(axis=0)] if len(known) else coarser[y, x]
     filled = crops.scaled(cells, height, width)
@@ -122,6 +125,7 @@ def slow_image(
     return pasted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [("image",), ("gray",), ("texture",), ("image", "gray", "texture")])
 def test_views_are_cut_from_the_paste_that_loops_make(kinds: Any) -> None:
     images, background = Objects(), BackgroundSettings(probability=0.7, kinds=kinds)
@@ -219,3 +223,27 @@ def test_an_object_takes_the_color_around_it() -> None:
 def test_an_image_that_is_all_object_leaves_gray() -> None:
     pixels = np.zeros((9, 7, 3), dtype=np.uint8)
     assert (backgrounds.without_object(pixels, np.ones((9, 7), dtype=np.bool_)) == 128).all()
+
+
+# --------------------------------------------------------------------------------------- whole runs
+
+SIMCLR = ("method={name: simclr, hidden_width: 16, projection_width: 8}", "views.background=true")
+
+
+def test_interrupted_and_resumed_equals_straight(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
+    config = tiny_config(*SIMCLR)
+    for step in (4, 6, 9):  # of 12
+        with pytest.raises(Interrupted):
+            execute(config, tmp_path / "stopped", last_step=step)
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "straight" / "data").symlink_to(tmp_path / "stopped" / "data")  # drawn once
+    one, other = (execute(config, tmp_path / name) for name in ("stopped", "straight"))
+    records = [folder.trained() for folder in (one, other)]
+    assert records[0] is not None
+    assert records[1] is not None
+    assert records[0].state_sha256 == records[1].state_sha256
+    assert one.metrics.read_text() == other.metrics.read_text()
+    plain = execute(tiny_config(SIMCLR[0], "data.toy.draw_masks=true"), tmp_path / "straight").trained()
+    assert plain is not None
+    assert plain.data_version == records[0].data_version
+    assert plain.state_sha256 != records[0].state_sha256
