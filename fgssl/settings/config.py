@@ -282,11 +282,17 @@ def canonical(config: Config) -> Config:
     if views.contrastive_crop is not None:
         crop = views.contrastive_crop.canonical() if method.num_views != 0 else None
         views = dataclasses.replace(views, contrastive_crop=crop)
+    if views.background is not None:
+        background = views.background.canonical() if method.num_views != 0 else None
+        views = dataclasses.replace(views, background=background)
+    data = config.data
+    if data.embedded and views.background is not None:
+        data = dataclasses.replace(data, toy=dataclasses.replace(data.toy, draw_masks=True))
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)
     frozen = tuple(sorted(set(config.encoder.frozen))) if method.trains else ()
     encoder = dataclasses.replace(config.encoder, frozen=frozen)
     return dataclasses.replace(
-        config, views=views, encoder=encoder, method=method, start=start, decoder=decoder, training=training
+        config, data=data, views=views, encoder=encoder, method=method, start=start, decoder=decoder, training=training
     )

@@ -24,7 +24,7 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
         return [f"data.dataset: {manifest.title} has no split `train` (it has {there}): pack it with one"]
     faults = list(config.method.lacks(manifest))
     if config.method.trains:
-        faults += _of_training(config, manifest)
+        faults += [*_of_training(config, manifest), *_of_masks(config, manifest)]
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
     return faults
@@ -101,6 +101,16 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
             f"but method {config.method.name} separates classes: {advice}"
         )
     return faults
+
+
+def _of_masks(config: Config, manifest: Manifest) -> list[str]:
+    if config.views.background is None or manifest.masks:
+        return []
+    how = "draw_masks=true" if manifest.source == "toy" else "masks=FOLDER"
+    return [
+        f"views.background: masks of the objects are needed, but {manifest.title} was packed without: pack it again "
+        f"with {how}, or leave views.background empty"
+    ]
 
 
 def _of_batch(batch: int, images: int, manifest: Manifest, advice: str) -> list[str]:

@@ -67,6 +67,7 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "simclr": ({"name": "simclr", **HEAD}, {}),
     "contrastive_crop": ({"name": "simclr", **HEAD}, {}),
     "mocov2": (MOCO, {}),
+    "mocov2 on other backgrounds": (MOCO, {}),
     "simsiam": (SIMSIAM, LONGER),
     "byol": (BYOL, LONGER),
     "dino": (DINO, LONGER),
@@ -84,6 +85,7 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 VIEWS: dict[str, dict[str, Any]] = {
     "dino": {"recipes": CROPS},
     "synthesized on dino": {"recipes": CROPS},
+    "mocov2 on other backgrounds": {"background": True},
     "contrastive_crop": {"contrastive_crop": {"warm_up_epochs": 2, "every_epochs": 2}},
 }
 

@@ -319,6 +319,18 @@ def test_all_at_once_in_single_lines() -> None:
     assert not any("\n" in line for line in found)
 
 
+def test_other_backgrounds_need_masks() -> None:
+    views = {"image_size": 32, "background": True}
+    assert fault(fungi(), views=views, **TWO_OF_EACH) == (
+        "views.background: masks of the objects are needed, but dataset 'fungi' was packed without: pack it again with "
+        "masks=FOLDER, or leave views.background empty"
+    )
+    assert "pack it again with draw_masks=true" in fault(
+        dataclasses.replace(fungi(), source="toy"), views=views, **TWO_OF_EACH
+    )
+    assert faults(dataclasses.replace(fungi(), masks=True), views=views, **TWO_OF_EACH) == []
+
+
 def test_requirements_are_light_to_import() -> None:
     code = "import fgssl.store.requirements, sys; print({'numpy', 'h5py', 'PIL', 'torch'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
