@@ -53,10 +53,21 @@ DINO = {
     "projection_width": 64,
     "head_batch_norm": True,
     "prototypes": 1024,
+    "teacher_temperature": 0.04,
     "momentum": 0.98,
 }
-CROPS = [{"count": 2}, {"count": 2, "image_size": 16, "crop_area": [0.25, 0.5]}]
+# Light changes strongly and color hardly, which tells genera apart: DINO otherwise clusters images by their background.
+DINO_VIEWS = {
+    "jitter_probability": 1.0,
+    "brightness": 0.8,
+    "contrast": 0.5,
+    "saturation": 0.1,
+    "hue": 0.0,
+    "recipes": [{"count": 2}, {"count": 2, "image_size": 16, "crop_area": [0.4, 0.8]}],
+}
 LONGER = {"epochs": 12, "optimizer": {"name": "adamw", "learning_rate": 0.002}}  # without negatives
+LONGEST = LONGER | {"epochs": 24}
+SMALL_BATCHES = LONGER | {"global_batch_size": 32}
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cross_entropy": ({"name": "cross_entropy"}, BALANCED),
     "supcon": ({"name": "supcon", **HEAD}, BALANCED),
@@ -70,9 +81,9 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mocov2 on other backgrounds": (MOCO, {}),
     "simsiam": (SIMSIAM, LONGER),
     "byol": (BYOL, LONGER),
-    "dino": (DINO, LONGER),
-    "barlow_twins": ({"name": "barlow_twins", **EXPANDED}, LONGER),
-    "vicreg": ({"name": "vicreg", **EXPANDED}, LONGER),
+    "dino": (DINO, SMALL_BATCHES),
+    "barlow_twins": ({"name": "barlow_twins", **EXPANDED, "projection_width": 512}, SMALL_BATCHES),
+    "vicreg": ({"name": "vicreg", **EXPANDED}, LONGEST),
     "lcr": ({"name": "lcr", "base": MOCO}, {}),
     "sam_ssl_bilinear": ({"name": "sam_ssl_bilinear", "base": MOCO}, LONGER),
     "lewel on byol": ({"name": "lewel", "base": BYOL}, LONGER),
@@ -80,11 +91,11 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "synthesized on mocov2": ({"name": "synthesized", "base": MOCO, "bank_size": 256}, {}),
     "synthesized on simsiam": ({"name": "synthesized", "base": SIMSIAM, "bank_size": 256}, LONGER),
     "synthesized on byol": ({"name": "synthesized", "base": BYOL, "bank_size": 256}, LONGER),
-    "synthesized on dino": ({"name": "synthesized", "base": DINO, "bank_size": 256}, LONGER),
+    "synthesized on dino": ({"name": "synthesized", "base": DINO, "bank_size": 256}, SMALL_BATCHES),
 }
 VIEWS: dict[str, dict[str, Any]] = {
-    "dino": {"recipes": CROPS},
-    "synthesized on dino": {"recipes": CROPS},
+    "dino": DINO_VIEWS,
+    "synthesized on dino": DINO_VIEWS,
     "mocov2 on other backgrounds": {"background": True},
     "contrastive_crop": {"contrastive_crop": {"warm_up_epochs": 2, "every_epochs": 2}},
 }
