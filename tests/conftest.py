@@ -101,6 +101,8 @@ HEAD = "hidden_width: 16, projection_width: 8"
 TWO_BY_TWO = "encoder.arguments.output_stride=8"
 """Override for a feature map of more than one position."""
 MOCO = f"{{name: mocov2, {HEAD}, queue_size: 128, momentum: 0.9}}"
+BYOL = f"{{name: byol, {HEAD}}}"
+DINO = f"{{name: dino, prototypes: 24, prototypes_frozen_epochs: 0.5, {HEAD}}}"
 EVERY_METHOD = {
     "cross_entropy": ("method={name: cross_entropy}",),
     "cross_entropy on a frozen encoder": ("method={name: cross_entropy}", "encoder.frozen=[all]"),
@@ -113,20 +115,25 @@ EVERY_METHOD = {
     "n_pairs": ("method={name: n_pairs, projection_width: 8}",),
     "mocov2": ("method.noise.variant=none",),
     "simsiam": (f"method={SIMSIAM}",),
-    "byol": (f"method={{name: byol, {HEAD}}}",),
-    "dino": (f"method={{name: dino, prototypes: 24, prototypes_frozen_epochs: 0.5, {HEAD}}}", TWO_RECIPES),
+    "byol": (f"method={BYOL}",),
+    "dino": (f"method={DINO}", TWO_RECIPES),
+    "dino with BatchNorm": (f"method={DINO}", "method.head_batch_norm=true", TWO_RECIPES),
     "barlow_twins": (f"method={{name: barlow_twins, {HEAD}}}",),
     "vicreg": (f"method={{name: vicreg, {HEAD}}}",),
     "lcr": (f"method={{name: lcr, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
-    "lcr on byol": (f"method={{name: lcr, parts: 4, gradient_sign: -1, base: {{name: byol, {HEAD}}}}}", TWO_BY_TWO),
+    "lcr on byol": (f"method={{name: lcr, parts: 4, gradient_sign: -1, base: {BYOL}}}", TWO_BY_TWO),
+    "lcr on simsiam": (f"method={{name: lcr, parts: 4, base: {SIMSIAM}}}", TWO_BY_TWO),
     "sam_ssl_bilinear": (f"method={{name: sam_ssl_bilinear, parts: 4, base: {MOCO}}}", TWO_BY_TWO),
-    "lewel": (f"method={{name: lewel, base: {{name: byol, {HEAD}}}}}", TWO_BY_TWO),
+    "sam_ssl_bilinear on simsiam": (f"method={{name: sam_ssl_bilinear, parts: 4, base: {SIMSIAM}}}", TWO_BY_TWO),
+    "lewel": (f"method={{name: lewel, base: {BYOL}}}", TWO_BY_TWO),
     "lewel on mocov2": (f"method={{name: lewel, base: {MOCO}}}", TWO_BY_TWO),
     "both": ("method.noise.threshold={quantile: 0.5}",),
     "random": ("method.noise.variant=random",),
     "attached": ("method.detach_pairs=false",),
     "no pairs": ("method.pair_weight=0",),
     "both on simsiam": ("method.noise.threshold={quantile: 0.5}", f"method.base={SIMSIAM}"),
+    "both on byol": ("method.noise.threshold={quantile: 0.5}", f"method.base={BYOL}"),
+    "both on dino": ("method.noise.threshold={quantile: 0.5}", f"method.base={DINO}", TWO_RECIPES),
     "decoder": ("method={name: decoder}",),
 }
 

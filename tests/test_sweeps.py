@@ -14,7 +14,7 @@ from hpc.sweeps.grid import Grid, expand
 from hpc.sweeps.plan import plan
 from hpc.sweeps.sweep_file import preset_names
 
-ON_TRAFFIC_SIGNS = ("ablation_sigma", "noises", "small_sets", "hcl_outliers", "hcl_lambda")
+ON_TRAFFIC_SIGNS = ("ablation_sigma", "noises", "sota", "small_sets", "hcl_outliers", "hcl_lambda")
 SWEEPS = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(SWEEPS.glob("*.yaml"))
 CASES = [(file, preset) for file in FILES for preset in preset_names(file)]
@@ -61,7 +61,7 @@ def test_expands_and_plans(file, preset):
     assert grid.settings.baseline in {cell.cell for cell in record.cells}
     assert grid.settings.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
     assert expand(file).preset == "demo"
-    assert len(file.read_text().splitlines()) <= 55  # a screen
+    assert len(file.read_text().splitlines()) <= (150 if file.stem == "sota" else 55)  # a screen; sota has 18 arms
     assert file.read_text().startswith("#")
     starts_from_a_file = any(cell.config.start.encoder and cell.config.start.encoder.file for cell in grid.cells)
     assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
@@ -161,18 +161,52 @@ def test_hcl_stands_beside_its_published_outliers():
     assert swin == {"swin_tiny_patch4_window7_224"}
 
 
-def test_byol_takes_its_own_views_at_the_papers_scale():
+def test_methods_take_their_own_views_at_the_papers_scale():
     views = {cell.name: cell.config.views for cell in _grid("sota", "paper").cells}
-    assert [one.solarize_probability for one in views["byol"].of_each(2)] == [0.0, 0.2]
-    assert not any(one.recipes for cell, one in views.items() if cell != "byol")
+    for two_recipes in ("byol", "barlow_twins"):
+        assert [one.solarize_probability for one in views[two_recipes].of_each(2)] == [0.0, 0.2]
+    assert [one.image_size for one in views["dino"].of_each(10)] == [224] * 2 + [96] * 8
+    assert {cell for cell, one in views.items() if one.recipes} == {"byol", "barlow_twins", "dino"}
 
 
 def test_the_rows_of_table_3_that_there_are():
     reference = plan(_grid("sota", "paper")).record().reference
     assert {cell: values["linear_100"] for cell, values in reference.items()} == {
-        "supervised": 77.46, "simsiam": 46.75, "mocov2": 63.98, "contrastive_crop": 64.23,
+        "supervised": 77.46, "dino": 16.74, "simsiam": 46.75, "mocov2": 63.98, "lewel": 64.59,
+        "contrastive_crop": 64.23, "sam_ssl_bilinear_parts": 64.94, "lcr_attention": 65.24,
         "synthesized_simsiam": 57.80, "synthesized": 66.17
     }  # fmt: skip
+
+
+def test_published_encoders_are_measured_on_the_images_that_they_expect():
+    import timm
+
+    rows = {cell.name: cell.config for cell in _grid("sota", "foundations").cells}
+    for name in ("dinov2", "dinov3", "clip"):
+        encoder, views, start = rows[name].encoder, rows[name].views, rows[name].start.encoder
+        published = timm.get_pretrained_cfg(encoder.name)
+        assert published is not None
+        assert (views.mean, views.std) == (published.mean, published.std)
+        assert (views.image_size, views.evaluation_resize) == (224, 256)  # as all rows
+        assert start is not None
+        assert start.file == f"weights/{encoder.name}.safetensors"
+        assert not rows[name].method.trains
+    of_paper = {cell.name: cell.config for cell in _grid("sota", "paper").cells}
+    assert {name: rows[name] for name in of_paper} == of_paper
+
+
+@pytest.mark.parametrize("preset", ["demo", "gtsrb", "paper"])
+def test_all_rows_on_mocov2_have_the_same_mocov2(preset):
+    methods = {cell.name: cell.config.method for cell in _grid("sota", preset).cells}
+    on_it = ("lewel", "sam_ssl_bilinear", "sam_ssl_bilinear_parts", "lcr", "lcr_attention", "synthesized")
+    assert methods["contrastive_crop"] == methods["mocov2"]
+    assert all(methods[name].base == methods["mocov2"] for name in on_it)
+
+
+def test_two_poolings_of_one_method_share_their_training():
+    made = plan(_grid("sota", "demo"))
+    for gap, learned in (("lcr", "lcr_attention"), ("sam_ssl_bilinear", "sam_ssl_bilinear_parts")):
+        assert made.of_cell[gap, 0].run == made.of_cell[learned, 0].run
 
 
 @pytest.mark.parametrize(

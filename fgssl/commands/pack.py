@@ -134,7 +134,7 @@ def _pack(source: Source, arguments: Sequence[str]) -> None:
     options, packing = _settings(given, source.settings)
     *images, destination = map(Path, paths)
     dataset = source.read(*images, options)
-    if dataset.drawn and (unused := given.keys() & packing.arguments.keys()):
+    if dataset.drawn and (unused := given.keys() & {*packing.arguments, "masks"}):
         raise UserError(f"{min(unused)}: source {source.name} draws its images and stores them as they are: remove it")
     with _leaving_on_term():
         manifest = pack(dataset, destination, packing, track=shown, remark=_print_remark)
@@ -225,7 +225,8 @@ def _summary(manifest: Manifest, folder: Path) -> str:
     from fgssl.data.shards import ShardedSplit
 
     levels = [f"{len(level.classes)} x {level.name}" for level in manifest.levels]
-    lines = [f"dataset {manifest.dataset}, {', '.join(levels) if levels else 'unlabeled'}"]
+    masks = ", with masks" if manifest.masks else ""
+    lines = [f"dataset {manifest.dataset}, {', '.join(levels) if levels else 'unlabeled'}{masks}"]
     for split, shards in manifest.splits.items():
         size = sum(shard.bytes for shard in shards) / 2**20
         images, files = _counted(manifest.count(split), "image"), _counted(len(shards), "shard")

@@ -75,6 +75,14 @@ def upright_rgb(image: Image.Image) -> NDArray[np.uint8]:
     return upright(np.array(colored.convert("RGB")), lambda: image)
 
 
+def upright_size(encoded: bytes) -> tuple[int, int]:
+    """Return the height and width that `decode` would return, from the header of an image file alone."""
+    image = Image.open(io.BytesIO(encoded))
+    blank = np.broadcast_to(np.uint8(0), (image.height, image.width, 1))
+    height, width, _ = upright(blank, lambda: image).shape
+    return height, width
+
+
 def upright(pixels: NDArray[np.uint8], image: Callable[[], Image.Image]) -> NDArray[np.uint8]:
     """Turn pixels by the Exif tag Orientation of `image`, or not at all if the Exif block is damaged."""
     try:

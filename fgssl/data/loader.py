@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from fgssl import randomness
 from fgssl.data.sampling import balanced_rows_of_step, rows_by_class, rows_of_step, steps_per_epoch
 from fgssl.errors import DataError
 from fgssl.settings.views import ViewSettings
-from fgssl.views import changes, crops, on_cpu
+from fgssl.views import backgrounds, changes, crops, on_cpu
 
+T = TypeVar("T", bound=np.generic)
 _AHEAD = 2
 """Number of batches that are read ahead of the consumer."""
 
@@ -55,6 +56,8 @@ class RawBatch:
 
 Crop = Callable[[NDArray[np.uint8], int, int, NDArray[np.uint8]], object]
 """Function of a decoded image, its position in the batch and the number of the view that fills pixels (H, W, C)."""
+Masks = Callable[[int], NDArray[np.bool_]]
+"""Function from a row to its mask (H, W), which is true where the object is."""
 Job = tuple[RawBatch, Crop]
 """Batch whose images are still empty, and the function that crops them once per array of the batch."""
 
@@ -73,13 +76,14 @@ def training_batches(
     share: slice = slice(None),
     pinned: bool = False,
     boxes: NDArray[np.float32] | None = None,
+    masks: Masks | None = None,
 ) -> Iterator[RawBatch]:
     """Yield the `share` of each global batch: a random crop per view, then the resized image if `with_original`.
 
     Crops, and their colors unless `views.colors_on` is the device, are a function of (seed, epoch, view, dataset row).
     With `images_per_class`, which can draw an image twice per epoch, the step takes the place of the epoch. With
-    `boxes` (images, 4), crops lie around the objects as `views.contrastive_crop` states. With `pinned`, images lie in
-    memory from which a GPU copies by itself.
+    `boxes` (images, 4), crops lie around the objects as `views.contrastive_crop` states. With `masks`, views have other
+    backgrounds as `views.background` states. With `pinned`, images lie in memory from which a GPU copies by itself.
     """
     recipes = views.of_each(num_views)
     sizes = tuple(recipe.image_size for recipe in recipes) + (views.image_size,) * with_original
@@ -95,6 +99,7 @@ def training_batches(
         view_key = step if images_per_class else epoch
         numbers = [crops.crop_numbers(seed, "training", view_key, view, rows) for view in range(num_views)]
         places = [_places(boxes, views, seed, view_key, view, rows) for view in range(num_views)]
+        pastes = [_pasting(images, masks, views, seed, view_key, view, rows) for view in range(num_views)]
         colors = [
             changes.drawn(recipe, seed, view_key, view, rows) if views.colors_on == "cpu" else None
             for view, recipe in enumerate(recipes)
@@ -105,6 +110,7 @@ def training_batches(
                 crops.resized(image, views.image_size, out)
                 return
             recipe, colored = recipes[number], colors[number]
+            image = pastes[number](image, position)
             random, place = numbers[number][position], places[number][position]
             crops.random_resized_crop(image, random, recipe.crop_area, recipe.image_size, out, place)
             if colored is not None:
@@ -130,6 +136,39 @@ def _places(
     assert views.contrastive_crop is not None
     places = crops.places_around(boxes[rows], views.contrastive_crop.alpha, seed, view_key, view, rows)
     return list(places)
+
+
+def _pasting(
+    images: Images,
+    masks: Masks | None,
+    views: ViewSettings,
+    seed: int,
+    view_key: int,
+    view: int,
+    rows: NDArray[np.int64],
+) -> Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]:
+    """Return a function of an image and its position in the batch that gives the image its background in one view."""
+    if masks is None:
+        return lambda image, position: image
+    assert views.background is not None
+    found, drawn = masks, backgrounds.drawn(views.background, seed, view_key, view, rows, len(images))
+
+    def paste(image: NDArray[np.uint8], position: int) -> NDArray[np.uint8]:
+        kind, row = drawn.kinds[position], int(rows[position])
+        if kind is None or not (mask := _readable(images, row, found)).any():
+            return image
+        shape = mask.shape
+        if kind == "gray":
+            ground = backgrounds.gray(drawn.grays[position], *shape)
+        elif kind == "texture":
+            ground = backgrounds.texture(seed, view_key, view, row, *shape)
+        else:
+            other = int(drawn.others[position])
+            empty = backgrounds.without_object(_readable(images, other, images.pixels), _readable(images, other, found))
+            ground = crops.covering(empty, *shape)
+        return backgrounds.pasted(image, mask, ground)
+
+    return paste
 
 
 def evaluation_batches(
@@ -214,14 +253,18 @@ def _result(batch: RawBatch, parts: list[Future[None]]) -> RawBatch:
 
 def _fill(images: Images, batch: RawBatch, crop: Crop, positions: NDArray[np.int64]) -> None:
     for position in positions.tolist():
-        row = int(batch.rows[position])
-        try:
-            image = images.pixels(row)
-        except (DataError, MemoryError):
-            raise
-        except Exception as error:  # decoders raise many types for broken files
-            raise DataError(
-                f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}: repair it and pack again"
-            ) from error
+        image = _readable(images, int(batch.rows[position]), images.pixels)
         for number, filling in enumerate(batch.images):
             crop(image, position, number, filling[position])
+
+
+def _readable(images: Images, row: int, read: Callable[[int], NDArray[T]]) -> NDArray[T]:
+    """Return what `read` decodes of a row, an image or its mask; raise a `DataError` if it is damaged."""
+    try:
+        return read(row)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise many types for broken files
+        raise DataError(
+            f"image {images.source_ids[row]} (row {row}) cannot be decoded: {error}: repair it and pack again"
+        ) from error

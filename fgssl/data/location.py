@@ -33,7 +33,7 @@ def shards_folder(data: DataSettings, data_root: Path) -> Path:
         DataError: `data.folder` is not set, does not exist, may not be read or holds another dataset.
     """
     if data.embedded:
-        content = json.dumps([DRAWING, FORMAT, dataclasses.asdict(data.toy)], sort_keys=True)
+        content = json.dumps([DRAWING, FORMAT, data.toy.content], sort_keys=True)
         return data_root / f"toy-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if data.folder is None:
         raise DataError(
@@ -114,7 +114,7 @@ def toy_manifest(toy: ToySettings) -> Manifest:
     return Manifest(
         dataset="toy",
         source="toy",
-        arguments=dataclasses.asdict(toy),
+        arguments=toy.content,
         levels=LEVELS,
         splits={split: (Shard(f"{split}-00000.h5", count, 0, ""),) for split, count in images.items()},
         class_counts={
@@ -123,4 +123,5 @@ def toy_manifest(toy: ToySettings) -> Manifest:
         },
         attributes=tuple(sorted(field.name for field in dataclasses.fields(Nuisances))),
         across_groups=dict.fromkeys(images, (0,) * len(LEVELS)),
+        masks=toy.draw_masks,
     )

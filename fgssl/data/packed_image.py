@@ -37,6 +37,7 @@ class Finding(StrEnum):
     TRANSPARENT = "composed on the ground that the key ground gives, since they have transparent pixels"
     DAMAGED = "damaged, packed as far as they can be read"
     EXIF = "with a damaged Exif block, read as not turned"
+    NO_OBJECT = "with a mask that marks no object, so that their background is never replaced"
     DEPTH = "with 16 bits that use less than half of their range and look dark: scale the values to 0-65535 first"
 
 

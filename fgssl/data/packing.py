@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import JsonValue
 
 from fgssl.data.groups import classes_across_groups
+from fgssl.data.masks import MaskFolder
 from fgssl.data.packing_folder import (
     DestinationExistsError,
     PackingFolder,
@@ -92,10 +93,12 @@ def pack(
             raise DataError(f"dataset {dataset.name}: split {split} has no images")
     destination = destination.absolute()
     refuse_existing(destination)
+    masks = None if settings.masks is None else MaskFolder.listed(Path(settings.masks).expanduser())
     if not dataset.drawn:
-        dataset = replace(dataset, arguments={**dataset.arguments, **settings.arguments})
-    with PackingFolder(destination, _plan(dataset, shard_bytes), remark) as folder, _libraries_set():
-        packing = _Packing(dataset, settings, folder, shard_bytes)
+        arguments = {**dataset.arguments, **settings.arguments}
+        dataset = replace(dataset, arguments=arguments, masked=masks is not None)
+    with PackingFolder(destination, _plan(dataset, shard_bytes, masks), remark) as folder, _libraries_set():
+        packing = _Packing(dataset, settings, folder, shard_bytes, masks)
         packing.resume(remark)
         for split in dataset.splits:
             packing.pack(split, track)
@@ -121,7 +124,7 @@ def _refusal(unreadable: Sequence[PreparedImage]) -> str:
     return f"{listed(sorted(each.fault for each in unreadable), *_UNREADABLE)}\n{advice}"
 
 
-def _plan(dataset: SourceDataset, shard_bytes: int) -> dict[str, JsonValue]:
+def _plan(dataset: SourceDataset, shard_bytes: int, masks: MaskFolder | None) -> dict[str, JsonValue]:
     """Return all that decides the shards, except the images themselves, by the name that a remark gives it."""
     levels = json.dumps([asdict(level) for level in dataset.levels]).encode()
     return {
@@ -134,6 +137,7 @@ def _plan(dataset: SourceDataset, shard_bytes: int) -> dict[str, JsonValue]:
         "seed": dataset.seed,
         **dataset.arguments,
         "the SHA-256 of the classes": hashlib.sha256(levels).hexdigest(),
+        "the SHA-256 of the masks' names, sizes and times": masks.state if masks else None,
         **{f"the number of images in {split}": len(recipes) for split, recipes in dataset.splits.items()},
     }
 
@@ -160,8 +164,16 @@ def _libraries_set() -> Iterator[None]:
 class _Packing:
     """Shards written so far, and the numbers that the next ones continue."""
 
-    def __init__(self, dataset: SourceDataset, settings: PackingSettings, folder: PackingFolder, shard_bytes: int):
+    def __init__(
+        self,
+        dataset: SourceDataset,
+        settings: PackingSettings,
+        folder: PackingFolder,
+        shard_bytes: int,
+        masks: MaskFolder | None,
+    ) -> None:
         self._dataset, self._settings, self._folder, self._shard_bytes = dataset, settings, folder, shard_bytes
+        self._masks = masks
         self._orders = {
             split: permutation(dataset.seed, f"pack/{split}", length=len(recipes)).tolist()
             for split, recipes in dataset.splits.items()
@@ -203,7 +215,8 @@ class _Packing:
         with track(f"pack {split}", len(recipes), "images") as advance:
             advance(start)
             rows, drawn = self._orders[split][start:], self._dataset.drawn
-            images = in_order(lambda row: prepared(recipes[row], self._settings, drawn), rows, self._workers)
+            settings, masks = self._settings, self._masks
+            images = in_order(lambda row: prepared(recipes[row], settings, drawn, masks), rows, self._workers)
             for batch in batches(self._readable(images, advance), self._shard_bytes):
                 if not self.unreadable:  # otherwise it ends early, at an unreadable image
                     self._write(split, batch)
@@ -235,7 +248,7 @@ class _Packing:
             return
         attributes = self._records[0].attributes if self._records else tuple(samples[0].attributes)
         for sample in samples:
-            _check(sample, self._dataset.levels, attributes)
+            _check(sample, self._dataset, attributes)
         groups, new_groups, num_groups = self._grouped(samples)
         name = f"{split}-{sum(record.split == split for record in self._records):05d}.h5"
         with ThreadPoolExecutor(1) as apart:  # in the main thread, h5py's weak references swallow a KeyboardInterrupt
@@ -293,6 +306,7 @@ class _Packing:
             attributes=tuple(sorted(self._records[0].attributes)),
             remarks=tuple(self._remarks(class_counts)),
             across_groups={split: self._across_groups(records) for split, records in splits.items()},
+            masks=self._dataset.masked,
         )
 
     def _across_groups(self, records: Sequence[ShardRecord]) -> tuple[int, ...]:
@@ -364,10 +378,14 @@ def _class_counts(samples: Sequence[Sample], levels: Sequence[Level]) -> tuple[t
     return tuple(map(tuple, counts))
 
 
-def _check(sample: Sample, levels: Sequence[Level], attributes: Sequence[str]) -> None:
-    """Raise a `ValueError` if the sample does not fit the levels, or has other attributes than the first one."""
+def _check(sample: Sample, dataset: SourceDataset, attributes: Sequence[str]) -> None:
+    """Raise a `ValueError` if the sample does not fit the dataset, or has other attributes than the first one."""
+    levels = dataset.levels
     fits = len(sample.labels) == len(levels) and all(
         0 <= label < len(level.classes) for label, level in zip(sample.labels, levels, strict=True)
     )
+    fits = fits and (sample.mask is not None) == dataset.masked
     if not (fits and sample.image and sample.source_id) or sample.attributes.keys() != set(attributes):
-        raise ValueError(f"{sample.source_id!r}: image, labels {sample.labels} or attributes do not fit the dataset")
+        raise ValueError(
+            f"{sample.source_id!r}: image, labels {sample.labels}, mask or attributes do not fit the dataset"
+        )

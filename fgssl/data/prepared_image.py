@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from fgssl.data.decoding import upright_size
+from fgssl.data.masks import MaskFolder, decoded_mask
 from fgssl.data.packed_image import Finding, packed_image
 from fgssl.data.packing_folder import source_of
 from fgssl.data.source import Sample, UnreadableImageError
@@ -27,8 +29,10 @@ class PreparedImage:
     """Whether the file system did not give the file, so that nothing is known about the image."""
 
 
-def prepared(recipe: Callable[[], Sample], settings: PackingSettings, drawn: bool) -> PreparedImage:
-    """Return the image of a source as it will be stored; a drawn one stays as it is."""
+def prepared(
+    recipe: Callable[[], Sample], settings: PackingSettings, drawn: bool, masks: MaskFolder | None = None
+) -> PreparedImage:
+    """Return the image of a source as it will be stored, with its mask from `masks`; a drawn one stays as it is."""
     made_of = source_of(recipe)
     try:
         sample = recipe()
@@ -43,7 +47,18 @@ def prepared(recipe: Callable[[], Sample], settings: PackingSettings, drawn: boo
         raise
     except Exception as error:  # Pillow raises many types for damaged files
         return PreparedImage(None, made_of, fault=f"{sample.source_id}: {error}", unread=_is_of_system(error))
-    return PreparedImage(replace(sample, image=packed.encoded), made_of, digest, packed.findings)
+    stored, findings = replace(sample, image=packed.encoded), dict(packed.findings)
+    if masks is not None:
+        try:
+            size = upright_size(sample.image)
+            mask = masks.packed(sample.source_id, *size, upright_size(packed.encoded))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            return PreparedImage(None, made_of, fault=f"{sample.source_id}: {reason}", unread=_is_of_system(error))
+        stored = replace(stored, mask=mask)
+        if not decoded_mask(mask).any():
+            findings[Finding.NO_OBJECT] = ""
+    return PreparedImage(stored, made_of, digest, findings)
 
 
 def _is_of_system(error: BaseException | None) -> bool:
@@ -56,7 +71,7 @@ def batches(images: Iterator[PreparedImage], shard_bytes: int) -> Iterator[list[
     batch: list[PreparedImage] = []
     size = 0
     for each in images:
-        image_bytes = len(each.sample.image) if each.sample else 0
+        image_bytes = len(each.sample.image) + len(each.sample.mask or b"") if each.sample else 0
         if size and image_bytes and size + image_bytes > shard_bytes:
             yield batch
             batch, size = [], 0

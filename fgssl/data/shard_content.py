@@ -26,6 +26,10 @@ def shard_content(name: str, samples: Sequence[Sample], groups: Sequence[int], a
         recorded = file.create_group("attributes")
         for attribute in attributes:
             recorded[attribute] = np.array([sample.attributes[attribute] for sample in samples], dtype=np.float64)
+        masks = [sample.mask for sample in samples if sample.mask is not None]
+        if masks:
+            file["masks"] = np.frombuffer(b"".join(masks), dtype=np.uint8)
+            file["mask_offsets"] = np.cumsum([0, *map(len, masks)], dtype=np.int64)
         file.flush()
         content: bytes = file.id.get_file_image()
         return content

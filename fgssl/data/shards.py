@@ -7,6 +7,8 @@
                          source_ids  (n,) UTF-8: origin of each image
                          groups      (n,) int64: images of one group stay on one side of a validation split
                          attributes/<name>  (n,) float64: one recorded attribute of each image
+                         masks       (bytes,) uint8: every mask as a PNG of one bit per pixel; only with masks
+                         mask_offsets  (n + 1,) int64: as offsets, of the masks; only with masks
 
 Packing permutes the images once, so that neighbors in a shard are not neighbors in the source.
 """
@@ -27,6 +29,7 @@ from numpy.typing import NDArray
 
 from fgssl.data.decoded_cache import DecodedCache, shared_cache
 from fgssl.data.decoding import decode
+from fgssl.data.masks import Mask, decoded_mask
 from fgssl.errors import DataError
 from fgssl.store.files import unreadable
 from fgssl.store.manifest import Level, Manifest, Shard
@@ -64,6 +67,8 @@ class ShardedSplit:
         self.attributes = {name: np.empty(rows, dtype=np.float64) for name in self.manifest.attributes}
         self._offsets = np.empty(rows + len(shards), dtype=np.int64)
         """Offsets (count + 1,) of each shard's images from the start of its file, one shard after the other."""
+        self._mask_offsets = np.empty(rows + len(shards) if self.manifest.masks else 0, dtype=np.int64)
+        """Offsets of the masks in the same way; empty if there are none."""
         for number, shard in enumerate(shards):
             self._read_table(number, shard)
         self._open_file = functools.lru_cache(_open_files_at_most(len(shards)))(_OpenFile)
@@ -94,20 +99,23 @@ class ShardedSplit:
 
     def read(self, row: int) -> bytes:
         """Return the encoded image of one row; raise a `DataError` if its shard cannot be read."""
+        return self._read(row, self._offsets)
+
+    def _read(self, row: int, offsets: NDArray[np.int64]) -> bytes:
         shard, _ = _place(row, self._first_rows)
         path = self._paths[shard]
-        start, end = self._offsets[row + shard : row + shard + 2].tolist()
+        start, end = offsets[row + shard : row + shard + 2].tolist()
         try:
             file = self._open_file(path)
-            image = os.pread(file.descriptor, end - start, start)
+            content = os.pread(file.descriptor, end - start, start)
         except OSError as error:
             raise DataError(unreadable(path, error)) from None
-        if len(image) != end - start:
+        if len(content) != end - start:
             raise DataError(
-                f"{path}: row {row} has {len(image)} of {end - start} bytes: the file was truncated after it was "
+                f"{path}: row {row} has {len(content)} of {end - start} bytes: the file was truncated after it was "
                 "opened; pack the dataset again"
             )
-        return image
+        return content
 
     def pixels(self, row: int) -> NDArray[np.uint8]:
         """Return the upright RGB image (H, W, 3) of one row; raise an `OSError` or `ValueError` if it is damaged."""
@@ -119,22 +127,41 @@ class ShardedSplit:
             self._decoded.put(row, found)
         return found
 
+    def mask(self, row: int) -> Mask:
+        """Return the mask (H, W) of one row; raise a `ValueError` if it is damaged.
+
+        Raises:
+            DataError: The dataset has no masks, or the shard cannot be read.
+        """
+        if not self.manifest.masks:
+            raise DataError(f"{self.folder}: has no masks: pack the dataset again with masks=FOLDER")
+        return decoded_mask(self._read(row, self._mask_offsets))
+
     def _read_table(self, number: int, shard: Shard) -> None:
         """Fill the arrays of this split with the content of one shard, except its images and their names."""
         first = self._first_rows[number]
         rows = slice(first, first + shard.count)
         with _opened(self._paths[number], shard) as file:
-            images, offsets = file["images"], file["offsets"][:]
-            start = images.id.get_offset()  # None if the dataset is not contiguous
-            if start is None or offsets.shape != (shard.count + 1,) or images.shape != (offsets[-1],):
+            places = slice(first + number, first + number + shard.count + 1)
+            self._offsets[places] = _offsets_in_file(file["images"], file["offsets"][:], shard)
+            if self.manifest.masks:
+                self._mask_offsets[places] = _offsets_in_file(file["masks"], file["mask_offsets"][:], shard)
+            if file["labels"].shape != (shard.count, len(self.levels)):
                 raise ValueError("datasets do not fit the manifest")
-            if start + images.shape[0] > shard.bytes or file["labels"].shape != (shard.count, len(self.levels)):
-                raise ValueError("datasets do not fit the manifest")
-            self._offsets[first + number : first + number + shard.count + 1] = start + offsets
             self.labels[rows] = file["labels"][:]
             self.groups[rows] = file["groups"][:]
             for name, values in self.attributes.items():
                 values[rows] = file["attributes"][name][:]
+
+
+def _offsets_in_file(content: h5py.Dataset, offsets: NDArray[np.int64], shard: Shard) -> NDArray[np.int64]:
+    """Return offsets (n + 1,) from the start of the file; raise a `ValueError` if they do not fit `content`."""
+    start = content.id.get_offset()  # None if the dataset is not contiguous
+    if start is None or offsets.shape != (shard.count + 1,) or content.shape != (offsets[-1],):
+        raise ValueError("datasets do not fit the manifest")
+    if start + content.shape[0] > shard.bytes:
+        raise ValueError("datasets do not fit the manifest")
+    return np.asarray(start + offsets)
 
 
 class SourceIds(Sequence[str]):

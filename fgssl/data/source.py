@@ -34,6 +34,8 @@ class Sample:
     damage: str = ""
     """Decoder's message about a damaged file of which the image was made as far as it could be read. `pack` refuses
     the image then, unless its settings accept damaged ones."""
+    mask: bytes | None = None
+    """Mask of the object, as `fgssl.data.masks.encoded_mask` returns it; None if the source has none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class SourceDataset:
     """Remarks for the user, such as files that were left out."""
     drawn: bool = False
     """Whether code draws the images. They are stored as they are then, and the settings of packing do not apply."""
+    masked: bool = False
+    """Whether each sample has a mask."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from fgssl.settings.validation import unknown
 _REFUSALS = (AssertionError, RuntimeError, ValueError, IndexError)
 """Errors that timm's models raise for an image size that they cannot take. They must be tried, since no attribute lists
 the sizes of every model."""
+_OTHER_WEIGHTS = "; weights of another size need dynamic_img_size: true instead"
 
 
 def build_encoder(settings: EncoderSettings, image_size: int, recipe_sizes: Collection[int] = ()) -> nn.Module:
@@ -156,6 +157,7 @@ def _size_advice(encoder: nn.Module, name: str, image_size: int) -> str:
     return (
         f"{name} takes images of {height} x {width} px, not {image_size}: set encoder.arguments: "
         f"{{img_size: {image_size}}} with a patch_size that divides it (now {patch}), or views.image_size: {height}"
+        f"{_OTHER_WEIGHTS if 'dynamic_img_size' in inspect.signature(type(encoder)).parameters else ''}"
     )
 
 

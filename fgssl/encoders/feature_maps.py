@@ -45,16 +45,31 @@ def map_channels(encoder: nn.Module, image_size: int) -> int:
     """
     encoder.eval()
     try:
-        shape = as_map(unpooled(encoder, torch.zeros(1, 3, image_size, image_size)), encoder).shape
-        channels, height, width = shape[1:]
+        image = next(encoder.parameters(), torch.empty(0)).new_zeros(1, 3, image_size, image_size)
+        channels, height, width = as_map(unpooled(encoder, image), encoder).shape[1:]
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         message = f"{type(encoder).__name__} gives no feature map in timm: take a ResNet, a ViT or a Swin ({error})"
         raise SettingsError([Problem("config", "encoder.name", message)]) from error
     train_unfrozen(encoder)
     if height * width == 1:
         message = (
-            f"the feature map of an image of {image_size} px has one position, in which no part can be found: give "
-            "larger images, or a smaller output_stride in encoder.arguments"
+            f"the feature map of an image of {image_size} px has one position, in which no part or object can be "
+            "found: give larger images, or a smaller output_stride in encoder.arguments"
         )
         raise SettingsError([Problem("config", "views.image_size", message)])
     return int(channels)
+
+
+def refuse_normalized_maps(encoder: nn.Module) -> None:
+    """Raise a `SettingsError` if a layer norm follows the last block, so that channels sum to the same everywhere.
+
+    It comes last in a ViT, a Swin and, after pooling, a ConvNeXt. It subtracts the mean over the channels, so no loss
+    trains that mean to show an object.
+    """
+    *_, last = (module for module in encoder.modules() if any(True for _ in module.parameters(recurse=False)))
+    if isinstance(last, nn.LayerNorm):
+        message = (
+            "activations are summed over the channels of the last feature map, but the layer norm at the end of "
+            f"{type(encoder).__name__} removes that sum, which therefore shows no object: take center, or a ResNet"
+        )
+        raise SettingsError([Problem("config", "views.contrastive_crop.boxes", message)])

@@ -145,7 +145,10 @@ def _classifier(module: nn.Module) -> tuple[str, ...]:
 def _other_size(key: str, given: Tensor, wanted: Tensor) -> str:
     """Return advice if the weight is a table with one entry per position, and only their number differs; else ""."""
     if key.endswith("pos_embed") and given.shape[-1] == wanted.shape[-1]:
-        return ": its img_size or patch_size differs; set encoder.arguments and views.image_size to those of the file"
+        return (
+            ": its img_size or patch_size differs; set encoder.arguments and views.image_size to those of the file, or "
+            "encoder.arguments to its img_size and dynamic_img_size: true, which interpolates the positions"
+        )
     if key.endswith("relative_position_bias_table") and given.shape[-1] == wanted.shape[-1]:
         return ": its window_size or img_size differs; set encoder.arguments and views.image_size to those of the file"
     return ""

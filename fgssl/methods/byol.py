@@ -2,7 +2,6 @@
 
 import copy
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,13 +9,13 @@ from fgssl import losses
 from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.methods.build import Parts
-from fgssl.methods.contrasted import Followed
+from fgssl.methods.contrasted import Followed, Pairable
 from fgssl.methods.ema import update_ema
 from fgssl.schedules import Schedule
 from fgssl.settings.methods import BYOLSettings
 
 
-class BYOL(Followed):
+class BYOL(Pairable, Followed):
     """Online network with a predictor, and a target network that follows it as a moving average."""
 
     online_views = (0, 1)
@@ -37,11 +36,6 @@ class BYOL(Followed):
         """Target networks."""
         return self.target_encoder, self.target_head
 
-    @torch.no_grad()
-    def embed_target(self, *features: Tensor) -> Tensor:
-        """Return the target projections of both views side by side, (N, 2P)."""
-        return torch.cat([self.target_head(one) for one in features], dim=1)  # (N, 2P)
-
     def embed(self, *features: Tensor) -> Embeddings:
         """Return `prediction_first` and `prediction_second`, (N, P) each."""
         first, second = (self.predictor(self.head(one)) for one in features)  # (N, P) each
@@ -50,11 +44,10 @@ class BYOL(Followed):
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the squared distance of each prediction to the other view's target projection, summed over both."""
         assert target is not None
-        first, second = target.chunk(2, dim=1)
-        # Eq. 2 and its mirror image: |p - z|^2 of unit vectors is 2 - 2 cos
-        one = 2 + 2 * losses.negative_cosine(online["prediction_first"], second)
-        other = 2 + 2 * losses.negative_cosine(online["prediction_second"], first)
-        return Output(one + other, {"projection_std": normalized_std(first)})
+        first, second = target.chunk(2, dim=1)  # projections (N, P) by the target network
+        # Eq. 2 and its mirror image
+        loss = _distance(online["prediction_first"], second) + _distance(online["prediction_second"], first)
+        return Output(loss, {"projection_std": normalized_std(first)})
 
     def after_step(self, online: Embeddings, target: Tensor | None, progress: float) -> None:
         """Move the target network towards the online one; the momentum rises to 1 along a cosine."""
@@ -69,6 +62,24 @@ class BYOL(Followed):
         assert target is not None
         prediction = losses.at_least_fp32(self.predictor(self.head(features)))
         return 2 - 2 * F.cosine_similarity(prediction, losses.at_least_fp32(target.chunk(2, dim=1)[1]), dim=1)
+
+    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
+        """Return projections and predictions of both images of each pair, (N, P) each."""
+        z1, z2 = self.head(first), self.head(second)
+        return {"pair_z1": z1, "pair_z2": z2, "pair_p1": self.predictor(z1), "pair_p2": self.predictor(z2)}
+
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
+        """Return the loss of BYOL on the pairs, whose targets are the online projections, without gradient.
+
+        This is our choice; the target network would have to see both images of each pair too.
+        """
+        z1, z2 = online["pair_z1"].detach(), online["pair_z2"].detach()
+        return _distance(online["pair_p1"], z2) + _distance(online["pair_p2"], z1)
+
+
+def _distance(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared distance of paired rows at unit length (Eq. 2), which is 2 - 2 cos."""
+    return 2 + 2 * losses.negative_cosine(prediction, target)
 
 
 def _two_layers(width: int, hidden_width: int, out_width: int) -> nn.Sequential:

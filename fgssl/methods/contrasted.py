@@ -39,9 +39,10 @@ class Followed(Contrasted):
     def slow_networks(self) -> tuple[nn.Module, nn.Module]:
         """Encoder and head that follow the trained ones."""
 
-    @abstractmethod
+    @torch.no_grad()
     def embed_target(self, *features: Tensor) -> Tensor:
-        """Return the target from the features (N, D) of each target view."""
+        """Return the target from the features (N, D) of each target view: the slow projections side by side."""
+        return torch.cat([self.slow_networks[1](one) for one in features], dim=1)
 
     @torch.no_grad()
     def target(self, *views: Tensor) -> Tensor:
@@ -57,5 +58,5 @@ class Pairable(Contrasted):
         """Return embeddings for `pair_loss` from features (N, D) of paired images; their names begin with `pair_`."""
 
     @abstractmethod
-    def pair_loss(self, online: Embeddings) -> Tensor:
-        """Return the scalar loss of all pairs of the global batch."""
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
+        """Return the scalar loss of all pairs of the global batch; `progress` is that of `loss`."""

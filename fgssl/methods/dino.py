@@ -7,17 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from fgssl import losses
-from fgssl.batch import Batch, Embeddings, Output
+from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
 from fgssl.heads import dino_head
 from fgssl.methods.build import Parts
+from fgssl.methods.contrasted import Followed, Pairable
 from fgssl.methods.ema import update_ema
-from fgssl.methods.method import Method, ParameterGroup
+from fgssl.methods.method import ParameterGroup
 from fgssl.schedules import Schedule
 from fgssl.settings.without_negatives import DINOSettings
 
 
-class DINO(Method):
+class DINO(Pairable, Followed):
     """Student on all views, teacher on the first two, and the center of the teacher's logits."""
 
     target_views = (0, 1)
@@ -35,21 +36,22 @@ class DINO(Method):
         self.target_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("center", torch.zeros(settings.prototypes))  # (K,)
 
-    @torch.no_grad()
-    def target(self, *views: Tensor) -> Tensor:
-        """Return the teacher's logits of both views side by side, (N, 2K)."""
-        return torch.cat([self.target_head(self.target_encoder(view)) for view in views], dim=1)  # (N, 2K)
+    @property
+    def slow_networks(self) -> tuple[nn.Module, nn.Module]:
+        """Networks of the teacher."""
+        return self.target_encoder, self.target_head
 
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
+    def embed(self, *features: Tensor) -> Embeddings:
         """Return the student's logits (N, K) of each view, by its number."""
-        return {str(number): self.head(self.encoder(view)) for number, view in enumerate(batch.views)}
+        return {str(number): self.head(one) for number, one in enumerate(features)}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the cross-entropy over all pairs of a view of the teacher with another view of the student."""
         assert target is not None
         temperature = self._teacher_temperature(progress)
         teacher = [losses.centered_softmax(logits, self.center, temperature) for logits in target.chunk(2, dim=1)]
-        loss = losses.dino(list(online.values()), teacher, self.settings.temperature)
+        student = [online[str(view)] for view in self.online_views]
+        loss = losses.dino(student, teacher, self.settings.temperature)
         # Collapse to the uniform distribution has the entropy log K, collapse to one prototype has 0.
         entropy = torch.special.entr(teacher[0]).sum(dim=1).mean()
         return Output(loss, {"teacher_entropy": entropy, "projection_std": normalized_std(online["0"].detach())})
@@ -84,3 +86,31 @@ class DINO(Method):
     def exports(self) -> dict[str, nn.Module]:
         """Return the encoder of the teacher, whose features the paper measures."""
         return {"encoder": self.target_encoder}
+
+    # ---------------------------------------------------------------------------------- as a base of other methods
+
+    def contrast(self, features: Tensor, online: Embeddings, target: Tensor | None) -> Tensor:
+        """Return the cross-entropy (N,) of the student on each feature under the teacher's second view.
+
+        The teacher's temperature is the one after its warm-up, since `online` has no progress.
+        """
+        assert target is not None
+        logits = target.chunk(2, dim=1)[1]
+        teacher = losses.centered_softmax(logits, self.center, self.settings.teacher_temperature)
+        student = losses.at_least_fp32(self.head(features)) / self.settings.temperature
+        return -(teacher * student.log_softmax(dim=1)).sum(dim=1)
+
+    def pair_embeddings(self, first: Tensor, second: Tensor) -> Embeddings:
+        """Return the student's logits (N, K) of both images of each pair."""
+        return {"pair_first": self.head(first), "pair_second": self.head(second)}
+
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
+        """Return the cross-entropy of each image of a pair under the other, mean over both; our choice.
+
+        The student takes the teacher's part without gradient. Its center is the mean over all pairs of the batch, since
+        under the center of views, which look otherwise, most rebuilt images come to share few prototypes.
+        """
+        student, temperature = [online["pair_first"], online["pair_second"]], self._teacher_temperature(progress)
+        fixed = torch.stack(student).detach()  # (2, N, K)
+        teacher = [losses.centered_softmax(logits, fixed.mean(dim=(0, 1)), temperature) for logits in fixed]
+        return losses.dino(student, teacher, self.settings.temperature)

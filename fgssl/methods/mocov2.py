@@ -84,6 +84,6 @@ class MoCoV2(Pairable, Followed):
         """Return the projections (N, P) of both images of each pair."""
         return {"pair_first": self.head(first), "pair_second": self.head(second)}
 
-    def pair_loss(self, online: Embeddings) -> Tensor:
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
         """Return NT-Xent of the pairs."""
         return losses.nt_xent(online["pair_first"], online["pair_second"], self.settings.temperature)

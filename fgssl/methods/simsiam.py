@@ -62,7 +62,7 @@ class SimSiam(Pairable):
         z1, z2 = self.head(first), self.head(second)
         return {"pair_z1": z1, "pair_z2": z2, "pair_p1": self.predictor(z1), "pair_p2": self.predictor(z2)}
 
-    def pair_loss(self, online: Embeddings) -> Tensor:
+    def pair_loss(self, online: Embeddings, progress: float) -> Tensor:
         """Return the loss of SimSiam on the pairs."""
         z1, z2 = online["pair_z1"].detach(), online["pair_z2"].detach()
         return losses.negative_cosine(online["pair_p1"], z2) / 2 + losses.negative_cosine(online["pair_p2"], z1) / 2

@@ -118,7 +118,7 @@ class Synthesized(Method):
             "feature_dimension_std": features.std(dim=0, correction=0).mean(),
         }
         if self.settings.pair_weight:
-            pair = self.base.pair_loss(online)  # Eq. 7
+            pair = self.base.pair_loss(online, progress)  # Eq. 7
             loss = loss + self.settings.pair_weight * pair
             metrics["loss_pair"] = pair.detach()
             metrics |= {name: online[name].detach().mean() for name in online if name.startswith("noise_")}
@@ -146,5 +146,5 @@ class Synthesized(Method):
         return [replace(first, parameters=[*first.parameters, *self.decoder.parameters()]), *others]
 
     def exports(self) -> dict[str, nn.Module]:
-        """Return the encoder and the decoder."""
-        return {"encoder": self.encoder, "decoder": self.decoder}
+        """Return what the base exports, and the decoder."""
+        return self.base.exports() | {"decoder": self.decoder}

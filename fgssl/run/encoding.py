@@ -6,16 +6,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgssl import randomness
 from fgssl.collapse import effective_rank, normalized_std
 from fgssl.data.loader import original_batches
 from fgssl.data.sampling import steps_per_epoch
 from fgssl.data.shards import ShardedSplit
-from fgssl.encoders.feature_maps import unpooled
+from fgssl.encoders.feature_maps import as_map, map_channels, refuse_normalized_maps, unpooled
 from fgssl.encoders.freezing import train_unfrozen
-from fgssl.errors import Problem, SettingsError
 from fgssl.evaluation.knn import weighted_knn
 from fgssl.settings.config import Config
 from fgssl.training.crop_boxes import MIDDLE, CropBoxes, boxes_of_activations
@@ -44,7 +43,11 @@ def encoded(
 
 
 def crop_boxes(config: Config, trainer: Trainer, train: ShardedSplit) -> CropBoxes | None:
-    """Return the boxes of `views.contrastive_crop`, or None without it."""
+    """Return the boxes of `views.contrastive_crop`, or None without it.
+
+    Raises:
+        SettingsError: The encoder has no feature map in which an object can be found.
+    """
     settings = config.views.contrastive_crop
     if settings is None:
         return None
@@ -52,38 +55,18 @@ def crop_boxes(config: Config, trainer: Trainer, train: ShardedSplit) -> CropBox
     if settings.boxes == "center":
         return CropBoxes(settings, steps, search=None, boxes=np.tile(MIDDLE, (len(train), 1)))
     encoder, size, rows = trainer.engine.method.encoder, config.views.image_size, np.arange(len(train))
+    map_channels(encoder, size)
+    refuse_normalized_maps(encoder)
 
     def boxes(images: Tensor) -> Tensor:
-        return boxes_of_activations(_convolutional_map(encoder, images), settings.threshold, size)
+        return boxes_of_activations(as_map(unpooled(encoder, images), encoder), settings.threshold, size)
 
     return CropBoxes(settings, steps, lambda: encoded(config, trainer, train, rows, boxes))
 
 
-def _convolutional_map(encoder: nn.Module, images: Tensor) -> Tensor:
-    """Return the encoder's last feature map (N, C, H, W).
-
-    Raises:
-        SettingsError: It is not a convolution's, or it has a single position.
-    """
-    found = unpooled(encoder, images)
-    if found.ndim != 4 or getattr(encoder, "output_fmt", "NCHW") != "NCHW":
-        message = (
-            f"activations are searched in the feature map of a convolutional network, but {type(encoder).__name__} "
-            "normalizes its last features, whose sum shows no object: take center, or a ResNet"
-        )
-        raise SettingsError([Problem("config", "views.contrastive_crop.boxes", message)])
-    if found.shape[2] * found.shape[3] == 1:
-        message = (
-            f"the feature map of an image of {images.shape[-1]} px has one position, in which no object can be found: "
-            "give larger images, or a smaller output_stride in encoder.arguments"
-        )
-        raise SettingsError([Problem("config", "views.image_size", message)])
-    return found
-
-
 def monitor(config: Config, trainer: Trainer, train: ShardedSplit) -> Monitor:
-    """Return the function that measures features after every `resources.monitor_every_epochs`."""
-    every, encoder = config.resources.monitor_every_epochs, trainer.engine.method.encoder
+    """Return the function that measures the exported encoder after every `resources.monitor_every_epochs`."""
+    every, encoder = config.resources.monitor_every_epochs, trainer.engine.method.exports()["encoder"]
     if every is None:
         return no_monitor
     every_steps = every * steps_per_epoch(len(train), config.training.global_batch_size)

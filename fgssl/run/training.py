@@ -283,6 +283,7 @@ def _batches(config: Config, trainer: Trainer, train: ShardedSplit) -> Callable[
         share=world.share(training.global_batch_size),
         pinned=world.device.type == "cuda",
         boxes=None if crops is None else crops.boxes,
+        masks=None if config.views.background is None else train.mask,
     )
 
 

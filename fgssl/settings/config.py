@@ -123,6 +123,8 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             yield f"training.precision {precision} runs on resources.engine ddp only, not {engine}: take bf16 or fp32"
         if engine == "zero3":
             yield from _zero3_faults(config)
+        if (crop := config.views.contrastive_crop) is not None and method.num_views != 0:
+            yield from crop.faults(config.training.epochs)
     made = config.views.num_recipes
     if method.num_views is None and not made:
         yield f"method {method.name} takes its views from views.recipes: give at least one recipe"
@@ -280,11 +282,17 @@ def canonical(config: Config) -> Config:
     if views.contrastive_crop is not None:
         crop = views.contrastive_crop.canonical() if method.num_views != 0 else None
         views = dataclasses.replace(views, contrastive_crop=crop)
+    if views.background is not None:
+        background = views.background.canonical() if method.num_views != 0 else None
+        views = dataclasses.replace(views, background=background)
+    data = config.data
+    if data.embedded and views.background is not None:
+        data = dataclasses.replace(data, toy=dataclasses.replace(data.toy, draw_masks=True))
     training = config.training
     if training.invariant == "close":
         training = dataclasses.replace(training, exact_shard_size=None)
     frozen = tuple(sorted(set(config.encoder.frozen))) if method.trains else ()
     encoder = dataclasses.replace(config.encoder, frozen=frozen)
     return dataclasses.replace(
-        config, views=views, encoder=encoder, method=method, start=start, decoder=decoder, training=training
+        config, data=data, views=views, encoder=encoder, method=method, start=start, decoder=decoder, training=training
     )

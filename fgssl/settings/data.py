@@ -1,9 +1,9 @@
 """Section `data`: the images of a run."""
 
-from dataclasses import field
+from dataclasses import asdict, field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from fgssl.settings.declare import NOT_SCIENTIFIC, NUMBER, NonNegativeInt, PositiveInt, settings
 
@@ -20,6 +20,18 @@ class ToySettings:
     """Training images of each of the 24 species. The default makes 960 images."""
     test_images_per_species: PositiveInt = 20
     """Test images of each of the 24 species. The default makes 480 images."""
+    draw_masks: bool = field(default=False, metadata=NOT_SCIENTIFIC)
+    """Whether the masks of the fungi are packed too. `views.background` needs them and sets this itself. The images are
+    the same with and without masks, but the versions of the data are not: to have one version for all rows of a table,
+    set it for all of them."""
+
+    @property
+    def content(self) -> dict[str, JsonValue]:
+        """Settings that decide the shards; without masks they are those that earlier versions had."""
+        content = asdict(self)
+        if not self.draw_masks:
+            del content["draw_masks"]
+        return content
 
 
 @settings

@@ -51,7 +51,7 @@ METHODS = Registry(
     },
 )
 """Dotted path of the settings class of each method."""
-BASES = Registry(f"{__file__}: BASES", {name: METHODS[name] for name in ("mocov2", "simsiam")})
+BASES = Registry(f"{__file__}: BASES", {name: METHODS[name] for name in ("mocov2", "simsiam", "byol", "dino")})
 """Methods on which synthesized pairs can be built."""
 
 
@@ -322,8 +322,10 @@ class SynthesizedSettings(MethodSettings):
 
     name: Literal["synthesized"] = "synthesized"
     base: Annotated[MethodSettings, ChosenByName(BASES, default="mocov2")] = field(default_factory=MoCoV2Settings)
-    """Method whose contrastive loss is L_C, chosen by its `name`: mocov2 (the default, as in the paper's Table 1)
-    or simsiam."""
+    """Method whose contrastive loss is L_C, chosen by its `name`: mocov2 (the default, as in the paper's Table 1),
+    simsiam (in its Table 3), byol or dino. The last two are not in the paper, and their L_P is our choice: the loss of
+    the base between both images of a pair, where the image that is to be matched gets no gradient. Its projection is
+    that of the trained network, not of the slow copy. docs/explanation/methods.md gives the reasons."""
     noise: NoiseSettings = NoiseSettings()
     """Perturbation that turns a feature vector into the second one of a pair."""
     reconstruction_weight: NonNegativeFloat = 0.5
@@ -337,6 +339,11 @@ class SynthesizedSettings(MethodSettings):
     detach_pairs: bool = True
     """Whether the gradient of L_P stops at the synthesized images, which is our choice. Otherwise encoder and decoder
     can lower L_P by a decoder that ignores its input."""
+
+    @property
+    def num_views(self) -> int | None:  # type: ignore[override]
+        """Number of views of the base."""
+        return self.base.num_views
 
     @property
     def added_noise(self) -> NoiseSettings | None:

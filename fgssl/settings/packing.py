@@ -28,6 +28,10 @@ class PackingSettings:
     max_megapixels: PositiveFloat = field(default=178.0, metadata=NOT_SCIENTIFIC)
     """Size above which an image is refused, in millions of pixels. A small file can unpack to many gigabytes; Pillow
     has the same limit."""
+    masks: str | None = field(default=None, metadata=NOT_SCIENTIFIC)
+    """Folder of masks of the objects, for `views.background`. The mask of IMAGES/a/b.jpg is FOLDER/a/b.png, or
+    FOLDER/b.png if a is `images`: a PNG in gray or black and white, as large as the image, with values of at least 128
+    where the object is. Every image needs one."""
     workers: PositiveInt | None = field(default=None, metadata=NOT_SCIENTIFIC)
     """Threads that read, shrink and encode images; if not given, as many as the processors that the command may use.
     The shards are the same for any number."""

@@ -71,8 +71,17 @@ def _without(content: object, keys: Sequence[Sequence[str]]) -> Layer:
 
 def _placed(faults: Iterable[tuple[str, str]], mapping: object, source: str | Place) -> list[Problem]:
     top = Place(source) if isinstance(source, str) else source
-    placed = [locate(mapping, key.split(".") if key else (), top).problem(message) for key, message in faults]
+    placed = [_placed_fault(key, message, mapping, top) for key, message in faults]
     return list(dict.fromkeys(placed))
+
+
+def _placed_fault(key: str, message: str, mapping: object, top: Place) -> Problem:
+    """Return the problem of a key, or of several keys in the line of the first one that a file's own message names."""
+    if key or top.key:
+        return locate(mapping, key.split(".") if key else (), top).problem(message)
+    first = re.match(r"[\w.]*\w", message)
+    place = locate(mapping, first[0].split(".") if first else (), top)
+    return Problem(place.source, "", message, place.line)
 
 
 # ------------------------------------------------------------------------------------------ problems

@@ -1,7 +1,8 @@
 """Section `views`: the way from an image to the input of the encoder."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -122,14 +123,52 @@ class ContrastiveCropSettings:
     the paper's. Only for `activations`."""
     warm_up_epochs: NonNegativeInt = 20
     """Epochs of plain random crops before the first boxes, since an untrained encoder finds no object. The authors wait
-    for a fifth of the training, which is 20 of 100 epochs. Only for `activations`."""
+    for a fifth of the training, which is 20 of 100 epochs. It must be below `training.epochs`. Only for
+    `activations`."""
     every_epochs: PositiveInt = 20
     """Epochs between two searches for boxes. The authors search every fifth of the training. Each search takes one
-    forward pass of all training images. Only for `activations`."""
+    forward pass of all training images; with more epochs than the training has, there is one. Only for
+    `activations`."""
+
+    def faults(self, epochs: int) -> Iterator[str]:
+        """Yield a message if no box is found in a training of `epochs`."""
+        if self.boxes == "activations" and self.warm_up_epochs >= epochs:
+            yield (
+                f"views.contrastive_crop.warm_up_epochs {self.warm_up_epochs} must be below training.epochs {epochs}, "
+                f"or no box is ever searched: give a fifth, {epochs // 5}, or boxes: center, which needs no warm-up"
+            )
 
     def canonical(self) -> "ContrastiveCropSettings":
         """Return the settings with the defaults in place of those that are not used."""
         return self if self.boxes == "activations" else ContrastiveCropSettings(boxes="center", alpha=self.alpha)
+
+
+BackgroundKind = Literal["image", "gray", "texture"]
+
+
+@settings
+class BackgroundSettings:
+    """DiLo (Zhao et al. 2021, arXiv:2004.06638): objects are pasted onto other backgrounds, so that these tell nothing.
+
+    The data must have masks of the objects: `fgssl pack ... masks=FOLDER`. The built-in dataset draws its own.
+    """
+
+    probability: Fraction = 0.3
+    """Probability that a view is cut out of the object on another background, drawn anew for each view. The paper takes
+    0.3."""
+    kinds: tuple[BackgroundKind, ...] = ("image", "gray", "texture")
+    """Kinds of backgrounds, one of which is drawn for each view. `image` is the background of another training image,
+    whose own object is filled with the colors around it. `gray` is one random gray value. `texture` is grains of a
+    random size, in the colors between two random ones. Filling and grains are ours, since they need no other images."""
+
+    def __post_init__(self) -> None:
+        if not self.kinds:
+            raise ValueError("kinds: give at least one of image, gray and texture")
+
+    def canonical(self) -> "BackgroundSettings | None":
+        """Return the settings with each kind once, in a fixed order, or None if nothing is ever pasted."""
+        kinds = tuple(kind for kind in get_args(BackgroundKind) if kind in self.kinds)
+        return BackgroundSettings(probability=self.probability, kinds=kinds) if self.probability else None
 
 
 @settings
@@ -138,6 +177,8 @@ class ViewSettings(ViewRecipe):
 
     contrastive_crop: ContrastiveCropSettings | None = added_later(default=None)
     """Crops of all views around the object, with any method. If empty, crops lie anywhere."""
+    background: BackgroundSettings | None = added_later(default=None)
+    """Other backgrounds in views, with any method. If empty, images keep their own."""
     recipes: tuple[RecipeSettings, ...] = added_later(default=())
     """Recipes of the method's views, in the order of the views. If empty, the keys above make all views. DINO's
     multi-crop is `[{count: 2, crop_area: [0.25, 1.0]}, {count: 8, crop_area: [0.05, 0.25], image_size: 96}]`."""

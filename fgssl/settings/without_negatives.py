@@ -34,8 +34,10 @@ class DINOSettings(MethodSettings):
     hidden_width: PositiveInt = 2048
     """Width of both hidden layers of the head, which has three layers."""
     head_batch_norm: bool = False
-    """Whether BatchNorm follows both hidden layers of the head. The paper does without; the official code offers it.
-    Without it all embeddings start in nearly one direction, which short trainings of small encoders may not leave."""
+    """Whether BatchNorm follows both hidden layers of the head. The paper has none, so that DINO with a ViT is free of
+    BatchNorm; the official code offers it. Without it the embeddings of different images start more alike: a mean
+    cosine of 0.5 to 0.6 instead of 0.2 (a small ResNet on `toy`, three seeds). Whether a short training gains from it
+    was not measured."""
     projection_width: PositiveInt = 256
     """Width of the bottleneck of the head, whose rows are compared with the prototypes."""
     prototypes: PositiveInt = 65536
@@ -68,7 +70,7 @@ class DINOSettings(MethodSettings):
             )
         if self.prototypes_frozen_epochs >= config.training.epochs:
             yield (
-                f"method.prototypes_frozen_epochs {self.prototypes_frozen_epochs:g} must be less than training.epochs "
+                f"prototypes_frozen_epochs {self.prototypes_frozen_epochs:g} must be less than training.epochs "
                 f"{config.training.epochs}: the prototypes would never be trained"
             )
 

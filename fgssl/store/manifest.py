@@ -62,6 +62,8 @@ class Manifest:
     across_groups: Mapping[str, tuple[int, ...]] | None = None
     """Number of classes with images in several groups, by split and then by level; 0 if no group has two images. None
     if the dataset was packed before this was recorded. It follows from the shards, so it is no part of the version."""
+    masks: bool = False
+    """Whether every image has a mask of its object."""
 
     @property
     def version(self) -> str:
@@ -106,6 +108,7 @@ class Manifest:
             "levels": levels,
             "attributes": list(self.attributes),
             "splits": splits,
+            **({"masks": True} if self.masks else {}),  # datasets without masks keep their versions
         }
 
     def _check_class_counts(self) -> None:
@@ -147,6 +150,7 @@ class Manifest:
                 attributes=tuple(content["attributes"]),
                 remarks=tuple(content.get("remarks", ())),
                 across_groups=_as_tuples(content.get("across_groups")),
+                masks=content.get("masks", False),
             )
             manifest._check_class_counts()
             stated = content["version"]

@@ -24,7 +24,7 @@ def unmet(config: Config, manifest: Manifest) -> list[str]:
         return [f"data.dataset: {manifest.title} has no split `train` (it has {there}): pack it with one"]
     faults = list(config.method.lacks(manifest))
     if config.method.trains:
-        faults += _of_training(config, manifest)
+        faults += [*_of_training(config, manifest), *_of_masks(config, manifest)]
     if config.evaluation is not None:
         faults += _of_evaluation(config.evaluation, manifest)
     return faults
@@ -43,7 +43,7 @@ def cautions(config: Config, manifest: Manifest) -> list[str]:
     """Return a warning for each thing that makes training on the dataset doubtful, though possible."""
     if "train" not in manifest.splits:
         return []
-    return [*config.method.cautions(manifest), *_of_mirrored_views(config, manifest)]
+    return [*config.method.cautions(manifest), *_of_mirrored_views(config, manifest), *_of_monitor(config)]
 
 
 def _of_mirrored_views(config: Config, manifest: Manifest) -> list[str]:
@@ -55,6 +55,14 @@ def _of_mirrored_views(config: Config, manifest: Manifest) -> list[str]:
         f"views.horizontal_flip: views of {manifest.title} are mirrored, but a mirrored traffic sign is another sign "
         "(keep left, keep right): set views.horizontal_flip=false"
     ]
+
+
+def _of_monitor(config: Config) -> list[str]:
+    """Return a warning if the training ends before its features are looked at."""
+    every, epochs = config.resources.monitor_every_epochs, config.training.epochs
+    if every is None or every <= epochs or not config.method.trains:
+        return []
+    return [f"resources.monitor_every_epochs: {every} exceeds training.epochs {epochs}: nothing will be monitored"]
 
 
 # ------------------------------------------------------------------------------------------ training
@@ -93,6 +101,16 @@ def _of_training(config: Config, manifest: Manifest) -> list[str]:
             f"but method {config.method.name} separates classes: {advice}"
         )
     return faults
+
+
+def _of_masks(config: Config, manifest: Manifest) -> list[str]:
+    if config.views.background is None or manifest.masks:
+        return []
+    how = "draw_masks=true" if manifest.source == "toy" else "masks=FOLDER"
+    return [
+        f"views.background: masks of the objects are needed, but {manifest.title} was packed without: pack it again "
+        f"with {how}, or leave views.background empty"
+    ]
 
 
 def _of_batch(batch: int, images: int, manifest: Manifest, advice: str) -> list[str]:

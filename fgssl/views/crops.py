@@ -51,6 +51,20 @@ def resized(pixels: NDArray[np.uint8], size: int, out: NDArray[np.uint8] | None 
     return _scaled(pixels, _empty(size, size) if out is None else out)
 
 
+def scaled(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return the whole image as (height, width, 3)."""
+    return _scaled(pixels, _empty(height, width))
+
+
+def covering(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """Return the largest middle part of an image that has the shape of (height, width, 3), in that size."""
+    own_height, own_width = pixels.shape[:2]
+    part_height = max(1, min(own_height, own_width * height // width))
+    part_width = max(1, min(own_width, own_height * width // height))
+    left, top = (own_width - part_width) // 2, (own_height - part_height) // 2
+    return _scaled(pixels, _empty(height, width), (left, top, left + part_width, top + part_height))
+
+
 def center_cropped(pixels: NDArray[np.uint8], shorter_side: int, size: int) -> NDArray[np.uint8]:
     """Resize the shorter side to `shorter_side` and take the middle `size` x `size`: (size, size, 3)."""
     height, width = pixels.shape[:2]

@@ -1,9 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from fgssl.data.packing import pack
+from fgssl.data.shards import ShardedSplit
 from fgssl.data.sources.cub200 import OFFICIAL, SOURCE, CUB200Settings, read
 from fgssl.data.sources.cub200_taxonomy import FAMILY_OF, ORDER_OF
+from fgssl.settings.packing import PackingSettings
 from tests.data.trees import edit, message, packed_ids, picture
 
 BIRDS = ("001.Laysan_Albatross", "002.Mallard", "003.Western_Gull")
@@ -49,6 +54,21 @@ def test_labels_and_splits(root: Path) -> None:
 
 def test_folder_or_its_parent(root: Path) -> None:
     assert packed_ids(read(root, CUB200Settings())) == packed_ids(read(root.parent, CUB200Settings()))
+
+
+def test_segmentations_are_masks(root: Path, tmp_path: Path) -> None:
+    """As the archive segmentations.tgz unpacks beside the images: CLASS/NAME.png, gray."""
+    for image in (root / "images").rglob("*.jpg"):
+        mask = root / "segmentations" / image.parent.name / f"{image.stem}.png"
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        values = np.zeros((6, 5), dtype=np.uint8)
+        values[2:5, 1 : 2 + int(image.stem[-1])] = 204
+        Image.fromarray(values).save(mask)
+    settings = PackingSettings(masks=str(root / "segmentations"))
+    assert pack(read(root, CUB200Settings()), tmp_path / "shards", settings).masks
+    train = ShardedSplit(tmp_path / "shards", "train")
+    shares = [train.mask(row).sum() for row in range(len(train))]
+    assert shares == [3 * (1 + int(Path(name).stem[-1])) for name in train.source_ids]
 
 
 def test_taxonomy() -> None:

@@ -15,7 +15,7 @@ from fgssl.data.decoding import decode
 from fgssl.data.loader import RawBatch, evaluation_batches, original_batches, training_batches
 from fgssl.data.sampling import rows_of_step
 from fgssl.errors import DataError
-from fgssl.settings.views import RecipeSettings, ViewSettings
+from fgssl.settings.views import BackgroundSettings, RecipeSettings, ViewSettings
 from fgssl.views import changes, crops, on_cpu
 
 VIEWS = ViewSettings(image_size=16, colors_on="device")
@@ -170,6 +170,24 @@ def test_an_error_that_is_none_of_the_image_stays(error: Exception, monkeypatch:
     with pytest.raises(type(error)) as raised:
         list(training(InMemory()))
     assert raised.value is error
+
+
+def test_a_damaged_background_or_mask_is_named() -> None:
+    """The image whose background is taken may lie in another batch."""
+    images = InMemory(broken={13: b"no image"})
+    background = BackgroundSettings(probability=1.0, kinds=("image",))
+    views = dataclasses.replace(VIEWS, background=background)
+
+    def mask(row: int) -> NDArray[np.bool_]:
+        return np.eye(20 + row % 7, 18 + row % 5, dtype=np.bool_)
+
+    def broken(row: int) -> NDArray[np.bool_]:
+        raise ValueError("the mask is no PNG file")
+
+    with pytest.raises(DataError, match=r"^image folder/image 13\.png \(row 13\) cannot be decoded: .*: repair it"):
+        list(training(images, views=views, masks=mask))
+    with pytest.raises(DataError, match=r"^image .* cannot be decoded: the mask is no PNG file: repair it"):
+        list(training(InMemory(), views=views, masks=broken))
 
 
 def test_an_error_in_a_view_is_not_one_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:

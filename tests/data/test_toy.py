@@ -14,7 +14,7 @@ from fgssl.data.packing import DestinationExistsError, pack
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.sources import SOURCES, source_named, toy
 from fgssl.data.sources.toy_content import GENERA, SPECIES, Nuisances
-from fgssl.data.sources.toy_fungus import draw
+from fgssl.data.sources.toy_fungus import draw, drawn_scene
 from fgssl.errors import DataError
 from fgssl.settings.data import DataSettings, ToySettings
 from fgssl.store.manifest import Manifest, verify
@@ -122,6 +122,39 @@ def test_same_picture_at_every_size() -> None:
     assert large.size == (128, 128)
     difference = np.abs(np.asarray(small, dtype=float) - np.asarray(large.reduce(4), dtype=float))
     assert difference.mean() < 4  # of 255: lines have whole widths
+
+
+def test_masks_change_nothing_but_add_themselves(folder: Path, tmp_path: Path) -> None:
+    masked = dataclasses.replace(SMALL, draw_masks=True)
+    data = DataSettings(toy=masked)
+    assert shards_folder(data, tmp_path) != shards_folder(DATA, tmp_path)
+    manifest = Manifest.read(ensure_toy(data, tmp_path))
+    assert (manifest.masks, toy_manifest(masked).masks, Manifest.read(folder).masks) == (True, True, False)
+    assert "draw_masks" not in Manifest.read(folder).arguments
+    plain, found = (ShardedSplit(path, "train") for path in (folder, shards_folder(data, tmp_path)))
+    assert [found.read(row) for row in range(48)] == [plain.read(row) for row in range(48)]
+    shares = [found.mask(row).mean() for row in range(48)]
+    assert found.mask(0).shape == (32, 32)
+    assert 0.05 < min(shares) < max(shares) < 0.6
+
+
+@pytest.mark.parametrize("genus", range(len(GENERA)))
+def test_a_mask_is_the_visible_fungus(genus: int) -> None:
+    """Another species differs inside the masks alone, but for the shadow on the ground; no fungus has no mask."""
+    nuisances, details = Nuisances.at(0, "train", 0, 3)
+    bare = dataclasses.replace(nuisances, grass_blades=0.0)
+    one, other = (drawn_scene(4 * genus + species, bare, details, 64) for species in (0, 3))
+    masks = np.asarray(one.object_mask()), np.asarray(other.object_mask())
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(masks[0] | masks[1], 1), (3, 3))
+    near = around.reshape(64, 64, 9).any(axis=2)
+    changed = (np.asarray(one.finished()) != np.asarray(other.finished())).any(axis=-1)
+    assert changed.any()
+    assert not (changed & ~near).any()
+    grassy = np.asarray(drawn_scene(4 * genus, dataclasses.replace(bare, grass_blades=12.0), details, 64).object_mask())
+    assert (grassy <= masks[0]).all()
+    assert grassy.sum() < masks[0].sum()
+    outside = drawn_scene(4 * genus, dataclasses.replace(bare, x_shift=5.0), details, 64)
+    assert not np.asarray(outside.object_mask()).any()
 
 
 def test_two_processes_pack_the_same_folder_at_once(tmp_path: Path) -> None:

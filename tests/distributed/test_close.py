@@ -25,12 +25,14 @@ SEVERAL_KINDS = (
     "mocov2",
     "byol",
     "dino",
+    "dino with BatchNorm",
+    "barlow_twins",
     "vicreg",
     "both",
     "both on simsiam",
 )
 NOT_ON_ZERO_3 = (
-    *("both", "random", "attached", "no pairs", "mocov2", "byol", "dino"),
+    *("both", "random", "attached", "no pairs", "mocov2", "byol", "dino", "dino with BatchNorm"),
     *("lcr", "lcr on byol", "sam_ssl_bilinear", "lewel", "lewel on mocov2"),
 )
 """Methods with an EMA network."""

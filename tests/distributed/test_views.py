@@ -1,4 +1,4 @@
-"""Views of two sizes with different colors: the same bits on one process and on two, interrupted or not."""
+"""Views of two sizes, colors or backgrounds: the same bits on one, two and four processes, interrupted or not."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ METHODS = {
     "dino": (*EVERY_METHOD["dino"], RECIPES),
     "mocov2": (*EVERY_METHOD["mocov2"], LARGE_AND_SMALL),  # the small view to the target branch
     "byol": (*EVERY_METHOD["byol"], LARGE_AND_SMALL),  # both to both branches
+    "backgrounds": (*EVERY_METHOD["mocov2"], "views.background={probability: 0.5}"),
 }
 
 
-def test_one_hash_on_one_process_and_on_two(tmp_path: Path, launch: Launch) -> None:
+def test_one_hash_for_all_numbers_of_processes(tmp_path: Path, launch: Launch) -> None:
     (tmp_path / "data").mkdir()
-    for world_size in (1, 2):
+    for world_size in (1, 2, 4):
         cells: list[dict[str, Any]] = []
         for name, overrides in METHODS.items():
             out = tmp_path / f"{name}-{world_size}"
@@ -33,6 +34,6 @@ def test_one_hash_on_one_process_and_on_two(tmp_path: Path, launch: Launch) -> N
             cells += [{**cell, "last_step": 4}, cell] if world_size == 2 else [cell]
         launch(world_size, cells)
     for name in METHODS:
-        one, two = (record(tmp_path / f"{name}-{world_size}") for world_size in (1, 2))
-        assert one["steps"] == two["steps"] == 6
-        assert one["state_sha256"] == two["state_sha256"], name
+        records = [record(tmp_path / f"{name}-{world_size}") for world_size in (1, 2, 4)]
+        assert {found["steps"] for found in records} == {6}
+        assert len({found["state_sha256"] for found in records}) == 1, name

@@ -78,6 +78,7 @@ def _clone(folder: Path, page: str) -> Path:
     if page != "docs/tutorial.md":  # which draws its own
         random = np.random.default_rng(0)
         _photos(folder / "photos", random)
+        _masks(folder)
         _table(folder)
         _gtsrb(folder / "GTSRB", random)
         (folder / "photos.yaml").write_text(block(ONE_RUN, "yaml", "# photos.yaml\n"))
@@ -95,6 +96,16 @@ def _photos(folder: Path, random: np.random.Generator) -> None:
     for species in ("amanita/muscaria", "amanita/phalloides", "boletus/edulis", "boletus/reticulatus"):
         for number in range(24):
             _picture(folder / species / f"{number:03d}.png", random)
+
+
+def _masks(folder: Path) -> None:
+    """Draw a mask of each photo, whose object is its middle."""
+    mask = np.zeros((32, 32), dtype=np.uint8)
+    mask[8:24, 8:24] = 255
+    for photo in folder.glob("photos/*/*/*.png"):
+        file = folder / "masks" / photo.relative_to(folder / "photos")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(file)
 
 
 def _table(folder: Path) -> None:

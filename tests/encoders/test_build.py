@@ -170,10 +170,11 @@ def test_an_image_size_that_a_transformer_cannot_take(name: str) -> None:
     small, patch = (SMALL_VIT, 4) if name.startswith("vit") else (SMALL_SWIN, 2)
     assert problem(name, small, 64) == (
         f"config: views.image_size: {name} takes images of 32 x 32 px, not 64: set encoder.arguments: {{img_size: 64}} "
-        f"with a patch_size that divides it (now {patch}), or views.image_size: 32 "
-        "(timm: Input height (64) doesn't match model (32).)"
+        f"with a patch_size that divides it (now {patch}), or views.image_size: 32; weights of another size "
+        "need dynamic_img_size: true instead (timm: Input height (64) doesn't match model (32).)"
     )
     build_encoder(EncoderSettings(name=name, arguments=small | {"img_size": 64}), 64)  # what it says to do
+    build_encoder(EncoderSettings(name=name, arguments=small | {"dynamic_img_size": True}), 64)
 
 
 def test_an_image_size_that_the_patches_do_not_divide() -> None:

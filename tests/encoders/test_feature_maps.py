@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fgssl.encoders.build import build_encoder
-from fgssl.encoders.feature_maps import as_map, grad_cam, map_channels, pooled, unpooled
+from fgssl.encoders.feature_maps import as_map, grad_cam, map_channels, pooled, refuse_normalized_maps, unpooled
 from fgssl.errors import SettingsError
 from fgssl.settings.encoder import EncoderSettings
 
@@ -56,6 +56,29 @@ def test_a_map_needs_several_positions() -> None:
         map_channels(encoder, 32)
     with pytest.raises(SettingsError, match="Identity gives no feature map"):
         map_channels(nn.Identity(), 32)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 1, "embed_dim": 12}),
+        ("swin_tiny_patch4_window7_224", SWIN),
+        ("convnext_atto", {"dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}),
+    ],
+)
+def test_maps_before_a_layer_norm_sum_to_nothing(name: str, arguments: dict[str, Any]) -> None:
+    """A change of the sum over the channels at every position leaves the features as they are."""
+    encoder = build_encoder(EncoderSettings(name=name, arguments=arguments), 64).eval()
+    if name == "convnext_atto":  # elsewhere the map comes after the layer norm
+        found = unpooled(encoder, torch.randn(2, 3, 64, 64))
+        torch.testing.assert_close(pooled(encoder, found + 3), pooled(encoder, found), rtol=1e-3, atol=1e-3)
+    with pytest.raises(SettingsError, match=r"contrastive_crop\.boxes: .* removes that sum, .*: take center, or a Res"):
+        refuse_normalized_maps(encoder)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "regnety_002"])
+def test_maps_of_convolutional_networks_are_not_refused(name: str) -> None:
+    refuse_normalized_maps(build_encoder(EncoderSettings(name=name), 64))
 
 
 def test_grad_cam_is_the_positive_part_of_weighted_channels() -> None:

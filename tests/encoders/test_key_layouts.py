@@ -157,10 +157,11 @@ def test_weights_for_another_image_size_say_so(tmp_path: Path) -> None:
         encoder_of("vit_tiny_patch16_224", VIT, 32, torchvision_vit(image_size=64).state_dict(), tmp_path)
     assert str(caught.value).splitlines()[1:] == [
         "  pos_embed has shape (1, 65, 24), wanted (1, 17, 24): its img_size or patch_size differs; set "
-        "encoder.arguments and views.image_size to those of the file"
+        "encoder.arguments and views.image_size to those of the file, or encoder.arguments to its img_size and "
+        "dynamic_img_size: true, which interpolates the positions"
     ]
-    arguments = VIT | {"img_size": 64}  # what it says to do
-    encoder_of("vit_tiny_patch16_224", arguments, 64, torchvision_vit(image_size=64).state_dict(), tmp_path)
+    for size, instead in ((64, {"img_size": 64}), (32, {"img_size": 64, "dynamic_img_size": True})):  # what it says
+        encoder_of("vit_tiny_patch16_224", VIT | instead, size, torchvision_vit(image_size=64).state_dict(), tmp_path)
 
 
 def test_weights_for_another_window_say_so(tmp_path: Path) -> None:

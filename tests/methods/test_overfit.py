@@ -73,7 +73,7 @@ def of_first(name: str, start: int, stop: int) -> Callable[[Embeddings, Tensor],
 
 
 HEAD = "hidden_width: 32, projection_width: 16"
-DINO = "method={name: dino, prototypes: 64, momentum: 0.9, hidden_width: 128, projection_width: 32}"
+DINO = "{name: dino, prototypes: 64, momentum: 0.9, hidden_width: 128, projection_width: 32}"
 MOCO = f"{{name: mocov2, {HEAD}, queue_size: 8, momentum: 0.9}}"
 SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_width: 16}"
 
@@ -95,7 +95,7 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         ("method.noise.variant=none", of_targets("query")),
         (f"method={SIMSIAM}", of_views("p1", "z2")),
         (f"method={{name: byol, momentum: 0.9, {HEAD}}}", of_targets("prediction_first")),
-        (DINO, of_distributions),
+        (f"method={DINO}", of_distributions),
         (f"method={{name: barlow_twins, {HEAD}}}", of_centered_views),
         (f"method={{name: vicreg, {HEAD}}}", of_centered_views),
         (f"method={{name: lcr, parts: 4, base: {MOCO}}}", of_targets("query")),
@@ -104,6 +104,8 @@ SIMSIAM = "{name: simsiam, hidden_width: 32, projection_width: 32, predictor_wid
         (f"method={{name: lewel, base: {MOCO}}}", of_first("query", 0, 16)),
         ("method.noise.variant=both", of_targets("query")),
         (f"method.base={SIMSIAM}", of_views("p1", "z2")),
+        (f"method.base={{name: byol, momentum: 0.9, {HEAD}}}", of_targets("prediction_first")),
+        (f"method.base={DINO}", of_distributions),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -185,6 +185,41 @@ def test_the_recipes_of_the_explanation_build_their_encoder(file: str) -> None:
     assert start_encoder(config, RANDOM_START).training
 
 
+SMALL_VIT = (
+    "encoder.arguments={img_size: 16, patch_size: 4, depth: 1, embed_dim: 24, num_heads: 2}",
+    "encoder.batch_norm_group_size=16",
+    "data.toy={image_size: 16, train_images_per_species: 4, test_images_per_species: 1}",
+    "views.image_size=16",
+    "views.recipes=[{blur_probability: 1.0}, {solarize_probability: 0.2}, {count: 8, image_size: 8}]",
+    *("method.prototypes=24", "method.hidden_width=16", "method.projection_width=8"),
+    *("training.epochs=3", "training.global_batch_size=32", "training.warm_up_epochs=1"),
+    *("evaluation=null", "resources.device=cpu", "resources.log_every_steps=1"),
+)
+"""Overrides that make the recipe for a ViT small; the teacher's warm-up stays longer than the training."""
+
+
+def test_the_vit_recipe_trains_and_resumes(tmp_path: Path) -> None:
+    recipe = YAML(typ="safe").load(block("docs/explanation/methods.md", "yaml", "# dino_vit.yaml\n"))
+    config = configs.parse(configs.overridden(recipe, SMALL_VIT), "test")
+    start = build_method(config, RANDOM_START, classes=(24, 6)).state_dict()
+    straight = execute(config, tmp_path / "straight")
+    with pytest.raises(Interrupted):
+        execute(config, tmp_path / "stopped", last_step=3)  # of 9: the end of epoch 1
+    (path,) = (tmp_path / "stopped").glob("runs/*/checkpoints/step-00000003")
+    state = checkpoint.read(path).state
+    assert torch.equal(state["method"]["head.5.weight"], start["head.5.weight"])
+    for name in ("encoder.pos_embed", "target_encoder.pos_embed", "center"):
+        assert not torch.equal(state["method"][name], start[name]), name
+    resumed = execute(config, tmp_path / "stopped")
+    assert resumed.metrics.read_text() == straight.metrics.read_text()
+    assert resumed.encoder.read_bytes() == straight.encoder.read_bytes()
+    lacking = configs.parse(
+        configs.overridden(recipe, (*SMALL_VIT, "encoder.arguments.dynamic_img_size=false")), "test"
+    )
+    with pytest.raises(SettingsError, match=r"a recipe makes views of 8 px, .* dynamic_img_size: true for a ViT"):
+        execute(lacking, tmp_path / "lacking")
+
+
 @pytest.mark.parametrize(
     ("settings", "oracle"),
     [

@@ -25,6 +25,7 @@ from fgssl.settings import fingerprints
 from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.views.normalization import normalized, to_unit
+from tests.conftest import EVERY_METHOD
 
 SIMCLR = "method={name: simclr, hidden_width: 16, projection_width: 8}"
 MONITOR = ("resources.monitor_every_epochs=2", "resources.monitor_images=100")
@@ -69,8 +70,12 @@ def test_interrupted_and_resumed_equals_straight(tiny_config: Callable[..., Conf
     assert execute(config, tmp_path / "stopped").metrics.read_text() == straight
 
 
-def test_numbers_are_those_of_the_exported_encoder(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
-    config = tiny_config(SIMCLR, *MONITOR)
+@pytest.mark.parametrize("method", [(SIMCLR,), EVERY_METHOD["dino"]], ids=["simclr", "dino"])
+def test_numbers_are_those_of_the_exported_encoder(
+    method: tuple[str, ...], tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """The exported encoder of DINO is the teacher's."""
+    config = tiny_config(*method, *MONITOR)
     folder = execute(config, tmp_path)
     encoder = start_encoder(config, RANDOM_START)
     load_weights(encoder, folder.encoder)

@@ -125,11 +125,39 @@ def test_contrastive_crop_keeps_only_what_it_uses(tiny_config: Callable[..., Con
         tiny_config(simclr, f"views.contrastive_crop={{boxes: center, every_epochs: {every}}}") for every in (5, 20)
     )
     assert center == other
-    assert tiny_config(simclr, "views.contrastive_crop={every_epochs: 5}").views.contrastive_crop != (
-        tiny_config(simclr, "views.contrastive_crop=true").views.contrastive_crop
+    five, default = (
+        tiny_config(simclr, "training.epochs=100", f"views.contrastive_crop={crop}")
+        for crop in ("{every_epochs: 5}", "true")
     )
+    assert five.views.contrastive_crop != default.views.contrastive_crop
     plain = tiny_config("method={name: decoder}")
     assert tiny_config("method={name: decoder}", "views.contrastive_crop=true") == plain
+
+
+def test_background_keeps_only_what_it_uses(tiny_config: Callable[..., Config]) -> None:
+    simclr = "method={name: simclr, hidden_width: 16, projection_width: 8}"
+    plain, pasted = tiny_config(simclr), tiny_config(simclr, "views.background=true")
+    assert tiny_config(simclr, "views.background={probability: 0}") == plain
+    one, other = (
+        tiny_config(simclr, f"views.background={{kinds: {kinds}}}")
+        for kinds in ("[gray, image]", "[image, gray, gray]")
+    )
+    assert one == other != pasted
+    decoder = "method={name: decoder}"
+    assert tiny_config(decoder, "views.background=true") == tiny_config(decoder)
+    with pytest.raises(SettingsError, match=r"views.background.*kinds: give at least one of image, gray and texture"):
+        tiny_config(simclr, "views.background={kinds: []}")
+
+
+def test_the_built_in_dataset_has_masks_where_views_need_them(tiny_config: Callable[..., Config]) -> None:
+    simclr = "method={name: simclr, hidden_width: 16, projection_width: 8}"
+    plain, pasted = tiny_config(simclr), tiny_config(simclr, "views.background=true")
+    assert (plain.data.toy.draw_masks, pasted.data.toy.draw_masks) == (False, True)
+    packed = tiny_config(simclr, "views.background=true", "data.folder=shards/toy")
+    assert not packed.data.toy.draw_masks
+    names = [fingerprints.training_fingerprint(config) for config in (plain, pasted, packed)]
+    masked = tiny_config(simclr, "data.toy.draw_masks=true")
+    assert fingerprints.training_fingerprint(masked) == names[0] != names[1] == names[2]
 
 
 def test_hcl_ignores_the_size_of_weights_that_it_does_not_use(tiny_config: Callable[..., Config]) -> None:

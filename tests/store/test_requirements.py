@@ -89,6 +89,17 @@ def test_more_weights_than_levels() -> None:
     assert text.endswith("2 at most")
 
 
+def test_several_levels_of_data_with_one() -> None:
+    species = dataclasses.replace(
+        fungi(), levels=fungi().levels[:1], class_counts={"train": ((40, 40, 40, 40),), "test": ((5, 5, 5, 5),)}
+    )
+    assert fault(species, method={"name": "hmlc"}) == (
+        "method.level_weights: [2.0, 1.4142] are 2 weights, but dataset 'fungi' has 1 label level: 0 (species): give "
+        "one weight per level, finest first, 1 at most"
+    )
+    assert faults(species, method={"name": "hmlc", "level_weights": [1.0]}) == []
+
+
 @pytest.mark.parametrize("method", SUPERVISED)
 def test_one_class_only(method: dict[str, Any]) -> None:
     one = fungi(train=((0, 160, 0, 0), (160, 0)))  # of four classes that the dataset names
@@ -213,6 +224,16 @@ def test_methods_without_a_queue() -> None:
     assert told(fungi(), {"name": "synthesized", "base": {"name": "simsiam"}}) == []
 
 
+def test_a_monitor_that_never_looks() -> None:
+    def monitored(every: int, name: str = "simclr") -> list[str]:
+        settings = {"training": {"epochs": 10}, "resources": {"monitor_every_epochs": every}}
+        config = {"views": {"image_size": 32}, "method": {"name": name}} | settings
+        return cautions(configs.parse(config, "test"), fungi())
+
+    assert monitored(10) == monitored(11, "start_encoder") == []
+    assert monitored(11) == ["resources.monitor_every_epochs: 11 exceeds training.epochs 10: nothing will be monitored"]
+
+
 # ---------------------------------------------------------------------------------------- evaluation
 
 
@@ -296,6 +317,18 @@ def test_all_at_once_in_single_lines() -> None:
         *("evaluation.linear, evaluation.retrieval", "evaluation.nuisances"),
     ]
     assert not any("\n" in line for line in found)
+
+
+def test_other_backgrounds_need_masks() -> None:
+    views = {"image_size": 32, "background": True}
+    assert fault(fungi(), views=views, **TWO_OF_EACH) == (
+        "views.background: masks of the objects are needed, but dataset 'fungi' was packed without: pack it again with "
+        "masks=FOLDER, or leave views.background empty"
+    )
+    assert "pack it again with draw_masks=true" in fault(
+        dataclasses.replace(fungi(), source="toy"), views=views, **TWO_OF_EACH
+    )
+    assert faults(dataclasses.replace(fungi(), masks=True), views=views, **TWO_OF_EACH) == []
 
 
 def test_requirements_are_light_to_import() -> None:

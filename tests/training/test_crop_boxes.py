@@ -127,11 +127,12 @@ def test_boxes_are_part_of_the_checkpoint(tiny_config: Callable[..., Config], tm
 
 
 def test_encoders_without_a_map_of_activations_are_refused(tiny_config: Callable[..., Config], tmp_path: Path) -> None:
-    at_once = "views.contrastive_crop={warm_up_epochs: 0}"
+    """They are refused before the first step, though the first boxes are searched an epoch later."""
     with pytest.raises(SettingsError, match=r"views.image_size: .*one position"):
-        execute(tiny_config(*SIMCLR, at_once, "views.image_size=16", "encoder.arguments.output_stride=16"), tmp_path)
+        execute(tiny_config(*SIMCLR, CROP, "views.image_size=16", "encoder.arguments.output_stride=16"), tmp_path)
     vit = {"img_size": 16, "patch_size": 4, "depth": 1, "embed_dim": 24, "num_heads": 2}
     mapping = {**TINY, "encoder": {"name": "vit_tiny_patch16_224", "arguments": vit, "batch_norm_group_size": 16}}
-    config = configs.parse(configs.overridden(mapping, (SIMCLR[0], at_once)), "test")
+    config = configs.parse(configs.overridden(mapping, (*SIMCLR[:2], CROP)), "test")
     with pytest.raises(SettingsError, match=r"contrastive_crop.boxes: .*take center, or a ResNet"):
         execute(config, tmp_path)
+    assert not list(tmp_path.glob("runs/*/metrics.jsonl"))

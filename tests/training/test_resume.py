@@ -20,6 +20,7 @@ from fgssl.settings.config import Config
 from fgssl.store.run_folder import RunFolder
 from fgssl.training.reporter import Reporter
 from tests.conftest import EVERY_METHOD
+from tests.multi_crop import RECIPES
 
 NETWORKS = ("encoder.safetensors", "decoder.safetensors")
 
@@ -56,6 +57,8 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, ("method={name: simclr, hidden_width: 16, projection_width: 8}", "training.precision=fp16")),
         (1, ("method={name: byol, hidden_width: 16, projection_width: 8}", "training.optimizer.name=adamw")),
         (1, (*EVERY_METHOD["dino"], "training.optimizer.name=adamw", "resources.micro_batch_size=16")),
+        (1, EVERY_METHOD["dino with BatchNorm"]),
+        (1, EVERY_METHOD["barlow_twins"]),
         (1, (*EVERY_METHOD["vicreg"], "training.optimizer.learning_rate=0.001")),
         (1, ("method={name: hcl, hidden_width: 16, projection_width: 8}", "training.images_per_class=2")),
         (1, ("method={name: hmlc, hidden_width: 16, projection_width: 8}", "training.images_per_class=2")),
@@ -64,6 +67,8 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
         (1, EVERY_METHOD["sam_ssl_bilinear"]),
         (1, EVERY_METHOD["lewel on mocov2"]),
         (1, ("method.base={name: simsiam, hidden_width: 32, projection_width: 16, predictor_width: 8}",)),
+        (1, (*EVERY_METHOD["both on byol"], "training.optimizer.name=adamw")),
+        (1, (*EVERY_METHOD["both on dino"], RECIPES, "resources.micro_batch_size=16")),
     ],
     ids=[
         *(
@@ -74,11 +79,14 @@ def assert_same(one: RunFolder, other: RunFolder, networks: tuple[str, ...] = NE
             "simclr in fp16",
             "byol by adamw",
             "dino by adamw in micro-batches",
+            "dino with BatchNorm",
+            "barlow_twins",
             "vicreg",
             "hcl in balanced batches",
             "hmlc",
         ),
         *("cross_entropy, partly frozen", "lcr by adamw", "sam_ssl_bilinear", "lewel on mocov2", "both on simsiam"),
+        *("both on byol by adamw", "both on dino in micro-batches"),
     ],
 )
 def test_interrupted_and_resumed_equals_straight(

@@ -119,6 +119,9 @@ for non-commercial research and education. Cite Wah et al. 2011 (Caltech technic
 
 The archive has 5,994 training and 5,794 test images of 200 species. Families and orders come from a table in this
 package (37 families, 13 orders). A file families.csv beside classes.txt, with the columns class and family, takes its
-place.""",
+place.
+
+Masks of the birds, for views.background, are in segmentations.tgz (records/w9d68-gec53): unpack it beside the images,
+and add masks=IMAGES/segmentations.""",
     read=read,
 )

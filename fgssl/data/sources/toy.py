@@ -19,7 +19,7 @@ def read(options: ToySettings) -> SourceDataset:
     return SourceDataset(
         name="toy",
         source="toy",
-        arguments=dataclasses.asdict(options),
+        arguments=options.content,
         levels=LEVELS,
         splits={
             split: [
@@ -31,19 +31,22 @@ def read(options: ToySettings) -> SourceDataset:
         },
         seed=options.seed,
         drawn=True,
+        masked=options.draw_masks,
     )
 
 
 def _sample(options: ToySettings, split: str, species: int, number: int) -> Sample:
     from fgssl.data.sources.encoded_image import png
-    from fgssl.data.sources.toy_fungus import draw
+    from fgssl.data.sources.toy_fungus import drawn_scene
 
     nuisances, details = Nuisances.at(options.seed, split, species, number)
+    scene = drawn_scene(species, nuisances, details, options.image_size)
     return Sample(
-        image=png(draw(species, nuisances, details, options.image_size)),
+        image=png(scene.finished()),
         labels=(species, species // 4),
         source_id=f"{split}/{SPECIES[species].replace(' ', '_')}/{number:05d}",
         attributes=dataclasses.asdict(nuisances),
+        mask=png(scene.object_mask()) if options.draw_masks else None,
     )
 
 

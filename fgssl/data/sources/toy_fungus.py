@@ -18,6 +18,11 @@ def draw(species: int, nuisances: Nuisances, details: NDArray[np.float64], image
 
     `Nuisances.at(seed, split, species, number)` returns the nuisances and details of an image of the dataset.
     """
+    return drawn_scene(species, nuisances, details, image_size).finished()
+
+
+def drawn_scene(species: int, nuisances: Nuisances, details: NDArray[np.float64], image_size: int) -> Scene:
+    """Return the scene of an image, in which everything is drawn."""
     scene = Scene(nuisances, image_size)
     background(scene, details[:80])
     blades = details[80:].reshape(-1, 5)
@@ -25,7 +30,7 @@ def draw(species: int, nuisances: Nuisances, details: NDArray[np.float64], image
     grass(scene, blades[:behind])
     draw_fungus(scene, GENERA[species // 4], first_mark=bool(species & 1), second_mark=bool(species & 2))
     grass(scene, blades[behind : int(nuisances.grass_blades)])
-    return scene.finished()
+    return scene
 
 
 def _ellipse(x: float, y: float, half_width: float, half_height: float, start: float = 0.0, end: float = 2.0) -> Points:

@@ -34,6 +34,8 @@ class Scene:
         self.side = side = image_size * _SUPERSAMPLING
         self.image = Image.new("RGB", (side, side))
         self.pen = ImageDraw.Draw(self.image)
+        self._object = Image.new("L", (side, side))
+        self._object_pen = ImageDraw.Draw(self._object)
         self._unit = 0.74 * nuisances.scale * side  # pixels to the fungus' height
         angle = math.radians(nuisances.rotation_degrees)
         self._rotation = np.array([[math.cos(angle), math.sin(angle)], [math.sin(angle), -math.cos(angle)]])
@@ -64,10 +66,17 @@ class Scene:
         light += 0.30 / (1 + 5.0 * ((u + 0.38) ** 2 + (v - 0.42) ** 2)) ** 3  # highlight
         pixels = np.clip(light[..., None] * np.array(color, dtype=np.float32), 0, 255).astype(np.uint8)
         self.image.paste(Image.fromarray(pixels), box[:2], mask.crop(box))
+        self._object.paste(255, mask=mask)
 
     def flat(self, color: Color, outline: Points) -> None:
         """Paint the inside of the outline in one color."""
         self.pen.polygon(self.pixels(outline), fill=_rgb(color))
+        self._object_pen.polygon(self.pixels(outline), fill=255)
+
+    def cover(self, outline: Sequence[float], color: Color) -> None:
+        """Paint something that hides what it covers of the fungus; `outline` is in pixels, as the pen takes it."""
+        self.pen.polygon(outline, fill=_rgb(color))
+        self._object_pen.polygon(outline, fill=0)
 
     def shadow(self, half_width: float) -> None:
         """Paint a shadow on the ground below the foot; it stays level if the fungus leans."""
@@ -78,7 +87,9 @@ class Scene:
 
     def line(self, color: Color, points: Points, width: float) -> None:
         """Paint a line through the points; `width` is in heights of the fungus."""
-        self.pen.line(self.pixels(points), fill=_rgb(color), width=max(1, round(width * self._unit)), joint="curve")
+        pixels, width = self.pixels(points), max(1, round(width * self._unit))
+        self.pen.line(pixels, fill=_rgb(color), width=width, joint="curve")
+        self._object_pen.line(pixels, fill=255, width=width, joint="curve")
 
     def within(self, mask: Image.Image, color: Color, outlines: Sequence[Points], opacity: float = 1.0) -> None:
         """Paint the parts of outlines that lie inside `mask`."""
@@ -89,6 +100,11 @@ class Scene:
         clipped = Image.new("L", mask.size)
         clipped.paste(marks, mask=mask)
         self.image.paste(_rgb(color), mask=clipped)
+
+    def object_mask(self) -> Image.Image:
+        """Return the visible part of the fungus, downscaled, in one bit per pixel."""
+        covered = np.asarray(self._object.reduce(_SUPERSAMPLING))
+        return Image.fromarray(covered >= 128)
 
     def finished(self) -> Image.Image:
         """Return the picture, downscaled and in the light of the scene."""
@@ -140,4 +156,4 @@ def grass(scene: Scene, blades: NDArray[np.float64]) -> None:
         bend = (x + 0.06 * (lean - 0.5), 0.94 - 0.2 * height)
         half = 0.008 + 0.010 * width
         outline = [(x - half, 1.02), (bend[0] - half, bend[1]), tip, (bend[0] + half, bend[1]), (x + half, 1.02)]
-        scene.pen.polygon([(a * side, b * side) for a, b in outline], fill=_rgb(color))
+        scene.cover([place * side for point in outline for place in point], color)
