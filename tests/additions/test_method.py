@@ -122,7 +122,7 @@ def test_its_batch_norms_are_grouped(module, tiny_config, monkeypatch: pytest.Mo
     module("normalized", text.replace("fgssl.methods.alignment:", "normalized:"))
     monkeypatch.setitem(METHODS, "alignment", "normalized:AlignmentSettings")
     config = tiny_config("method={name: alignment, width: 4}", "encoder.batch_norm_group_size=8")
-    _, layer = build_method(config, RANDOM_START, ()).head
+    layer = build_method(config, RANDOM_START, ()).get_submodule("head.1")
     assert isinstance(layer, GroupedBatchNorm1d)
     assert layer.group_size == 8
 
