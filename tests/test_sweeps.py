@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,7 +198,7 @@ def test_published_encoders_are_measured_on_the_images_that_they_expect():
 
 @pytest.mark.parametrize("preset", ["demo", "gtsrb", "paper"])
 def test_all_rows_on_mocov2_have_the_same_mocov2(preset):
-    methods = {cell.name: cell.config.method for cell in _grid("sota", preset).cells}
+    methods: dict[str, Any] = {cell.name: cell.config.method for cell in _grid("sota", preset).cells}
     on_it = ("lewel", "sam_ssl_bilinear", "sam_ssl_bilinear_parts", "lcr", "lcr_attention", "synthesized")
     assert methods["contrastive_crop"] == methods["mocov2"]
     assert all(methods[name].base == methods["mocov2"] for name in on_it)
