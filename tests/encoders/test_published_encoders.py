@@ -23,8 +23,8 @@ def publish(name: str, file: Path) -> None:
     """Write a file as timm publishes it, of a narrow model; its classifier, if it has one, has 5 outputs."""
     cfg = timm.get_pretrained_cfg(name)
     assert cfg is not None
-    classifier: dict[str, Any] = {"num_classes": 5} if cfg.num_classes else {}
-    model = timm.create_model(name, **NARROW, **classifier)
+    classes: dict[str, Any] = {"num_classes": 5} if cfg.num_classes else {}
+    model = timm.create_model(name, **NARROW, **classes)
     for parameter in model.parameters():  # timm begins with scales near 0, which would hide most of the network
         nn.init.normal_(parameter, std=0.5)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, file)
