@@ -56,6 +56,8 @@ METHODS = {
     "lewel on mocov2": ("method={name: lewel, base: {name: mocov2}}",),
     "synthesized on mocov2": ("method={name: synthesized, base: {name: mocov2}}",),
     "synthesized on simsiam": ("method={name: synthesized, base: {name: simsiam}}",),
+    "synthesized on byol": ("method={name: synthesized, base: {name: byol}}",),
+    "synthesized on dino": ("method={name: synthesized, base: {name: dino}}", TWO_VIEWS),
 }
 """Settings of each row of the table; a new method is one line."""
 
