@@ -2,7 +2,7 @@
 
 config.yaml               resolved settings
 lease, guard              see fgssl.store.lease
-progress.json             step, loss and images/s of the running training
+progress.json             step, loss and images/s of the running training, deleted when the run is done
 metrics.jsonl             one line per logged step
 tensorboard/, wandb/      the same curves for viewers (resources.trackers)
 checkpoints/              see fgssl.training.checkpoint
