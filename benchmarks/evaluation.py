@@ -6,6 +6,7 @@ A measure and its peer take turns in one process. The table holds the smallest t
 machine only adds to it, and their ratio. The sizes are those of CUB-200-2011 (5,994 + 5,794 images) with a ResNet-50.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def probe(spread: float, epochs: int) -> list[Comparison]:
     """Compare the linear probe with separate runs, whose denormals are kept as torch does, or flushed."""
     data, sgd = mixture(2999, 2903, 512, 100, spread), linear.SGD(epochs, 128, 0.9, 0.0, (0.6, 0.8))
     return [
-        Comparison(title, lambda: batched_probe(data, sgd), lambda flush=flush: separate_probes(data, sgd, flush))
+        Comparison(title, lambda: batched_probe(data, sgd), functools.partial(separate_probes, data, sgd, flush))
         for title, flush in (("separate runs", False), ("separate runs, flushed", True))
     ]
 

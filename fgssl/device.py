@@ -36,16 +36,7 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
             f"{processes.local_world_size} processes on this node, but torch sees {torch.cuda.device_count()} GPUs: "
             "start one process per GPU, or give each node's job more GPUs"
         )
-    # A softmax that is nearly sure leaves denormal residuals, which slow down products on the CPU many times. Threads
-    # inherit the setting, so it precedes those of the loader and of gloo.
-    torch.set_flush_denormal(True)
-    # cuBLAS is deterministic only with this workspace. It reads the variable at the first product.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=training.invariant != "exact")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # TF32 is for convolutions alone: losses are products of matrices, and need full precision.
-    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = False
+    _set_up_torch(training)
     # Accelerate keeps its state per process, but a process may execute several runs with different settings.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -67,6 +58,20 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
             "run of its own: start them by torchrun, by `accelerate launch` with a file of hpc/accelerate, or by srun"
         )
     return joined
+
+
+def _set_up_torch(training: TrainingSettings) -> None:
+    """Choose how torch computes, before any thread starts."""
+    # A softmax that is nearly sure leaves denormal residuals, which slow down products on the CPU many times. Threads
+    # inherit the setting, so it precedes those of the loader and of gloo.
+    torch.set_flush_denormal(True)
+    # cuBLAS is deterministic only with this workspace. It reads the variable at the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=training.invariant != "exact")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # TF32 is for convolutions alone: losses are products of matrices, and need full precision.
+    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def autocast(device: torch.device, precision: str) -> Autocast:
