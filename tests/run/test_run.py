@@ -77,6 +77,7 @@ def test_a_finished_run_records_what_made_it(out):
     assert environment.code_version == measures.code_version
     assert (environment.processes, environment.engine, environment.threads) == (1, "ddp", 1)
     assert environment.versions["processor"]
+    assert environment.versions["denormals"] == "flushed"
     assert trained.start == {"encoder": None, "decoder": None, "classifier": None}
     assert not folder.checkpoints.exists()
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
