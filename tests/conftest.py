@@ -136,6 +136,12 @@ EVERY_METHOD = {
     "both on dino": ("method.noise.threshold={quantile: 0.5}", f"method.base={DINO}", TWO_RECIPES),
     "decoder": ("method={name: decoder}",),
 }
+WHOLE_MATRIX = "FGSSL_WHOLE_MATRIX" in os.environ
+"""Whether the tests over processes take every method on every engine, which takes more than twice as long."""
+_VARIANTS = ("hcl ignore", "dino with BatchNorm", "lcr on byol", "lcr on simsiam", "sam_ssl_bilinear on simsiam")
+_OTHER_BASES = ("lewel", "both on byol", "both on dino")
+SPREAD = [name for name in EVERY_METHOD if WHOLE_MATRIX or name not in _VARIANTS + _OTHER_BASES]
+"""Methods that tests over processes take; without the whole matrix, one of each kind."""
 
 
 @pytest.fixture(params=list(EVERY_METHOD.values()), ids=list(EVERY_METHOD))
