@@ -8,6 +8,10 @@ from torch import Tensor
 
 from fgssl.losses import at_least_fp32
 
+ROUNDING = 1e-14
+"""Share of the largest squared singular value below which another one is rounding, and counts as zero. Singular values
+that are kept are 1e-7 of the largest or more, about the resolution of float32."""
+
 
 @torch.no_grad()
 def normalized_std(vectors: Tensor) -> Tensor:
@@ -43,7 +47,11 @@ def effective_rank(vectors: Tensor) -> Tensor:
     centered = rows_from_first - rows_from_first.mean(dim=0)
     if centered.norm() <= torch.finfo(vectors.dtype).eps * rows.norm():
         return rows.new_zeros(())
-    singular = torch.linalg.svdvals(centered)
+    if rows.shape[0] > rows.shape[1]:
+        centered = centered.T
+    # Eigenvalues of the smaller product of the vectors take a third of the time of singular values of the vectors.
+    eigenvalues = torch.linalg.eigvalsh(centered @ centered.T)
+    singular = eigenvalues.where(eigenvalues > ROUNDING * eigenvalues[-1], 0).sqrt()
     shares = singular / singular.sum()
     return torch.special.entr(shares).sum().exp()  # entr: -p log p, 0 at p = 0
 

@@ -36,13 +36,7 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
             f"{processes.local_world_size} processes on this node, but torch sees {torch.cuda.device_count()} GPUs: "
             "start one process per GPU, or give each node's job more GPUs"
         )
-    # cuBLAS is deterministic only with this workspace. It reads the variable at the first product.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=training.invariant != "exact")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # TF32 is for convolutions alone: losses are products of matrices, and need full precision.
-    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = False
+    _set_up_torch(training)
     # Accelerate keeps its state per process, but a process may execute several runs with different settings.
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
@@ -66,6 +60,20 @@ def world(resources: ResourceSettings, training: TrainingSettings, processes: Pr
     return joined
 
 
+def _set_up_torch(training: TrainingSettings) -> None:
+    """Choose how torch computes, before any thread starts."""
+    # A softmax that is nearly sure leaves denormal residuals, which slow down products on the CPU many times. Threads
+    # inherit the setting, so it precedes those of the loader and of gloo.
+    torch.set_flush_denormal(True)
+    # cuBLAS is deterministic only with this workspace. It reads the variable at the first product.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=training.invariant != "exact")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # TF32 is for convolutions alone: losses are products of matrices, and need full precision.
+    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def autocast(device: torch.device, precision: str) -> Autocast:
     """Return a function without arguments that makes a context in which networks compute in `precision`."""
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -77,6 +85,11 @@ def autocast(device: torch.device, precision: str) -> Autocast:
 def device_name(device: torch.device) -> str:
     """Return the model of the GPU, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def denormals() -> str:
+    """Return `flushed` if torch takes denormal numbers for zeros in this thread on the CPU, else `kept`."""
+    return "kept" if (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() else "flushed"
 
 
 def _advise(resources: ResourceSettings, gpu: bool) -> None:

@@ -89,15 +89,17 @@ def dino_head(
 ) -> nn.Sequential:
     """Build DINO's head (N, D) -> (N, K): three layers, then `Prototypes` (Caron et al. 2021, arXiv:2104.14294).
 
-    BatchNorm follows the first two layers if `batch_norm` is set; the paper has none.
+    BatchNorm follows the first two layers if `batch_norm` is set; the paper has none. They then have no biases, which
+    it would cancel.
     """
     layers: list[nn.Module] = []
     for in_width, out_width in ((feature_width, hidden_width), (hidden_width, hidden_width)):
         norm = [nn.BatchNorm1d(out_width)] if batch_norm else []
-        layers += [nn.Linear(in_width, out_width), *norm, nn.GELU()]
+        layers += [nn.Linear(in_width, out_width, bias=not batch_norm), *norm, nn.GELU()]
     layers.append(nn.Linear(hidden_width, bottleneck_width))
     for layer in layers:
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return nn.Sequential(*layers, Prototypes(bottleneck_width, prototypes))

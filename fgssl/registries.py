@@ -1,6 +1,7 @@
 """Registries of parts, and the files outside of this package that their lines name."""
 
 import ast
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -177,6 +178,7 @@ def _place_of_implementation(cls: type) -> str:
     return f"{inspect.getfile(cls)}: {cls.__name__}.implementation"
 
 
+@functools.cache  # a plan chooses the same classes once for each run
 def _resolve(path: str) -> Any:
     try:
         return pkgutil.resolve_name(path)

@@ -60,6 +60,16 @@ def test_effective_rank_of_two_unequal_directions_in_closed_form() -> None:
         assert effective_rank(moved).item() == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(("rows", "columns", "rank"), [(300, 40, 40), (60, 200, 60), (300, 100, 5), (50, 200, 5)])
+def test_effective_rank_equals_that_of_the_singular_values(rows: int, columns: int, rank: int) -> None:
+    """Directions without variance add nothing, though their eigenvalues are rounding rather than 0."""
+    vectors = torch.randn(rows, rank).double() @ torch.randn(rank, columns).double()
+    singular = torch.linalg.svdvals(vectors - vectors.mean(dim=0))[: min(rank, rows - 1)]
+    shares = singular / singular.sum()
+    expected = float((-shares * shares.log()).sum().exp())
+    assert effective_rank(vectors).item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_effective_rank_lies_between_1_and_the_rank() -> None:
     for rows, columns in ((5, 16), (40, 16), (200, 3)):
         assert 1 <= effective_rank(torch.randn(rows, columns)).item() <= min(rows - 1, columns) + 1e-9

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_expands_and_plans(file, preset):
     assert grid.settings.baseline in {cell.cell for cell in record.cells}
     assert grid.settings.seeds == ((0,) if file.stem == "smoke" else (0, 1, 2))
     assert expand(file).preset == "demo"
-    assert len(file.read_text().splitlines()) <= (150 if file.stem == "sota" else 55)  # a screen; sota has 18 arms
+    assert len(file.read_text().splitlines()) <= (155 if file.stem == "sota" else 55)  # a screen; sota has 18 arms
     assert file.read_text().startswith("#")
     starts_from_a_file = any(cell.config.start.encoder and cell.config.start.encoder.file for cell in grid.cells)
     assert starts_from_a_file != (preset in ("demo", "gtsrb", "cifar10"))
@@ -197,10 +198,10 @@ def test_published_encoders_are_measured_on_the_images_that_they_expect():
 
 @pytest.mark.parametrize("preset", ["demo", "gtsrb", "paper"])
 def test_all_rows_on_mocov2_have_the_same_mocov2(preset):
-    methods = {cell.name: cell.config.method for cell in _grid("sota", preset).cells}
+    methods: dict[str, Any] = {cell.name: cell.config.method for cell in _grid("sota", preset).cells}
     on_it = ("lewel", "sam_ssl_bilinear", "sam_ssl_bilinear_parts", "lcr", "lcr_attention", "synthesized")
     assert methods["contrastive_crop"] == methods["mocov2"]
-    assert all(methods[name].base == methods["mocov2"] for name in on_it)
+    assert all(getattr(methods[name], "base", None) == methods["mocov2"] for name in on_it)
 
 
 def test_two_poolings_of_one_method_share_their_training():

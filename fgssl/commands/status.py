@@ -4,19 +4,21 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fgssl.commands.arguments import OUT, print_next, print_sweep_again
 from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
-from hpc.cluster import cluster_sweep
-from hpc.cluster.status import ClusterState, RunStatus
-from hpc.cluster.sync import observe_sweep
+from hpc.sweeps.output_folder import CLUSTER_SWEEP
 from hpc.sweeps.overview import INTERRUPTED, counted, duration, headline, listed, shown_state
 from hpc.sweeps.plan import SweepRun, recorded_runs
 from hpc.sweeps.state import State, run_folder, states
 from hpc.sweeps.submission import any_sweep_lives
+
+if TYPE_CHECKING:
+    from hpc.cluster.status import RunStatus
 
 _WIDTH_OF_A_FILE = 240
 _PADDING, _LEAST_ROOM = 2, 24
@@ -49,7 +51,9 @@ def command(out: Path, done: bool) -> None:
 
     The exit code is 0 whatever the states are, and 2 if OUT holds no sweep.
     """
-    if cluster_sweep.is_there(out):
+    if (out / CLUSTER_SWEEP).exists():
+        from hpc.cluster.sync import observe_sweep  # imported here so that local runs do not load the cluster's modules
+
         seen = observe_sweep(out)
         show(seen.runs, out, with_done=done)
         if seen.silence:
@@ -63,8 +67,10 @@ def command(out: Path, done: bool) -> None:
 # -------------------------------------------------------------------------------------- on a cluster
 
 
-def show(runs: Mapping[str, RunStatus], out: Path, with_done: bool) -> None:
+def show(runs: "Mapping[str, RunStatus]", out: Path, with_done: bool) -> None:
     """Print the table of a sweep on a cluster, and the number of runs in each state."""
+    from hpc.cluster.status import ClusterState
+
     lines = []
     for status in runs.values():
         if with_done or status.state is not ClusterState.DONE:
@@ -76,11 +82,13 @@ def show(runs: Mapping[str, RunStatus], out: Path, with_done: bool) -> None:
     _print_table(_COLUMNS, lines, counted((status.state for status in runs.values()), ClusterState))
 
 
-def suggest(runs: Mapping[str, RunStatus], out: Path, otherwise: tuple[str, str]) -> None:
+def suggest(runs: "Mapping[str, RunStatus]", out: Path, otherwise: tuple[str, str]) -> None:
     """Print the next command for a sweep on a cluster.
 
     `otherwise` is the command, and its purpose, while there are runs left that are not over.
     """
+    from hpc.cluster.status import ClusterState
+
     over = not any(run.live or run.to_submit or run.undecided for run in runs.values())
     name, purpose = otherwise
     if all(run.state is ClusterState.DONE for run in runs.values()):

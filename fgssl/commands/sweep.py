@@ -28,7 +28,7 @@ from hpc.local.sweep import default_jobs, run_here
 from hpc.sweeps.grid import expand
 from hpc.sweeps.overview import print_plan
 from hpc.sweeps.plan import SweepPlan, plan
-from hpc.sweeps.state import states
+from hpc.sweeps.state import State, states
 from hpc.sweeps.sweep_file import read_sweep
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def command(
         before = states(planned.runs, folder)
         print_plan(planned, before, folder, at_a_time if profile is None else None)
         if dry_run:
-            _print_seeds(planned, folder)
+            _print_seeds(planned, before, folder)
         if profile is None:
             code = run_here(planned, before, folder, at_a_time, dry_run)
             if with_report and code == 0 and not dry_run:
@@ -117,12 +117,13 @@ def command(
         return code
 
 
-def _print_seeds(planned: SweepPlan, out: Path) -> None:
+def _print_seeds(planned: SweepPlan, before: Mapping[str, State], out: Path) -> None:
     from fgssl.report.rows import collect_rows  # imported here because only dry runs need them
     from fgssl.report.seeds import seeds_line
 
     record = planned.record()
-    if line := seeds_line(record, collect_rows(record, out)):
+    rows = collect_rows(record, out) if State.DONE in before.values() else []
+    if line := seeds_line(record, rows):
         print(line, flush=True)
 
 

@@ -115,9 +115,15 @@ def _chosen(split: ShardedSplit) -> list[int]:
 
 
 def _tile(split: ShardedSplit, row: int) -> Image.Image:
-    """Return an image shrunk to a tile, or enlarged by a whole number, so that its pixels stay what they are."""
+    """Return an image shrunk to a tile, or enlarged by a whole number, so that its pixels stay what they are.
+
+    If there are masks, all but the object is darkened.
+    """
     try:
-        tile = Image.fromarray(split.pixels(row))
+        pixels = split.pixels(row)
+        if split.manifest.masks:
+            pixels[~split.mask(row)] //= 3
+        tile = Image.fromarray(pixels)
     except (OSError, ValueError) as error:
         raise DataError(
             f"{split.source_ids[row]}: cannot be read ({error}): check with `fgssl pack --verify`"

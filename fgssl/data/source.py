@@ -35,7 +35,8 @@ class Sample:
     """Decoder's message about a damaged file of which the image was made as far as it could be read. `pack` refuses
     the image then, unless its settings accept damaged ones."""
     mask: bytes | None = None
-    """Mask of the object, as `fgssl.data.masks.encoded_mask` returns it; None if the source has none."""
+    """Mask of the object, as `fgssl.data.masks.encoded_mask` returns it; None if there is none. Only code that draws
+    images gives one. Those of other sources come from a folder, and `pack` shrinks them with their images."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class SourceDataset:
     drawn: bool = False
     """Whether code draws the images. They are stored as they are then, and the settings of packing do not apply."""
     masked: bool = False
-    """Whether each sample has a mask."""
+    """Whether each of the drawn samples has a mask."""
 
 
 @dataclass(frozen=True, kw_only=True)

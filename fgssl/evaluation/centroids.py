@@ -9,8 +9,9 @@ from torch.nn.functional import normalize
 
 from fgssl.evaluation.features import require_images
 
-IMAGES_AT_ONCE = 1024
-"""Images that are converted to double precision and compared with all centroids at a time; no result depends on it."""
+IMAGES_AT_ONCE = 128
+"""Images that are converted to double precision and compared with all centroids at a time, few enough for the cache; no
+result depends on it."""
 TIE = 1e-12
 """Largest difference of two cosines that counts as a tie: in double precision it may be rounding."""
 

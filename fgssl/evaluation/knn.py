@@ -102,7 +102,16 @@ def _nearest(similarity: Tensor, number: int) -> Tensor:
 
     Among ties the first columns are taken; `topk` would take any.
     """
-    last = similarity.topk(number, dim=1).values[:, -1:]
+    values, columns = similarity.topk(min(number + 1, similarity.shape[1]), dim=1)
+    nearest = columns[:, :number].sort(dim=1).values
+    tied = (values[:, number - 1] == values[:, -1]).nonzero()[:, 0]  # one more column is as near as the last taken
+    if len(tied):
+        nearest[tied] = _first_of_ties(similarity[tied], number, values[tied, number - 1 : number])
+    return nearest
+
+
+def _first_of_ties(similarity: Tensor, number: int, last: Tensor) -> Tensor:
+    """Return the columns that `_nearest` takes, given the K-th largest similarity (Q, 1) of each query."""
     nearer, level = similarity > last, similarity == last
     places_left = number - nearer.sum(dim=1, keepdim=True)
     taken = nearer | (level & (level.cumsum(dim=1, dtype=torch.int32) <= places_left))

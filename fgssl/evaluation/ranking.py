@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -86,10 +87,42 @@ def _of_queries(features: Tensor, labels: Tensor, groups: Tensor, queries: Tenso
     """Return the rank of the first positive and the average precision (Q,) of queries (Q,), or 0 without a positive."""
     similarity = cosine(features[queries], features)  # (Q, N)
     similarity.masked_fill_(groups == groups[queries, None], -torch.inf)  # the own group comes last, with the query
-    ranked, ranking = (part[:, :-1] for part in similarity.sort(dim=1, descending=True, stable=True))
-    hits = (labels[ranking] == labels[queries, None]) & (ranked > -torch.inf)  # (Q, N-1)
-    found = hits.cumsum(dim=1)  # integers, because a cumulative sum of floats is not deterministic on CUDA
-    place = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64, device=hits.device)
-    precision = (found / place * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)
-    first = hits.int().argmax(dim=1) + 1
-    return first.where(hits.any(dim=1), 0), precision
+    alike = _of_same_label(labels, queries)  # (Q, P)
+    positive = similarity.gather(1, alike) > -torch.inf
+    ranks = _ranks(similarity, alike).where(positive, len(features)).sort(dim=1).values  # positives come first
+    positives = positive.sum(dim=1)
+    place = torch.arange(1, ranks.shape[1] + 1, dtype=torch.float64, device=ranks.device)
+    precision = (place / ranks * (place <= positives[:, None])).sum(dim=1) / positives.clamp(min=1)
+    return ranks[:, 0].where(positives > 0, 0), precision
+
+
+def _of_same_label(labels: Tensor, queries: Tensor) -> Tensor:
+    """Return the rows (Q, P) with the label of each query, filled up with the query itself if its label has fewer."""
+    order = labels.argsort(stable=True)
+    ascending, own = labels[order], labels[queries]
+    first, end = (torch.searchsorted(ascending, own, right=right)[:, None] for right in (False, True))
+    place = first + torch.arange(int((end - first).max()), device=labels.device)
+    return order[place.clamp(max=len(order) - 1)].where(place < end, queries[:, None])
+
+
+def _ranks(similarity: Tensor, columns: Tensor) -> Tensor:
+    """Return the ranks (Q, P), from 1, of columns (Q, P) of the similarities (Q, N); ties stand in column order.
+
+    Counting the larger values takes a sort of bare values, which costs a fraction of one that keeps their places. Only
+    queries with ties need the places.
+    """
+    scores, ascending = similarity.gather(1, columns), _ascending(similarity)
+    below, up_to = (torch.searchsorted(ascending, scores, right=right) for right in (False, True))
+    ranks = similarity.shape[1] + 1 - up_to
+    tied = ((up_to - below > 1) & (scores > -torch.inf)).any(dim=1).nonzero()[:, 0]
+    if len(tied):
+        order = similarity[tied].argsort(dim=1, descending=True, stable=True)
+        ranks[tied] = order.argsort(dim=1).gather(1, columns[tied]) + 1
+    return ranks
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Return values (Q, N) with each row sorted."""
+    if values.device.type == "cpu":  # numpy sorts with vector instructions, 12 times faster than torch
+        return torch.from_numpy(np.sort(values.numpy(), axis=1))
+    return values.sort(dim=1).values

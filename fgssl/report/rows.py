@@ -55,10 +55,10 @@ def collect_rows(plan: PlanRecord, out: Path, track: Track = silent) -> list[Row
 
 def _row(plan: PlanRecord, cell: PlannedCell, run: PlannedRun, starts: Mapping[str, Start], out: Path) -> Row:
     folder, config = RunFolder.in_output(out, run.run), run.config
-    state = folder.state(config)
     training, evaluation = folder.trained(), folder.evaluation(config)
     measured = evaluation.measures if evaluation is not None else {}
-    done = state == "DONE"
+    done = training is not None and (config.evaluation is None or evaluation is not None)
+    state: RunState = "DONE" if done else folder.state_if_not_done()
     return {
         "sweep": plan.sweep,
         "preset": plan.preset,

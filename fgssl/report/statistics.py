@@ -4,13 +4,14 @@ With 3 to 5 seeds, Student's t is the right tool if runs are about normal: a nom
 values covers 75 %, and no rank test of 3 pairs falls below p = 0.25.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
@@ -50,8 +51,8 @@ def estimate(values: ArrayLike) -> Estimate:
         return Estimate(n, mean, 0.0 if n > 1 else math.nan, math.nan, math.nan, math.nan)
     std = float(found.std(ddof=1))
     error = std / math.sqrt(n)
-    half = error * float(stats.t.ppf(1 - ALPHA / 2, n - 1))
-    return Estimate(n, mean, std, mean - half, mean + half, 2 * float(stats.t.sf(abs(mean) / error, n - 1)))
+    half = error * _critical(n, 1)
+    return Estimate(n, mean, std, mean - half, mean + half, 2 * _tail(abs(mean) / error, n))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -76,7 +77,7 @@ def equivalence(differences: ArrayLike, margin: float) -> float:
     if not found.std > 0:
         return math.nan
     error = found.std / math.sqrt(found.n)
-    return max(float(stats.t.sf((margin + side * found.mean) / error, found.n - 1)) for side in (1, -1))
+    return max(_tail((margin + side * found.mean) / error, found.n) for side in (1, -1))
 
 
 def smallest_difference(std: float, n: int, comparisons: int = 1) -> float:
@@ -87,11 +88,16 @@ def smallest_difference(std: float, n: int, comparisons: int = 1) -> float:
     """
     if n < 2 or not std > 0:
         return math.nan
+    return std * _smallest_effect(n, comparisons)
+
+
+@functools.cache  # a table asks for few pairs of these numbers, once for each entry
+def _smallest_effect(n: int, comparisons: int) -> float:
     excess = lambda effect: _power(effect, n, comparisons) - POWER  # noqa: E731
     highest = 1.0
     while excess(highest) < 0:
         highest *= 2
-    return std * float(optimize.brentq(excess, 0, highest, xtol=1e-6))
+    return float(optimize.brentq(excess, 0, highest, xtol=1e-6))
 
 
 def seeds_needed(difference: float, std: float, comparisons: int = 1) -> int:
@@ -109,10 +115,19 @@ def seeds_needed(difference: float, std: float, comparisons: int = 1) -> int:
 
 def _power(effect: float, n: int, comparisons: int) -> float:
     """Return the probability that the test finds a mean difference of `effect` standard deviations."""
-    critical = stats.t.ppf(1 - ALPHA / (2 * comparisons), n - 1)
     noncentrality = effect * math.sqrt(n)
     # The other tail, a difference found with the wrong sign, is left out: it is no finding.
-    return float(stats.nct.sf(critical, n - 1, noncentrality))
+    return float(stats.nct.sf(_critical(n, comparisons), n - 1, noncentrality))
+
+
+def _critical(n: int, comparisons: int) -> float:
+    """Return the smallest t of n values that is significant in a family of so many comparisons."""
+    return float(special.stdtrit(n - 1, 1 - ALPHA / (2 * comparisons)))  # as stats.t.ppf, in a hundredth of the time
+
+
+def _tail(t: float, n: int) -> float:
+    """Return the probability that the t of n values is larger."""
+    return float(special.stdtr(n - 1, -t))  # as stats.t.sf
 
 
 def mcnemar(gained: int, lost: int) -> float:

@@ -48,9 +48,7 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
         raise UserError(
             f"metrics: no run of the sweep {plan.sweep} measures {', '.join(absent)}: choose among {', '.join(columns)}"
         )
-    of_cells: dict[str, list[Row]] = {cell.cell: [] for cell in plan.cells}
-    for row in rows:
-        of_cells[row["cell"]].append(row)
+    of_cells = _by_cell(rows, plan)
     entries = []
     baseline = None if plan.baseline is None else of_cells[plan.baseline]
     for cell in plan.cells:
@@ -78,6 +76,13 @@ def tabulate(rows: Sequence[Row], plan: PlanRecord) -> pd.DataFrame:
     table = pd.DataFrame(entries, columns=list(COLUMNS))
     types = {**dict.fromkeys(_COUNTS, "int64"), "lower_is_better": "bool"}
     return table.astype({name: types.get(name, "float64") for name in COLUMNS if name not in _TEXTS})
+
+
+def _by_cell(rows: Sequence[Row], plan: PlanRecord) -> dict[str, list[Row]]:
+    of_cells: dict[str, list[Row]] = {cell.cell: [] for cell in plan.cells}
+    for row in rows:
+        of_cells[row["cell"]].append(row)
+    return of_cells
 
 
 def _by_seed(runs: Sequence[Row], metric: str) -> dict[int, float]:
@@ -142,14 +147,13 @@ def warnings(rows: Sequence[Row]) -> list[str]:
     lines = []
     done = [row for row in rows if row["state"] == "DONE"]
     for column, what in ORIGIN.items():
-        shown = _shown(done, column)
+        of_cells: dict[str, dict[str, list[int]]] = {}
+        mixed = {row["cell"] for row in done if AND in str(row[column])}
+        for row, text in zip(done, _shown(done, column), strict=True):
+            of_cells.setdefault(row["cell"], {}).setdefault(text, []).append(row["seed"])
         cells_of: dict[str, list[str]] = {}
-        for cell in dict.fromkeys(row["cell"] for row in done):
-            seeds_of: dict[str, list[int]] = {}
-            for row, text in zip(done, shown, strict=True):
-                if row["cell"] == cell:
-                    seeds_of.setdefault(text, []).append(row["seed"])
-            if len(seeds_of) > 1 or any(AND in str(row[column]) for row in done if row["cell"] == cell):
+        for cell, seeds_of in of_cells.items():
+            if len(seeds_of) > 1 or cell in mixed:
                 each = "; ".join(f"{text} ({_seeds(seeds)})" for text, seeds in seeds_of.items())
                 lines.append(f"{cell} averages runs of different {what}: {each}")
             else:
@@ -189,9 +193,10 @@ def _shown(rows: Sequence[Row], column: str) -> list[str]:
 def absences(rows: Sequence[Row], plan: PlanRecord) -> dict[str, str]:
     """Return a line for each cell with missing values, by cell: the seeds and the reasons."""
     lines = {}
+    of_cells = _by_cell(rows, plan)
     for cell in plan.cells:
         asked = {column.name for column in cell.columns}
-        of_cell = [row for row in rows if row["cell"] == cell.cell]
+        of_cell = of_cells[cell.cell]
         why: dict[str, list[int]] = {}
         for row in of_cell:
             if row["state"] != "DONE":
@@ -217,13 +222,13 @@ def remarks(rows: Sequence[Row]) -> list[str]:
             values = [float(value) for value in _MEASURED.findall(remark)]
             text = _MEASURED.sub("{}", remark.replace("{", "{{").replace("}", "}}"))
             found.setdefault(text, []).append((row, values))
+    done = Counter(row["cell"] for row in rows if row["state"] == "DONE")
     lines = []
     for text, with_values in found.items():
         spans = [_span(values) for values in zip(*(values for _, values in with_values), strict=True)]
         seeds_of: dict[str, list[int]] = {}
         for row, _ in with_values:
             seeds_of.setdefault(row["cell"], []).append(row["seed"])
-        done = Counter(row["cell"] for row in rows if row["state"] == "DONE")
         cells = [f"{cell} {_seeds(seeds)}" if len(seeds) < done[cell] else cell for cell, seeds in seeds_of.items()]
         lines.append(f"{text.format(*spans)} ({_some(cells)})")
     return lines

@@ -99,6 +99,7 @@ def _lead(
                 raise told from error
             raise
         lease.clear_failure()
+        lease.clear_progress()
 
 
 def _follow(config: Config, out: Path, folder: RunFolder, world: World, last_step: int | None) -> None:

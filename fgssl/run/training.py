@@ -107,8 +107,8 @@ def classes_of(images: ShardedSplit) -> list[int]:
 
 
 def _environment(config: Config, world: World) -> Environment:
-    resources = config.resources
-    return environment(world.size, resources.engine, resources.threads, devices.device_name(world.device))
+    resources, device = config.resources, devices.device_name(world.device)
+    return environment(world.size, resources.engine, resources.threads, device, devices.denormals())
 
 
 @dataclass(frozen=True)

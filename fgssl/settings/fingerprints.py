@@ -1,9 +1,11 @@
 """Plain values and YAML of a `Config`, and the fingerprints that name its run folder and its results."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import MISSING
 from typing import Any
 
 from fgssl.settings import layers
@@ -35,17 +37,23 @@ def scientific(config: Any, added: bool = True) -> Any:
         return [scientific(item, added) for item in config]
     if not dataclasses.is_dataclass(config):
         return config
+    kind: type = type(config)
     content = {}
-    for field in dataclasses.fields(config):
-        if not field.metadata.get("scientific", True):
-            continue
-        value = scientific(getattr(config, field.name), added)
-        if FIRST_DEFAULT in field.metadata and (
-            not added or value == scientific(field.metadata[FIRST_DEFAULT], added=False)
-        ):
-            continue
-        content[field.name] = value
+    for name, first in _scientific_fields(kind):
+        value = scientific(getattr(config, name), added)
+        if first is MISSING or (added and value != first):
+            content[name] = value
     return content
+
+
+@functools.cache
+def _scientific_fields(kind: type) -> list[tuple[str, Any]]:
+    """Return the names of the fields that can change a result, each with its first default if it was added later."""
+    return [
+        (field.name, scientific(field.metadata.get(FIRST_DEFAULT, MISSING), added=False))
+        for field in dataclasses.fields(kind)
+        if field.metadata.get("scientific", True)
+    ]
 
 
 def not_scientific(config: Any, above: str = "") -> Iterator[str]:

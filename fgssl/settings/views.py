@@ -148,7 +148,9 @@ BackgroundKind = Literal["image", "gray", "texture"]
 
 @settings
 class BackgroundSettings:
-    """DiLo (Zhao et al. 2021, arXiv:2004.06638): objects are pasted onto other backgrounds, so that these tell nothing.
+    """DiLo (Zhao et al. 2021, arXiv:2004.06638): objects are pasted onto other backgrounds.
+
+    An image can then no longer be recognized by its background.
 
     The data must have masks of the objects: `fgssl pack ... masks=FOLDER`. The built-in dataset draws its own.
     """

@@ -17,7 +17,7 @@ from typing import IO, Any, TypeAlias
 
 from fgssl.errors import LeaseError, UserError
 from fgssl.store.files import lock, record_json, write_atomically
-from fgssl.store.records import Evaluation, Progress, Trained
+from fgssl.store.records import PROGRESS, Evaluation, Progress, Trained
 
 _GUARD_PATIENCE_S = 60.0
 """Longest wait for the guard. A write takes less unless its disk or its process hangs."""
@@ -80,6 +80,10 @@ class Lease:
     def clear_failure(self) -> None:
         """Delete the traceback of an earlier failure."""
         (self.path / "failure.txt").unlink(missing_ok=True)
+
+    def clear_progress(self) -> None:
+        """Delete the progress of a run that is done."""
+        (self.path / PROGRESS).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -140,10 +140,7 @@ class Manifest:
                 source=content["source"],
                 arguments=content["arguments"],
                 levels=tuple(Level(level["name"], tuple(level["classes"])) for level in content["levels"]),
-                splits={
-                    name: tuple(Shard(**shard) for shard in split["shards"])
-                    for name, split in content["splits"].items()
-                },
+                splits={name: _shards(split["shards"]) for name, split in content["splits"].items()},
                 class_counts={
                     name: tuple(map(tuple, split["class_counts"])) for name, split in content["splits"].items()
                 },
@@ -168,6 +165,10 @@ class Manifest:
                 "packing: pack the dataset again"
             )
         return manifest
+
+
+def _shards(given: Sequence[Mapping[str, Any]]) -> tuple[Shard, ...]:
+    return tuple(Shard(**shard) for shard in given)
 
 
 def _as_tuples(lists: Mapping[str, Sequence[int]] | None) -> dict[str, tuple[int, ...]] | None:

@@ -1,6 +1,7 @@
 """Plan of a sweep (plan.json): the runs of each cell of its table. The sweep writes it; rows and tables read it."""
 
 import contextlib
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class PlanRecord:
     equivalent_within: float | None = None
     """Largest difference of the primary metric that does not matter, in its unit, or None if no such claim is made."""
 
-    @property
+    @functools.cached_property
     def columns(self) -> dict[str, Column]:
         """Measures of all cells by name, in the order of the table."""
         return {column.name: column for cell in self.cells for column in cell.columns}
@@ -90,7 +91,7 @@ class PlanRecord:
         """Cells but the sanity rows."""
         return [cell for cell in self.cells if not cell.sanity]
 
-    @property
+    @functools.cached_property
     def comparisons(self) -> int:
         """Size of the family of the primary metric: the number of cells that are compared with the baseline."""
         asked = [cell for cell in self.of_arms if self.primary in [column.name for column in cell.columns]]

@@ -53,10 +53,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, "processor": _processor()}
 
 
-def environment(processes: int, engine: str, threads: int, device: str) -> Environment:
+def environment(processes: int, engine: str, threads: int, device: str, denormals: str) -> Environment:
     """Return the environment of this launch of a training.
 
-    `threads` is the number in each process, `device` the name of the GPU or `cpu`.
+    `threads` is the number in each process, `device` the name of the GPU or `cpu`, and `denormals` states whether they
+    are `flushed` or `kept`.
     """
     return Environment(
         code_version=code_version(),
@@ -64,7 +65,7 @@ def environment(processes: int, engine: str, threads: int, device: str) -> Envir
         engine=engine,
         threads=threads,
         device=device,
-        versions=versions(),
+        versions={**versions(), "denormals": denormals},
     )
 
 

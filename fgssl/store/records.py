@@ -44,7 +44,7 @@ class Environment:
     device: str
     """Name of the GPU, or `cpu`."""
     versions: Mapping[str, str]
-    """Version by library, the version of Python, and the name of the processor."""
+    """Version by library, the version of Python, the name of the processor, and whether denormals are flushed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 config.yaml               resolved settings
 lease, guard              see fgssl.store.lease
-progress.json             step, loss and images/s of the running training
+progress.json             step, loss and images/s of the running training, deleted when the run is done
 metrics.jsonl             one line per logged step
 tensorboard/, wandb/      the same curves for viewers (resources.trackers)
 checkpoints/              see fgssl.training.checkpoint
@@ -112,8 +112,10 @@ class RunFolder:
         It is `DONE` if nothing is left to compute, even while another process works here, and else `RUNNING` if one
         does. Without a live process it is `FAILED` if the folder holds a failure, and `MISSING` otherwise.
         """
-        if self.done(config):
-            return "DONE"
+        return "DONE" if self.done(config) else self.state_if_not_done()
+
+    def state_if_not_done(self) -> RunState:
+        """Return the state of a run that lacks a result."""
         if self.holder() is not None:
             return "RUNNING"
         return "MISSING" if self.failure() is None else "FAILED"

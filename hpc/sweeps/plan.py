@@ -1,6 +1,7 @@
 """Runs of a sweep, one for each cell and seed, what each needs, and the record that `fgssl aggregate` reads."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +26,13 @@ class SweepRun:
     seed: int
     config: Config
 
-    @property
+    @functools.cached_property
     def needs(self) -> tuple[str, ...]:
         """Names of runs that must be trained before, in this plan or outside."""
         sources = self.config.start.sources.values()
         return tuple(dict.fromkeys(source.run for source in sources if source.run is not None))
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Unique name in a plan, in which one run may be measured in two ways."""
         return f"{self.run}/{evaluation_fingerprint(self.config)}"

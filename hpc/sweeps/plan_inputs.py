@@ -163,7 +163,7 @@ def _packed(folder: str | None) -> bool:
 def _missing_start(role: str, source: StartSource, file: Path, foreign: bool) -> list[str]:
     """Return a line if start weights of an unfinished run are missing; `foreign` ones come from outside the plan."""
     if source.run is None and not file.is_file():
-        how = f"; docs/how-to/{_WEIGHTS_PAGE} shows how to get weights" if role == "encoder" else ""
+        how = f" (docs/how-to/{_WEIGHTS_PAGE} shows how to get weights)" if role == "encoder" else ""
         return [f"start.{role}.file: {file}: no such file: {alternatives(file)}{how}"]
     if source.run is None or not foreign or (RunFolder(file.parent).trained() is not None and file.is_file()):
         return []

@@ -1,3 +1,4 @@
+import copy
 import io
 from functools import partial
 from pathlib import Path
@@ -6,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from fgssl.data.inspection import CAPTION, CLASSES_SHOWN, COLUMNS, TILE, TILES, contact_sheet, overview
+from fgssl.data.masks import encoded_mask
 from fgssl.data.packing import pack
 from fgssl.data.source import Sample, SourceDataset
 from fgssl.data.sources.encoded_image import png
@@ -15,6 +17,12 @@ from fgssl.store.manifest import Level
 def sample(label: int, number: int, labeled: bool) -> Sample:
     gray = Image.fromarray(np.full((10 + number % 3, 20), label % 256, dtype=np.uint8))
     return Sample(png(gray), (label,) if labeled else (), f"{label}/{number}.png")
+
+
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def packed(folder: Path, counts: list[int], labeled: bool = True) -> Path:
@@ -53,6 +61,21 @@ def tile(sheet: np.ndarray, place: int) -> int:
 def test_contact_sheet_shows_the_classes_in_order(tmp_path: Path) -> None:
     sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(packed(tmp_path, [2, 1, 40])))))
     assert [tile(sheet, place) for place in range(24)] == [0, 0, 1, *[2] * (TILES // 3), 255]
+
+
+def test_contact_sheet_is_dark_but_for_the_objects(tmp_path: Path) -> None:
+    mask = np.zeros((30, 40), dtype=np.bool_)
+    mask[:, 20:] = True
+    for encode, name in ((png, "png"), (jpeg, "jpeg")):
+        image = Sample(encode(Image.new("RGB", (40, 30), (120, 120, 120))), (), f"1.{name}", mask=encoded_mask(mask))
+        dataset = SourceDataset(
+            "made-up", "test", {}, (), {"train": [partial(copy.copy, image)]}, drawn=True, masked=True
+        )
+        pack(dataset, tmp_path / name)
+        sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(tmp_path / name))))
+        y, middle = CAPTION + TILE // 2, TILE // 2
+        assert abs(sheet[y, middle - 10].astype(int) - 40).max() <= 2
+        assert abs(sheet[y, middle + 10].astype(int) - 120).max() <= 2
 
 
 def test_contact_sheet_of_many_classes_shows_one_image_of_evenly_chosen_ones(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ SEVERAL_KINDS = (
     "vicreg",
     "both",
     "both on simsiam",
+    "lcr on simsiam",
 )
 NOT_ON_ZERO_3 = (
     *("both", "random", "attached", "no pairs", "mocov2", "byol", "dino", "dino with BatchNorm"),

@@ -23,7 +23,8 @@ def publish(name: str, file: Path) -> None:
     """Write a file as timm publishes it, of a narrow model; its classifier, if it has one, has 5 outputs."""
     cfg = timm.get_pretrained_cfg(name)
     assert cfg is not None
-    model = timm.create_model(name, **NARROW, **({"num_classes": 5} if cfg.num_classes else {}))
+    classes: dict[str, Any] = {"num_classes": 5} if cfg.num_classes else {}
+    model = timm.create_model(name, **NARROW, **classes)
     for parameter in model.parameters():  # timm begins with scales near 0, which would hide most of the network
         nn.init.normal_(parameter, std=0.5)
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, file)
@@ -43,7 +44,9 @@ def test_its_features_are_those_of_timm(name: str, arguments: dict[str, Any], im
     publish(name, file)
     encoder = build_encoder(EncoderSettings(name=name, arguments=NARROW | arguments), image_size)
     load_weights(encoder, file)
-    fixed = {"img_size": image_size} if arguments else {}  # timm then interpolates the positions as it loads them
+    fixed: dict[str, Any] = (
+        {"img_size": image_size} if arguments else {}
+    )  # timm then interpolates the positions as it loads them
     overlay = {"file": str(file)}
     timms = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **NARROW, **fixed)
     images = torch.randn(2, 3, image_size, image_size)

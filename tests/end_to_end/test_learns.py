@@ -57,6 +57,7 @@ DINO = {
 }
 CROPS = [{"count": 2}, {"count": 2, "image_size": 16, "crop_area": [0.25, 0.5]}]
 LONGER = {"epochs": 12, "optimizer": {"name": "adamw", "learning_rate": 0.002}}  # without negatives
+LONGEST = LONGER | {"epochs": 24}
 METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cross_entropy": ({"name": "cross_entropy"}, BALANCED),
     "supcon": ({"name": "supcon", **HEAD}, BALANCED),
@@ -70,10 +71,17 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "mocov2 on other backgrounds": (MOCO, {}),
     "simsiam": (SIMSIAM, LONGER),
     "byol": (BYOL, LONGER),
+    # Settings chosen on these two seeds: on seeds 11 and 12 the linear probe gained 2 points and lost 8.
     "dino": (DINO, LONGER),
-    "barlow_twins": ({"name": "barlow_twins", **EXPANDED}, LONGER),
-    "vicreg": ({"name": "vicreg", **EXPANDED}, LONGER),
+    "barlow_twins": (
+        {"name": "barlow_twins", **EXPANDED, "projection_width": 512},
+        LONGEST | {"global_batch_size": 32},
+    ),
+    "vicreg": ({"name": "vicreg", **EXPANDED}, LONGEST),
     "lcr": ({"name": "lcr", "base": MOCO}, {}),
+    # The gain of SAM-SSL-Bilinear hangs on the seed: 10 and 11 give +7.0 and -0.5 in the linear probe, +5.0 and +4.2 in
+    # rank-1 (of its bilinear features, +13.1 and +5.6, +2.5 and +4.6); on BYOL, 20 and 21 give +1.5 and -3.1, +4.6 and
+    # +1.5.
     "sam_ssl_bilinear": ({"name": "sam_ssl_bilinear", "base": MOCO}, LONGER),
     "lewel on byol": ({"name": "lewel", "base": BYOL}, LONGER),
     "lewel on mocov2": ({"name": "lewel", "base": MOCO}, {}),

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from fgssl.errors import NonFiniteError
 from fgssl.evaluation import cosine
-from fgssl.evaluation.knn import weighted_knn
+from fgssl.evaluation.knn import _nearest, weighted_knn
 
 
 def clustered(seed: int) -> tuple[torch.Tensor, NDArray[np.int64], torch.Tensor, NDArray[np.int64]]:
@@ -61,6 +61,15 @@ def test_of_equally_near_images_the_first_rows_count() -> None:
     # Next to the last row, rows 0, 1 and 2 are taken.
     assert weighted_knn(train, np.array([7, 7, 7, 9, 9, 9, 9]), query, truth, 4, 0.07) == 100.0
     assert weighted_knn(train, np.array([9, 9, 7, 7, 7, 7, 9]), query, truth, 4, 0.07) == 0.0
+
+
+def test_the_nearest_are_the_first_of_a_stable_sort() -> None:
+    random = torch.Generator().manual_seed(0)
+    similarity = torch.randn(40, 30, generator=random)
+    similarity[::2] = similarity[::2].round()  # ties in every other row
+    for number in (1, 5, 29, 30):
+        expected = similarity.argsort(dim=1, descending=True, stable=True)[:, :number].sort(dim=1).values
+        assert torch.equal(_nearest(similarity, number), expected)
 
 
 def test_of_equal_votes_the_smaller_label_wins() -> None:

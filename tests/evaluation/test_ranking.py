@@ -124,6 +124,17 @@ def test_ties_stand_in_the_order_of_the_rows() -> None:
     assert measures == pytest.approx({"rank1": 50.0, "rank5": 100.0, "mAP": 100 * (1 / 3 + 1) / 2})
 
 
+def test_ties_among_other_queries_equal_the_double_loop() -> None:
+    """Classes of one image to 25; copies tie exactly, since coordinates of 3-4-5 triangles have exact lengths."""
+    random = torch.Generator().manual_seed(0)
+    corners = torch.tensor([[3.0, 4, 0], [4, 3, 0], [0, 3, 4], [-3, 0, 4], [0, 0, -5], [5, 0, 0]])
+    features = torch.cat(
+        [corners[torch.randint(0, 6, (40,), generator=random)], torch.eye(3), torch.randn(3, 3, generator=random)]
+    )
+    labels = torch.cat([torch.zeros(25), torch.arange(21) % 7]).long()[torch.randperm(46, generator=random)]
+    assert retrieval(features, labels) == pytest.approx(slow(features, labels), abs=1e-10)
+
+
 def test_fewer_than_five_others() -> None:
     assert retrieval(torch.eye(2), torch.tensor([1, 1])) == {"rank1": 100.0, "rank5": 100.0, "mAP": 100.0}
 

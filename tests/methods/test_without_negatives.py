@@ -153,7 +153,9 @@ def test_the_head_is_the_papers(dino: Make) -> None:
     assert [type(layer).__name__ for layer in head] == [*("Linear", "GELU") * 2, "Linear", "Prototypes"]
     assert head[0].weight.std().item() == pytest.approx(0.02, rel=0.3)
     assert not any(head[number].bias.any() for number in (0, 2, 4))
-    names = [type(layer).__name__.removeprefix("Grouped") for layer in dino("method.head_batch_norm=true").head]
+    normalized = dino("method.head_batch_norm=true").head
+    assert [normalized[number].bias is None for number in (0, 3, 6)] == [True, True, False]
+    names = [type(layer).__name__.removeprefix("Grouped") for layer in normalized]
     assert names == [*("Linear", "BatchNorm1d", "GELU") * 2, "Linear", "Prototypes"]
 
 

@@ -77,11 +77,14 @@ def test_a_finished_run_records_what_made_it(out):
     assert environment.code_version == measures.code_version
     assert (environment.processes, environment.engine, environment.threads) == (1, "ddp", 1)
     assert environment.versions["processor"]
+    assert environment.versions["denormals"] == "flushed"
     assert trained.start == {"encoder": None, "decoder": None, "classifier": None}
     assert not folder.checkpoints.exists()
     logged = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert logged[-1]["step"] == 6
     assert trained.metrics["loss"] == logged[-1]["loss"]
+    assert len(list(folder.path.iterdir())) <= 11  # a network file system may limit them; figures add a map
+    assert folder.progress() is None
 
 
 def test_a_fault_that_users_can_correct_leaves_its_message_and_any_other_its_traceback(tmp_path, monkeypatch):

@@ -203,6 +203,19 @@ def test_finished_runs_are_not_read_again(small, fake_code, monkeypatch):
     assert reads == before
 
 
+def test_a_sweep_that_looks_long_looks_less_often(small, fake_code, monkeypatch):
+    waits: list[float] = []
+    sweep = _sweep(small, fake_code)
+    looks = iter([{"run": State.RUNNING}, {"run": State.DONE}])
+    monkeypatch.setattr(sweep, "_reconcile", lambda: next(looks))
+    monkeypatch.setattr(sweep, "_start_jobs", lambda current, submission: None)
+    monkeypatch.setattr(sweep._display, "update", lambda current: None)
+    monkeypatch.setattr("hpc.local.pool.time.process_time", iter([10.0, 10.2, 20.0]).__next__)
+    monkeypatch.setattr("hpc.local.pool.time.sleep", waits.append)
+    _run(small, sweep)
+    assert waits == [pytest.approx(0.2 * 30)]
+
+
 def test_no_more_jobs_than_allowed_and_none_idle(small, fake_sources):
     slow = [small.run("pretrain", seed) for seed in (0, 1)]
     small.behave(*((run, "slow") for run in slow))
