@@ -43,7 +43,9 @@ class DINO(Pairable, Followed):
 
     def embed(self, *features: Tensor) -> Embeddings:
         """Return the student's logits (N, K) of each view, by its number."""
-        return {str(number): self.head(one) for number, one in enumerate(features)}
+        # All views at once, since each pass of the head normalizes all prototypes anew.
+        logits = self.head(torch.cat(features)).chunk(len(features))
+        return {str(number): one for number, one in enumerate(logits)}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the cross-entropy over all pairs of a view of the teacher with another view of the student."""
