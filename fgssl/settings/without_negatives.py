@@ -105,7 +105,7 @@ class VICRegSettings(ExpandedSettings):
     """VICReg (Bardes et al. 2022, arXiv:2105.04906). All defaults are the paper's.
 
     The paper's own views are `views: {crop_area: [0.08, 1.0], saturation: 0.2, solarize_probability: 0.1}`, the same
-    for both.
+    for both. The official code takes the two different ones of BYOL.
     """
 
     implementation = "fgssl.methods.vicreg:VICReg"
