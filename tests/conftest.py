@@ -138,9 +138,11 @@ EVERY_METHOD = {
 }
 WHOLE_MATRIX = "FGSSL_WHOLE_MATRIX" in os.environ
 """Whether the tests over processes take every method on every engine, which takes more than twice as long."""
-_VARIANTS = ("hcl ignore", "dino with BatchNorm", "lcr on byol", "lcr on simsiam", "sam_ssl_bilinear on simsiam")
-_OTHER_BASES = ("lewel", "both on byol", "both on dino")
-SPREAD = [name for name in EVERY_METHOD if WHOLE_MATRIX or name not in _VARIANTS + _OTHER_BASES]
+_VARIANTS = (
+    *("hcl mass", "hcl ignore", "hmlc", "dino with BatchNorm", "barlow_twins", "lcr on byol", "lcr on simsiam"),
+    *("sam_ssl_bilinear", "sam_ssl_bilinear on simsiam", "lewel", "random", "attached", "both on byol", "both on dino"),
+)
+SPREAD = [name for name in EVERY_METHOD if WHOLE_MATRIX or name not in _VARIANTS]
 """Methods that tests over processes take; without the whole matrix, one of each kind."""
 
 

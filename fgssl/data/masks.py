@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from fgssl.data.sources.encoded_image import png
 from fgssl.data.sources.official import image_names
@@ -73,6 +73,8 @@ def _read(path: Path, height: int, width: int) -> Mask:
     try:
         image = Image.open(io.BytesIO(encoded))
         image.load()
+    except UnidentifiedImageError:
+        raise ValueError("is not an image file") from None
     except Exception as error:  # Pillow raises many types for broken files
         raise ValueError(f"cannot be read: {error}") from None
     if image.format != "PNG" or image.mode not in ("1", "L"):

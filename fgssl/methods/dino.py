@@ -54,7 +54,7 @@ class DINO(Pairable, Followed):
         teacher = [losses.centered_softmax(logits, self.center, temperature) for logits in target.chunk(2, dim=1)]
         student = [online[str(view)] for view in self.online_views]
         loss = losses.dino(student, teacher, self.settings.temperature)
-        # Collapse to the uniform distribution has the entropy log K, collapse to one prototype has 0.
+        # Collapse to the uniform distribution has the entropy log K; collapse to one point shows in `projection_std`.
         entropy = torch.special.entr(teacher[0]).sum(dim=1).mean()
         return Output(loss, {"teacher_entropy": entropy, "projection_std": normalized_std(online["0"].detach())})
 

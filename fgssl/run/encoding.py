@@ -29,10 +29,10 @@ def encoded(
 ) -> Tensor:
     """Return `encode` of the resized images of dataset `rows`, (len(rows), ...), on every process.
 
-    All images go through it in groups of equal size, whatever the number of processes, with the encoder in evaluation
-    mode.
+    All images go through it in groups of `encoder.batch_norm_group_size`, whatever the number of processes, with the
+    encoder in evaluation mode.
     """
-    world, group, method = trainer.world, trainer.shard_size, trainer.engine.method
+    world, group, method = trainer.world, config.encoder.batch_norm_group_size, trainer.engine.method
     length = math.ceil(len(rows) / (group * world.size)) * group * world.size
     padded = np.pad(rows, (0, length - len(rows)), mode="edge")
     method.eval()

@@ -127,7 +127,8 @@ def _cross_field_faults(config: Config) -> Iterator[str]:
             yield from crop.faults(config.training.epochs)
     made = config.views.num_recipes
     if method.num_views is None and not made:
-        yield f"method {method.name} takes its views from views.recipes: give at least one recipe"
+        base = getattr(method, "base", method).name
+        yield f"method {base} takes its views from views.recipes: give at least one recipe"
     if made and method.num_views not in (0, made, None):
         yield (
             f"method {method.name} takes {method.num_views} view{'s' * (method.num_views != 1)}, but views.recipes "

@@ -68,6 +68,12 @@ class DINOSettings(MethodSettings):
                 "views.recipes makes 1 view, but method dino needs two or more: the first two are its teacher's; give "
                 "another recipe or a higher count"
             )
+        for key in ("teacher_temperature_start", "teacher_temperature"):
+            if getattr(self, key) >= self.temperature:
+                yield (
+                    f"method.{key} {getattr(self, key):g} must be less than method.temperature {self.temperature:g}: "
+                    "the teacher's distributions would become uniform"
+                )
         if self.prototypes_frozen_epochs >= config.training.epochs:
             yield (
                 f"prototypes_frozen_epochs {self.prototypes_frozen_epochs:g} must be less than training.epochs "

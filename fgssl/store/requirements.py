@@ -109,7 +109,7 @@ def _of_masks(config: Config, manifest: Manifest) -> list[str]:
     how = "draw_masks=true" if manifest.source == "toy" else "masks=FOLDER"
     return [
         f"views.background: masks of the objects are needed, but {manifest.title} was packed without: pack it again "
-        f"with {how}, or leave views.background empty"
+        f"with {how}, leave views.background empty, or leave out the arm of the sweep that sets it (arms.NAME=null)"
     ]
 
 

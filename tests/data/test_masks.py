@@ -146,7 +146,7 @@ def _colored(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (_empty, "cannot be read: cannot identify image file"),
+        (_empty, "is not an image file"),
         (_jpeg, "is a JPEG of mode L: it must be a PNG in gray"),
         (_colored, "is a PNG of mode RGB: it must be a PNG in gray"),
         (lambda path: save(path, ellipse(0, width=40)), "has 40 x 36 pixels, but the upright image has 48 x 36"),

@@ -323,7 +323,7 @@ def test_other_backgrounds_need_masks() -> None:
     views = {"image_size": 32, "background": True}
     assert fault(fungi(), views=views, **TWO_OF_EACH) == (
         "views.background: masks of the objects are needed, but dataset 'fungi' was packed without: pack it again with "
-        "masks=FOLDER, or leave views.background empty"
+        "masks=FOLDER, leave views.background empty, or leave out the arm of the sweep that sets it (arms.NAME=null)"
     )
     assert "pack it again with draw_masks=true" in fault(
         dataclasses.replace(fungi(), source="toy"), views=views, **TWO_OF_EACH
