@@ -47,8 +47,12 @@ def map_channels(encoder: nn.Module, image_size: int) -> int:
     try:
         image = next(encoder.parameters(), torch.empty(0)).new_zeros(1, 3, image_size, image_size)
         channels, height, width = as_map(unpooled(encoder, image), encoder).shape[1:]
+    except torch.OutOfMemoryError:  # a RuntimeError too
+        raise
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        message = f"{type(encoder).__name__} gives no feature map in timm: take a ResNet, a ViT or a Swin ({error})"
+        message = (
+            f"{type(encoder).__name__} gives no feature map in timm: take another encoder, such as a ResNet ({error})"
+        )
         raise SettingsError([Problem("config", "encoder.name", message)]) from error
     train_unfrozen(encoder)
     if height * width == 1:
@@ -58,6 +62,27 @@ def map_channels(encoder: nn.Module, image_size: int) -> int:
         )
         raise SettingsError([Problem("config", "views.image_size", message)])
     return int(channels)
+
+
+def refuse_unused_maps(encoder: nn.Module, image_size: int) -> None:
+    """Raise a `SettingsError` if the features do not depend on the feature map, as those of a ViT's class token.
+
+    The gradient of any loss by the map is then 0, and so is the Grad-CAM.
+    """
+    encoder.eval()
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(1, 3, image_size, image_size, generator=generator)
+    found = unpooled(encoder, image.to(next(encoder.parameters()))).detach().requires_grad_()
+    features = pooled(encoder, found)
+    direction = torch.randn(features.shape, generator=generator)  # a layer norm removes the gradient of a plain sum
+    (gradient,) = torch.autograd.grad(features, found, direction.to(features))
+    train_unfrozen(encoder)
+    if not as_map(gradient, encoder).any():
+        message = (
+            f"the features of {type(encoder).__name__} do not depend on its feature map, since it pools the class "
+            "token alone, so no Grad-CAM shows a position: give {global_pool: avg}, or take encoder.name resnet50"
+        )
+        raise SettingsError([Problem("config", "encoder.arguments", message)])
 
 
 def refuse_normalized_maps(encoder: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from fgssl.encoders.feature_maps import pooled
+from fgssl.encoders.feature_maps import pooled, refuse_unused_maps
 from fgssl.methods.build import Parts
 from fgssl.methods.grad_cam_fitting import GradCAMFitting
 from fgssl.pooling import AttentionPooling
@@ -15,6 +15,7 @@ class LCR(GradCAMFitting):
     def __init__(self, settings: LCRSettings, parts: Parts) -> None:
         super().__init__(settings, parts.method(settings.base))
         self.pooling = AttentionPooling(parts.map_channels, settings.parts)
+        refuse_unused_maps(parts.encoder, parts.config.views.image_size)
 
     @property
     def encoder(self) -> nn.Module:  # type: ignore[override]

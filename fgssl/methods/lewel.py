@@ -24,11 +24,14 @@ class LEWEL(Method):
     def __init__(self, settings: LEWELSettings, parts: Parts) -> None:
         super().__init__()
         channels = parts.map_channels
-        if channels != parts.feature_width or channels % settings.groups:
+        if channels != parts.feature_width:
             message = (
-                f"{settings.groups} must divide the {channels} channels of the feature map, which must be as many as "
-                f"the {parts.feature_width} features: take another number or encoder.name"
+                f"the {channels} channels of the feature map must be as many as the {parts.feature_width} features: "
+                "take another encoder, such as a ResNet"
             )
+            raise SettingsError([Problem("config", "encoder.name", message)])
+        if channels % settings.groups:
+            message = f"{settings.groups} must divide the {channels} channels of the feature map: take another number"
             raise SettingsError([Problem("config", "method.groups", message)])
         base, aligned = (one.method(settings.base) for one in (parts, replace(parts, encoder=_Given(channels))))
         assert isinstance(base, Followed)

@@ -34,8 +34,8 @@ class GradCAMFittingSettings(MethodSettings):
     temperature: PositiveFloat = 1.0
     """Temperature of the softmax over positions, of the attention and of the Grad-CAM. LCR has none, which is 1."""
     gradient_sign: Literal[-1, 1] = 1
-    """Sign of the loss's gradient in the Grad-CAM. 1 as in LCR's official code; -1 scores positions that lower the
-    loss, as Synthesized Pairs does by default."""
+    """Sign of the loss's gradient in the Grad-CAM. 1 scores positions that raise the loss, as LCR's official code does;
+    -1 scores positions that lower it, as Synthesized Pairs does by default."""
 
     def faults(self, config: "Config") -> Iterator[str]:
         """Yield a message for each setting of `config` that does not fit the base method."""
@@ -52,7 +52,9 @@ class LCRSettings(GradCAMFittingSettings):
 
     The rationale pools the feature map under `evaluation.pooling: attention`. Unlike in the official code, attention is
     scaled to [0, 1] per image and not over the batch, the softmax is over all positions and not over each line of the
-    map, and the Grad-CAM is that of each image's own loss and gets no gradient.
+    map, and the Grad-CAM is that of each image's own loss and gets no gradient. The official one is that of the batch's
+    mean loss. In a batch of N images its scores are N times smaller, so the softmax of the Grad-CAM is sharper here.
+    `temperature` does not make up for this, since it divides the attention too.
     """
 
     implementation = "fgssl.methods.lcr:LCR"
@@ -73,6 +75,9 @@ class SAMSSLBilinearSettings(GradCAMFittingSettings):
     poolings = ("bilinear",)
 
     name: Literal["sam_ssl_bilinear"] = "sam_ssl_bilinear"
+    gradient_sign: Literal[-1, 1] = -1
+    """Sign of the loss's gradient in the Grad-CAM. -1 scores positions that lower the loss: SAM's official code takes
+    the Grad-CAM of the true class's score, in which positive values are evidence for the target. 1 is that of LCR."""
     temperature: PositiveFloat = 0.4
     """Temperature of the softmax over positions, of the attention and of the Grad-CAM. 0.4 as in SAM's official
     code."""

@@ -21,13 +21,7 @@ class LeveledSettings(ProjectedSettings):
     needs_labels = True
 
     level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (1.0, 0.1)
-    """Weight of a pair by the finest level that its images share, finest first: (1, lambda) for species and genus. The
-    first must be above 0, and no weight may exceed the one before it. No lambda is published; 0.1 is our choice."""
-
-    def __post_init__(self) -> None:
-        weights = self.level_weights
-        if not weights[0] or any(finer < coarser for finer, coarser in itertools.pairwise(weights)):
-            raise ValueError(f"level_weights {list(weights)}: must begin above 0 and never rise, e.g. [1.0, 0.1]")
+    """Weight of each level of labels, finest first."""
 
     def lacks(self, manifest: "Manifest") -> Iterator[str]:
         """Yield a message for each thing that the dataset lacks: labels, or a level for each weight."""
@@ -48,11 +42,19 @@ class HCLSettings(LeveledSettings):
     implementation = "fgssl.methods.hcl:HCL"
 
     name: Literal["hcl"] = "hcl"
+    level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (1.0, 0.1)
+    """Weight of a pair by the finest level that its images share, finest first: (1, lambda) for species and genus. The
+    first must be above 0, and no weight may exceed the one before it. No lambda is published; 0.1 is our choice."""
     weighting: Literal["pair", "mass", "ignore"] = "pair"
     """Meaning of the weights. Under `pair` each pair has its weight, so many positives of the genus outweigh few of the
     species. Under `mass` the loss is a mean over levels, (1 - lambda) SupCon on species + lambda SupCon on genus,
     whatever the number of positives. `pair` is closest to the published description. Under `ignore`, a variant of ours,
     pairs of one genus alone are neither positives nor negatives, whatever lambda above 0 is."""
+
+    def __post_init__(self) -> None:
+        weights = self.level_weights
+        if not weights[0] or any(finer < coarser for finer, coarser in itertools.pairwise(weights)):
+            raise ValueError(f"level_weights {list(weights)}: must begin above 0 and never rise, e.g. [1.0, 0.1]")
 
     def canonical(self) -> "HCLSettings":
         """Return the settings with 1 for each weight that only has to be above 0."""
@@ -72,7 +74,11 @@ class HMLCSettings(LeveledSettings):
 
     name: Literal["hmlc"] = "hmlc"
     level_weights: Annotated[tuple[NonNegativeFloat, ...], Field(min_length=1)] = (2.0, 1.4142)
-    """Weight of each level's loss, finest first; the first must be above 0, and no weight may exceed the one before it.
-    The authors' code takes 2^(1/l) for l = 1, 2, ..."""
+    """Weight of each level's loss, finest first; one at least must be above 0. The authors' code takes 2^(1/l) for
+    l = 1, 2, ..."""
     temperature: PositiveFloat = 0.07
     """Temperature by which cosine similarities are divided. 0.07 is the default of the authors' code."""
+
+    def __post_init__(self) -> None:
+        if not any(self.level_weights):
+            raise ValueError(f"level_weights {list(self.level_weights)}: one must be above 0, e.g. [2.0, 1.4142]")

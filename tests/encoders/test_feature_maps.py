@@ -7,7 +7,15 @@ import torch
 from torch import nn
 
 from fgssl.encoders.build import build_encoder
-from fgssl.encoders.feature_maps import as_map, grad_cam, map_channels, pooled, refuse_normalized_maps, unpooled
+from fgssl.encoders.feature_maps import (
+    as_map,
+    grad_cam,
+    map_channels,
+    pooled,
+    refuse_normalized_maps,
+    refuse_unused_maps,
+    unpooled,
+)
 from fgssl.errors import SettingsError
 from fgssl.settings.encoder import EncoderSettings
 
@@ -56,6 +64,30 @@ def test_a_map_needs_several_positions() -> None:
         map_channels(encoder, 32)
     with pytest.raises(SettingsError, match="Identity gives no feature map"):
         map_channels(nn.Identity(), 32)
+
+
+def test_memory_that_runs_out_is_not_an_encoder_without_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    encoder = build_encoder(EncoderSettings(name="resnet18", arguments=SMALL_RESNET), 64)
+    monkeypatch.setattr(encoder, "forward_features", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        map_channels(encoder, 64)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("resnet18", SMALL_RESNET),
+        ("resnet18", SMALL_RESNET | {"global_pool": "max"}),
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 1, "embed_dim": 12, "global_pool": "avg"}),
+        ("swin_tiny_patch4_window7_224", SWIN),
+        ("convnext_atto", {"dims": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}),
+    ],
+)
+def test_maps_that_are_pooled_are_used(name: str, arguments: dict[str, Any]) -> None:
+    refuse_unused_maps(build_encoder(EncoderSettings(name=name, arguments=arguments), 64), 64)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def slow(embeddings: Tensor, labels: Tensor, weights: list[float], temperature: 
     return sum(weight * loss for weight, loss in zip(weights, losses, strict=True)) / len(weights)
 
 
-@pytest.mark.parametrize("weights", [[1.0], [2.0, 1.4142], [2.0, 1.4142, 1.26], [1.0, 1.0, 0.0]])
+@pytest.mark.parametrize("weights", [[1.0], [2.0, 1.4142], [2.0, 1.4142, 1.26], [1.0, 1.0, 0.0], [0.0, 2.0]])
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
 def test_equals_the_double_loop(weights: list[float], temperature: float) -> None:
     for _ in range(4):

@@ -15,7 +15,7 @@ from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
 from fgssl.errors import SettingsError
 from fgssl.run.execution import execute
 from fgssl.schedules import Schedule
-from tests.conftest import EVERY_METHOD
+from tests.conftest import EVERY_METHOD, TINY
 from tests.one_process import accumulate_gradient, global_target
 
 Make = Callable[..., Any]
@@ -121,3 +121,20 @@ def test_a_pooling_must_be_trained_by_the_method(tiny_config: Make) -> None:
 def test_one_position_has_no_parts(tiny_method: Make) -> None:
     with pytest.raises(SettingsError, match="has one position"):
         tiny_method(EVERY_METHOD["lcr"][0])
+
+
+def test_lcr_needs_features_that_depend_on_the_map(
+    tiny_method: Make, random_batch: Callable[..., Batch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"img_size": 16, "patch_size": 8, "depth": 1, "embed_dim": 12, "num_heads": 2}
+    encoder = {"name": "vit_tiny_patch16_224", "arguments": arguments, "batch_norm_group_size": 16}
+    monkeypatch.setitem(TINY, "encoder", encoder)
+    lcr, sam = EVERY_METHOD["lcr"][0], EVERY_METHOD["sam_ssl_bilinear"][0]
+    with pytest.raises(SettingsError, match=r"encoder\.arguments: .* class token .*: give \{global_pool: avg\}"):
+        tiny_method(lcr)
+    averaged = tiny_method(lcr, "encoder.arguments.global_pool=avg")
+    for method in (averaged, tiny_method(sam)):  # SAM pools the map itself
+        output, online, _ = accumulate_gradient(method, random_batch(), 32)
+        assert online["grad_cam_range"].max() > 0
+        assert output.loss.isfinite()
+        assert method.pooling.convolution.weight.grad.any()

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from fgssl import losses
 from fgssl.batch import Batch
 from fgssl.encoders.batch_norm import frozen_batch_norm_statistics
+from fgssl.encoders.build import build_encoder
 from fgssl.errors import SettingsError
+from fgssl.methods.build import RANDOM_START, Parts
+from fgssl.methods.lewel import LEWEL
 from tests.conftest import EVERY_METHOD
 from tests.one_process import accumulate_gradient, global_target
 
@@ -167,5 +170,13 @@ def test_maps_leave_the_statistics_of_the_head(tiny_method: Make, random_batch: 
 def test_groups_divide_widths_and_channels(tiny_config: Make, tiny_method: Make) -> None:
     with pytest.raises(SettingsError, match=r"groups 3 must divide method\.base\.projection_width 8"):
         tiny_config(*EVERY_METHOD["lewel"], "method.groups=3")
-    with pytest.raises(SettingsError, match="12 must divide the 16 channels"):
+    with pytest.raises(SettingsError, match=r"method\.groups: 12 must divide the 16 channels"):
         tiny_method(*EVERY_METHOD["lewel"], "method.groups=12", "method.base.projection_width=24")
+
+
+def test_regions_are_as_wide_as_features(tiny_config: Make) -> None:
+    config = tiny_config(*EVERY_METHOD["lewel"])
+    encoder = build_encoder(config.encoder, 16)
+    encoder.head_hidden_size = 32  # as in networks with a layer between the pooling and the features
+    with pytest.raises(SettingsError, match=r"encoder\.name: the 16 channels .* as many as the 32 features"):
+        LEWEL(config.method, Parts(config, encoder, RANDOM_START, classes=()))

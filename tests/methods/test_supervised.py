@@ -1,4 +1,4 @@
-"""Cross-entropy, SupCon, HCL and n-pairs: the loss recomputed by hand from the images, and the trained networks."""
+"""Methods with labels: the loss recomputed by hand from the images, and the trained networks."""
 
 import copy
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fgssl import losses
 from fgssl.batch import Batch, Output
 from tests.one_process import accumulate_gradient
 
@@ -84,6 +85,14 @@ def test_hcl_and_the_mass_of_the_genus(tiny_method: Make, random_batch: Callable
     # An anchor has 7 positives of its species and 24 of its genus only: 24 * 0.2 / (7 + 24 * 0.2)
     assert output.metrics["target_mass_level1"].item() == pytest.approx(4.8 / 11.8)
     assert output.metrics["target_mass_level0"].item() == pytest.approx(7.0 / 11.8)
+
+
+def test_hmlc_with_rising_weights(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:
+    method = tiny_method(f"method={{name: hmlc, temperature: 0.3, level_weights: [0.0, 2.0], {HEAD}}}")
+    batch = random_batch()
+    embeddings = torch.cat([method.head(method.encoder(view)) for view in batch.views])
+    of_levels = [losses.supcon(embeddings, labels, 0.3) for labels in batch.labels.repeat(2, 1).T]
+    torch.testing.assert_close(step(method, batch).loss, torch.maximum(*of_levels))
 
 
 def test_n_pairs(tiny_method: Make, random_batch: Callable[..., Batch]) -> None:

@@ -59,7 +59,12 @@ from fgssl.settings import config as configs
             "evaluation.pooling: method lcr trains no pooling by bilinear: take gap or attention",
         ),
         (
-            "method:\n  name: hmlc\n  level_weights: [1, 2]",
+            "method:\n  name: hmlc\n  level_weights: [0, 0]",
+            1,
+            "method: level_weights [0.0, 0.0]: one must be above 0, e.g. [2.0, 1.4142]",
+        ),
+        (
+            "method:\n  name: hcl\n  level_weights: [1, 2]",
             1,
             "method: level_weights [1.0, 2.0]: must begin above 0 and never rise, e.g. [1.0, 0.1]",
         ),
