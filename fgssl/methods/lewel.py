@@ -26,8 +26,7 @@ class LEWEL(Method):
         channels = parts.map_channels
         if channels != parts.feature_width:
             message = (
-                f"the {channels} channels of the feature map must be as many as the {parts.feature_width} features: "
-                "take another encoder, such as a ResNet"
+                f"its {parts.feature_width} features must be as many as the map's {channels} channels: take a ResNet"
             )
             raise SettingsError([Problem("config", "encoder.name", message)])
         if channels % settings.groups:
@@ -82,11 +81,8 @@ class LEWEL(Method):
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the weighted mean of the base's loss on images and its loss on regions."""
         of_images, of_regions = self._targets(target)
-        aligned = {
-            name.removeprefix("aligned_"): rows.flatten(0, 1)
-            for name, rows in online.items()
-            if name.startswith("aligned_")
-        }
+        given = {name: rows.flatten(0, 1) for name, rows in online.items() if name.startswith("aligned_")}
+        aligned = {name.removeprefix("aligned_"): rows for name, rows in given.items()}
         output = self.base.loss(online, of_images, progress)
         other = self.aligned.loss(aligned, of_regions.flatten(0, 1), progress).loss
         loss = output.loss.lerp(other, self.settings.aligned_weight)

@@ -177,6 +177,6 @@ def test_groups_divide_widths_and_channels(tiny_config: Make, tiny_method: Make)
 def test_regions_are_as_wide_as_features(tiny_config: Make) -> None:
     config = tiny_config(*EVERY_METHOD["lewel"])
     encoder = build_encoder(config.encoder, 16)
-    encoder.head_hidden_size = 32  # as in networks with a layer between the pooling and the features
-    with pytest.raises(SettingsError, match=r"encoder\.name: the 16 channels .* as many as the 32 features"):
+    encoder.head_hidden_size = 32  # type: ignore[assignment]  # as in networks with a layer between the pooling and the features
+    with pytest.raises(SettingsError, match=r"encoder\.name: its 32 features must be as many as the map's 16 channels"):
         LEWEL(config.method, Parts(config, encoder, RANDOM_START, classes=()))
