@@ -2,7 +2,7 @@
 
 `python -m benchmarks.launches` prints a table of methods at the size of preset `paper`. The forward passes, the losses,
 the optimizer and the updates run on tensors without values that call themselves `cuda:0`. The backward passes are left
-out: autograd itself asks for a device. Only the kernels of BatchNorm have a backward pass of ours, and it waits for
+out, since autograd needs a device. Only the kernels of BatchNorm have a backward pass of ours, and it waits for
 nothing.
 """
 
@@ -125,7 +125,7 @@ def _on_gpu(tensor: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _no_gpu() -> Iterator[None]:
-    """Stand in for what asks for a device: pinned memory, events, backward passes and the kernels of BatchNorm."""
+    """Stand in for what needs a device: pinned memory, events, backward passes and the kernels of BatchNorm."""
     with contextlib.ExitStack() as stack:
         for owner, name, stand_in in (
             (Tensor, "pin_memory", lambda tensor: tensor),

@@ -93,7 +93,7 @@ def step_of(config: Config, trainer: Trainer) -> Callable[[], float]:
 
 
 def serve(connection: Connection, other_end: Connection, overrides: tuple[str, ...]) -> None:
-    """Send the operations of a step, then a `Step` for each message that asks for one."""
+    """Send the operations of a step, then a `Step` for each message received."""
     other_end.close()  # the fork's copy, with which `recv` would outwait the end of the parent
     config = config_with(*SETTINGS, *overrides)
     trainer = make_trainer(config, World())
