@@ -133,7 +133,7 @@ def show_line(name: str, least: float) -> None:
 def seconds(command: Sequence[str], code: int = 0) -> float:
     """Run a command and return its CPU-seconds, those of its children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if run.returncode != code:
         raise RuntimeError(f"{command}: {run.returncode}\n{run.stderr}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

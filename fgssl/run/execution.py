@@ -68,6 +68,7 @@ def execute(
         raise lost from error
     finally:
         gc.collect()  # a process may execute several runs, and these networks must not stay in memory
+        torch.set_flush_denormal(False)  # `world` set it, but this may be a program of the user's own
     return folder
 
 

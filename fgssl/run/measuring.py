@@ -45,7 +45,10 @@ def evaluate_checkpoint(config: Config, folder: RunFolder, path: Path) -> Measur
     if (pooling := _wanted(config).pooling) != "gap":
         encoder = Pooled(encoder, cast(PartPooling, networks[pooling]))
     features = _features(config, encoder, train, test, device, networks.get("classifier"), {})
-    return measure(_wanted(config), features)
+    try:
+        return measure(_wanted(config), features)
+    finally:
+        torch.set_flush_denormal(False)  # `world` set it, but this may be a program of the user's own
 
 
 def measure_run(config: Config, lease: Lease, train: ShardedSplit, test: ShardedSplit, device: torch.device) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fgssl import registries
 from fgssl.__main__ import main
 from fgssl.data.shards import ShardedSplit
 from fgssl.data.sources import SOURCES, how_to_pack
@@ -64,6 +65,7 @@ def stripes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(SOURCES, "stripes", "stripes_of_a_user:SOURCE")
     monkeypatch.delitem(sys.modules, "stripes_of_a_user", raising=False)
+    registries._resolve.cache_clear()  # each test has a module of its own
 
 
 @pytest.mark.usefixtures("stripes")
