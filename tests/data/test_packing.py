@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,12 @@ def test_a_bounded_number_of_images_is_under_way() -> None:
 
 def test_an_error_ends_all_threads(images: Path, tmp_path: Path, set_reading: Any) -> None:
     def fail() -> None:
+        patience = time.monotonic() + 10  # only a packing with a finished shard is kept
+        while not (tmp_path / ".shards.packing/records/00000").exists() and time.monotonic() < patience:
+            time.sleep(0.001)
         raise ZeroDivisionError
 
-    set_reading(at_image(20, fail))
+    set_reading(at_image(40, fail))
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         packed(images, tmp_path / "shards", workers=3)
