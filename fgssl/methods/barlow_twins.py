@@ -8,17 +8,16 @@ from fgssl.collapse import normalized_std
 from fgssl.heads import expander
 from fgssl.methods.build import Parts
 from fgssl.methods.method import Method
-from fgssl.settings.without_negatives import BarlowTwinsSettings
+from fgssl.settings.without_negatives import BarlowTwinsSettings, ExpandedSettings
 
 
-class BarlowTwins(Method):
-    """Encoder and projector, trained by `losses.barlow_twins`."""
+class Expanded(Method):
+    """Encoder and expander, whose loss compares the dimensions of two views over the batch."""
 
     online_views = (0, 1)
 
-    def __init__(self, settings: BarlowTwinsSettings, parts: Parts) -> None:
+    def __init__(self, settings: ExpandedSettings, parts: Parts) -> None:
         super().__init__()
-        self.settings = settings
         self.encoder = parts.encoder
         self.head = expander(parts.feature_width, settings.hidden_width, settings.projection_width)
 
@@ -26,6 +25,14 @@ class BarlowTwins(Method):
         """Return `first` and `second`, the projections (N, P) of both views."""
         first, second = (self.head(self.encoder(view)) for view in batch.views)  # (N, P) each
         return {"first": first, "second": second}
+
+
+class BarlowTwins(Expanded):
+    """Method trained by `losses.barlow_twins`."""
+
+    def __init__(self, settings: BarlowTwinsSettings, parts: Parts) -> None:
+        super().__init__(settings, parts)
+        self.settings = settings
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return `losses.barlow_twins` of the batch."""

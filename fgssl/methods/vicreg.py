@@ -3,29 +3,19 @@
 from torch import Tensor
 
 from fgssl import losses
-from fgssl.batch import Batch, Embeddings, Output
+from fgssl.batch import Embeddings, Output
 from fgssl.collapse import normalized_std
-from fgssl.heads import expander
+from fgssl.methods.barlow_twins import Expanded
 from fgssl.methods.build import Parts
-from fgssl.methods.method import Method
 from fgssl.settings.without_negatives import VICRegSettings
 
 
-class VICReg(Method):
-    """Encoder and expander, trained by the weighted sum of `losses.vicreg_terms`."""
-
-    online_views = (0, 1)
+class VICReg(Expanded):
+    """Method trained by the weighted sum of `losses.vicreg_terms`."""
 
     def __init__(self, settings: VICRegSettings, parts: Parts) -> None:
-        super().__init__()
+        super().__init__(settings, parts)
         self.settings = settings
-        self.encoder = parts.encoder
-        self.head = expander(parts.feature_width, settings.hidden_width, settings.projection_width)
-
-    def online(self, batch: Batch, target: Tensor | None) -> Embeddings:
-        """Return `first` and `second`, the projections (N, P) of both views."""
-        first, second = (self.head(self.encoder(view)) for view in batch.views)  # (N, P) each
-        return {"first": first, "second": second}
 
     def loss(self, online: Embeddings, target: Tensor | None, progress: float) -> Output:
         """Return the weighted sum of the invariance, the variance and the covariance of the batch (Eq. 6)."""
