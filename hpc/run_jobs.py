@@ -5,12 +5,12 @@ from pathlib import Path
 from fgssl.report.provenance import RunJobs
 from fgssl.store.plan import PlanRecord
 from hpc.local.logs import job_logs, outputs
-from hpc.sweeps.output_folder import CLUSTER_SWEEP
+from hpc.sweeps.output_folder import was_submitted
 
 
 def run_jobs(plan: PlanRecord, out: Path) -> dict[str, RunJobs]:
     """Return the jobs of each run that has any, by the name of its folder."""
-    return _on_cluster(out) if (out / CLUSTER_SWEEP).exists() else _on_this_machine(plan, out)
+    return _on_cluster(out) if was_submitted(out) else _on_this_machine(plan, out)
 
 
 def _on_cluster(out: Path) -> dict[str, RunJobs]:

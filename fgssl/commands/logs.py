@@ -16,6 +16,7 @@ from hpc.cluster.job_store import JobStore, Order
 from hpc.cluster.status import LIVE, ClusterState
 from hpc.cluster.sync import observe_sweep
 from hpc.local.logs import job_logs, outputs
+from hpc.sweeps.output_folder import was_submitted
 from hpc.sweeps.overview import named_runs
 from hpc.sweeps.plan import recorded_runs
 from hpc.sweeps.state import State, states
@@ -39,7 +40,7 @@ def command(out: Path, runs: tuple[str, ...], lines: int) -> None:
     RUN is a run's label as `fgssl status` prints it, or some whole words of it, such as an arm or 'seed 1'.
     Without RUN, all runs are printed that ended without being done.
     """
-    if cluster_sweep.is_there(out):
+    if was_submitted(out):
         _of_cluster(out, runs, lines)
     else:
         _of_this_machine(out, runs, lines)

@@ -11,7 +11,7 @@ import click
 from fgssl.commands.arguments import OUT, print_next, print_sweep_again
 from fgssl.store.plan import PlanRecord, read_plan
 from fgssl.store.run_folder import RunFolder
-from hpc.sweeps.output_folder import CLUSTER_SWEEP
+from hpc.sweeps.output_folder import was_submitted
 from hpc.sweeps.overview import INTERRUPTED, counted, duration, headline, listed, shown_state
 from hpc.sweeps.plan import SweepRun, recorded_runs
 from hpc.sweeps.state import State, run_folder, states
@@ -51,7 +51,7 @@ def command(out: Path, done: bool) -> None:
 
     The exit code is 0 whatever the states are, and 2 if OUT holds no sweep.
     """
-    if (out / CLUSTER_SWEEP).exists():
+    if was_submitted(out):
         from hpc.cluster.sync import observe_sweep  # imported here so that local runs do not load the cluster's modules
 
         seen = observe_sweep(out)

@@ -161,11 +161,6 @@ def write(sweep: ClusterSweep, out: Path) -> None:
     write_atomically(file, record_json(sweep))
 
 
-def is_there(out: Path) -> bool:
-    """Return whether `out` holds a sweep that was submitted to a cluster."""
-    return (out / CLUSTER_SWEEP).exists()
-
-
 def read(out: Path) -> ClusterSweep:
     """Return the sweep in `out`, or raise `UserError` if none was submitted to a cluster from there."""
     file = out / CLUSTER_SWEEP

@@ -27,7 +27,7 @@ from hpc.cluster.site.job_settings import DEFAULT
 from hpc.cluster.site.profile import Profile
 from hpc.cluster.site.requests import described
 from hpc.cluster.sync import alone
-from hpc.sweeps.output_folder import check_kept_plan
+from hpc.sweeps.output_folder import check_kept_plan, was_submitted
 from hpc.sweeps.plan import SweepPlan
 from hpc.sweeps.plan_inputs import draw_inputs, input_problems, warn_of_inputs
 from hpc.sweeps.snapshot import freeze, packages
@@ -156,7 +156,7 @@ def _hindrances(plan: SweepPlan, profile: Profile, out: Path, dry_run: bool) -> 
 
 
 def _submitted_by_another(scheduler: Scheduler, out: Path) -> Iterator[str]:
-    if cluster_sweep.is_there(out):
+    if was_submitted(out):
         try:
             cluster_sweep.check_submitter(scheduler.submitter(), out)
         except SchedulerUnavailableError:  # then nothing is submitted either

@@ -12,7 +12,7 @@ from fgssl.report.aggregate import aggregate
 from fgssl.store.files import record_json, write_atomically
 from fgssl.store.plan import PLAN
 from hpc.local.machine import cores, gpus, unused_gpus
-from hpc.sweeps.output_folder import CLUSTER_SWEEP, check_kept_plan
+from hpc.sweeps.output_folder import check_kept_plan, was_submitted
 from hpc.sweeps.overview import listed, number_of_runs
 from hpc.sweeps.plan import SweepPlan, SweepRun
 from hpc.sweeps.plan_inputs import check_inputs, draw_inputs, warn_of_inputs
@@ -35,7 +35,7 @@ def run_here(plan: SweepPlan, before: Mapping[str, State], out: Path, jobs: int,
     now. A dry run does no more than that.
     """
     check_kept_plan(plan, out)
-    if (out / CLUSTER_SWEEP).exists():
+    if was_submitted(out):
         raise UserError(
             f"{out}: this sweep was submitted to a cluster, and its jobs may still run: give --cluster NAME as before, "
             "or another --out to run here"

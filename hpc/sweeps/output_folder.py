@@ -17,6 +17,11 @@ CLUSTER_SWEEP = "cluster/sweep.json"
 _SHOWN = 3
 
 
+def was_submitted(out: Path) -> bool:
+    """Return whether the sweep in `out` was submitted to a cluster."""
+    return (out / CLUSTER_SWEEP).exists()
+
+
 def check_kept_plan(plan: SweepPlan, out: Path) -> None:
     """Raise a `UserError` if the table in `out` has results, and is not the one that `plan` makes.
 
@@ -66,8 +71,7 @@ def _without_results(kept: PlanRecord, out: Path) -> bool:
     """Return whether the kept table is empty: no cell has a trained run, and no sweep, run or submission is at work."""
     of_cells = [RunFolder.in_output(out, run.run) for cell in kept.cells for run in cell.runs]
     at_work = any(RunFolder.in_output(out, run).holder() is not None for run in kept.labels)
-    submitted = (out / CLUSTER_SWEEP).exists()
-    busy = submitted or at_work or any_sweep_lives(out)
+    busy = was_submitted(out) or at_work or any_sweep_lives(out)
     return not (busy or any(folder.trained() is not None for folder in of_cells))
 
 
