@@ -16,8 +16,9 @@ from hpc.sweeps.plan import SweepRun
 from hpc.sweeps.state import OVER, State, run_folder, states
 
 _POLL_S = 0.5
-_REST = 30
-"""Least ratio of waiting to the processor's time for a look at all runs: a sweep of many runs looks less often."""
+_REST, _LONGEST_POLL_S = 30, 10.0
+"""Least ratio of waiting to the processor's time for a look at all runs, so that a sweep of many runs looks less often,
+and the longest wait for that."""
 _GRACE_S = 60.0
 """Time for saving a checkpoint at the end of a step, before a job is killed."""
 _EARLY_DEATHS = 3
@@ -66,7 +67,7 @@ class LocalSweep:
                     if not self._live and all(state in OVER for state in current.values()):
                         return current
                     self._start_jobs(current, self._submission)
-                    time.sleep(max(_POLL_S, _REST * (time.process_time() - began_s)))
+                    time.sleep(max(_POLL_S, min(_LONGEST_POLL_S, _REST * (time.process_time() - began_s))))
             except BaseException as error:
                 if self._live and isinstance(error, KeyboardInterrupt):
                     self._display.say(
