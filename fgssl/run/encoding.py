@@ -87,10 +87,13 @@ def of_features(features: Tensor, labels: NDArray[np.int64]) -> dict[str, float]
     The second half of the images is classified by the first, in percent, on the finest level.
     """
     half = len(features) // 2
-    names = ["monitor_feature_std", "monitor_effective_rank", *["monitor_knn"] * labels.shape[1]]
+    found = dict.fromkeys(("monitor_feature_std", "monitor_effective_rank"), math.nan)
+    if labels.shape[1]:
+        found["monitor_knn"] = math.nan
     if not features.isfinite().all():
-        return dict.fromkeys(names, math.nan)
-    found = {names[0]: float(normalized_std(features.double())), names[1]: float(effective_rank(features))}
+        return found
+    found["monitor_feature_std"] = float(normalized_std(features.double()))
+    found["monitor_effective_rank"] = float(effective_rank(features))
     if labels.shape[1]:
         voters, queries = (features[:half], labels[:half, 0]), (features[half:], labels[half:, 0])
         found["monitor_knn"] = weighted_knn(*voters, *queries, neighbors=min(_NEIGHBORS, half))

@@ -20,11 +20,11 @@ FOLLOWED = Registry(f"{__file__}: FOLLOWED", {name: METHODS[name] for name in ("
 
 @settings
 class GradCAMFittingSettings(MethodSettings):
-    """Settings that methods share whose attention fits the Grad-CAM of a base method's loss."""
+    """Shared settings of methods whose attention fits the Grad-CAM of a base method's loss."""
 
     base: Annotated[MethodSettings, ChosenByName(CONTRASTED, default="mocov2")] = field(default_factory=MoCoV2Settings)
     """Method whose loss is contrasted and explained, chosen by its `name`: mocov2 (the default, as in Table 3 of
-    *Synthesized Pairs*), byol or simsiam."""
+    *Synthesized Pairs*, by our reading), byol or simsiam."""
     parts: PositiveInt = 32
     """Number of parts, the channels of the 1x1 convolution whose strongest one is the attention. 32 as in LCR's
     official code; few parts keep what the images have in common."""

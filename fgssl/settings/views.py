@@ -150,9 +150,8 @@ BackgroundKind = Literal["image", "gray", "texture"]
 class BackgroundSettings:
     """DiLo (Zhao et al. 2021, arXiv:2004.06638): objects are pasted onto other backgrounds.
 
-    An image can then no longer be recognized by its background.
-
-    The data must have masks of the objects: `fgssl pack ... masks=FOLDER`. The built-in dataset draws its own.
+    Views of an image then share the object, but not always the background. The data must have masks of the objects:
+    `fgssl pack ... masks=FOLDER`. The built-in dataset draws its own.
     """
 
     probability: Fraction = 0.3

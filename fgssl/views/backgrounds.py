@@ -1,8 +1,7 @@
 """New backgrounds for the objects in images, as in DiLo (Zhao et al. 2021, arXiv:2004.06638).
 
 What is drawn is a function of (seed, view key, view, row). Pixels are computed in integers, or in float64 by operations
-that all processors round alike. All images are uint8 (H, W, 3), and masks (H, W) are true where
-the object is.
+that all processors round alike. All images are uint8 (H, W, 3), and masks (H, W) are true where the object is.
 """
 
 from dataclasses import dataclass
